@@ -1,0 +1,38 @@
+"""What stages share: arguments that name an entry of params.yaml, and errors told without a traceback."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.params import Params, load_params
+
+ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmenter": "segmenters"}
+
+
+def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list[str] | None = None) -> None:
+    """Runs `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
+
+    A UserError ends the process with one message and status 2.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=about)
+    for entry in entries:
+        parser.add_argument(f"--{entry.replace('_', '-')}", help=f"a key of {ENTRIES[entry]} (default: the first)")
+    arguments = vars(parser.parse_args(argv))
+    try:
+        params = load_params()
+        stage(params, **{entry: _choice(params, entry, arguments[entry]) for entry in entries})
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+
+
+def _choice(params: Params, entry: str, name: str | None) -> str:
+    there: dict[str, Any] = getattr(params, ENTRIES[entry])
+    chosen = name or next(iter(there))
+    if chosen not in there:
+        raise UserError(f"there is no {entry} {chosen!r} in params.yaml; there are: {', '.join(there)}")
+    return chosen

@@ -1,0 +1,106 @@
+"""What the rooms of the house promise each other: batches, objectives, recipes, generators, segmenters, embedders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a global batch."""
+
+    image: Tensor  # [B, C, *spatial] float in [0, 1]
+    mask: Tensor  # [B, *spatial] long label maps
+    prompts: tuple[str, ...]
+    streams: tuple[str, ...]  # name of each sample's random stream: seed, step and index in the global batch
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """A micro-batch."""
+        window = slice(start, stop)
+        return Batch(self.image[window], self.mask[window], self.prompts[window], self.streams[window])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an objective is trained: AdamW, its schedule, clipping, precision."""
+
+    max_steps: int  # optimiser steps
+    learning_rate: float
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "one_cycle", "linear"] = "constant"
+    max_grad_norm: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast with fp32 master weights
+    micro_batch: int | None = None  # samples per forward pass; None: the process's whole share
+    checkpoint_every: int | None = None  # optimiser steps; None: no checkpoint
+
+
+class Objective(Protocol):
+    """An nn.Module whose forward gives named losses, already weighted; the caller sums them."""
+
+    def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Makes images that follow masks."""
+
+    objective: nn.Module
+
+    def sample(self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: "Sampling") -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the sampler."""
+
+    steps: int
+    guidance_scale: float
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Predicts class probabilities."""
+
+    objective: nn.Module
+
+    def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
+        """[B, C, *spatial] in [0, 1] -> probabilities [B, S, K, *spatial]; K classes with background, summing to 1."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+class Embedder(Protocol):
+    """Turns images into feature rows."""
+
+    id: str  # names extractor, weights (sha256) and preprocessing: the key of the feature cache
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """[B, 3, H, W] uint8 -> [B, D]."""
+        ...
+
+
+Losses = Mapping[str, Tensor]

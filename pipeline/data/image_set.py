@@ -1,0 +1,125 @@
+"""ImageSet, the currency between stages: a folder of images, masks and one line of metadata per image.
+
+`images/*.png`, `masks/*.png` (label maps), `metadata.jsonl`, `spec.json`; Hugging Face's imagefolder loads it.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline import files
+from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.errors import UserError
+
+MANIFEST = "metadata.jsonl"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A folder of pairs, or a selection of its rows. Rows hold id, file_name, mask, split, source_id, copy, sha256 ..."""
+
+    folder: Path
+    spec: DatasetSpec
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens a finished set. Raises UserError where the folder holds none."""
+        if not (folder / MANIFEST).is_file():
+            raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
+        spec = DatasetSpec.model_validate(files.read_json(folder / "spec.json"))
+        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+        return cls(folder, spec, tuple(json.loads(line) for line in lines))
+
+    @classmethod
+    def create(cls, folder: Path, spec: DatasetSpec, samples: Iterable[tuple[Sample, Mapping[str, Any]]]) -> Self:
+        """Writes samples with further columns into `folder`; the manifest last, rows sorted by id."""
+        rows = [write_pair(folder, sample, extra) for sample, extra in samples]
+        return cls.finish(folder, spec, rows)
+
+    @classmethod
+    def finish(cls, folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Self:
+        """Writes the manifest over pairs that `write_pair` has written."""
+        ordered = tuple(sorted(rows, key=lambda row: row["id"]))
+        files.write_json(folder / "spec.json", spec.model_dump())
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in ordered)
+        files.write_bytes(folder / MANIFEST, text.encode())
+        return cls(folder, spec, ordered)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids in the order of the rows."""
+        return [row["id"] for row in self.rows]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content of the selected rows (their hashes are part of the rows)."""
+        return files.fingerprint(self.spec, list(self.rows))
+
+    def select(self, rows: Iterable[Row]) -> Self:
+        """The same folder with fewer rows."""
+        return type(self)(self.folder, self.spec, tuple(rows))
+
+    def split(self, name: str) -> Self:
+        """The rows of one split."""
+        return self.select(row for row in self.rows if row["split"] == name)
+
+    def take(self, multiplier: int) -> Self:
+        """The first `multiplier` copies of every mask, so that x1 lies inside x2 inside x4."""
+        return self.select(row for row in self.rows if row["copy"] < multiplier)
+
+    def image(self, row: Row) -> NDArray[np.uint8]:
+        """[C, H, W] uint8."""
+        return np.moveaxis(_decode(self.folder / row["file_name"], "RGB"), -1, 0)
+
+    def mask(self, row: Row) -> NDArray[np.uint8]:
+        """[H, W] uint8 label map; 0 is background."""
+        return _decode(self.folder / row["mask"], "L")
+
+    def sample(self, row: Row) -> Sample:
+        """The decoded pair of one row."""
+        return Sample(row["id"], self.image(row), self.mask(row)[None], row["prompt"], row["split"], row["source"])
+
+    def samples(self) -> Iterator[Sample]:
+        """Decodes the rows in order."""
+        return map(self.sample, self.rows)
+
+
+def write_pair(folder: Path, sample: Sample, extra: Mapping[str, Any]) -> Row:
+    """Writes image and mask of one sample and returns its row; `extra` holds source_id, copy, seed, generator."""
+    names = {"file_name": f"images/{sample.id}.png", "mask": f"masks/{sample.id}.png"}
+    files.write_bytes(folder / names["file_name"], png(np.moveaxis(np.asarray(sample.image, np.uint8), 0, -1)))
+    files.write_bytes(folder / names["mask"], png(sample.masks[0]))
+    hashes = {"sha256": files.sha256(folder / names["file_name"]), "mask_sha256": files.sha256(folder / names["mask"])}
+    about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
+    defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
+    return {**defaults, **about, **names, **hashes, **extra}
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG of [H, W] labels or [H, W, 3] colours; no palette, no dithering, no metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _decode(path: Path, mode: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be decoded ({error}); remove it and run its stage again") from None

@@ -1,0 +1,1 @@
+"""Generators; the file name is the method name in params.yaml (generators.*.method)."""

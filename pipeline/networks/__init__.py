@@ -1,0 +1,1 @@
+"""Networks: modules shared by the methods."""

@@ -1,0 +1,297 @@
+"""Parameters of a study: params.yaml, read as DVC reads it, bounded, unknown keys refused with their dotted path.
+
+The sections of every study stand here, so that each stage checks the whole file without loading torch; what only one
+plug-in knows (generators.*, segmenters.*, the reader's keys of data) is checked by the plug-in's own `Params`.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+
+Precision = Literal["fp32", "bf16"]
+NAME = r"^[a-z0-9][a-z0-9_]*$"
+
+
+class Section(BaseModel):
+    """A frozen group of parameters; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(BaseModel):
+    """A frozen group whose further keys belong to a plug-in and are checked by it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys that belong to the plug-in."""
+        return dict(self.model_extra or {})
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Data(Entry):
+    """The data set: a reader and what is common to all readers."""
+
+    reader: str
+    size: int = Field(gt=0, multiple_of=8)  # pixels, square
+    num_classes: int = Field(default=2, ge=2, le=255)  # background included
+    prompt: str | dict[str, str]  # one for all, or one per source name
+    near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
+    val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def something_is_left_to_train_on(self) -> Self:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError("val_share + test_share must be below 1, else no training image is left")
+        return self
+
+
+class Autoencoder(Section):
+    """Pretraining of a small AutoencoderKL on random crops."""
+
+    channels: tuple[int, ...] = (16, 48, 96)  # one per level; the latent grid is 2^(levels-1) times coarser
+    latent_channels: int = Field(default=4, gt=0)
+    max_steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    crop: int = Field(gt=0, multiple_of=8)  # pixels
+    learning_rate: float = Field(gt=0)
+    kl_weight: float = Field(default=1e-6, ge=0)
+
+
+class Denoiser(Section):
+    """Pretraining of a small UNet2DConditionModel on latents."""
+
+    channels: tuple[int, ...] = (64, 128, 192)
+    text_width: int = Field(default=64, gt=0, multiple_of=8)  # width of the CLIP text tower
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    max_steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    prompt_dropout: float = Field(default=0.05, ge=0, le=1)
+
+
+class Base(Section):
+    """The base model: trained from scratch on the training images, or taken from elsewhere."""
+
+    source: str = Field(default="scratch", min_length=1)  # "scratch", a diffusers folder, a single file, or a hub id
+    revision: str | None = None  # of a hub id
+    variant: str | None = None  # of the weight files, for example non_ema
+    precision: Precision = "fp32"
+    autoencoder: Autoencoder | None = None
+    denoiser: Denoiser | None = None
+
+    @model_validator(mode="after")
+    def scratch_needs_sizes(self) -> Self:
+        if self.source == "scratch" and (self.autoencoder is None or self.denoiser is None):
+            raise ValueError("source scratch needs the sections autoencoder and denoiser")
+        return self
+
+
+class Finetune(Section):
+    """Fine-tuning of generators."""
+
+    max_steps: int = Field(gt=0)  # optimiser steps, not micro-batches
+    global_batch: int = Field(gt=0)  # samples per optimiser step over all devices; 48 in the paper
+    micro_batch: int | None = Field(default=None, gt=0)  # samples per device and forward pass; None: no accumulation
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    flip: bool = False  # random horizontal flips of image and mask together; the paper has none
+    prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
+    precision: Precision = "fp32"
+    checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
+
+
+class GeneratorEntry(Entry):
+    """A method, how often each mask is used, and the method's own keys."""
+
+    method: str | None = None  # None: the entry's name
+    copies: int = Field(gt=0)  # images per training mask
+    masks: Literal["real"] = "real"
+
+
+class Generate(Section):
+    """Sampling."""
+
+    sampler: Literal["ddim"] = "ddim"  # eta 0
+    steps: int = Field(gt=0, le=1000)
+    guidance_scale: float = Field(ge=1)  # 9 in the paper; 1 switches guidance off
+    batch_size: int = Field(gt=0)
+    precision: Precision = "fp32"
+
+
+class SegmenterEntry(Entry):
+    """A segmenter and its own keys."""
+
+    method: str | None = None  # None: the entry's name
+
+
+class Judge(Section):
+    """The segmenter, trained on real images only, that measures mask faithfulness; a key of `segmenters`."""
+
+    segmenter: str
+    max_steps: int | None = Field(default=None, gt=0)  # None: as in segment
+
+
+class Score(Section):
+    """Scores of synthetic image sets."""
+
+    metrics: tuple[str, ...] = ("frechet", "kernel", "faithfulness")
+    extractors: tuple[str, ...] = ("efficientnet_lite0",)
+    resamples: int = Field(default=1000, ge=100)
+    subsets: int = Field(default=100, gt=0)  # of the kernel distance
+    subset_size: int = Field(default=100, gt=1)
+
+
+class TrainingSet(Section):
+    """Real training images plus the first `multiplier` copies of one generator's images."""
+
+    generator: str | None = None
+    multiplier: int = Field(default=0, ge=0)
+    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
+
+    @model_validator(mode="after")
+    def generator_and_multiplier_belong_together(self) -> Self:
+        if (self.generator is None) != (self.multiplier == 0):
+            raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
+        return self
+
+
+class Segment(Section):
+    """Training of segmenters: the same for every training set."""
+
+    max_steps: int = Field(gt=0)  # optimiser steps, equal for every arm
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
+    precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, found {list(self.seeds)}")
+        return self
+
+
+class Compare(Section):
+    """Comparison of arms with a reference arm."""
+
+    reference: str = "real"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=5000, ge=200)
+    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
+
+
+class Report(Section):
+    """The HTML report."""
+
+    title: str = "twinsynth"
+    samples: int = Field(default=8, gt=0)  # rows of the sample grid
+
+
+class Params(Section):
+    """A whole study."""
+
+    study: str = Field(pattern=NAME)
+    seed: int = Field(default=0, ge=0)
+    threads: int = Field(gt=0)  # per process; another number changes bytes
+    data: Data
+    base: Base
+    finetune: Finetune
+    generate: Generate
+    generators: dict[str, GeneratorEntry] = Field(min_length=1)
+    judge: Judge
+    score: Score = Score()
+    training_sets: dict[str, TrainingSet] = Field(min_length=1)
+    segmenters: dict[str, SegmenterEntry] = Field(min_length=1)
+    segment: Segment
+    compare: Compare = Compare()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def names_refer_to_something(self) -> Self:
+        for name, arm in self.training_sets.items():
+            if arm.generator is not None:
+                _known(f"training_sets.{name}.generator", arm.generator, self.generators)
+                copies = self.generators[arm.generator].copies
+                if arm.multiplier > copies:
+                    raise ValueError(
+                        f"training_sets.{name}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
+                        f" {copies}; raise copies or lower the multiplier"
+                    )
+        _known("judge.segmenter", self.judge.segmenter, self.segmenters)
+        _known("compare.reference", self.compare.reference, self.training_sets)
+        return self
+
+    @model_validator(mode="after")
+    def keys_are_names(self) -> Self:
+        import re
+
+        for section in ("generators", "training_sets", "segmenters"):
+            for key in getattr(self, section):
+                if not re.match(NAME, key):
+                    raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
+        return self
+
+
+def _known(where: str, name: str, there: dict[str, Any]) -> None:
+    if name not in there:
+        raise ValueError(f"{where} is {name!r}; there are: {', '.join(there)}")
+
+
+def parse(section: type[S], values: Any, where: str = "") -> S:
+    """Checks values against a section. Raises UserError naming every fault by its dotted path below `where`."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(fault, section, where) for fault in error.errors()]
+        raise UserError("params.yaml: " + "\n  ".join(lines)) from None
+
+
+def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
+    location = [where, *map(str, fault["loc"])] if where else [*map(str, fault["loc"])]
+    path = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys(section, fault["loc"][:-1]), n=1)
+        return f"{path} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
+    message = fault["msg"].removeprefix("Value error, ")
+    found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
+    return f"{path}: {message}{found}" if path else f"{message}{found}"
+
+
+def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
+    """Field names of the section that `location` leads to."""
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        section = models[0] if models else section
+    return list(getattr(section, "model_fields", {}))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it."""
+    try:
+        return YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run in the project's folder, or copy a file of configs/studies") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks a study. Raises UserError."""
+    return parse(Params, read_yaml(path))

@@ -1,0 +1,61 @@
+"""Where things lie. Everything is relative to the folder in which DVC runs; the study's name stands in every output."""
+
+from pathlib import Path
+
+REPORT = Path("reports")
+WORK = Path("work")
+
+
+def outputs(study: str) -> Path:
+    """Everything that the stages of one study publish."""
+    return Path("outputs") / study
+
+
+def real(study: str) -> Path:
+    """The checked real image set (splits train, val, test)."""
+    return outputs(study) / "real"
+
+
+def base(study: str) -> Path:
+    """The Stable-Diffusion-shaped base, an ordinary diffusers folder."""
+    return outputs(study) / "base"
+
+
+def generator(study: str, name: str) -> Path:
+    """One fine-tuned generator."""
+    return outputs(study) / "generators" / name
+
+
+def synthetic(study: str, name: str) -> Path:
+    """The image set of one generator entry."""
+    return outputs(study) / "synthetic" / name
+
+
+def judge(study: str) -> Path:
+    """The segmenter trained on real images only that measures mask faithfulness."""
+    return outputs(study) / "judge"
+
+
+def scores(study: str, generator_name: str) -> Path:
+    """Scores of one synthetic image set."""
+    return outputs(study) / "scores" / generator_name
+
+
+def training_set(study: str, name: str) -> Path:
+    """One materialised training set."""
+    return outputs(study) / "training_sets" / name
+
+
+def segmentation(study: str, segmenter: str) -> Path:
+    """Results of the grid training sets x seeds of one segmenter."""
+    return outputs(study) / "segmentation" / segmenter
+
+
+def comparison(study: str) -> Path:
+    """The comparison of all arms."""
+    return outputs(study) / "comparison"
+
+
+def work(stage: str, fingerprint: str) -> Path:
+    """Work in progress of one stage with these parameters and inputs; untracked, cleared by `make prune`."""
+    return WORK / f"{stage}-{fingerprint}"

@@ -1,0 +1,37 @@
+"""Plug-ins: a method is one file of a folder; the folder is the registry, the file's name the method's name."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import Any
+
+import pipeline
+from pipeline.errors import UserError
+from pipeline.params import Section, parse
+
+FOLDERS = {
+    "readers": "data.readers",
+    "generators": "generators",
+    "segmenters": "segmenters",
+    "quality": "quality",
+    "features": "features",
+    "conditioning": "conditioning",
+}
+
+
+def names(kind: str) -> list[str]:
+    """Names of the plug-ins of one kind (a key of FOLDERS), sorted; files that start with "_" are not plug-ins."""
+    folder = f"{pipeline.__path__[0]}/{FOLDERS[kind].replace('.', '/')}"
+    return sorted(m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module of one plug-in. Raises UserError listing the names there are."""
+    if name not in names(kind):
+        raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
+    return importlib.import_module(f"pipeline.{FOLDERS[kind]}.{name}")
+
+
+def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
+    """The plug-in's own parameters, checked; `where` is the dotted path that an error names."""
+    return parse(load(kind, name).Params, values, where)

@@ -1,0 +1,1 @@
+"""Quality metrics of synthetic image sets; the file name is the name in params.yaml (score.metrics)."""

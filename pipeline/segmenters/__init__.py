@@ -1,0 +1,1 @@
+"""Segmenters; the file name is the method name in params.yaml (segmenters.*.method)."""

@@ -32,10 +32,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Outline:
-    """A star-shaped region: its distance from the edge (negative inside) and its radial coordinate (1 at the edge)."""
+    """A star-shaped region in coordinates about its centre."""
 
-    distance: Field
-    radial: Field
+    distance: Field  # from the edge along the ray from the centre, negative inside
+    radial: Field  # 0 at the centre, 1 at the edge
+    angle: Field
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -116,7 +117,8 @@ def vessels(rng: Rng, size: int) -> Field:
     lines = np.zeros((size, size))
     for cells, width in ((3, 0.011), (6, 0.007)):
         level = octaves(rng, size, cells, 2)
-        slope = np.hypot(*np.gradient(level, 1 / size)) + 1e-6
+        down, right = np.gradient(level, 1 / size)
+        slope = np.hypot(right, down) + 1e-6
         lines = np.maximum(lines, np.exp(-((level / slope / max(width, 0.5 / size)) ** 2)))
     return lines * np.clip(0.3 + 0.7 * noise(rng, size, 2), 0, 1) * rng.uniform(0.2, 1)
 
@@ -149,8 +151,9 @@ def lesion_outline(rng: Rng, size: int) -> Outline:
     cx = place(rng, edge * np.cos(angles))
     cy = place(rng, edge * np.sin(angles))
     x, y = grid(size)
-    distance, edge = np.hypot(x - cx, y - cy), scale * radius(np.arctan2(y - cy, x - cx))
-    return Outline(distance - edge, distance / edge)
+    distance, angle = np.hypot(x - cx, y - cy), np.arctan2(y - cy, x - cx)
+    edge = scale * radius(angle)
+    return Outline(distance - edge, distance / edge, angle)
 
 
 def place(rng: Rng, offsets: Field) -> float:
@@ -164,11 +167,17 @@ def lesion(rng: Rng, colour: Field, outline: Outline, faintness: float) -> tuple
     size = len(colour)
     strength = 1.15 - faintness * rng.uniform(0, 1) ** 0.7
     tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.03, 3)
-    opacity = 1 / (1 + np.exp(outline.distance / rng.uniform(0.006, 0.022)))
+    opacity = fading(rng, outline) / (1 + np.exp(outline.distance / rng.uniform(0.007, 0.025)))
     texture = 0.06 * noise(rng, size, int(rng.integers(9, 15))) + 0.05 * noise(rng, size, 5)
     change = strength * (tint + rng.uniform(0.3, 1) * texture[..., None])
     dome = np.clip(1 - outline.radial**2, 0, 1) ** 0.8 * rng.uniform(0.02, 0.10) * strength
     return colour + opacity[..., None] * change, dome
+
+
+def fading(rng: Rng, outline: Outline) -> Field:
+    """Opacity that falls off towards one side of a lesion, whose edge is then hard to see."""
+    side = np.minimum(outline.radial, 1) * np.cos(outline.angle - rng.uniform(0, 2 * np.pi))  # -1 to 1
+    return 1 - rng.uniform(0, 0.8) / (1 + np.exp(-4 * side))
 
 
 def blotches(rng: Rng, colour: Field, most: int) -> Field:
@@ -180,7 +189,7 @@ def blotches(rng: Rng, colour: Field, most: int) -> Field:
         patch = np.exp(-((along / width) ** 2 + (across / width / 0.6) ** 2) / 2)
         tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.03, 3)
         colour = colour + rng.uniform(0.4, 1) * patch[..., None] * tint
-    for _ in range(rng.integers(2 * most + 1)):
+    for _ in range(rng.integers(most + 1)):
         (cx, cy), radius = rng.uniform(0, 1, 2), rng.uniform(0.015, 0.045)
         rim = np.exp(-(((np.hypot(x - cx, y - cy) - radius) / 0.009) ** 2))
         colour = colour + rng.uniform(0.05, 0.2) * rim[..., None]
@@ -196,10 +205,8 @@ def with_instrument(rng: Rng, colour: Field, labels: NDArray[np.uint8]) -> tuple
     """A grey shaft from beyond the frame, in three of four images; it leaves most of the lesion in view."""
     if rng.random() < 0.25:
         return colour, labels
-    for _ in range(20):
-        across, shaft = shaft_of(rng, len(colour))
-        if (shaft & (labels == LESION)).sum() < 0.3 * (labels == LESION).sum():
-            break
+    candidates = [shaft_of(rng, len(colour)) for _ in range(4)]
+    across, shaft = min(candidates, key=lambda bar: (bar[1] & (labels == LESION)).sum())
     metal = rng.uniform(0.45, 0.75) * np.array([0.95, 1.0, 1.06]) * (1.15 - 0.7 * across[..., None] ** 2)
     metal = metal + 0.25 * np.exp(-(((across[..., None] + 0.3) / 0.15) ** 2))
     return np.where(shaft[..., None], metal, colour), np.where(shaft, INSTRUMENT, labels).astype(np.uint8)
@@ -225,7 +232,7 @@ def lit(rng: Rng, colour: Field, height: Field) -> Field:
     lamp = np.stack([cx - x, cy - y, np.full_like(x, 0.7)], -1)
     normal = np.stack([-right, -down, np.ones_like(x)], -1)
     cosine = (normal * lamp).sum(-1) / np.linalg.norm(normal, axis=-1) / np.linalg.norm(lamp, axis=-1)
-    fall = np.exp(-rng.uniform(0.6, 1.8) * ((x - cx) ** 2 + (y - cy) ** 2))
+    fall = np.exp(-rng.uniform(0.4, 1.4) * ((x - cx) ** 2 + (y - cy) ** 2))
     shaded = colour * (rng.uniform(0.9, 1.15) * (0.35 + 0.65 * np.clip(cosine, 0, 1)) * fall)[..., None]
     return shaded + highlights(rng, size, cosine)[..., None]
 

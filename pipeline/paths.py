@@ -11,6 +11,11 @@ def outputs(study: str) -> Path:
     return Path("outputs") / study
 
 
+def methods(study: str) -> Path:
+    """Which code each entry of params.yaml runs."""
+    return outputs(study) / "methods"
+
+
 def real(study: str) -> Path:
     """The checked real image set (splits train, val, test)."""
     return outputs(study) / "real"

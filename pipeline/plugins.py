@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,10 +26,16 @@ def names(kind: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
 
 
-def load(kind: str, name: str) -> ModuleType:
-    """The module of one plug-in. Raises UserError listing the names there are."""
+def source(kind: str, name: str) -> Path:
+    """The file of one plug-in, not loaded. Raises UserError listing the names there are."""
     if name not in names(kind):
         raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
+    return Path(pipeline.__path__[0], *FOLDERS[kind].split("."), f"{name}.py")
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The module of one plug-in. Raises UserError listing the names there are."""
+    source(kind, name)
     return importlib.import_module(f"pipeline.{FOLDERS[kind]}.{name}")
 
 

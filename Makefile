@@ -1,0 +1,47 @@
+# make demo: environment, whole study, report.  make test: environment, default tests.  See README.md.
+.DEFAULT_GOAL := demo
+SHELL := /bin/sh
+VENV := .venv
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,$(shell command -v $(p) 2>/dev/null)))
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
+export TOKENIZERS_PARALLELISM := false
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: demo setup test lint prune
+demo: setup
+	dvc repro
+	@echo "The report: reports/index.html"
+
+setup: $(STAMP)
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	pyright
+
+prune:
+	rm -rf work
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python found; install Python 3.11, 3.12 or 3.13" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+		f"error: {sys.executable} is Python {v.major}.{v.minor}; name one of 3.11 to 3.13: make setup PYTHON=python3.12")'
+ifneq ($(UV),)
+	test -x $(VENV)/bin/python || uv venv --quiet --python "$(PYTHON)" $(VENV)
+	uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	uv pip install --python $(VENV)/bin/python --quiet --no-deps --no-build-isolation --editable .
+else
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+endif
+	@$(VENV)/bin/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@

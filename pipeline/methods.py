@@ -1,0 +1,75 @@
+"""The code behind every entry of params.yaml: its plug-in's file and all modules of ours that it imports.
+
+A stage of dvc.yaml depends on the record of its entry, not on a folder of plug-ins: so an entry may name another
+method, and a new plug-in re-runs nothing that does not use it.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline import files, paths, plugins
+from pipeline.params import Params
+
+ROOT = Path(pipeline.__path__[0])
+# Reading, writing and telling: these change no number, and everything imports them.
+PLUMBING = {f"pipeline.{name}" for name in ("errors", "files", "methods", "paths", "plugins", "tracking")}
+
+
+def write_methods(params: Params) -> None:
+    """Publishes one record per entry: the plug-in's name and the hash of every file behind it."""
+    records = dict(_records(params))
+    work = paths.work("methods", files.fingerprint(records))
+    for name, record in records.items():
+        files.write_json(work / f"{name}.json", record)
+    files.publish(work, paths.methods(params.study))
+
+
+def _records(params: Params) -> Iterator[tuple[str, Any]]:
+    yield "reader", _record("readers", [params.data.reader])
+    for name, entry in params.generators.items():
+        yield f"generators/{name}", _record("generators", [entry.method or name])
+    for name, segmenter in params.segmenters.items():
+        yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
+    yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)
+
+
+def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    return {f"{kind}/{name}": code(plugins.source(kind, name)) for name in names}
+
+
+def code(file: Path) -> dict[str, str]:
+    """The sha256 of a source file and of every module of ours that it imports, directly or not, without PLUMBING."""
+    sources = [source for module in sorted(reachable(file) - PLUMBING) if (source := source_of(module)) is not None]
+    return {path.relative_to(ROOT.parent).as_posix(): files.sha256(path) for path in {file.resolve(), *sources}}
+
+
+def reachable(file: Path) -> set[str]:
+    """Modules of ours that a source file imports, directly or through others."""
+    found: set[str] = set()
+    waiting = imports(file)
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        source = source_of(module)
+        waiting |= (imports(source) if source else set()) - found
+    return found
+
+
+def imports(file: Path) -> set[str]:
+    """Modules of ours that a source file names in its import statements, wherever these stand."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module for module in found if module.split(".")[0] == "pipeline" and source_of(module) is not None}
+
+
+def source_of(module: str) -> Path | None:
+    """The source file of a module or package of ours; None where there is none (a name inside a module)."""
+    place = ROOT.parent.joinpath(*module.split("."))
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)

@@ -1,0 +1,13 @@
+"""Record which file each entry of params.yaml runs, and the hash of its code."""
+
+from pipeline import commands
+from pipeline.methods import write_methods
+from pipeline.params import Params
+
+
+def methods(params: Params) -> None:
+    write_methods(params)
+
+
+if __name__ == "__main__":
+    commands.run(methods, __doc__)

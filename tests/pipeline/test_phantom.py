@@ -74,8 +74,8 @@ def test_a_lesion_is_one_piece_of_bounded_area_inside_the_frame(samples: list[Sa
     for sample in samples:
         mask = lesion(sample)
         assert 0.04 <= mask.mean() <= 0.25
-        assert ndimage.label(mask)[1] == 1
-        assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+        assert ndimage.label(mask)[1] == 1  # type: ignore[index]
+        assert mask[1:-1, 1:-1].sum() == mask.sum()
 
 
 def test_lesions_lie_anywhere(samples: list[Sample]) -> None:

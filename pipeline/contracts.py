@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,7 +60,9 @@ class Generator(Protocol):
 
     objective: nn.Module
 
-    def sample(self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: "Sampling") -> Tensor:
+    def sample(
+        self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: "Sampling"
+    ) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image."""
         ...
 
@@ -83,6 +85,9 @@ class Segmenter(Protocol):
     """Predicts class probabilities."""
 
     objective: nn.Module
+    about: Mapping[
+        str, Any
+    ]  # method, parameters, initial weights with their sha256: plain JSON, no path of this machine
 
     def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
         """[B, C, *spatial] in [0, 1] -> probabilities [B, S, K, *spatial]; K classes with background, summing to 1."""

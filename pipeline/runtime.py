@@ -20,7 +20,7 @@ class Runtime:
 
     @classmethod
     def start(cls, threads: int) -> "Runtime":
-        """Joins the launch (`accelerate launch`, or none) and pins the number of threads: another number changes bytes."""
+        """Joins the launch (`accelerate launch`, or none) and pins the number of threads; another one changes bytes."""
         from accelerate import Accelerator
 
         pin_threads(threads)

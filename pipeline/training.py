@@ -18,7 +18,12 @@ Row = dict[str, float]
 
 
 def fit(
-    objective: nn.Module, batches: Batches, recipe: Recipe, runtime: Runtime, folder: Path | None = None, title: str = ""
+    objective: nn.Module,
+    batches: Batches,
+    recipe: Recipe,
+    runtime: Runtime,
+    folder: Path | None = None,
+    title: str = "",
 ) -> list[Row]:
     """Trains to `recipe.max_steps` and returns the losses of every step.
 
@@ -39,7 +44,9 @@ def fit(
         batch = batches.batch(step, runtime.rank, runtime.world).to(runtime.device)
         rows.append(_accumulate(wrapped, batch, step / recipe.max_steps, recipe, runtime))
         if not all(map(math.isfinite, rows[-1].values())):
-            raise UserError(f"step {step}: loss is not finite, {rows[-1]}; lower the learning rate or use precision fp32")
+            raise UserError(
+                f"step {step}: loss is not finite, {rows[-1]}; lower the learning rate or use precision fp32"
+            )
         if recipe.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
         optimizer.step()
@@ -73,7 +80,9 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
     if recipe.schedule == "one_cycle":
         total, rate = max(recipe.max_steps, 4), recipe.learning_rate
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total, pct_start=0.1, cycle_momentum=False)
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, rate, total_steps=total, pct_start=0.1, cycle_momentum=False
+        )
     end = 1e-2 if recipe.schedule == "linear" else 1.0
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=recipe.max_steps)
 

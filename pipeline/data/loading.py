@@ -67,7 +67,9 @@ class Batches:
 
     def _pair(self, index: int, stream: str) -> tuple[Tensor, Tensor]:
         image, mask = self.pairs.image[index].float() / 255, self.pairs.mask[index].long()
-        return (image, mask) if self.augment is None else self.augment(image, mask, seeding.numpy_rng(stream, "augment"))
+        return (
+            (image, mask) if self.augment is None else self.augment(image, mask, seeding.numpy_rng(stream, "augment"))
+        )
 
     def _at(self, position: int) -> int:
         turn, place = divmod(position, len(self.pairs))

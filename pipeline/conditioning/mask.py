@@ -1,0 +1,19 @@
+"""The mask as a hint: each class in its own colour, background black."""
+
+import colorsys
+
+import torch
+from torch import Tensor
+
+
+def hint(masks: Tensor, num_classes: int) -> Tensor:
+    """Label maps [B, H, W] -> hints [B, 3, H, W] in [0, 1]; a binary mask becomes white on black, as in the paper."""
+    return palette(num_classes).to(masks.device)[masks.long()].permute(0, 3, 1, 2).contiguous()
+
+
+def palette(num_classes: int) -> Tensor:
+    """Colours [K, 3]: black, then white for one class, or evenly spread hues for several."""
+    if num_classes == 2:
+        return torch.tensor([[0.0] * 3, [1.0] * 3])
+    hues = [colorsys.hsv_to_rgb(k / (num_classes - 1), 1.0, 1.0) for k in range(num_classes - 1)]
+    return torch.tensor([[0.0] * 3, *hues])

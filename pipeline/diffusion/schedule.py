@@ -1,0 +1,55 @@
+"""Noise schedule of a base model and its closed forms, for noise, velocity and image prediction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Cumulative products abar_t and what the network predicts: epsilon, v_prediction or sample (x0)."""
+
+    alphas_cumprod: Tensor  # [T]
+    prediction: str = "epsilon"
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def q_sample(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
+        signal, sigma = self._weights(timesteps, x0)
+        return signal * x0 + sigma * noise
+
+    def target(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network should predict; velocity is sqrt(abar) noise - sqrt(1 - abar) x0 (Salimans & Ho 2022)."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "sample":
+            return x0
+        signal, sigma = self._weights(timesteps, x0)
+        return signal * noise - sigma * x0
+
+    def predict_x0(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The clean latents that a prediction implies."""
+        signal, sigma = self._weights(timesteps, noisy)
+        if self.prediction == "epsilon":
+            return (noisy - sigma * predicted) / signal
+        if self.prediction == "sample":
+            return predicted
+        return signal * noisy - sigma * predicted
+
+    def _weights(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        alphas = self.alphas_cumprod.to(like.device, like.dtype)[timesteps].view(-1, *[1] * (like.ndim - 1))
+        return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def noise_of(streams: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise [B, *shape], one random stream per sample, drawn on the CPU."""
+    return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+
+
+def at_least_float32(predicted: Tensor) -> Tensor:
+    """The same values in float32 where autocast made them shorter, so that losses are exact."""
+    return predicted.float() if predicted.dtype in (torch.bfloat16, torch.float16) else predicted

@@ -1,0 +1,128 @@
+"""What the ControlNet generators share: network, hint, sampler, folder layout, training data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline import files, seeding
+from pipeline.conditioning import mask as mask_hint
+from pipeline.contracts import Recipe, Sampling
+from pipeline.data.loading import Pairs
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import noise_of
+from pipeline.errors import UserError
+from pipeline.generators._latent_batches import LatentBatch, LatentBatches
+from pipeline.networks.dense_hint_input import DenseHintInput
+from pipeline.networks.split_unet import Decoder, control, encode
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Finetune
+
+
+def control_network(model: StableDiffusion, hint: str) -> ControlNetModel:
+    """A ControlNet that starts as a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input."""
+    width = model.unet.config["block_out_channels"][0]
+    network = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=_stock_channels(model.factor))
+    if hint == "dense":
+        network.controlnet_cond_embedding = DenseHintInput(width, model.factor)
+    else:
+        assert isinstance(network.controlnet_cond_embedding, ControlNetConditioningEmbedding)
+    return network.requires_grad_(True).train()
+
+
+def _stock_channels(factor: int) -> tuple[int, ...]:
+    return (16, 32, 96, 256)[: factor.bit_length()]
+
+
+class ControlledDiffusion:
+    """A base model with a ControlNet and a trained decoder; samples images that follow masks."""
+
+    def __init__(
+        self, model: StableDiffusion, spec: DatasetSpec, objective: nn.Module, network: ControlNetModel
+    ) -> None:
+        self.model, self.spec, self.objective, self.network = model, spec, objective, network
+        self.decoder = Decoder(model.unet)
+
+    def batches(self, pairs: Pairs, settings: Finetune, seed: str) -> LatentBatches:
+        """Training data of the objective."""
+        return LatentBatches(self.model, pairs, settings.global_batch, seed, settings.flip, settings.prompt_dropout)
+
+    @torch.no_grad()
+    def sample(
+        self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: Sampling
+    ) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]: DDIM (Song et al. 2021) with eta 0 and
+        classifier-free guidance in which both branches see the mask and only the prompt differs.
+        """
+        device, guided = self.network.device, settings.guidance_scale > 1
+        hint = self.network.controlnet_cond_embedding(mask_hint.hint(masks.to(device), self.spec.num_classes))
+        texts = (
+            [self.model.embed(["" for _ in prompts]), self.model.embed(prompts)]
+            if guided
+            else [self.model.embed(prompts)]
+        )
+        text, hint = torch.cat(texts), torch.cat([hint] * len(texts))
+        side = masks.shape[-1] // self.model.factor
+        latents = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
+        scheduler = self.model.scheduler
+        scheduler.set_timesteps(settings.steps)
+        for timestep in scheduler.timesteps:
+            noisy = torch.cat([latents] * len(texts))
+            times = timestep.expand(len(noisy)).to(device)
+            residuals = control(self.network, noisy, times, text, hint)
+            predicted = self.decoder(encode(self.model.unet, noisy, times, text), residuals, text).float()
+            if guided:
+                without, with_prompt = predicted.chunk(2)
+                predicted = without + settings.guidance_scale * (with_prompt - without)
+            latents = scheduler.step(predicted, timestep, latents).prev_sample
+        return self.model.images(latents)
+
+    def save(self, folder: Path) -> None:
+        """Writes ControlNet and decoder (the U-Net's trained half) as safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.network.save_config(folder / "controlnet")
+        for name, module in self._trained().items():
+            weights = {key: value.contiguous() for key, value in module.state_dict().items()}
+            with files.replacing(folder / f"{name}.safetensors") as temporary:
+                save_file(weights, temporary)
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote. Raises UserError where the folder belongs to another method or base."""
+        for name, module in self._trained().items():
+            path = folder / f"{name}.safetensors"
+            try:
+                module.load_state_dict(load_file(path))
+            except (OSError, RuntimeError) as error:
+                raise UserError(f"{path} does not fit this generator and base: {error}") from error
+        self.objective.eval()
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {"controlnet": self.network, "decoder": self.decoder}
+
+
+def recipe(settings: Finetune) -> Recipe:
+    """AdamW with the study's constants (1e-5, weight decay 1e-2, constant in the paper)."""
+    return Recipe(
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        max_grad_norm=settings.max_grad_norm,
+        precision=settings.precision,
+        micro_batch=settings.micro_batch,
+        checkpoint_every=settings.checkpoint_every,
+    )
+
+
+def draw(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, noise and timesteps of a batch, from each sample's own random stream on the CPU."""
+    rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
+    shape = (batch.moments.shape[1] // 2, *batch.moments.shape[2:])
+    device = batch.moments.device
+    latents = model.latents(batch.moments, noise_of(rngs, shape).to(device))
+    t = torch.cat([torch.randint(len(model.schedule), (1,), generator=rng) for rng in rngs]).to(device)
+    return latents, noise_of(rngs, shape).to(device), t

@@ -1,0 +1,69 @@
+"""Latent batches: pairs as a ControlNet is trained on them, with posterior moments and prompts computed once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline import seeding
+from pipeline.data.loading import Batches, Pairs
+from pipeline.networks.stable_diffusion import StableDiffusion
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One process's share of a global batch, in latents."""
+
+    moments: Tensor  # [B, 2C, h, w] mean and log-variance of the posterior; sampled anew in every step
+    text: Tensor  # [B, L, D]
+    image: Tensor  # [B, 3, H, W] in [0, 1]
+    mask: Tensor  # [B, H, W] long
+    streams: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def to(self, device: torch.device) -> "LatentBatch":
+        """The same batch on another device."""
+        moved = (part.to(device) for part in (self.moments, self.text, self.image, self.mask))
+        return LatentBatch(*moved, self.streams)
+
+    def part(self, start: int, stop: int) -> "LatentBatch":
+        """A micro-batch."""
+        window = slice(start, stop)
+        parts = (part[window] for part in (self.moments, self.text, self.image, self.mask))
+        return LatentBatch(*parts, self.streams[window])
+
+
+class LatentBatches:
+    """Global batches in latents: the autoencoder and the text tower see every image and prompt once, not every step."""
+
+    def __init__(
+        self, model: StableDiffusion, pairs: Pairs, batch_size: int, seed: str, flip: bool, dropout: float
+    ) -> None:
+        self.pairs, self.batch_size, self.seed, self.flip, self.dropout = pairs, batch_size, seed, flip, dropout
+        self.plan = Batches(pairs, batch_size, seed).plan
+        self.moments = [_moments(model, pairs.image, mirrored) for mirrored in ((False, True) if flip else (False,))]
+        self.prompts = {prompt: model.embed([prompt])[0].cpu() for prompt in sorted({*pairs.prompts, ""})}
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
+        """The share of one process: every world-th sample of the global batch, counted from its rank."""
+        dealt = list(enumerate(self.plan(step)))[rank::world]
+        streams = [f"{self.seed}/{step}/{position}" for position, _ in dealt]
+        items = [self._item(index, stream) for (_, index), stream in zip(dealt, streams, strict=True)]
+        moments, text, image, mask = (torch.stack(column) for column in zip(*items, strict=True))
+        return LatentBatch(moments, text, image, mask, tuple(streams))
+
+    def _item(self, index: int, stream: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rng = seeding.numpy_rng(stream, "view")
+        mirrored, silent = self.flip and rng.random() < 0.5, rng.random() < self.dropout
+        image, mask = self.pairs.image[index].float() / 255, self.pairs.mask[index].long()
+        if mirrored:
+            image, mask = image.flip(-1), mask.flip(-1)
+        prompt = "" if silent else self.pairs.prompts[index]
+        return self.moments[int(mirrored)][index], self.prompts[prompt], image, mask
+
+
+def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
+    parts = (part.flip(-1) if mirrored else part for part in images.split(8))
+    return torch.cat([model.moments(part.float() / 255).cpu() for part in parts])

@@ -1,0 +1,52 @@
+"""ControlNet on masks alone (Zhang et al. 2023), the baseline (M): stock hint input, loss of the mask branch."""
+
+from typing import Literal
+
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.conditioning import mask as mask_hint
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.generators._control import ControlledDiffusion, control_network, draw
+from pipeline.generators._latent_batches import LatentBatch
+from pipeline.networks.split_unet import Decoder, control, encode
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Section
+
+VERSION = 1  # raised when results change
+
+
+class Params(Section):
+    """The stock ControlNet; whether the compared one trained the decoder is not stated, ours does as Siamese does."""
+
+    hint: Literal["dense", "sparse"] = "sparse"
+    train_decoder: bool = True
+
+
+def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
+    """The generator with fresh control weights over a base model."""
+    network = control_network(model, params.hint)
+    return ControlledDiffusion(model, spec, ControlNetObjective(params, model, network, spec.num_classes), network)
+
+
+class ControlNetObjective(nn.Module):
+    """Mean squared error of the prediction under the mask's control (Zhang et al. 2023, eq. 5)."""
+
+    def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
+        super().__init__()
+        self.schedule, self.num_classes, self.network = model.schedule, num_classes, network
+        self.decoder = Decoder(model.unet).requires_grad_(params.train_decoder)
+        self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+
+    def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
+        latents, noise, t = draw(self.frozen[0], batch)
+        noisy = self.schedule.q_sample(latents, noise, t)
+        hint = self.network.controlnet_cond_embedding(mask_hint.hint(batch.mask, self.num_classes))
+        with torch.no_grad():
+            encoded = encode(self.frozen[0].unet, noisy, t, batch.text)
+        residuals = control(self.network, noisy, t, batch.text, hint)
+        predicted = at_least_float32(self.decoder(encoded, residuals, batch.text))
+        return {"mask": F.mse_loss(predicted, self.schedule.target(latents, noise, t))}

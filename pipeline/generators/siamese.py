@@ -1,0 +1,110 @@
+"""Siamese-Diffusion (Qiu et al., CVPR 2025): a mask branch learns from an image branch that shares its ControlNet.
+
+Mask and image pass through the same Dense Hint Input and ControlNet as two hints of one noisy latent; the image branch
+decodes with a frozen copy of the decoder, and the mask branch is drawn towards its prediction.
+"""
+
+from typing import Literal
+
+import torch
+from diffusers import ControlNetModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from pipeline.conditioning import mask as mask_hint
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.generators._control import ControlledDiffusion, control_network, draw
+from pipeline.generators._latent_batches import LatentBatch
+from pipeline.networks.split_unet import Decoder, Encoded, control, encode
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Section
+
+VERSION = 1  # raised when results change
+
+
+class Params(Section):
+    """Constants of the paper as defaults."""
+
+    hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
+    w_m: float = Field(default=1.0, ge=0)  # weight of the mask branch
+    w_c: float = Field(default=1.0, ge=0)  # weight of the noise consistency
+    w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
+    w_i: Literal["linear"] | float = "linear"  # weight of image control in the mix; linear: k / N
+    k_tau: float = Field(default=1 / 3, ge=0, le=1)  # share of training after which online augmentation starts
+    t_tau: int = Field(default=200, ge=0, le=999)  # largest timestep of online augmentation
+
+
+def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
+    """The generator with fresh control weights over a base model."""
+    network = control_network(model, params.hint)
+    return ControlledDiffusion(model, spec, SiameseObjective(params, model, network, spec.num_classes), network)
+
+
+class SiameseObjective(nn.Module):
+    """w_m L_m + L_i + w_c L_c + w_a L_m' (Qiu et al. 2025, eq. 6 and 13), each a mean over the full batch.
+
+    `progress` is k / N with k completed optimiser steps of N. Trained: ControlNet with its hint input, up blocks and
+    output of the U-Net. L_i reaches the ControlNet through the image hint only; nothing but L_m, L_c and L_m' trains
+    the decoder.
+    """
+
+    def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
+        super().__init__()
+        self.params, self.schedule, self.num_classes = params, model.schedule, num_classes
+        self.network = network
+        self.decoder = Decoder(model.unet).requires_grad_(True)
+        self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+
+    def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
+        latents, noise, t = draw(self.frozen[0], batch)
+        hints = torch.cat([mask_hint.hint(batch.mask, self.num_classes), batch.image])
+        return self.losses(latents, noise, t, batch.text, hints, progress)
+
+    def losses(
+        self, latents: Tensor, noise: Tensor, t: Tensor, text: Tensor, hints: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """The named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints."""
+        noisy, target = self.schedule.q_sample(latents, noise, t), self.schedule.target(latents, noise, t)
+        encoded = self._encode(noisy, t, text)
+        mask_embedding, image_embedding = self.network.controlnet_cond_embedding(hints).chunk(2)
+        control_mask = control(self.network, noisy, t, text, mask_embedding)
+        control_image = control(self.network, noisy, t, text, image_embedding)
+        w_i = progress if self.params.w_i == "linear" else self.params.w_i
+        control_mix = [m.detach() + w_i * i for m, i in zip(control_mask, control_image, strict=True)]
+        predicted_mask = at_least_float32(self.decoder(encoded, control_mask, text))
+        predicted_mix = at_least_float32(self._decode_frozen(encoded, control_mix, text))
+        losses = {
+            "mask": self.params.w_m * F.mse_loss(predicted_mask, target),
+            "image": F.mse_loss(predicted_mix, target),
+            "consistency": self.params.w_c * F.mse_loss(predicted_mask, predicted_mix.detach()),
+        }
+        if progress > self.params.k_tau and self.params.w_a > 0:
+            early = t <= self.params.t_tau
+            x0 = self.schedule.predict_x0(predicted_mix.detach(), noisy, t)
+            losses["augmented"] = self._augmented(early, x0, noise, t, text, mask_embedding)
+        return losses
+
+    def _augmented(
+        self, early: Tensor, x0: Tensor, noise: Tensor, t: Tensor, text: Tensor, mask_embedding: Tensor
+    ) -> Tensor:
+        """L_m' on the samples with t <= T_tau, noised again from the mix's clean latents; divided by the full batch."""
+        if not bool(early.any()):
+            return x0.new_zeros(())
+        x0, noise, t, text, hint = (values[early] for values in (x0, noise, t, text, mask_embedding))
+        noisy = self.schedule.q_sample(x0, noise, t)
+        residuals = control(self.network, noisy, t, text, hint)
+        predicted = at_least_float32(self.decoder(self._encode(noisy, t, text), residuals, text))
+        per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, t), reduction="none").flatten(1).mean(1)
+        return self.params.w_a * per_sample.sum() / len(early)
+
+    @torch.no_grad()
+    def _encode(self, noisy: Tensor, t: Tensor, text: Tensor) -> Encoded:
+        return encode(self.frozen[0].unet, noisy, t, text)
+
+    def _decode_frozen(self, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:
+        """The decoder with today's weights, which get no gradient (theta' of the paper, without a copy)."""
+        weights = {name: weight.detach() for name, weight in self.decoder.named_parameters()}
+        return functional_call(self.decoder, weights, (encoded, residuals, text))

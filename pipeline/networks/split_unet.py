@@ -1,0 +1,71 @@
+"""A U-Net of diffusers in its parts: encoder and middle, decoder, control branch.
+
+Control enters at the skips and the middle only, so all hints of one noisy latent share the encoder's output.
+"""
+
+from typing import Any
+
+from diffusers import ControlNetModel, UNet2DConditionModel
+from torch import Tensor, nn
+
+Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time embedding
+
+
+def encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
+    """The encoder and the middle block, before any control."""
+    embedding = unet.time_embedding(unet.time_proj(timesteps).to(noisy.dtype))
+    hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text)
+    return hidden, skips, embedding
+
+
+class Decoder(nn.Module):
+    """The decoder of a U-Net: up blocks, norm and output convolution; shares the U-Net's weights."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.up_blocks, self.conv_norm_out, self.conv_out = unet.up_blocks, unet.conv_norm_out, unet.conv_out
+
+    def forward(self, encoded: Encoded, control: list[Tensor], text: Tensor) -> Tensor:
+        """Prediction [B, C, h, w]; `control` has one residual per skip and, last, one for the middle."""
+        hidden, skips, embedding = encoded
+        hidden = hidden + control[-1]
+        left = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
+        for block in self.up_blocks:
+            count = len(block.resnets)
+            own, left = tuple(left[-count:]), left[:-count]
+            size = left[-1].shape[2:] if left else None
+            extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}
+            hidden = block(
+                hidden_states=hidden, temb=embedding, res_hidden_states_tuple=own, upsample_size=size, **extra
+            )
+        hidden = nn.functional.silu(self.conv_norm_out(hidden))
+        return self.conv_out(hidden)
+
+
+def control(
+    network: ControlNetModel, noisy: Tensor, timesteps: Tensor, text: Tensor, hint_embedding: Tensor
+) -> list[Tensor]:
+    """The residuals of the control branch, one per skip and one for the middle.
+
+    `hint_embedding` is the hint module's output, so that it is computed once per hint and not once per step.
+    """
+    embedding = network.time_embedding(network.time_proj(timesteps).to(noisy.dtype))
+    hidden, skips = _descend(network, network.conv_in(noisy) + hint_embedding, embedding, text)
+    residuals = [zero(skip) for zero, skip in zip(network.controlnet_down_blocks, skips, strict=True)]
+    return [*residuals, network.controlnet_mid_block(hidden)]
+
+
+def _descend(
+    network: UNet2DConditionModel | ControlNetModel, hidden: Tensor, embedding: Tensor, text: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    skips: tuple[Tensor, ...] = (hidden,)
+    for block in network.down_blocks:
+        extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}
+        hidden, own = block(hidden_states=hidden, temb=embedding, **extra)
+        skips += own
+    middle: Any = network.mid_block
+    return middle(hidden, embedding, encoder_hidden_states=text), skips
+
+
+def _attends(block: nn.Module) -> bool:
+    return bool(getattr(block, "has_cross_attention", False))

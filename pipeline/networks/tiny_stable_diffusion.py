@@ -1,0 +1,104 @@
+"""A small base shaped like Stable Diffusion 1.5: autoencoder, CLIP text tower, conditional U-Net, scheduler."""
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from pipeline.networks.stable_diffusion import DDIM
+from pipeline.params import Autoencoder, Denoiser
+
+TOKENS = 32  # length of a prompt
+
+
+def autoencoder(params: Autoencoder, size: int) -> AutoencoderKL:
+    """AutoencoderKL with one layer per block and no attention in the middle."""
+    levels = len(params.channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=params.channels,
+        layers_per_block=1,
+        latent_channels=params.latent_channels,
+        norm_num_groups=8,
+        sample_size=size,
+        mid_block_add_attention=False,
+    )
+
+
+def denoiser(params: Denoiser, latent_channels: int, latent_size: int) -> UNet2DConditionModel:
+    """UNet2DConditionModel with cross-attention on all levels but the finest."""
+    levels = len(params.channels)
+    attending = levels - 1
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=params.channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * attending,
+        up_block_types=("CrossAttnUpBlock2D",) * attending + ("UpBlock2D",),
+        cross_attention_dim=params.text_width,
+        attention_head_dim=8,
+    )
+
+
+def text_tower(width: int) -> CLIPTextModel:
+    """A CLIP text tower of two layers over single characters."""
+    vocabulary = len(characters())
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=2,
+        num_attention_heads=width // 8,
+        max_position_embeddings=TOKENS,
+        projection_dim=width,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
+    return CLIPTextModel(config)
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer without merges: every character is a token."""
+    return CLIPTokenizer(vocab=characters(), merges=[], model_max_length=TOKENS)
+
+
+def characters() -> dict[str, int]:
+    """Vocabulary: printable ASCII, alone and at the end of a word, and the two special tokens."""
+    letters = [chr(code) for code in range(33, 127)]
+    entries = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return {entry: index for index, entry in enumerate(entries)}
+
+
+def scheduler(prediction: str) -> DDIMScheduler:
+    """The noise schedule of Stable Diffusion 1.5 with another prediction type where wanted."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction,
+        **DDIM,
+    )
+
+
+MODEL_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def index_path(folder: Path) -> Path:
+    """The file by which diffusers knows a pipeline's parts."""
+    return folder / "model_index.json"

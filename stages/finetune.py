@@ -1,0 +1,13 @@
+"""Fine-tune one generator on the training pairs (default: the first generator of params.yaml)."""
+
+from pipeline import commands
+from pipeline.finetuning import finetune
+from pipeline.params import Params
+
+
+def stage(params: Params, generator: str) -> None:
+    finetune(params, generator)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "generator")

@@ -1,0 +1,13 @@
+"""Generate the image set of one generator from the training masks (default: the first generator of params.yaml)."""
+
+from pipeline import commands
+from pipeline.generation import generate
+from pipeline.params import Params
+
+
+def stage(params: Params, generator: str) -> None:
+    generate(params, generator)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "generator")

@@ -1,0 +1,205 @@
+"""Siamese-Diffusion: the fast step against the literal one in float64, its gradient table, gates and sizes."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from torch import Tensor
+
+from pipeline.diffusion.schedule import Schedule
+from pipeline.generators import siamese
+from pipeline.generators._control import control_network
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.dense_hint_input import DenseHintInput, PatchMerging
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Autoencoder, Denoiser
+from tests.reference import siamese_literal
+
+TEXT = 16
+
+
+@pytest.fixture
+def model() -> StableDiffusion:
+    """A base with two levels, factor 2, random weights, float64."""
+    torch.manual_seed(0)
+    vae = tiny.autoencoder(
+        Autoencoder(channels=(8, 16), max_steps=1, batch_size=1, crop=8, learning_rate=1e-3), size=16
+    )
+    settings = Denoiser(channels=(32, 64), text_width=TEXT, max_steps=1, batch_size=1, learning_rate=1e-3)
+    unet = tiny.denoiser(settings, 4, 8).double().requires_grad_(False).eval()
+    return StableDiffusion(vae, tiny.text_tower(TEXT), tiny.tokenizer(), unet, tiny.scheduler("epsilon"))
+
+
+@dataclass
+class Step:
+    """One training step's tensors; t holds the values at and around T_tau."""
+
+    latents: Tensor
+    noise: Tensor
+    t: Tensor
+    text: Tensor
+    mask: Tensor
+    image: Tensor
+
+
+@pytest.fixture
+def step() -> Step:
+    torch.manual_seed(1)
+    latents, noise = torch.randn(2, 6, 4, 8, 8, dtype=torch.float64)
+    mask = (torch.rand(6, 1, 16, 16) > 0.5).double().expand(-1, 3, -1, -1).contiguous()
+    image = torch.rand(6, 3, 16, 16, dtype=torch.float64)
+    t = torch.tensor([5, 150, 200, 201, 600, 999])
+    return Step(latents, noise, t, torch.randn(6, 7, TEXT, dtype=torch.float64), mask, image)
+
+
+def objective(model: StableDiffusion, randomise: bool = True, **own: Any) -> siamese.SiameseObjective:
+    params = siamese.Params(**own)
+    torch.manual_seed(2)
+    network = control_network(model, params.hint).double()
+    if randomise:  # zero convolutions would hide everything behind them
+        for weight in network.parameters():
+            if not weight.detach().any():
+                torch.nn.init.normal_(weight, std=0.1)
+    return siamese.SiameseObjective(params, model, network, num_classes=2)
+
+
+def losses(fast: siamese.SiameseObjective, step: Step, progress: float) -> dict[str, Tensor]:
+    return fast.losses(step.latents, step.noise, step.t, step.text, torch.cat([step.mask, step.image]), progress)
+
+
+@pytest.mark.parametrize("k", [0, 100, 180, 299])
+def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k: int) -> None:
+    fast = objective(model)
+    unet, network = copy.deepcopy(model.unet), copy.deepcopy(fast.network)
+    unet.up_blocks.requires_grad_(True), unet.conv_norm_out.requires_grad_(True), unet.conv_out.requires_grad_(True)
+    expected = siamese_literal.step(
+        unet, network, fast.schedule.alphas_cumprod.double(), step.latents, step.noise, step.t, step.text,
+        step.mask, step.image, k, 300,
+    )  # fmt: skip
+    expected.backward()
+    found = sum(losses(fast, step, k / 300).values(), torch.zeros(()))
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    compared = 0
+    for ours, theirs in ((model.unet, unet), (fast.network, network)):
+        for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+            if not a.requires_grad:
+                assert b.grad is None, name
+                continue
+            scale = (
+                b.grad.abs().max().clamp(min=1e-6)
+            )  # zero by symmetry where a bias precedes a one-channel group norm
+            assert float((a.grad - b.grad).abs().max() / scale) < 1e-10, name
+            compared += 1
+    assert compared > 100
+
+
+def gradient(loss: Tensor, weights: list[Tensor]) -> float:
+    found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+    return sum(float(g.abs().sum()) for g in found if g is not None)
+
+
+def test_gradient_table(model: StableDiffusion, step: Step) -> None:
+    fast = objective(model)
+    hints = torch.cat([step.mask, step.image]).requires_grad_(True)
+    named = fast.losses(step.latents, step.noise, step.t, step.text, hints, 0.6)
+    decoder = list(fast.decoder.parameters())
+    table = {}
+    for name, loss in named.items():
+        (by_hint,) = torch.autograd.grad(loss, [hints], retain_graph=True)
+        mask, image = by_hint.abs().sum((1, 2, 3)).chunk(2)
+        table[name] = (gradient(loss, decoder) > 0, bool(mask.any()), bool(image.any()))
+    assert table == {  # decoder, through the mask hint, through the image hint
+        "mask": (True, True, False),
+        "image": (False, False, True),
+        "consistency": (True, True, False),
+        "augmented": (True, True, False),
+    }
+
+
+def test_nothing_frozen_gets_a_gradient(model: StableDiffusion, step: Step) -> None:
+    fast = objective(model)
+    sum(losses(fast, step, 0.6).values(), torch.zeros(())).backward()
+    frozen = [*model.unet.down_blocks.parameters(), *model.unet.mid_block.parameters()]
+    frozen += [*model.unet.conv_in.parameters(), *model.unet.time_embedding.parameters()]
+    assert all(weight.grad is None for weight in frozen)
+
+
+def test_first_step_is_the_base_model(model: StableDiffusion, step: Step) -> None:
+    found = losses(objective(model, randomise=False), step, 0.0)
+    assert float(found["consistency"].detach()) == 0
+    assert float(found["mask"].detach()) == float(found["image"].detach())
+    noisy = Schedule(model.scheduler.alphas_cumprod).q_sample(step.latents, step.noise, step.t)
+    plain = model.unet(noisy, step.t, step.text).sample
+    assert float(found["mask"].detach()) == pytest.approx(float(((plain - step.noise) ** 2).mean()), rel=1e-12)
+
+
+def test_augmentation_starts_after_a_third_of_training(model: StableDiffusion, step: Step) -> None:
+    fast = objective(model)
+    assert "augmented" not in losses(fast, step, 100 / 300)
+    assert "augmented" in losses(fast, step, 101 / 300)
+
+
+def test_augmentation_takes_t_up_to_200_and_divides_by_the_full_batch(model: StableDiffusion, step: Step) -> None:
+    fast = objective(model)
+    with torch.no_grad():
+        whole = losses(fast, step, 0.6)["augmented"]
+        three = slice(0, 3)  # the three samples with t <= 200
+        part = Step(*(getattr(step, f)[three] for f in ("latents", "noise", "t", "text", "mask", "image")))
+        alone = losses(fast, part, 0.6)["augmented"]
+        late = slice(3, 6)
+        none = Step(*(getattr(step, f)[late] for f in ("latents", "noise", "t", "text", "mask", "image")))
+        assert float(losses(fast, none, 0.6)["augmented"]) == 0
+    assert float(whole) == pytest.approx(float(alone) / 2, rel=1e-9)
+
+
+def test_noised_again_latents_have_the_closed_form() -> None:
+    schedule = Schedule(tiny.scheduler("epsilon").alphas_cumprod.double())
+    x0, noise, predicted = torch.randn(3, 2, 4, 4, 4, dtype=torch.float64)
+    t = torch.tensor([200, 7])
+    noisy = schedule.q_sample(x0, noise, t)
+    again = schedule.q_sample(schedule.predict_x0(predicted, noisy, t), noise, t)
+    sigma = (1 - schedule.alphas_cumprod[t]).sqrt().view(-1, 1, 1, 1)
+    assert torch.allclose(again, noisy + sigma * (noise - predicted), atol=1e-12)
+    assert float(schedule.alphas_cumprod[200]) == pytest.approx(0.75369, abs=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_prediction_types_agree_with_each_other(prediction: str) -> None:
+    schedule = Schedule(tiny.scheduler(prediction).alphas_cumprod.double(), prediction)
+    x0, noise = torch.randn(2, 3, 4, 2, 2, dtype=torch.float64)
+    t = torch.tensor([0, 500, 999])
+    noisy = schedule.q_sample(x0, noise, t)
+    assert torch.allclose(schedule.predict_x0(schedule.target(x0, noise, t), noisy, t), x0, atol=1e-9)
+
+
+def test_image_weight_grows_with_progress_or_is_constant(model: StableDiffusion, step: Step) -> None:
+    with torch.no_grad():
+        assert torch.equal(
+            losses(objective(model), step, 0.25)["image"], losses(objective(model, w_i=0.25), step, 0.9)["image"]
+        )
+        silent = losses(objective(model), step, 0.0)
+        assert torch.equal(silent["image"], silent["mask"])  # no image control at all
+
+
+def test_patch_merging_gathers_columns_first() -> None:
+    merge = PatchMerging(2).double()
+    x = torch.randn(1, 2, 4, 6, dtype=torch.float64).permute(0, 2, 3, 1)
+    corners = [x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]]
+    expected = merge.reduction(merge.norm(torch.cat(corners, -1))).permute(0, 3, 1, 2)
+    assert torch.allclose(merge(x.permute(0, 3, 1, 2)), expected)
+
+
+def test_sizes_at_stable_diffusion_1_5() -> None:
+    """Counts of the paper's parts, on the meta device."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, sample_size=64, attention_head_dim=8)
+        network = ControlNetModel(cross_attention_dim=768, attention_head_dim=8)
+        network.controlnet_cond_embedding = DenseHintInput(320, 8)
+    hint = sum(p.numel() for p in network.controlnet_cond_embedding.parameters())
+    control = sum(p.numel() for p in network.parameters())
+    decoder = sum(p.numel() for part in (unet.up_blocks, unet.conv_norm_out, unet.conv_out) for p in part.parameters())
+    assert (hint, control, control + decoder) == (3_263_872, 363_456_512, 874_264_516)

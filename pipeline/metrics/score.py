@@ -1,0 +1,47 @@
+"""A score: one number about an image set, with all that is needed to read it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value; None where it cannot be told, and then `reason` says why."""
+
+    name: str  # metric, or metric.extractor
+    value: float | None
+    n: int  # images per set
+    direction: Direction  # which way is better
+    seed: int = 0  # of everything random in it
+    variant: str = ""  # what the set was compared with: train, train_half, heldout
+    low: float | None = None  # 95 % interval
+    high: float | None = None
+    floor: float | None = None  # the same number for real images in place of the synthetic ones, at the same n
+    standard_error: float | None = None  # of the value as an estimate from random subsets, where it is one
+    reason: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Place in metrics.json: the comparison with the training images has no suffix."""
+        metric, *extractor = self.name.split(".")
+        suffix = "" if self.variant in ("", "train") else f"_{self.variant}"
+        return (metric + suffix, *extractor)
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def nested(scores: Iterable[Score]) -> dict[str, Any]:
+    """Values by metric and extractor: {"frechet": {"efficientnet_lite0": 31.2}, "faithfulness": 0.8}."""
+    tree: dict[str, Any] = {}
+    for score in scores:
+        *path, last = score.key
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = score.value
+    return tree

@@ -1,0 +1,68 @@
+"""What a quality metric may ask about image sets, and the equally large pieces that distances compare."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import seeding
+from pipeline.data.image_set import ImageSet
+from pipeline.params import Score as Settings
+
+GROUPS = 20  # of the jackknife
+Rows = NDArray[np.float32]
+
+
+class View(Protocol):
+    """Rows per image of a set; each set is decoded once for all metrics (evaluation.View)."""
+
+    settings: Settings
+    seed: int
+
+    def features(self, images: ImageSet, extractor: str) -> Rows:
+        """[N, D] in the order of the set's rows."""
+        ...
+
+    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
+        """The judge's label maps [N, H, W] in the order of the set's rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Synthetic rows against real rows of the same number; `stand_in` are real rows in place of the synthetic ones."""
+
+    variant: str
+    real: Rows
+    synthetic: Rows
+    stand_in: Rows | None
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """A jackknife group per position; a mask's real and synthetic image share a position where both are there."""
+        return np.arange(len(self.real)) % min(GROUPS, len(self.real))
+
+
+def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Iterator[Piece]:
+    """Three comparisons of the first copies (as many as masks, so that generators with other `copies` compare).
+
+    train: with the training images, as papers do (a set that copies them scores best). train_half: images made from
+    half of the masks with the real images of the other half; stand-in: the real images of those masks. heldout: with
+    the test images; stand-in: the training images.
+    """
+    train, made = _shuffled(real.split("train"), view, extractor), _shuffled(synthetic.take(1), view, extractor)
+    test = _shuffled(real.split("test"), view, extractor)
+    n = min(len(train), len(made))
+    yield Piece("train", train[:n], made[:n], None)
+    half = n // 2
+    yield Piece("train_half", train[:half], made[half : 2 * half], train[half : 2 * half])
+    m = min(n, len(test))
+    yield Piece("heldout", test[:m], made[:m], train[:m])
+
+
+def _shuffled(images: ImageSet, view: View, extractor: str) -> Rows:
+    """Feature rows in a seeded order of the source masks: the same masks come in the same order in every set."""
+    order = sorted(range(len(images)), key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
+    return view.features(images, extractor)[order]

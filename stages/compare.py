@@ -1,0 +1,18 @@
+"""Compare every training set with the reference: differences, intervals, multiplier curve, verdict."""
+
+import logging
+
+from pipeline import commands
+from pipeline.comparison import compare, publish_comparison
+from pipeline.params import Params
+
+
+def stage(params: Params) -> None:
+    """Writes comparison.json, arms.csv and multiplier_curve.csv."""
+    comparison = compare(params)
+    publish_comparison(params, comparison)
+    logging.getLogger(__name__).info(comparison["verdict"])
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__)

@@ -1,0 +1,25 @@
+"""Score one synthetic image set against the real one: distances of features, and mask faithfulness."""
+
+from pipeline import commands
+from pipeline.params import Params
+
+
+def stage(params: Params, generator: str) -> None:
+    """Writes scores.json, images.csv and metrics.json of one generator entry."""
+    from pipeline import evaluation, paths
+    from pipeline.data.image_set import ImageSet
+    from pipeline.runtime import Runtime
+    from pipeline.segmentation import load_judge
+
+    runtime = Runtime.alone(params.threads)
+    real = ImageSet.open(paths.real(params.study))
+    synthetic = ImageSet.open(paths.synthetic(params.study, generator))
+    judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
+    view = evaluation.open_view(params, judge, runtime.device)
+    scores = evaluation.score_set(real, synthetic, view)
+    images = evaluation.image_rows(real, synthetic, view)
+    evaluation.publish_scores(paths.scores(params.study, generator), scores, images)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "generator")

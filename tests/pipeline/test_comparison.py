@@ -1,0 +1,211 @@
+"""Facts of the comparison of arms: what it claims, what it refuses to claim, what it writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import files, paths, tracking
+from pipeline.comparison import Results, collect_metrics, compare, compare_arms, conclude, publish_comparison
+from pipeline.errors import UserError
+from pipeline.params import Compare, Params, load_params
+from pipeline.verdict import Verdict, decide, headline, sentence
+
+ROOT = Path(__file__).parents[2]
+SETS = {
+    "real": {},
+    "real_again": {"seed_offset": 1000},
+    "siamese_x1": {"generator": "siamese", "multiplier": 1},
+    "siamese_x2": {"generator": "siamese", "multiplier": 2},
+    "siamese_x4": {"generator": "siamese", "multiplier": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    shipped = load_params(ROOT / "params.yaml")
+    values = shipped.model_dump() | {"training_sets": SETS, "segmenters": {"unet": {}}}
+    values |= {"judge": {"segmenter": "unet"}, "generators": {"siamese": {"copies": 4}}}
+    return Params.model_validate(values | {"compare": {"resamples": 400, "margin": 0.01}})
+
+
+def simulated(
+    rng: np.random.Generator, seed_sd: float, image_sd: float, gain: dict[str, float] | None = None, n: int = 128
+) -> Results:
+    """Three seeds; SDs in Dice points; `image_sd` is that of a paired difference per image, averaged over seeds."""
+    tables, images, gain = {}, {}, gain or {}
+    for split in ("val", "test"):
+        images[split] = tuple(("", f"{split}{k}") for k in range(n))
+    seeds = {arm: rng.normal(0, seed_sd, (3, 1)) for arm in SETS}  # the models are the same on both splits
+    for split in ("val", "test"):
+        hardness = rng.normal(70, 15, n)
+        for arm in SETS:
+            own = rng.normal(0, image_sd * np.sqrt(0.5 / 2), n) + rng.normal(0, image_sd * np.sqrt(0.5 * 3 / 2), (3, n))
+            scores = (hardness + own + seeds[arm] + gain.get(arm, 0)) / 100
+            tables[arm, split, "dice"] = scores
+            tables[arm, split, "iou"] = scores * 0.8
+    return Results(tables, ("0", "1", "2"), images)
+
+
+def concluded(params: Params, results: Results) -> dict[str, dict[str, Any]]:
+    arms = compare_arms(params, "unet", results)
+    conclude(arms, params.compare)
+    return {row["training_set"]: row for row in arms}
+
+
+@pytest.mark.parametrize(("seed_sd", "image_sd"), [(0, 12), (2, 6)])
+def test_without_an_effect_claims_are_rare(params: Params, seed_sd: float, image_sd: float) -> None:
+    rng, runs, control, family, helped = np.random.default_rng(1), 80, 0, 0, 0
+    for _ in range(runs):
+        rows = concluded(params, simulated(rng, seed_sd, image_sd))
+        claims = {name for name, row in rows.items() if row["verdict"] in ("better", "worse")}
+        control += "real_again" in claims
+        family += bool(claims - {"real_again"})
+        helped += sentence(list(rows.values()), params.compare).startswith(
+            ("Synthetic data helped", "Synthetic data hurt")
+        )
+    # 5 % of 80 is 4; 10 or more happen with probability 0.6 %
+    assert max(control, family, helped) < 10
+
+
+def test_a_plain_bootstrap_over_three_seeds_would_claim_too_much(params: Params) -> None:
+    rng, claims = np.random.default_rng(2), 0
+    for _ in range(80):
+        row = concluded(params, simulated(rng, 2, 6))["real_again"]
+        claims += not row["bootstrap_low"] <= 0 <= row["bootstrap_high"]
+    assert claims >= 6  # why the verdict does not rest on it
+
+
+def test_a_large_effect_is_found(params: Params) -> None:
+    gains = {"siamese_x1": 4.0, "siamese_x2": 5.0, "siamese_x4": -5.0}
+    rows = concluded(params, simulated(np.random.default_rng(3), 0.5, 6, gains))
+    assert rows["siamese_x2"]["verdict"] == "better"
+    assert rows["siamese_x4"]["verdict"] == "worse"
+    assert rows["siamese_x2"]["difference"] == pytest.approx(0.05, abs=0.015)
+    assert rows["siamese_x2"]["difference_low"] < 0.05 < rows["siamese_x2"]["difference_high"]
+    said = sentence(list(rows.values()), params.compare)
+    assert said.startswith("Synthetic data helped: unet, siamese_x2 +")
+    assert said.endswith("over real (n = 128 images, 3 seeds).")
+
+
+def test_equal_arms_are_equivalent_once_there_are_enough_images(params: Params) -> None:
+    rows = concluded(params, simulated(np.random.default_rng(4), 0.02, 3, n=400))
+    assert {rows[name]["verdict"] for name in rows if name != "real"} == {"equivalent"}
+    assert sentence(list(rows.values()), params.compare).startswith("Synthetic data made no difference that matters:")
+
+
+def test_seeds_that_disagree_make_it_inconclusive_though_images_alone_would_not(params: Params) -> None:
+    results = simulated(np.random.default_rng(5), 0, 2)
+    shift = np.array([[0.06], [0.0], [0.015]])  # every image follows its model: 2.5 points on average
+    tables = dict(results.tables) | {("siamese_x1", "test", "dice"): results.tables["real", "test", "dice"] + shift}
+    row = concluded(params, Results(tables, results.seeds, results.images))["siamese_x1"]
+    assert row["p_images"] < 0.01
+    assert row["verdict"] == "inconclusive"
+
+
+def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) -> None:
+    results = simulated(np.random.default_rng(6), 0, 1, {"siamese_x4": 3.0})
+    tables = dict(results.tables)
+    tables["siamese_x1", "val", "dice"] = tables["siamese_x1", "val", "dice"] + 0.2  # best on val, nothing on test
+    rows = concluded(params, Results(tables, results.seeds, results.images))
+    chosen = headline(list(rows.values()))
+    assert chosen is not None
+    assert chosen["training_set"] == "siamese_x1"
+    assert abs(chosen["difference"]) < 0.01
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    usual = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128, "n_seeds": 3}
+    usual |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
+    return usual | {"p_holm": 0.01, "p_images_holm": 0.01, "verdict": "better"} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, Verdict.BETTER),
+        ({"difference": -0.02, "difference_low": -0.035, "difference_high": -0.005}, Verdict.WORSE),
+        ({"p_holm": 0.08}, Verdict.INCONCLUSIVE),
+        ({"p_images_holm": 0.08}, Verdict.INCONCLUSIVE),
+        ({"difference_low": -0.001}, Verdict.INCONCLUSIVE),
+        ({"difference_low": -0.009, "difference_high": 0.009}, Verdict.EQUIVALENT),
+        ({"difference_low": 0.001, "difference_high": 0.009}, Verdict.EQUIVALENT),
+        ({"n_seeds": 1}, Verdict.INCONCLUSIVE),
+        ({"n_seeds": 1, "difference_low": -0.001, "difference_high": 0.001}, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_verdicts_by_hand(changes: dict[str, Any], verdict: Verdict) -> None:
+    assert decide(row(**changes), Compare(margin=0.01)) == verdict
+
+
+def test_a_control_that_differs_withdraws_the_claim() -> None:
+    control = row(training_set="real_again", role="control", difference=0.03)
+    said = sentence([row(), control], Compare())
+    assert said.startswith("Inconclusive: unet, siamese_x1 +2.0 Dice points [0.5, 3.5] over real")
+    assert "The control real_again, trained on the same images, differs too (+3.0 points)." in said
+
+
+def test_one_seed_and_no_arm_are_said() -> None:
+    assert "One seed cannot tell an effect from chance." in sentence(
+        [row(n_seeds=1, verdict="inconclusive")], Compare()
+    )
+    assert sentence([row(role="reference")], Compare()) == "Inconclusive: no training set holds synthetic images."
+
+
+def write_scores(params: Params, results: Results, drop: int = 0) -> None:
+    rows = []
+    for (arm, split, metric), table in results.tables.items():
+        if metric == "dice":
+            for seed, scores in zip(results.seeds, table, strict=True):
+                for (test_set, image), dice in zip(results.images[split], scores, strict=True):
+                    about = {"segmenter": "unet", "training_set": arm, "seed": seed, "split": split}
+                    rows.append(about | {"test_set": test_set, "image": image, "dice": dice, "iou": dice * 0.8})
+    tracking.write_table(paths.segmentation(params.study, "unet") / "scores.csv", rows[: len(rows) - drop])
+
+
+def test_files_hold_arms_curve_and_verdict(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = simulated(np.random.default_rng(7), 0.5, 6, n=20)
+    write_scores(params, results)
+    publish_comparison(params, compare(params))
+    folder = paths.comparison(params.study)
+    arms = tracking.read_table(folder / "arms.csv")
+    assert [arm["training_set"] for arm in arms] == list(SETS)
+    assert float(arms[0]["dice"]) == pytest.approx(results.tables["real", "test", "dice"].mean(), rel=1e-5)
+    curve = tracking.read_table(folder / "multiplier_curve.csv")
+    assert [point["multiplier"] for point in curve] == ["0", "1", "2", "4"]
+    assert {point["generator"] for point in curve} == {"siamese"}
+    assert files.read_json(folder / "comparison.json")["arms"][0]["test_sets"][""]["n"] == 20
+
+
+def test_metrics_of_the_report(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_scores(params, simulated(np.random.default_rng(8), 0.5, 6, n=20))
+    publish_comparison(params, compare(params))
+    files.write_json(paths.judge(params.study) / "metrics.json", {"dice": 0.8, "iou": 0.7})
+    files.write_json(
+        paths.scores(params.study, "siamese") / "metrics.json", {"faithfulness": 0.7, "faithfulness_shuffled": 0.2}
+    )
+    metrics = collect_metrics(params)
+    assert set(metrics["arms"]["unet"]) == set(SETS)
+    assert metrics["arms"]["unet"]["real"]["iou"]["low"] < metrics["arms"]["unet"]["real"]["iou"]["mean"]
+    assert metrics["judge"] == {"dice": 0.8}
+    assert metrics["faithfulness"] == {"siamese": 0.7, "shuffled": 0.2}
+    assert isinstance(metrics["verdict"], str)
+
+
+def test_a_missing_score_is_named(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"scores\.csv does not exist; run the stage segment for unet"):
+        compare(params)
+    write_scores(params, simulated(np.random.default_rng(9), 0, 6, n=10), drop=1)
+    with pytest.raises(UserError, match="no score of siamese_x4, seed 2, test image 'test9' \\(1 of 10\\)"):
+        compare(params)
+
+
+def test_comparing_does_not_load_torch() -> None:
+    code = "import sys, pipeline.comparison; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

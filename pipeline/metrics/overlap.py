@@ -1,0 +1,28 @@
+"""Overlap of masks: Dice and intersection over union per image, on NumPy arrays."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Masks = NDArray[np.bool_]
+
+
+def dice(found: Masks, true: Masks) -> NDArray[np.float64]:
+    """2|P∩T| / (|P|+|T|) of boolean masks [..., H, W]; 1 where both are empty (nothing there, nothing found)."""
+    overlap, total = _sum(found & true), _sum(found) + _sum(true)
+    return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
+
+
+def iou(found: Masks, true: Masks) -> NDArray[np.float64]:
+    """|P∩T| / |P∪T| of boolean masks [..., H, W]; 1 where both are empty."""
+    overlap, union = _sum(found & true), _sum(found | true)
+    return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+
+
+def foreground(labels: NDArray[np.integer], num_classes: int) -> Masks:
+    """Label maps [..., H, W] as one mask per class without the background: [..., K - 1, H, W]."""
+    classes = np.arange(1, num_classes)[:, None, None]
+    return labels[..., None, :, :] == classes
+
+
+def _sum(masks: Masks) -> NDArray[np.int64]:
+    return masks.sum(axis=(-2, -1), dtype=np.int64)

@@ -1,0 +1,122 @@
+"""Train one segmenter, score it per image, and keep the judge: the segmenter of real images only."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import files, paths, plugins, seeding, tracking
+from pipeline.contracts import Recipe, Segmenter
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Batches, Pairs, dihedral
+from pipeline.data.sample import DatasetSpec
+from pipeline.metrics import overlap
+from pipeline.params import Params
+from pipeline.runtime import Runtime
+from pipeline.training import fit
+
+METHOD_VERSION = 1  # raise it when the same parameters give other results
+Row = dict[str, Any]
+
+
+def threads(params: Params) -> int:
+    """Threads of each process that trains segmenters."""
+    return params.segment.threads or params.threads
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """What identifies the training of one segmenter, beside its images and its random stream."""
+    return params.segment.model_dump(exclude={"seeds"}) | {"threads": threads(params), "version": METHOD_VERSION}
+
+
+def build_segmenter(params: Params, name: str, spec: DatasetSpec) -> Segmenter:
+    """The untrained segmenter of one entry of `segmenters`; its new weights come from torch's global stream."""
+    entry = params.segmenters[name]
+    method = entry.method or name
+    own = plugins.read_params("segmenters", method, entry.own, f"segmenters.{name}")
+    return plugins.load("segmenters", method).build(own, spec)
+
+
+def train_segmenter(
+    params: Params,
+    name: str,
+    train: ImageSet,
+    stream: str,
+    runtime: Runtime,
+    max_steps: int | None = None,
+    title: str = "",
+) -> tuple[Segmenter, list[dict[str, float]]]:
+    """Trains on all rows of `train` and returns the segmenter after the last step, and the losses of every step.
+
+    Initial weights, order and augmentation (flips, quarter turns) depend on `stream` alone: arms with one seed start
+    alike.
+    """
+    chosen = params.segment
+    seeding.seed_everything(stream, "weights")
+    segmenter = build_segmenter(params, name, train.spec)
+    batches = Batches(Pairs.read(train), chosen.batch_size, stream, dihedral)
+    recipe = Recipe(
+        max_steps=max_steps or chosen.max_steps,
+        learning_rate=chosen.learning_rate,
+        weight_decay=chosen.weight_decay,
+        schedule="one_cycle",
+        precision=chosen.precision,
+    )
+    return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=title)
+
+
+def predict_set(segmenter: Segmenter, images: ImageSet, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    """Label maps [H, W] in the order of the rows: the class with the highest mean probability."""
+    for start in range(0, len(images), batch_size):
+        rows = images.rows[start : start + batch_size]
+        image = torch.from_numpy(np.stack([images.image(row) for row in rows])).float() / 255
+        chance = segmenter.predict(image).mean(1)
+        yield from chance.argmax(1).to(torch.uint8).cpu().numpy()
+
+
+def score_set(segmenter: Segmenter, images: ImageSet, batch_size: int) -> list[Row]:
+    """One row per image: split, test_set (its source), image, area (share of foreground), Dice and IoU."""
+    labels = predict_set(segmenter, images, batch_size)
+    return [
+        {"split": row["split"], "test_set": row["source"], "image": row["id"]}
+        | image_scores(found, images.mask(row), images.spec.num_classes)
+        for row, found in zip(images, labels, strict=True)
+    ]
+
+
+def image_scores(found: NDArray[np.uint8], true: NDArray[np.uint8], num_classes: int) -> Row:
+    """Dice and IoU of one label map, averaged over the foreground classes; each class too where there are several."""
+    pair = overlap.foreground(found, num_classes), overlap.foreground(true, num_classes)
+    dice, iou = overlap.dice(*pair), overlap.iou(*pair)
+    scores = {"area": float((true > 0).mean()), "dice": float(dice.mean()), "iou": float(iou.mean())}
+    if num_classes > 2:
+        scores |= {f"dice_{label}": float(value) for label, value in enumerate(dice, start=1)}
+        scores |= {f"iou_{label}": float(value) for label, value in enumerate(iou, start=1)}
+    return {name: round(value, 6) for name, value in scores.items()}
+
+
+def train_judge(params: Params, runtime: Runtime) -> None:
+    """Trains the judge on the real training images, scores it on the real test images and publishes it."""
+    if not runtime.is_main:
+        return
+    real, name = ImageSet.open(paths.real(params.study)), params.judge.segmenter
+    stream, steps = f"judge/{params.seed}", params.judge.max_steps
+    alone = Runtime.alone(threads(params), runtime.device)
+    segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, steps, "judge")
+    rows = score_set(segmenter, real.split("test"), params.segment.batch_size)
+    folder = paths.work("judge", files.fingerprint(settings(params), real.digest, dict(segmenter.about), stream, steps))
+    segmenter.save(folder)
+    tracking.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])
+    tracking.write_table(folder / "scores.csv", rows)
+    means = {key: float(np.mean([row[key] for row in rows])) for key in ("dice", "iou")}
+    tracking.write_metrics(folder / "metrics.json", means | {"n": len(rows)})
+    files.publish(folder, paths.judge(params.study))
+
+
+def load_judge(study: str, params: Params, spec: DatasetSpec) -> Segmenter:
+    """The trained judge of a study. Raises UserError where there is none for these parameters."""
+    judge = build_segmenter(params, params.judge.segmenter, spec)
+    judge.load(paths.judge(study))
+    return judge

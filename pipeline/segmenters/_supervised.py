@@ -1,0 +1,149 @@
+"""What segmenters trained on label maps share: preprocessing, losses, prediction, files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline import files
+from pipeline.contracts import Batch
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+
+WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation per channel
+
+
+class Preprocessed(nn.Module):
+    """A network behind its preprocessing: images [B, 3, H, W] in [0, 1] of any size -> logits [B, K, H, W].
+
+    Normalises, pads to a multiple of the stride by repeating the border, and crops or upsamples the logits.
+    """
+
+    def __init__(self, network: nn.Module, normalisation: tuple[Sequence[float], Sequence[float]], stride: int) -> None:
+        super().__init__()
+        # Depthwise convolutions take about half the time in this layout on a CPU.
+        self.network, self.stride = network.to(memory_format=torch.channels_last), stride  # type: ignore[call-overload]
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in zip(("mean", "std"), normalisation, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        check_size(min(height, width), self.stride)
+        padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        normalised = ((padded - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        logits = self.network(normalised).float()
+        if logits.shape[-2:] != padded.shape[-2:]:
+            logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+
+class SupervisedObjective(nn.Module):
+    """Cross-entropy + soft Dice of the foreground classes, equally weighted, in float32."""
+
+    def __init__(self, network: Preprocessed) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The two losses; `progress` is not used."""
+        logits = self.network(batch.image)
+        with torch.autocast(logits.device.type, enabled=False):
+            return {"cross_entropy": F.cross_entropy(logits, batch.mask), "dice": soft_dice_loss(logits, batch.mask)}
+
+
+def soft_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), summed over the batch, averaged over the foreground classes.
+
+    Pooled over the batch, so that an image without a lesion does not turn the gradient around (Milletari et al. 2016).
+    """
+    chance = logits.softmax(1)[:, 1:]
+    true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, 1:].to(chance.dtype)
+    dims = (0, 2, 3)
+    overlap, total = (chance * true).sum(dims), (chance + true).sum(dims)
+    return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+class Supervised:
+    """A segmenter of one deterministic network (contracts.Segmenter)."""
+
+    def __init__(self, network: Preprocessed, spec: DatasetSpec, about: Mapping[str, Any]) -> None:
+        self.network, self.spec = network, spec
+        self.about: Mapping[str, Any] = about
+        self.objective: nn.Module = SupervisedObjective(network)
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
+        """Probabilities [B, S, K, H, W]; the S samples are equal."""
+        self.objective.eval()
+        chance = self.network(image.to(self.network.mean.device)).softmax(1)
+        return chance[:, None].expand(-1, num_samples, -1, -1, -1)
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights and what they are; the record last."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        with files.replacing(folder / WEIGHTS) as temporary:
+            save_file(state, temporary)
+        files.write_json(folder / RECORD, {"spec": self.spec.model_dump(), **self.about})
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote. Raises UserError where it belongs to another network or data set."""
+        if not (folder / RECORD).is_file():
+            raise UserError(f"{folder} holds no trained segmenter; run the stage that makes it")
+        found = files.read_json(folder / RECORD)["spec"]
+        if found != self.spec.model_dump():
+            raise UserError(f"{folder} was trained for {found}, not for {self.spec.model_dump()}; run its stage again")
+        try:
+            self.network.load_state_dict(load_file(folder / WEIGHTS))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{folder} holds weights of another network ({reason}); run its stage again") from None
+
+
+def check_spec(spec: DatasetSpec, stride: int) -> None:
+    """Raises UserError where a 2-D network of colour images cannot work."""
+    if spec.ndim != 2 or spec.channels != 3:
+        raise UserError(f"{spec.name} has {spec.ndim} dimensions and {spec.channels} channels; needed are 2 and 3")
+    check_size(spec.size, stride)
+
+
+def check_size(size: int, stride: int) -> None:
+    """Raises UserError where an image is smaller than the coarsest cell of the network."""
+    if size < stride:
+        raise UserError(f"images of {size} pixels are smaller than the encoder's stride of {stride}; use larger ones")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors or PyTorch file. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"weights file {path} does not exist; give a .safetensors or .pth file, or none")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from error
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -> list[str]:
+    """Loads every tensor the encoder has, and returns the names that it has no place for (heads). Raises UserError."""
+    own = encoder.state_dict()
+    missing = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    if missing:
+        example = ", ".join(missing[:3])
+        raise UserError(f"{origin} lacks {len(missing)} of {len(own)} tensors of the encoder ({example}); wrong file?")
+    encoder.load_state_dict({name: state[name] for name in own})
+    return sorted(set(state) - set(own))
+
+
+def weights_record(source: Literal["packaged", "none", "file"], path: Path | None = None) -> dict[str, str]:
+    """Where initial weights came from, without a path of this machine."""
+    return {"source": source} if path is None else {"source": source, "file": path.name, "sha256": files.sha256(path)}

@@ -1,0 +1,14 @@
+"""Make one training set: real training images plus the first copies of a generator's images."""
+
+from pipeline import commands
+from pipeline.mixing import mix
+from pipeline.params import Params
+
+
+def stage(params: Params, training_set: str) -> None:
+    """Materialises one entry of `training_sets`."""
+    mix(params, training_set)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "training_set")

@@ -1,0 +1,149 @@
+"""What every file of pipeline/segmenters promises; and facts of the two that are there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from sklearn.datasets import load_sample_image
+from torch import Tensor
+
+from pipeline import plugins, seeding
+from pipeline.contracts import Batch, Segmenter
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+from pipeline.networks import packaged_efficientnet
+from pipeline.segmenters import _supervised
+
+NAMES = plugins.names("segmenters")
+
+
+def build(name: str, spec: DatasetSpec, **values: object) -> Segmenter:
+    seeding.seed_everything("test")
+    own = plugins.read_params("segmenters", name, {"weights": "none", **values}, f"segmenters.{name}")
+    return plugins.load("segmenters", name).build(own, spec)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prediction_is_a_probability_per_class_and_sample(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    spec = spec.model_copy(update={"num_classes": 3})
+    chance = build(name, spec).predict(toy_batch.image, num_samples=2)
+    assert chance.shape == (4, 2, 3, 32, 32)
+    assert (chance >= 0).all()
+    torch.testing.assert_close(chance.sum(2), torch.ones(4, 2, 32, 32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_are_named_finite_and_reach_every_weight(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    objective = build(name, spec).objective.train()
+    losses = objective(toy_batch, progress=0.0)
+    assert losses
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert [key for key, weight in objective.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_saved_predicts_the_same_when_loaded(
+    name: str, toy_batch: Batch, spec: DatasetSpec, tmp_path: Path
+) -> None:
+    first = build(name, spec)
+    first.objective.train()(toy_batch, progress=0.0)  # moves batch-norm statistics
+    first.save(tmp_path)
+    second = build(name, spec)
+    assert not torch.equal(second.predict(toy_batch.image), first.predict(toy_batch.image))
+    second.load(tmp_path)
+    assert torch.equal(second.predict(toy_batch.image), first.predict(toy_batch.image))
+    assert json.loads((tmp_path / "segmenter.json").read_text())["weights"] == {"source": "none"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_another_data_set_are_refused(name: str, spec: DatasetSpec, tmp_path: Path) -> None:
+    build(name, spec).save(tmp_path)
+    other = build(name, spec.model_copy(update={"num_classes": 3}))
+    with pytest.raises(UserError, match="was trained for"):
+        other.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_smaller_than_the_stride_is_refused_with_both_figures(name: str, spec: DatasetSpec) -> None:
+    with pytest.raises(UserError, match=r"24 pixels .* stride of 32"):
+        build(name, spec.model_copy(update={"size": 24}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_size_that_is_no_multiple_of_the_stride_is_padded(name: str, spec: DatasetSpec) -> None:
+    segmenter = build(name, spec.model_copy(update={"size": 40}))
+    assert segmenter.predict(torch.rand(1, 3, 40, 40)).shape == (1, 1, 2, 40, 40)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_weights_file_is_named(name: str, spec: DatasetSpec) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.pth does not exist"):
+        build(name, spec, weights="nowhere.pth")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_weights_file_of_another_network_is_refused(name: str, spec: DatasetSpec, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth lacks \d+ of \d+ tensors of the encoder"):
+        build(name, spec, weights=tmp_path / "other.pth")
+
+
+def test_dice_loss_counts_over_the_batch() -> None:
+    mask = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]]])
+    certain = torch.where(torch.tensor([[[1, 0, 0, 0]], [[1, 0, 0, 0]]]).bool(), 50.0, -50.0)
+    logits = torch.stack([-certain, certain], 1)
+    # Foreground found: 2 pixels, true: 2, in common: 1.
+    assert float(_supervised.soft_dice_loss(logits, mask)) == pytest.approx(1 - (2 * 1 + 1) / (2 + 2 + 1))
+
+
+def test_a_perfect_prediction_costs_nothing() -> None:
+    mask = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(0))
+    logits = 100 * torch.nn.functional.one_hot(mask, 3).movedim(-1, 1).float()
+    assert float(_supervised.soft_dice_loss(logits, mask)) == pytest.approx(0, abs=1e-6)
+
+
+def packaged_classifier() -> torch.nn.Module:
+    network = timm.create_model(packaged_efficientnet.ARCHITECTURE, pretrained=False).eval()
+    network.load_state_dict(packaged_efficientnet.packaged_weights(), strict=True)
+    return network
+
+
+def photograph(name: str) -> Tensor:
+    image = torch.from_numpy(np.array(load_sample_image(name))).movedim(-1, 0)[None].float() / 255
+    small = torch.nn.functional.interpolate(image, size=(256, 384), mode="bicubic", antialias=True)
+    return small.clamp(0, 1)[..., 16:240, 80:304]
+
+
+@pytest.mark.parametrize(("name", "label"), [("china.jpg", 698), ("flower.jpg", 985)])  # ImageNet: palace, daisy
+def test_packaged_weights_know_a_palace_and_a_daisy(name: str, label: int) -> None:
+    with torch.no_grad():
+        assert int(packaged_classifier()((photograph(name) - 0.5) / 0.5).argmax()) == label
+
+
+def test_the_unet_with_packaged_weights_sees_what_the_classifier_sees(spec: DatasetSpec) -> None:
+    network = build("unet", spec, weights="packaged").objective.eval().network
+    classifier, image = packaged_classifier(), photograph("flower.jpg")
+    with torch.no_grad():
+        expected = classifier.blocks(classifier.bn1(classifier.conv_stem((image - 0.5) / 0.5)))
+        found = network.network.encoder((image - network.mean) / network.std)[-1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_packaged_weights_are_recorded_with_their_hash(spec: DatasetSpec) -> None:
+    weights = build("unet", spec, weights="packaged").about["weights"]
+    assert weights["source"] == "packaged"
+    assert weights["sha256"] == "57934424" + weights["sha256"][8:]  # the file's name carries its hash
+
+
+def test_packaged_weights_fit_no_other_encoder(spec: DatasetSpec) -> None:
+    with pytest.raises(UserError, match="packaged weights fit encoder"):
+        build("unet", spec, weights="packaged", encoder="tu-resnet18")
+
+
+def test_an_unknown_encoder_is_refused(spec: DatasetSpec) -> None:
+    with pytest.raises(UserError, match="nonet"):
+        build("unet", spec, encoder="tu-nonet")

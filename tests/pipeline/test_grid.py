@@ -1,0 +1,175 @@
+"""The grid of cells: who runs what, what is shared, and what is never run twice."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import files, grid, paths, segmentation, tracking
+from pipeline.data.image_set import ImageSet
+from pipeline.errors import UserError
+from pipeline.mixing import mix
+from pipeline.params import Params, parse
+from pipeline.runtime import Counter, Runtime
+from pipeline.segmentation import load_judge, train_judge
+from tests.conftest import REPOSITORY, TOY_STUDY
+
+
+@pytest.fixture
+def mixed(toy_study: Params) -> Params:
+    for name in toy_study.training_sets:
+        mix(toy_study, name)
+    return toy_study
+
+
+def variant(changes: dict[str, Any]) -> Params:
+    return parse(Params, TOY_STUDY | changes)
+
+
+def fingerprints(params: Params) -> dict[tuple[str, int], str]:
+    return {(cell.training_set, cell.seed): cell.fingerprint for cell in grid.plan(params, "unet")}
+
+
+class Store:
+    """What torch.distributed's store does for a counter."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, _name: str, step: int) -> int:
+        self.value += step
+        return self.value
+
+
+def cells(count: int) -> list[grid.Cell]:
+    return [grid.Cell("real", n, f"segment/{n}", None, f"cell{n}") for n in range(count)]  # type: ignore[arg-type]
+
+
+def test_processes_share_the_cells_without_doubles() -> None:
+    store = Store()
+    one, two = (grid.claims(cells(5), Counter(store, "c")) for _ in range(2))
+    taken = [next(one), next(two), next(two), next(one), next(two)]
+    assert sorted(cell.seed for cell in taken) == [0, 1, 2, 3, 4]
+    assert next(one, None) is None
+    assert next(two, None) is None
+
+
+def test_the_main_process_waits_for_a_cell_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "POLL", 0.01)
+    mine, theirs = cells(2)
+    ran: list[grid.Cell] = []
+
+    def finish(cell: grid.Cell) -> None:
+        ran.append(cell)
+        files.write_json(cell.path, {})
+
+    late = threading.Timer(0.2, lambda: files.write_json(theirs.path, {}))
+    late.start()
+    assert list(grid.finished([mine, theirs], iter([mine]), finish)) == [mine, theirs]
+    assert ran == [mine]
+
+
+def test_every_cell_of_the_toy_has_its_own_fingerprint(mixed: Params) -> None:
+    found = fingerprints(mixed)
+    assert len(found) == len(set(found.values())) == 4 * 2
+
+
+def test_equal_content_with_equal_seeds_is_one_cell_whatever_its_name(mixed: Params) -> None:
+    twin = variant({"training_sets": {"real": {}, "real_again": {}}})
+    found = fingerprints(twin)
+    assert found["real", 0] == found["real_again", 0] != found["real", 1]
+    assert found["real", 0] == fingerprints(mixed)["real", 0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"threads": 2},
+        {"segment": TOY_STUDY["segment"] | {"max_steps": 3}},
+        {"segmenters": {"unet": {"weights": "none", "decoder_channels": [8, 8, 8, 8, 16]}}},
+        {"segmenters": {"unet": {"weights": "packaged", "decoder_channels": [8, 8, 8, 8, 8]}}},
+    ],
+)
+def test_what_changes_results_changes_the_cell(mixed: Params, changes: dict[str, Any]) -> None:
+    assert not set(fingerprints(mixed).values()) & set(fingerprints(variant(changes)).values())
+
+
+def test_another_list_of_seeds_keeps_finished_cells(mixed: Params) -> None:
+    more = fingerprints(variant({"segment": TOY_STUDY["segment"] | {"seeds": [1, 0, 5]}}))
+    assert {key: more[key] for key in fingerprints(mixed)} == fingerprints(mixed)
+
+
+def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid.run_grid(mixed, "unet", Runtime.alone(1))
+    folder = paths.segmentation("toy", "unet")
+    first = files.tree_sha256(folder)
+    scores = tracking.read_table(folder / "scores.csv")
+    assert len(scores) == 4 * 2 * (3 + 4)
+    assert list(scores[0]) == ["segmenter", "training_set", "seed", "split", "test_set", "image", "area", "dice", "iou"]
+    assert {row["split"] for row in scores} == {"val", "test"}
+    losses = tracking.read_table(folder / "losses.csv")
+    assert len(losses) == 4 * 2 * 2
+    assert float(losses[0]["dice"]) > 0
+    records = {(r["training_set"], r["seed"]): r for r in files.read_json(folder / "cells.json")}
+    assert (records["siamese_x2", 1]["n_real"], records["siamese_x2", 1]["n_synthetic"]) == (8, 16)
+    assert records["real_again", 1]["stream"] == "segment/1001"
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished cell was run again")
+
+    monkeypatch.setattr(grid, "run_cell", never)
+    grid.run_grid(mixed, "unet", Runtime.alone(1))
+    assert files.tree_sha256(folder) == first
+
+
+def test_arms_with_one_seed_start_from_the_same_weights(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    def initial(stream: str, training_set: str) -> float:
+        monkeypatch.setattr(segmentation, "fit", lambda *_, **__: [])
+        train = ImageSet.open(paths.training_set("toy", training_set))
+        segmenter, _ = segmentation.train_segmenter(mixed, "unet", train, stream, Runtime.alone(1))
+        return sum(float(weight.detach().double().abs().sum()) for weight in segmenter.objective.parameters())
+
+    assert initial("segment/0", "real") == initial("segment/0", "siamese_x2") != initial("segment/1", "real")
+
+
+def test_a_training_set_that_was_not_made_is_named(toy_study: Params) -> None:
+    with pytest.raises(UserError, match=r"training_sets/real is no finished image set"):
+        grid.plan(toy_study, "unet")
+
+
+def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batch: Any, spec: Any) -> None:
+    train_judge(mixed, Runtime.alone(1))
+    metrics = files.read_json(paths.judge("toy") / "metrics.json")
+    assert metrics["n"] == 4
+    assert 0 <= metrics["iou"] <= metrics["dice"] <= 1
+    assert load_judge("toy", mixed, spec).predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
+    with pytest.raises(UserError, match="weights of another network"):
+        load_judge("toy", variant({"segmenters": {"unet": {"weights": "none", "decoder_channels": [9] * 5}}}), spec)
+
+
+@pytest.mark.dist
+def test_one_and_two_processes_give_the_same_tables(mixed: Params, tmp_path: Path) -> None:
+    YAML().dump(TOY_STUDY, tmp_path / "params.yaml")
+    launch(2, tmp_path)
+    two = files.tree_sha256(paths.segmentation("toy", "unet"))
+    for name in ("work", "outputs/toy/segmentation"):
+        shutil.rmtree(name)
+    grid.run_grid(mixed, "unet", Runtime.alone(1))
+    assert files.tree_sha256(paths.segmentation("toy", "unet")) == two
+
+
+def launch(processes: int, folder: Path) -> None:
+    """Runs the stage under `accelerate launch` on this machine's CPU."""
+    options = f"--cpu --num_machines 1 --mixed_precision no --dynamo_backend no --num_processes {processes}"
+    stage = str(REPOSITORY / "stages" / "segment.py")
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options.split(), stage]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

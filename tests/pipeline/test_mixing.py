@@ -1,0 +1,104 @@
+"""Training sets: what lies in them, and what must never."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from pipeline import files, paths
+from pipeline.data.image_set import ImageSet, Row, write_pair
+from pipeline.errors import UserError
+from pipeline.mixing import mix
+from pipeline.params import Params
+from tests.conftest import REPOSITORY
+
+
+def synthetic() -> ImageSet:
+    return ImageSet.open(paths.synthetic("toy", "siamese"))
+
+
+def rewrite(images: ImageSet, change: Callable[[Row], Row]) -> None:
+    ImageSet.finish(images.folder, images.spec, [change(row) for row in images])
+
+
+def test_real_alone_holds_the_training_images_and_nothing_else(toy_study: Params) -> None:
+    assert mix(toy_study, "real").ids == [f"train_{n}" for n in range(8)]
+
+
+def test_x1_lies_inside_x2(toy_study: Params) -> None:
+    once, twice = mix(toy_study, "siamese_x1"), mix(toy_study, "siamese_x2")
+    assert (len(once), len(twice)) == (16, 24)
+    assert set(once.ids) < set(twice.ids)
+    assert {row["copy"] for row in once if row["synthetic"]} == {0}
+    assert {row["split"] for row in twice} == {"train"}
+
+
+def test_files_are_those_of_the_parts(toy_study: Params) -> None:
+    mixed = mix(toy_study, "siamese_x2")
+    assert all(files.sha256(mixed.folder / row["file_name"]) == row["sha256"] for row in mixed)
+    assert all(files.sha256(mixed.folder / row["mask"]) == row["mask_sha256"] for row in mixed)
+    assert len(list((mixed.folder / "images").iterdir())) == 24
+
+
+def test_the_same_twice(toy_study: Params) -> None:
+    first = files.tree_sha256(mix(toy_study, "siamese_x2").folder)
+    assert files.tree_sha256(mix(toy_study, "siamese_x2").folder) == first
+
+
+def test_a_test_image_among_the_synthetic_ones_is_refused_by_name(toy_study: Params) -> None:
+    stolen = ImageSet.open(paths.real("toy")).split("test").rows[0]["sha256"]
+    rewrite(synthetic(), lambda row: row | ({"sha256": stolen} if row["id"] == "train_3_c0" else {}))
+    with pytest.raises(UserError, match=r"train_3_c0 are images of the validation or test split"):
+        mix(toy_study, "siamese_x1")
+    assert not paths.training_set("toy", "siamese_x1").exists()
+
+
+def test_the_mask_of_a_validation_image_is_refused(toy_study: Params) -> None:
+    real, images = ImageSet.open(paths.real("toy")), synthetic()
+    held_out = real.sample(real.split("val").rows[1])
+    row = next(row for row in images if row["id"] == "train_5_c1")
+    forged = images.sample(row)
+    about = {key: row[key] for key in ("source_id", "copy", "generator", "synthetic")}
+    leaked = write_pair(images.folder, type(forged)(**(vars(forged) | {"masks": held_out.masks})), about)
+    rewrite(images, lambda row: leaked if row["id"] == leaked["id"] else row)
+    mix(toy_study, "siamese_x1")  # copy 1 is not in it
+    with pytest.raises(UserError, match=r"train_5_c1 have masks of the validation or test split"):
+        mix(toy_study, "siamese_x2")
+
+
+def test_an_empty_mask_is_no_leak(toy_study: Params) -> None:
+    real, images = ImageSet.open(paths.real("toy")), synthetic()
+    for folder, wanted in ((real, "test_0"), (images, "train_1_c0")):
+        row = next(row for row in folder if row["id"] == wanted)
+        sample = folder.sample(row)
+        emptied = type(sample)(**(vars(sample) | {"masks": 0 * sample.masks}))
+        about = {key: row[key] for key in ("source_id", "copy", "generator", "synthetic")}
+        written = write_pair(folder.folder, emptied, about)
+        rewrite(folder, lambda row, written=written: written if row["id"] == written["id"] else row)
+    assert len(mix(toy_study, "siamese_x1")) == 16
+
+
+def test_an_image_made_from_a_test_image_is_refused(toy_study: Params) -> None:
+    rewrite(synthetic(), lambda row: row | ({"source_id": "test_0"} if row["id"] == "train_0_c0" else {}))
+    with pytest.raises(UserError, match=r"train_0_c0 are not made from a real training image"):
+        mix(toy_study, "siamese_x1")
+
+
+def test_more_copies_than_there_are_is_refused(toy_study: Params) -> None:
+    once = synthetic().take(1)
+    ImageSet.finish(once.folder, once.spec, once.rows)
+    with pytest.raises(UserError, match="has 1 copies of a mask, multiplier is 2"):
+        mix(toy_study, "siamese_x2")
+
+
+def test_images_of_another_size_are_refused(toy_study: Params) -> None:
+    images = synthetic()
+    ImageSet.finish(images.folder, images.spec.model_copy(update={"size": 64}), images.rows)
+    with pytest.raises(UserError, match="generate again for this data set"):
+        mix(toy_study, "siamese_x1")
+
+
+def test_mixing_does_not_load_torch() -> None:
+    program = "import sys, stages.mix, pipeline.mixing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0

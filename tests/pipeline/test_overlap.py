@@ -1,0 +1,58 @@
+"""Dice and IoU, with numbers counted by hand."""
+
+import numpy as np
+import pytest
+
+from pipeline.metrics import overlap
+from pipeline.segmentation import image_scores
+
+
+def masks(*rows: str) -> np.ndarray:
+    return np.array([[letter == "#" for letter in row] for row in rows])
+
+
+def test_two_pixels_in_common_of_three_and_four() -> None:
+    found, true = masks("##.", "#..", "..."), masks("##.", "...", ".##")
+    assert overlap.dice(found, true) == pytest.approx(2 * 2 / (3 + 4))
+    assert overlap.iou(found, true) == pytest.approx(2 / 5)
+
+
+def test_nothing_there_and_nothing_found_is_perfect() -> None:
+    empty = masks("..", "..")
+    assert overlap.dice(empty, empty) == 1
+    assert overlap.iou(empty, empty) == 1
+
+
+@pytest.mark.parametrize("pair", [("..", "#."), ("#.", ".."), ("#.", ".#")])
+def test_disjoint_masks_score_nothing_even_where_one_is_empty(pair: tuple[str, str]) -> None:
+    found, true = masks(pair[0]), masks(pair[1])
+    assert overlap.dice(found, true) == 0
+    assert overlap.iou(found, true) == 0
+
+
+def test_leading_axes_are_images() -> None:
+    found = np.stack([masks("##", ".."), masks("..", "..")])
+    true = np.stack([masks("#.", "#."), masks("..", "..")])
+    assert overlap.dice(found, true).tolist() == [0.5, 1]
+    assert overlap.iou(found, true).tolist() == [pytest.approx(1 / 3), 1]
+
+
+def test_each_foreground_class_is_a_mask_of_its_own() -> None:
+    labels = np.array([[0, 1, 2], [2, 2, 1]], np.uint8)
+    one, two = overlap.foreground(labels, 3)
+    assert one.sum() == 2
+    assert two.sum() == 3
+    assert not (one & two).any()
+
+
+def test_scores_of_an_image_are_means_over_its_foreground_classes() -> None:
+    true = np.array([[1, 1, 2, 0]], np.uint8)
+    found = np.array([[1, 0, 2, 2]], np.uint8)  # Dice 2/3 for both classes, IoU 1/2 for both
+    scores = image_scores(found, true, 3)
+    assert scores["area"] == 0.75
+    assert scores["dice"] == scores["dice_1"] == scores["dice_2"] == pytest.approx(2 / 3, abs=1e-6)
+    assert scores["iou"] == scores["iou_1"] == scores["iou_2"] == 0.5
+
+
+def test_a_binary_image_has_no_columns_per_class() -> None:
+    assert set(image_scores(np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8), 2)) == {"area", "dice", "iou"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline import files, paths, seeding, tracking
 from pipeline.errors import UserError
-from pipeline.metrics.paired import Estimate, SeedNoise, estimate, seed_noise, two_level_bootstrap
+from pipeline.metrics.paired import Estimate, Noise, estimate, seed_noise, two_level_bootstrap, unpaired_noise
 from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.params import Compare, Params, TrainingSet
 from pipeline.verdict import decide, sentence
@@ -102,15 +102,15 @@ def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:
         row |= {"n_images": len(results.images["test"]), "n_seeds": len(results.seeds)}
         for metric in METRICS:
             table = results.tables[name, "test", metric]
-            row |= _estimate(metric, estimate(table, noises[metric], 1, settings.confidence))
+            row |= _estimate(metric, estimate(table, noises[metric], settings.confidence), least=0.0, most=1.0)
         row |= _about_seeds(results, name)
         if name != settings.reference:
-            row |= difference(params, segmenter, name, results, noises)
+            row |= difference(params, segmenter, name, results)
         rows.append(row)
     return rows
 
 
-def difference(params: Params, segmenter: str, name: str, results: Results, noises: Mapping[str, SeedNoise]) -> Row:
+def difference(params: Params, segmenter: str, name: str, results: Results) -> Row:
     """Paired difference to the reference arm on test images, in Dice (primary) and IoU, and what it does to images."""
     settings = params.compare
     pair = {
@@ -122,11 +122,12 @@ def difference(params: Params, segmenter: str, name: str, results: Results, nois
     stream = (params.seed, "compare", segmenter, name)
     draws = two_level_bootstrap(dice, settings.resamples, seeding.numpy_rng(*stream, "bootstrap"))
     low, high = percentile_interval(draws, settings.confidence)
-    found = estimate(dice, noises["dice"], 2, settings.confidence)
+    found = estimate(dice, _difference_noise(params, results, name, "dice"), settings.confidence)
+    iou_noise = _difference_noise(params, results, name, "iou")
     worst = np.sort(of_images)[: max(1, len(of_images) // 10)]
     return {
         **_estimate("difference", found),
-        **_estimate("difference_iou", estimate(pair["test", "iou"], noises["iou"], 2, settings.confidence)),
+        **_estimate("difference_iou", estimate(pair["test", "iou"], iou_noise, settings.confidence)),
         "bootstrap_low": low,
         "bootstrap_high": high,
         "p": found.p,
@@ -136,6 +137,20 @@ def difference(params: Params, segmenter: str, name: str, results: Results, nois
         "share_improved": float((of_images > 0).mean()),
         "worst_tenth": float(worst.mean()),  # mean difference of the images that lose most
     }
+
+
+def _difference_noise(params: Params, results: Results, name: str, metric: str) -> Noise:
+    """Noise of seeds in the difference to the reference, pooled over all arms that share the reference's seeds."""
+    reference, sets = params.compare.reference, params.training_sets
+    tables = {arm: results.tables[arm, "test", metric] for arm in sets}
+    if sets[name].seed_offset != sets[reference].seed_offset:
+        return unpaired_noise(tables[name], tables[reference])
+    mates = [
+        mate
+        for mate, arm in sets.items()
+        if arm.seed_offset == sets[name].seed_offset and (mate == name or _role(mate, arm, params.compare) == "arm")
+    ]
+    return seed_noise([tables[mate] - tables[reference] for mate in mates])
 
 
 def conclude(arms: list[Row], settings: Compare) -> None:
@@ -216,8 +231,8 @@ def _role(name: str, arm: TrainingSet, settings: Compare) -> str:
     return "control" if arm.generator is None else "arm"
 
 
-def _estimate(name: str, found: Estimate) -> Row:
-    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+def _estimate(name: str, found: Estimate, least: float = -1.0, most: float = 1.0) -> Row:
+    return {name: found.mean, f"{name}_low": max(found.low, least), f"{name}_high": min(found.high, most)}
 
 
 def _about_seeds(results: Results, name: str) -> Row:

@@ -29,7 +29,7 @@ OPENINGS = {
 def decide(row: Row, settings: Compare) -> Verdict:
     """Equivalent where the interval lies within +-margin; better or worse where both adjusted p-values say so.
 
-    Both: that of seeds and images (Student's t) and that of images alone (sign flips). One seed decides nothing.
+    Both: that of seeds and images and that of images alone (sign flips). One seed decides nothing.
     """
     low, high, level = row["difference_low"], row["difference_high"], 1 - settings.confidence
     if row["n_seeds"] < 2 or row["n_images"] < 2:

@@ -52,8 +52,8 @@ def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> I
     half of the masks with the real images of the other half; stand-in: the real images of those masks. heldout: with
     the test images; stand-in: the training images.
     """
-    train, made = _shuffled(real.split("train"), view, extractor), _shuffled(synthetic.take(1), view, extractor)
-    test = _shuffled(real.split("test"), view, extractor)
+    train, made = _first_copies(real.split("train"), view, extractor), _first_copies(synthetic, view, extractor)
+    test = _first_copies(real.split("test"), view, extractor)
     n = min(len(train), len(made))
     yield Piece("train", train[:n], made[:n], None)
     half = n // 2
@@ -62,7 +62,8 @@ def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> I
     yield Piece("heldout", test[:m], made[:m], train[:m])
 
 
-def _shuffled(images: ImageSet, view: View, extractor: str) -> Rows:
+def _first_copies(images: ImageSet, view: View, extractor: str) -> Rows:
     """Feature rows in a seeded order of the source masks: the same masks come in the same order in every set."""
-    order = sorted(range(len(images)), key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
+    first = [k for k, row in enumerate(images) if row["copy"] == 0]
+    order = sorted(first, key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
     return view.features(images, extractor)[order]

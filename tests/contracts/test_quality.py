@@ -1,0 +1,169 @@
+"""What every quality metric must do."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline import paths, plugins
+from pipeline.data.image_set import ImageSet
+from pipeline.data.sample import DatasetSpec
+from pipeline.evaluation import JUDGE, View
+from pipeline.metrics.score import Score, nested
+from pipeline.params import Params
+from pipeline.params import Score as Settings
+from pipeline.quality import faithfulness
+from pipeline.quality._view import pieces
+
+EXTRACTOR = "efficientnet_lite0"
+
+
+class Thumbnail:
+    """A stand-in extractor: the image on a grid of 4 x 4."""
+
+    id = "thumbnail"
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1).numpy()
+
+
+class Brightness:
+    """A stand-in judge: bright is foreground."""
+
+    id = "brightness"
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.uint8]:
+        return (images.float().mean(1) > 100).to(torch.uint8).numpy()
+
+
+@pytest.fixture
+def sets(toy_study: Params) -> tuple[ImageSet, ImageSet]:
+    return ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+
+
+def look(seed: int = 0, **changes: Any) -> View:
+    settings = Settings(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
+    return View({EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, settings, seed, torch.device("cpu"))
+
+
+def scored(name: str, sets: tuple[ImageSet, ImageSet], seed: int = 0) -> list[Score]:
+    return plugins.load("quality", name).score(*sets, look(seed))
+
+
+@pytest.mark.parametrize("name", plugins.names("quality"))
+def test_scores_are_complete(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    scores = scored(name, sets)
+    assert scores
+    for score in scores:
+        assert (score.value is None) == (score.reason is not None)
+        assert score.direction == plugins.load("quality", name).DIRECTION
+        assert score.n > 0
+        if score.value is not None and score.low is not None and score.high is not None:
+            assert math.isfinite(score.value)
+            assert score.low <= score.high
+
+
+@pytest.mark.parametrize("name", plugins.names("quality"))
+def test_the_same_seed_gives_the_same_scores(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    assert scored(name, sets, seed=3) == scored(name, sets, seed=3)
+
+
+@pytest.mark.parametrize("name", plugins.names("quality"))
+def test_no_two_scores_share_a_place_and_none_is_called_fid(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    keys = [score.key for score in scored(name, sets)]
+    assert len(set(keys)) == len(keys)
+    assert not any(word in "_".join(key) for key in keys for word in ("fid", "kid"))
+    assert nested(scored(name, sets))
+
+
+@pytest.mark.parametrize("name", ["frechet", "kernel"])
+def test_distances_name_extractor_variant_floor_and_n(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    scores = {score.variant: score for score in scored(name, sets)}
+    assert {score.name for score in scores.values()} == {f"{name}.{EXTRACTOR}"}
+    assert {variant: score.n for variant, score in scores.items()} == {"train": 8, "train_half": 4, "heldout": 4}
+    assert scores["train"].floor is None
+    assert scores["heldout"].floor is not None
+    assert scores["train_half"].floor is not None
+
+
+@pytest.mark.parametrize("name", ["frechet", "kernel"])
+def test_real_images_as_synthetic_ones_reach_the_floor(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    real, _ = sets
+    scores = {score.variant: score for score in scored(name, (real, real.split("train")))}
+    for variant in ("train_half", "heldout"):
+        assert scores[variant].value == pytest.approx(scores[variant].floor)
+
+
+@pytest.mark.parametrize("name", ["frechet", "kernel"])
+def test_darker_images_are_further_away(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
+    real, synthetic = sets
+    pairs = [(synthetic.sample(row), row) for row in synthetic]
+    darker = ((replace(s, image=s.image // 4), {k: row[k] for k in ("source_id", "copy")}) for s, row in pairs)
+    worse = scored(name, (real, ImageSet.create(paths.synthetic("toy", "dark"), real.spec, darker)))
+    for before, after in zip(scored(name, sets), worse, strict=True):
+        assert after.value is not None
+        assert before.value is not None
+        assert after.value > before.value + 0.05
+
+
+def test_pieces_never_compare_an_image_with_its_own_mask_s_copy_in_halves(sets: tuple[ImageSet, ImageSet]) -> None:
+    real, synthetic = sets
+    halves = next(p for p in pieces(real, synthetic, look(), EXTRACTOR) if p.variant == "train_half")
+    assert halves.stand_in is not None
+    both = np.concatenate([halves.real, halves.stand_in])
+    assert len(np.unique(both, axis=0)) == 8  # all training images, each once
+
+
+def test_a_set_too_small_for_a_distance_says_so(sets: tuple[ImageSet, ImageSet]) -> None:
+    real, synthetic = sets
+    few = synthetic.select(synthetic.rows[:4])  # two masks
+    score = scored("frechet", (real, few))[0]
+    assert score.value is None
+    assert score.reason == "2 images per set; a covariance and its jackknife need 3"
+
+
+def test_images_that_follow_their_masks_are_faithful(sets: tuple[ImageSet, ImageSet]) -> None:
+    scores = {score.name: score for score in scored("faithfulness", sets)}
+    assert scores["faithfulness"].value == 1
+    assert scores["judge_dice"].value == pytest.approx(1, abs=0.02)
+    assert scores["faithfulness_ratio"].value == pytest.approx(1, abs=0.02)
+    shuffled = scores["faithfulness_shuffled"]
+    assert shuffled.value is not None
+    assert shuffled.value < 0.8
+    assert scores["faithfulness"].n == 16  # all copies
+
+
+def test_the_control_pairs_each_image_with_another_mask_and_copies_alike(sets: tuple[ImageSet, ImageSet]) -> None:
+    _, synthetic = sets
+    other = faithfulness.strangers(synthetic, np.random.default_rng(0))
+    for row in synthetic:
+        assert synthetic.rows[other[row["id"]]]["source_id"] != row["source_id"]
+    assert len({synthetic.rows[k]["source_id"] for k in other.values()}) == 8  # every mask is used
+
+
+def test_one_mask_alone_has_no_control(sets: tuple[ImageSet, ImageSet]) -> None:
+    real, synthetic = sets
+    one = synthetic.select(row for row in synthetic if row["source_id"] == "train_0")
+    shuffled = scored("faithfulness", (real, one))[1]
+    assert (shuffled.value, shuffled.reason) == (None, "one mask only: no other to shuffle with")
+
+
+def test_dice_of_classes_is_averaged(sets: tuple[ImageSet, ImageSet]) -> None:
+    _, synthetic = sets
+    three = DatasetSpec(name="blobs", size=32, num_classes=3)  # class 2 is nowhere, and nowhere found: Dice 1
+    found = faithfulness.dice(ImageSet(synthetic.folder, three, synthetic.rows), Inverted())
+    assert found == pytest.approx(0.5)
+
+
+class Inverted(View):
+    """A judge that takes background for foreground: Dice 0."""
+
+    def __init__(self) -> None:
+        super().__init__({JUDGE: Brightness()}, Settings(), 0, torch.device("cpu"))
+
+    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
+        return 1 - super().predictions(images)

@@ -1,0 +1,159 @@
+"""Facts of the view on image sets and of the files that score writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline import evaluation, files, paths, tracking
+from pipeline.data.image_set import ImageSet
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+from pipeline.evaluation import JUDGE, JudgeProbe, View, image_rows, publish_scores, score_set
+from pipeline.metrics.neighbours import nearest
+from pipeline.metrics.score import Score
+from pipeline.params import Params
+from pipeline.params import Score as Settings
+
+
+class Counting:
+    """Means per channel; counts the images it sees."""
+
+    def __init__(self, name: str = "counting") -> None:
+        self.id, self.seen = name, 0
+
+    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
+        self.seen += len(images)
+        return images.float().mean((-2, -1)).numpy()
+
+
+class Bright:
+    """A stand-in segmenter with two classes."""
+
+    objective = torch.nn.Identity()
+    about: dict[str, Any] = {}  # noqa: RUF012
+
+    def predict(self, image: torch.Tensor, num_samples: int = 1) -> torch.Tensor:
+        chance = (image.mean(1) > 0.4).float()
+        return torch.stack([1 - chance, chance], 1)[:, None].expand(-1, num_samples, -1, -1, -1)
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+def look(settings: Settings | None = None, **probes: Any) -> View:
+    return View(probes, settings or Settings(resamples=100), 0, torch.device("cpu"))
+
+
+def test_one_pass_feeds_all_probes(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, decoded = ImageSet.open(paths.real("toy")), []
+    read = ImageSet.image
+    monkeypatch.setattr(ImageSet, "image", lambda self, row: decoded.append(row["id"]) or read(self, row))
+    view = look(a=Counting("a"), b=Counting("b"), judge=JudgeProbe("j", Bright()))
+    view.features(real, "a")
+    view.features(real, "b")
+    assert view.predictions(real).shape == (15, 32, 32)
+    assert sorted(decoded) == sorted(real.ids)  # each once
+
+
+def test_rows_are_in_the_order_of_the_set_and_kept_by_content(toy_study: Params) -> None:
+    real = ImageSet.open(paths.real("toy"))
+    first, second = Counting(), Counting()
+    rows = look(a=first).features(real, "a")
+    assert rows[3] == pytest.approx(real.image(real.rows[3]).mean((1, 2)), rel=1e-5)
+    backwards = real.select(reversed(real.rows))
+    assert look(a=second).features(real, "a") == pytest.approx(rows)
+    assert (first.seen, second.seen) == (15, 0)
+    assert look(a=second).features(backwards, "a") == pytest.approx(rows[::-1])
+    assert second.seen == 15
+
+
+def test_other_weights_are_looked_with_again(toy_study: Params) -> None:
+    real, other = ImageSet.open(paths.real("toy")), Counting("other")
+    look(a=Counting("one")).features(real, "a")
+    look(a=other).features(real, "a")
+    assert other.seen == 15
+
+
+def test_the_judge_s_prediction_is_its_likeliest_class(toy_study: Params) -> None:
+    synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
+    found = look(**{JUDGE: JudgeProbe("bright", Bright())}).predictions(synthetic)
+    assert (found[5] == synthetic.mask(synthetic.rows[5])).all()
+    assert found.dtype == np.uint8
+
+
+def test_sets_that_do_not_fit_are_refused(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    view = look(a=Counting())
+    with pytest.raises(UserError, match="run generate again"):
+        score_set(real, ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows), view)
+    with pytest.raises(UserError, match="there is no test image to score with"):
+        score_set(real.split("train"), synthetic, view)
+    with pytest.raises(UserError, match="there is no synthetic image to score with"):
+        score_set(real, synthetic.select([]), view)
+
+
+def test_an_unknown_metric_lists_those_there_are(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    with pytest.raises(
+        UserError, match=r"there is no 'fid' among the quality; there are: .*faithfulness, frechet, kernel"
+    ):
+        score_set(real, synthetic, look(Settings(metrics=("fid",))))
+
+
+def test_all_scores_of_a_set_decode_every_image_once(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    decoded, read = [], ImageSet.image
+    monkeypatch.setattr(ImageSet, "image", lambda self, row: decoded.append(row["id"]) or read(self, row))
+    view = look(Settings(extractors=("a",), resamples=100), a=Counting(), judge=JudgeProbe("bright", Bright()))
+    names = {score.name for score in score_set(real, synthetic, view)}
+    image_rows(real, synthetic, view)
+    assert names >= {"frechet.a", "kernel.a", "faithfulness", "faithfulness_shuffled", "judge_dice"}
+    assert sorted(decoded) == sorted([*real.split("train").ids, *real.split("test").ids, *synthetic.ids])
+
+
+def test_rows_per_image(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    settings = Settings(metrics=("faithfulness",), extractors=("a",), resamples=100)
+    rows = image_rows(real, synthetic, look(settings, a=Counting(), judge=JudgeProbe("bright", Bright())))
+    assert len(rows) == 16
+    assert list(rows[0]) == ["id", "source_id", "copy", "dice", "nearest", "nearest_distance"]
+    assert rows[3] | {"nearest": "", "nearest_distance": 0} == {
+        "id": "train_1_c1", "source_id": "train_1", "copy": 1, "dice": 1.0, "nearest": "", "nearest_distance": 0
+    }  # fmt: skip
+    assert {row["nearest"] for row in rows} <= set(real.split("train").ids)
+
+
+def test_nearest_by_hand() -> None:
+    index, distance = nearest(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 3.0], [5.0, 0.1], [1.0, 0.9]]))
+    assert index.tolist() == [1, 2]
+    assert distance == pytest.approx([1 - 5 / np.hypot(5, 0.1), 1 - 1.9 / np.sqrt(2 * 1.81)])
+
+
+def test_files_of_a_score(tmp_path: Path) -> None:
+    scores = [
+        Score("frechet.x", 3.5, 8, "lower", variant="train"),
+        Score("frechet.x", 4.5, 4, "lower", variant="heldout", floor=1.0),
+        Score("faithfulness", None, 8, "higher", reason="no judge"),
+    ]
+    publish_scores(tmp_path, scores, [{"id": "a", "dice": 0.5}])
+    assert files.read_json(tmp_path / "metrics.json") == {
+        "frechet": {"x": 3.5}, "frechet_heldout": {"x": 4.5}, "faithfulness": None
+    }  # fmt: skip
+    assert files.read_json(tmp_path / "scores.json")[1]["floor"] == 1.0
+    assert files.read_json(tmp_path / "scores.json")[2]["reason"] == "no judge"
+    assert tracking.read_table(tmp_path / "images.csv") == [{"id": "a", "dice": "0.5"}]
+
+
+def test_the_view_of_a_study_has_its_extractors_and_its_judge(toy_study: Params) -> None:
+    files.write_json(paths.judge("toy") / "metrics.json", {"dice": 1.0})
+    view = evaluation.open_view(toy_study, Bright(), torch.device("cpu"))
+    assert set(view.probes) == {"efficientnet_lite0", JUDGE}
+    before = view.probes[JUDGE].id
+    files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.9})
+    assert evaluation.open_view(toy_study, Bright(), torch.device("cpu")).probes[JUDGE].id != before
+    assert set(evaluation.open_view(toy_study, None, torch.device("cpu")).probes) == {"efficientnet_lite0"}

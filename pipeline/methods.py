@@ -15,7 +15,7 @@ from pipeline.params import Params
 
 ROOT = Path(pipeline.__path__[0])
 # Reading, writing and telling: these change no number, and everything imports them.
-PLUMBING = {f"pipeline.{name}" for name in ("errors", "files", "methods", "paths", "plugins", "tracking")}
+PLUMBING = {f"pipeline.{name}" for name in ("commands", "errors", "files", "methods", "paths", "plugins", "tracking")}
 
 
 def write_methods(params: Params) -> None:
@@ -42,19 +42,19 @@ def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def code(file: Path) -> dict[str, str]:
     """The sha256 of a source file and of every module of ours that it imports, directly or not, without PLUMBING."""
-    sources = [source for module in sorted(reachable(file) - PLUMBING) if (source := source_of(module)) is not None]
-    return {path.relative_to(ROOT.parent).as_posix(): files.sha256(path) for path in {file.resolve(), *sources}}
+    sources = {source for module in reachable(file) if (source := source_of(module)) is not None}
+    return {path.relative_to(ROOT.parent).as_posix(): files.sha256(path) for path in {file, *sources}}
 
 
 def reachable(file: Path) -> set[str]:
-    """Modules of ours that a source file imports, directly or through others."""
+    """Modules of ours that a source file imports, directly or through others; PLUMBING is not followed."""
     found: set[str] = set()
-    waiting = imports(file)
+    waiting = imports(file) - PLUMBING
     while waiting:
         module = waiting.pop()
         found.add(module)
         source = source_of(module)
-        waiting |= (imports(source) if source else set()) - found
+        waiting |= (imports(source) if source else set()) - found - PLUMBING
     return found
 
 

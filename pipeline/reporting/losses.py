@@ -1,0 +1,82 @@
+"""Loss curves of every training run of a study, read from the CSV files that the stages leave."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths, tracking
+from pipeline.params import Params
+
+NAMES = ("segmenter", "training_set", "seed", "step")  # columns that are no loss
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: curves over optimiser steps, by name."""
+
+    name: str
+    curves: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """Sum of all curves of one step (losses are already weighted)."""
+        return np.nansum(list(self.curves.values()), axis=0)
+
+
+def read_runs(params: Params) -> list[Run]:
+    """All runs of a study; the base has none where it was brought in from elsewhere."""
+    return [Run(name, curves) for name, path in _files(params) if path.is_file() and (curves := _curves(path))]
+
+
+def read_arms(params: Params) -> list[Run]:
+    """One run per segmenter: the total loss of each training set, averaged over seeds."""
+    return [Run(f"segment {name}", _by_training_set(_losses(params, name))) for name in params.segmenters]
+
+
+def write_totals(folder: Path, runs: Iterable[Run]) -> None:
+    """One CSV file per run with the columns step and loss, for `dvc plots`."""
+    for run in runs:
+        rows = [{"step": step, "loss": f"{loss:.6g}"} for step, loss in enumerate(run.total)]
+        tracking.write_table(folder / f"{run.name.replace(' ', '_')}.csv", rows)
+
+
+def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean over the last `window` steps (over those there are, at the start)."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _files(params: Params) -> Iterator[tuple[str, Path]]:
+    for part in ("autoencoder", "denoiser"):
+        yield f"base {part}", paths.base(params.study) / f"losses_{part}.csv"
+    for name in params.generators:
+        yield f"finetune {name}", paths.generator(params.study, name) / "losses.csv"
+    yield "judge", paths.judge(params.study) / "losses.csv"
+
+
+def _losses(params: Params, segmenter: str) -> Path:
+    return paths.segmentation(params.study, segmenter) / "losses.csv"
+
+
+def _curves(path: Path) -> dict[str, NDArray[np.float64]]:
+    rows = tracking.read_table(path)
+    columns = [column for column in (rows[0] if rows else {}) if column not in NAMES]
+    return {column: np.array([_number(row[column]) for row in rows]) for column in columns}
+
+
+def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
+    runs: dict[tuple[str, str], list[float]] = {}
+    for row in tracking.read_table(path):
+        losses = (_number(value) for column, value in row.items() if column not in NAMES)
+        runs.setdefault((row["training_set"], row["seed"]), []).append(float(np.nansum(list(losses))))
+    arms = dict.fromkeys(arm for arm, _ in runs)
+    return {arm: np.mean([losses for (name, _), losses in runs.items() if name == arm], axis=0) for arm in arms}
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")

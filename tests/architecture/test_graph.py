@@ -1,0 +1,122 @@
+"""dvc.yaml says the same as the code: outputs, code dependencies, parameters, stages."""
+
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import methods, paths
+from pipeline.params import Params, load_params, read_yaml
+from tests.conftest import REPOSITORY
+
+STAGES: dict[str, dict[str, Any]] = read_yaml(REPOSITORY / "dvc.yaml")["stages"]
+STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
+G, T, S = "${item.g}", "${item.t}", "${item.s}"
+STUDY = "${study}"
+OUTPUTS = {
+    "methods": {paths.methods(STUDY)},
+    "prepare": {paths.real(STUDY), paths.outputs(STUDY) / "real_report.json"},
+    "base": {paths.base(STUDY)},
+    "finetune": {paths.generator(STUDY, G)},
+    "generate": {paths.synthetic(STUDY, G)},
+    "judge": {paths.judge(STUDY)},
+    "score": {paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "metrics.json")},
+    "mix": {paths.training_set(STUDY, T)},
+    "segment": {paths.segmentation(STUDY, S)},
+    "compare": {paths.comparison(STUDY)},
+    "report": {paths.REPORT / name for name in ("index.html", "metrics.json", "multiplier_curve.csv", "losses")},
+}
+DATA = {
+    "base": {paths.real(STUDY)},
+    "finetune": {paths.real(STUDY), paths.base(STUDY)},
+    "generate": {paths.real(STUDY), paths.base(STUDY), paths.generator(STUDY, G)},
+    "judge": {paths.real(STUDY)},
+    "score": {paths.real(STUDY), paths.synthetic(STUDY, G), paths.judge(STUDY)},
+    "mix": {paths.real(STUDY), paths.synthetic(STUDY, "x").parent},
+    "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
+    "compare": {paths.segmentation(STUDY, "x").parent},
+}
+
+
+def names(items: list[Any]) -> set[Path]:
+    """Paths of a list in which an item may carry settings."""
+    return {Path(next(iter(item)) if isinstance(item, dict) else item) for item in items}
+
+
+def expected_stages(params: Params) -> set[str]:
+    single = {"methods", "prepare", "base", "judge", "compare", "report"}
+    single |= {f"{stage}@{name}" for stage in ("finetune", "generate", "score") for name in params.generators}
+    single |= {f"mix@{name}" for name in params.training_sets}
+    return single | {f"segment@{name}" for name in params.segmenters}
+
+
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_outputs_are_where_the_code_puts_them(stage: str) -> None:
+    written = chain.from_iterable(STAGES[stage].get(key, []) for key in ("outs", "metrics", "plots"))
+    assert names(list(written)) == OUTPUTS[stage]
+
+
+@pytest.mark.parametrize("stage", DATA)
+def test_stages_depend_on_what_they_read(stage: str) -> None:
+    inputs = {
+        path for path in names(STAGES[stage]["deps"]) if path.parts[0] == "outputs" and "methods" not in path.parts
+    }
+    assert inputs == DATA[stage]
+
+
+def test_every_stage_says_what_it_does_and_has_a_script() -> None:
+    assert list(STAGES) == list(OUTPUTS)
+    for name, stage in STAGES.items():
+        assert stage["desc"]
+        assert f"stages/{name}.py" in stage["cmd"]
+        assert f"stages/{name}.py" in stage["deps"]
+        assert (REPOSITORY / "stages" / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("stage", [name for name in OUTPUTS if name != "methods"])
+def test_code_dependencies_are_the_modules_that_the_stage_imports(stage: str) -> None:
+    declared = {path for path in STAGES[stage]["deps"] if path.startswith("pipeline/") and path.endswith(".py")}
+    sources = {methods.source_of(module) for module in methods.reachable(REPOSITORY / "stages" / f"{stage}.py")}
+    imported = {path.relative_to(REPOSITORY).as_posix() for path in sources if path and path.name != "__init__.py"}
+    assert declared == imported
+
+
+def test_plugins_reach_the_stages_that_run_them() -> None:
+    """Through the record of the entry, so that another entry's plug-in re-runs nothing."""
+    judge = "outputs/${study}/methods/segmenters/${judge.segmenter}.json"
+    own = {
+        "prepare": {"outputs/${study}/methods/reader.json"},
+        "finetune": {"outputs/${study}/methods/generators/${item.g}.json"},
+        "generate": {"outputs/${study}/methods/generators/${item.g}.json"},
+        "judge": {judge},
+        "score": {"outputs/${study}/methods/score.json", judge},
+        "segment": {"outputs/${study}/methods/segmenters/${item.s}.json"},
+    }
+    for stage, records in own.items():
+        assert {path for path in STAGES[stage]["deps"] if "/methods/" in path} == records
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_every_study_names_the_sections_that_dvc_watches(study: Path) -> None:
+    """DVC refuses a parameter that params.yaml does not hold, even where the code has a default."""
+    watched = {key for stage in STAGES.values() for key in stage["params"] if isinstance(key, str) and "$" not in key}
+    values = read_yaml(study)
+    assert {key for key in watched if key.split(".")[0] not in values} == set()
+
+
+def test_dvc_lists_one_stage_per_entry() -> None:
+    """Pins that a matrix over a mapping iterates its keys."""
+    dvc = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    listed = subprocess.run(dvc, cwd=REPOSITORY, check=True, capture_output=True, text=True, env=environment)
+    assert set(listed.stdout.split()) == expected_stages(load_params(REPOSITORY / "params.yaml"))
+
+
+def test_launch_is_a_shell_variable_of_the_three_heavy_stages() -> None:
+    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate launch")}
+    assert launched == {"finetune", "generate", "segment"}
+    assert all("accelerate/\\${LAUNCH:-cpu}.yaml" in STAGES[name]["cmd"] for name in launched)

@@ -1,0 +1,80 @@
+"""The record of the code behind an entry: what is in it, and what leaves it unchanged."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import files, methods, paths, plugins
+from pipeline.errors import UserError
+from pipeline.methods import code, imports, reachable, write_methods
+from pipeline.params import Params, parse
+from tests.conftest import TOY_STUDY
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small pipeline: one -> two -> three, and files, which is plumbing, -> four."""
+    root = tmp_path / "pipeline"
+    root.mkdir()
+    (root / "one.py").write_text("from pipeline.two import f\nimport torch\nfrom pipeline import files\n")
+    (root / "two.py").write_text("def f():\n    from pipeline import three\n")
+    (root / "three.py").write_text("import pipeline.two\n")
+    (root / "files.py").write_text("import pipeline.four\n")
+    (root / "four.py").write_text("")
+    monkeypatch.setattr(methods, "ROOT", root)
+    return root
+
+
+def test_imports_are_found_wherever_they_stand(package: Path) -> None:
+    assert imports(package / "one.py") == {"pipeline.two", "pipeline.files"}
+    assert imports(package / "two.py") == {"pipeline.three"}
+
+
+def test_code_follows_imports_but_not_through_plumbing(package: Path) -> None:
+    assert reachable(package / "one.py") == {"pipeline.two", "pipeline.three"}
+    assert set(code(package / "one.py")) == {"pipeline/one.py", "pipeline/two.py", "pipeline/three.py"}
+
+
+def test_record_changes_with_a_file_behind_it_only(package: Path) -> None:
+    before = code(package / "one.py")
+    (package / "four.py").write_text("x = 1\n")
+    (package / "five.py").write_text("x = 1\n")
+    assert code(package / "one.py") == before
+    (package / "three.py").write_text("x = 1\n")
+    changed = code(package / "one.py")
+    assert {name for name in before if before[name] != changed[name]} == {"pipeline/three.py"}
+
+
+def study(**changes: object) -> Params:
+    return parse(Params, TOY_STUDY | changes)
+
+
+def test_an_entry_may_name_another_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    generators = {"siamese": {"copies": 2}, "plain": {"method": "siamese", "copies": 1}}
+    write_methods(study(generators=generators))
+    folder = paths.methods("toy") / "generators"
+    assert files.sha256(folder / "siamese.json") == files.sha256(folder / "plain.json")
+    assert "pipeline/generators/siamese.py" in files.read_json(folder / "plain.json")["generators/siamese"]
+    assert "pipeline/generators/controlnet.py" not in (folder / "plain.json").read_text()
+
+
+def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_methods(study())
+    before = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("*.json")}
+    write_methods(study(segmenters=TOY_STUDY["segmenters"] | {"segformer": {}}))
+    after = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("*.json")}
+    assert set(after) - set(before) == {"segformer.json"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_unknown_method_is_told_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no 'nnunet' among the segmenters; there are: .*unet"):
+        write_methods(study(segmenters={"unet": {"method": "nnunet"}}))
+    assert not paths.methods("toy").exists()
+
+
+def test_source_is_the_file_that_load_runs() -> None:
+    assert plugins.load("segmenters", "unet").__file__ == str(plugins.source("segmenters", "unet"))

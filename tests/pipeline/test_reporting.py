@@ -1,0 +1,227 @@
+"""The report: self-contained, escaped, the same bytes twice; its curves and pictures by hand."""
+
+import html.parser
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import files, paths, tracking
+from pipeline.data.image_set import ImageSet
+from pipeline.errors import UserError
+from pipeline.params import Params, load_params, parse
+from pipeline.reporting import gallery, losses, pictures
+from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
+from pipeline.reporting.page import as_yaml, page, write_report
+from tests.conftest import REPOSITORY
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"segmenter": "unet", "training_set": name, "role": role, "multiplier": multiplier}
+    row |= {"generator": "siamese" if multiplier else None, "n_images": 4, "n_seeds": 2, "val_dice": dice}
+    row |= {
+        "dice": dice,
+        "dice_low": dice - 0.05,
+        "dice_high": dice + 0.05,
+        "test_sets": {"blobs": {"dice": dice, "n": 4}},
+    }
+    row |= {"iou": dice - 0.1, "iou_low": dice - 0.15, "iou_high": dice - 0.05, "verdict": None}
+    if role != "reference":
+        row |= {"difference": dice - 0.7, "difference_low": dice - 0.75, "difference_high": dice - 0.65}
+        row |= {"p_holm": 0.0421, "verdict": "inconclusive"}
+    return row
+
+
+@pytest.fixture
+def study(toy_study: Params) -> Params:
+    """A study of which every stage has left its files."""
+    arms = [
+        arm("real", "reference", 0, 0.7),
+        arm("real_again", "control", 0, 0.69999),
+        arm("siamese_x1", "arm", 1, 0.8125),
+    ]
+    curve = [
+        {"segmenter": "unet", "generator": "siamese", "multiplier": m, "dice": d, "low": d - 0.05, "high": d + 0.05}
+        for m, d in ((0, 0.7), (1, 0.8125))
+    ]
+    comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
+    files.write_json(paths.comparison("toy") / "comparison.json", comparison)
+    tracking.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
+    files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
+    score = {"name": "frechet.efficientnet_lite0", "value": 231.25, "low": 200.0, "high": 260.0, "floor": 81.5}
+    score |= {"n": 8, "direction": "lower", "variant": "train", "reason": None, "seed": 0, "standard_error": None}
+    silent = {
+        **score,
+        "variant": "heldout",
+        "value": None,
+        "low": None,
+        "high": None,
+        "floor": None,
+        "reason": "too few",
+    }
+    files.write_json(paths.scores("toy", "siamese") / "scores.json", [score, silent])
+    files.write_json(
+        paths.scores("toy", "siamese") / "metrics.json", {"faithfulness": 0.61, "faithfulness_shuffled": 0.2}
+    )
+    steps = [{"step": k, "mask": 1.0 / (k + 1), "image": 0.5, "augmented": "" if k < 2 else 0.25} for k in range(4)]
+    tracking.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
+    cells = [
+        {"segmenter": "unet", "training_set": name, "seed": seed, "step": step, "ce": value, "dice": 1.0}
+        for name, seed, value in (("real", 0, 1.0), ("real", 1, 3.0), ("siamese_x1", 0, 5.0), ("siamese_x1", 1, 5.0))
+        for step in range(2)
+    ]
+    tracking.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
+    return toy_study
+
+
+def test_page_fetches_nothing_and_runs_nothing(study: Params) -> None:
+    found = Page(page(study))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.tags}
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "xlink:href"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("data:image/png;base64,", "#")), (tag, target)
+    assert not re.search(r"url\((?!#)|@import", page(study))
+
+
+def test_verdict_comes_first_and_is_escaped(study: Params) -> None:
+    text = page(study)
+    assert "<b>" not in text
+    assert "Inconclusive: <b>& so</b> it is." in Page(text).text
+    body = text[text.index("<body>") :]
+    assert body.index("Inconclusive:") < body.index("<svg")
+
+
+def test_title_and_names_are_escaped(study: Params) -> None:
+    values = study.model_dump(mode="json") | {"report": {"title": "<script>alert(1)</script>"}}
+    assert "<script>" not in page(parse(Params, values))
+
+
+def test_numbers_stand_in_the_tables(study: Params) -> None:
+    text = " ".join(Page(page(study)).text.split())
+    assert "0.812 [0.762, 0.863]" in text.replace("0.813", "0.812").replace("0.862", "0.863")  # Dice of siamese_x1
+    assert "0.042" in text  # its adjusted p
+    assert "231.2" in text
+    assert "81.5" in text  # the floor
+    assert "too few" in text
+    assert "0.876" in text or "0.877" in text  # the judge
+    assert "-0.000" not in text  # real_again differs by -0.00001
+
+
+def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:
+    images = [attributes for tag, attributes in Page(page(study)).tags if tag == "img"]
+    assert len(images) == 4 * 8  # report.samples is 8, and there are 8 training masks
+    assert all(image["alt"] for image in images)
+
+
+def test_same_study_gives_the_same_bytes(study: Params) -> None:
+    write_report(study)
+    first = files.tree_sha256(paths.REPORT)
+    program = "from tests.pipeline.test_reporting import again; again()"
+    Path("params.yaml").write_text(as_yaml(study), encoding="utf-8")
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "PYTHONHASHSEED": "77"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    assert files.tree_sha256(paths.REPORT) == first
+
+
+def again() -> None:
+    """Writes the report of params.yaml; called in another process."""
+    write_report(load_params())
+
+
+def test_report_leaves_what_dvc_shows(study: Params) -> None:
+    write_report(study)
+    metrics = files.read_json(paths.REPORT / "metrics.json")
+    assert metrics["arms"]["unet"]["siamese_x1"]["dice"] == {"mean": 0.8125, "low": 0.7625, "high": 0.8625}
+    assert metrics["judge"]["dice"] == 0.8765
+    assert metrics["faithfulness"] == {"siamese": 0.61, "shuffled": 0.2}
+    assert [row["multiplier"] for row in tracking.read_table(paths.REPORT / "multiplier_curve.csv")] == ["0", "1"]
+    totals = tracking.read_table(paths.REPORT / "losses" / "finetune_siamese.csv")
+    assert [float(row["loss"]) for row in totals] == pytest.approx([1.5, 1.0, 1 / 3 + 0.75, 1.0], abs=1e-5)
+
+
+def test_segmenters_show_the_mean_over_seeds(study: Params) -> None:
+    (run,) = losses.read_arms(study)
+    assert run.curves["real"].tolist() == [3.0, 3.0]  # (1 + 1 + 3 + 1) / 2
+    assert run.curves["siamese_x1"].tolist() == [6.0, 6.0]
+
+
+def test_missing_comparison_names_the_file(study: Params) -> None:
+    (paths.comparison("toy") / "comparison.json").unlink()
+    with pytest.raises(UserError, match=r"comparison\.json does not exist; run the stage"):
+        write_report(study)
+    assert not (paths.REPORT / "index.html").exists()
+
+
+def test_smoothing_is_the_mean_of_the_last_steps() -> None:
+    assert losses.smooth(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist() == [1.0, 2.0, 4.0, 6.0]
+
+
+def test_outline_is_where_labels_meet() -> None:
+    mask = np.zeros((5, 5), np.uint8)
+    mask[2, 2] = 1
+    cross = np.zeros((5, 5), bool)
+    cross[2, 1:4] = cross[1:4, 2] = True
+    assert (pictures.outline(mask) == cross).all()
+
+
+def test_labels_have_their_own_colours() -> None:
+    shown = pictures.colours(np.array([[0, 1, 2]], np.uint8))[0]
+    assert len({tuple(pixel) for pixel in shown.tolist()}) == 3
+
+
+@pytest.mark.parametrize(("size", "shown"), [(32, 192), (64, 192), (192, 192), (352, 192)])
+def test_pictures_are_brought_to_one_size(size: int, shown: int) -> None:
+    assert pictures.enlarge(np.zeros((size, size, 3), np.uint8)).shape == (shown, shown, 3)
+
+
+def test_examples_pair_each_mask_with_its_own_synthetic_image(study: Params) -> None:
+    synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
+    made = {row["source_id"]: row for row in synthetic if row["copy"] == 0}
+    for example in gallery.examples(study)["siamese"]:
+        image = np.moveaxis(synthetic.image(made[example.id]), 0, -1)
+        assert example.synthetic == pictures.uri(pictures.enlarge(image))
+
+
+def test_samples_are_spread_over_the_set() -> None:
+    rows = [{"id": number} for number in range(9)]
+    assert [row["id"] for row in gallery.spread(rows, 3)] == [0, 4, 8]
+    assert gallery.spread(rows, 20) == rows
+
+
+def test_multiplier_curve_draws_a_line_per_generator() -> None:
+    curves = {"siamese": [Point(0, 0.7, 0.6, 0.8), Point(2, 0.9, 0.8, 1.0)], "a<b": [Point(1, 0.5, 0.4, 0.6)]}
+    svg = multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8))
+    assert svg.startswith("<svg")
+    assert "a&lt;b" in svg
+    assert "currentColor" in svg  # axes follow the page's mode
+    assert svg == multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8))
+
+
+def test_a_loss_of_zero_can_be_drawn() -> None:
+    assert "<svg" in loss_curves("finetune", {"online": np.array([0.0, np.nan, 1.0])})
+
+
+def test_shown_parameters_give_the_same_study(study: Params, tmp_path: Path) -> None:
+    (tmp_path / "shown.yaml").write_text(as_yaml(study), encoding="utf-8")
+    assert load_params(tmp_path / "shown.yaml") == study

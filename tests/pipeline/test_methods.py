@@ -71,7 +71,7 @@ def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypa
 
 def test_unknown_method_is_told_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no 'nnunet' among the segmenters; there are: .*unet"):
+    with pytest.raises(UserError, match=r"no 'nnunet' among the segmenters; there are: .*unet"):
         write_methods(study(segmenters={"unet": {"method": "nnunet"}}))
     assert not paths.methods("toy").exists()
 

@@ -1,0 +1,38 @@
+"""Checks of params.yaml that need the plug-ins themselves, made before any work starts."""
+
+from collections.abc import Callable, Iterator
+
+from pipeline import plugins
+from pipeline.errors import UserError
+from pipeline.params import Params
+
+
+def check_plugins(params: Params) -> None:
+    """Checks every plug-in's name and own parameters. Raises UserError with every fault by its dotted path."""
+    faults = [fault for check in _checks(params) if (fault := _fault(check)) is not None]
+    if faults:
+        raise UserError("\n  ".join(faults))
+
+
+def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A dotted path and what raises UserError where its plug-in or the plug-in's parameters are wrong."""
+    data = params.data
+    yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.own, "data")
+    for kind in ("generators", "segmenters"):
+        for name, entry in getattr(params, kind).items():
+            where, method = f"{kind}.{name}", entry.method or name
+            yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.own, w)
+    for metric in params.score.metrics:
+        yield "score.metrics", lambda name=metric: plugins.load("quality", name)
+    for extractor in params.score.extractors:
+        yield "score.extractors", lambda name=extractor: plugins.load("features", name)
+
+
+def _fault(check: tuple[str, Callable[[], object]]) -> str | None:
+    where, action = check
+    try:
+        action()
+    except UserError as error:
+        text = str(error)
+        return text if text.startswith("params.yaml") else f"params.yaml: {where}: {text}"
+    return None

@@ -1,0 +1,86 @@
+"""Checks of a whole data set, each a list of faults: what no single pair shows."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.data.candidates import Candidate
+from pipeline.data.decoding import Fault
+from pipeline.data.splitting import SPLITS
+from pipeline.params import Data
+
+SAFE_ID = re.compile(r"[a-z0-9_-]+")
+
+
+def check_set(candidates: Sequence[Candidate], splits: Sequence[str], data: Data) -> list[Fault]:
+    """Every fault of the set as it will be written."""
+    if not candidates:
+        return [Fault("data", "no pair can be used; see docs/your_own_data.md for the layouts")]
+    faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data)]
+    return [*faults, *empty_splits(splits), *empty_masks(candidates, splits)]
+
+
+def unsafe_ids(candidates: Sequence[Candidate]) -> list[Fault]:
+    """Ids with other signs than a-z 0-9 _ -, and two pairs with one id."""
+    faults = [Fault(c.where, f"its id {c.sample.id!r} has signs other than a-z 0-9 _ -") for c in candidates if _odd(c)]
+    for name, same in _by(candidates, lambda c: c.sample.id).items():
+        if len(same) > 1:
+            faults.append(Fault(_wheres(same), f"all come to the id {name!r}; rename all but one"))
+    return faults
+
+
+def missing_prompts(candidates: Sequence[Candidate], data: Data) -> list[Fault]:
+    """Sources that the prompts of params.yaml do not name (a pair's own prompt comes first)."""
+    if isinstance(data.prompt, str):
+        return []
+    sources = sorted({c.sample.source for c in candidates if not c.sample.prompt} - set(data.prompt))
+    there = ", ".join(data.prompt) or "none"
+    return [Fault("data.prompt", f"has no prompt for the source {source!r}; it names: {there}") for source in sources]
+
+
+def repeated_images(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[Fault]:
+    """Images whose pixels are found in more than one split."""
+    split_of = {id(c): split for c, split in zip(candidates, splits, strict=True)}
+    faults = []
+    for same in _by(candidates, lambda c: c.digest).values():
+        found = sorted({split_of[id(c)] for c in same}, key=SPLITS.index)
+        if len(found) > 1:
+            faults.append(Fault(_wheres(same), f"the same image in {' and '.join(found)}; keep it in one split"))
+    return faults
+
+
+def empty_splits(splits: Sequence[str]) -> list[Fault]:
+    """Splits without any image."""
+    what = "holds no image; a split needs at least one, a drawn split at least three images or groups to draw from"
+    return [Fault(f"split {split}", what) for split in SPLITS if split not in splits]
+
+
+def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[Fault]:
+    """Splits whose masks hold background only; one line where this is so for the whole set."""
+    full = {split for c, split in zip(candidates, splits, strict=True) if c.sample.masks.any()}
+    empty = [split for split in SPLITS if split in splits and split not in full]
+    what = "every mask is empty (background only); are these the right files, and is data.num_classes right?"
+    return [Fault(f"split {split}", what) for split in empty] if full else [Fault("data", what)]
+
+
+def groups_across(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[str]:
+    """Groups that the data set's own lists divide between splits."""
+    members = defaultdict(set)
+    for candidate, split in zip(candidates, splits, strict=True):
+        members[candidate.sample.group].add(split)
+    return sorted(group for group, found in members.items() if group and len(found) > 1)
+
+
+def _odd(candidate: Candidate) -> bool:
+    return SAFE_ID.fullmatch(candidate.sample.id) is None
+
+
+def _wheres(candidates: Iterable[Candidate]) -> str:
+    return " and ".join(sorted(c.where for c in candidates))
+
+
+def _by(candidates: Iterable[Candidate], key: Callable[[Candidate], str]) -> dict[str, list[Candidate]]:
+    found = defaultdict(list)
+    for candidate in candidates:
+        found[key(candidate)].append(candidate)
+    return found

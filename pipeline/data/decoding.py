@@ -1,0 +1,159 @@
+"""Files to pixels: decoding that refuses what is damaged, applies EXIF rotation and reads masks exactly as stored."""
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from pipeline.data.sample import Sample
+
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+PICTURE_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")
+WITH_ALPHA = ("RGBA", "LA", "PA")
+COLOUR_TOLERANCE = 16  # grey levels between the channels of a mask stored as RGB; more is a colour code
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+Pixels = NDArray[np.uint8]
+
+
+class Faulty(Exception):
+    """Why one file or pair cannot be used; becomes one line of the list of faults."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing the user must mend: a file relative to data.root (or a key of params.yaml) and what is wrong."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pair of files that a reader found and nobody has decoded yet; the fields are those of Sample."""
+
+    id: str
+    image: Path
+    mask: Path
+    root: Path
+    prompt: str = ""
+    split: str | None = None
+    source: str = ""
+    group: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The image file relative to data.root."""
+        return shown(self.image, self.root)
+
+
+Item = Sample | Reference | Fault  # what readers yield
+
+
+def shown(path: Path, root: Path) -> str:
+    """A file relative to `root`, on one line and printable whatever its name holds."""
+    name = path.relative_to(root) if path.is_relative_to(root) else path
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name.as_posix())
+
+
+def decode(pair: Reference) -> Sample | list[Fault]:
+    """The pixels of a pair at their own size, or all that is wrong with its two files."""
+    faults, parts, notes = [], [], []
+    for path, read in ((pair.image, read_image), (pair.mask, read_mask)):
+        try:
+            pixels, remarks = read(path)
+        except Faulty as fault:
+            faults.append(Fault(shown(path, pair.root), str(fault)))
+        else:
+            parts.append(pixels)
+            notes += remarks
+    if faults:
+        return faults
+    image, mask = parts
+    about = (pair.prompt, pair.split, pair.source, pair.group, pair.origin)
+    return Sample(pair.id, image, mask[None], *about, tuple(notes))
+
+
+def read_image(path: Path) -> tuple[Pixels, list[str]]:
+    """Colours [3, H, W] and what had to be mended. Raises Faulty."""
+    picture, notes = _load(path, "image")
+    if picture.mode not in PICTURE_MODES:
+        raise Faulty(f"holds {picture.mode} pixels of more than 8 bits; save it with 8 bits per channel")
+    if picture.mode in WITH_ALPHA:
+        notes.append("image: transparency dropped")
+    return np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0), notes
+
+
+def read_mask(path: Path) -> tuple[Pixels, list[str]]:
+    """Grey values or labels [H, W] as stored; a palette image gives its indices, not its colours. Raises Faulty."""
+    picture, notes = _load(path, "mask")
+    if picture.mode in ("LA", "PA"):
+        picture = picture.getchannel(0)
+    if picture.mode in ("1", "L", "P"):
+        return np.asarray(picture).astype(np.uint8), notes
+    values = np.asarray(picture if picture.mode not in PICTURE_MODES else picture.convert("RGB"))
+    return (_grey(values) if values.ndim == 3 else _narrow(values)), notes
+
+
+def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
+    """Squashes image [3, H, W] and labels [H, W] to size x size (the aspect is not kept).
+
+    The image is averaged over the pixels it loses (linear with antialiasing); the paper's code uses OpenCV's linear
+    interpolation without, which aliases where the factor is above 2. Labels take the nearest pixel: no new values.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
+    small = np.moveaxis(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)), -1, 0)
+    nearest = Image.fromarray(np.ascontiguousarray(labels)).resize((size, size), Image.Resampling.NEAREST)
+    return small, np.asarray(nearest)
+
+
+def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
+    """The decoded picture, upright, and a note where EXIF turned it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                _single_frame(picture)
+                picture.load()
+                orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+                upright = ImageOps.exif_transpose(picture)
+    except BOMB:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise Faulty(
+            f"claims more than {limit} million pixels (a decompression bomb?); crop it or make it smaller"
+        ) from None
+    except DAMAGE as error:
+        reason = "no known image format" if "cannot identify" in str(error) else str(error) or type(error).__name__
+        raise Faulty(f"cannot be decoded ({reason.splitlines()[0]}); replace or remove the pair") from None
+    turned = orientation in range(2, 9)
+    return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if turned else []
+
+
+def _single_frame(picture: Image.Image) -> None:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # MPO: a photograph with its preview
+        raise Faulty(f"holds {frames} frames; save the one that is meant")
+
+
+def _grey(colours: Pixels) -> Pixels:
+    """A mask stored as [H, W, 3] grey."""
+    spread = colours.max(-1).astype(int) - colours.min(-1)
+    if spread.max(initial=0) > COLOUR_TOLERANCE:
+        raise Faulty("is a colour mask; save it as grey levels or as a palette image (labels 0, 1, 2 ...)")
+    return colours[..., 0]
+
+
+def _narrow(values: NDArray[np.generic]) -> Pixels:
+    """A mask stored with more than 8 bits that needs no more than 8."""
+    narrow = values.astype(np.uint8)
+    if (narrow != values).any():
+        raise Faulty(f"holds values up to {values.max()}; save it with 8 bits (0 and 255, or labels 0, 1, 2 ...)")
+    return narrow

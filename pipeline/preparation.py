@@ -1,0 +1,92 @@
+"""Prepare: the checked real image set of a study, its data report and its map of names.
+
+Nothing is written before everything is checked. The set's ids are pseudonyms; which file each stands for is known
+only to work/names/<study>.csv, which no stage reads and no export carries.
+"""
+
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import files, paths, tracking
+from pipeline.data.image_set import ImageSet
+from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.data.checked import Checked, check
+from pipeline.data.splitting import SPLITS
+from pipeline.params import Params
+
+VERSION = 1  # raised by hand when the same files give another set
+PROMPTS = "prompts.jsonl"
+
+
+def prepare(params: Params) -> ImageSet:
+    """Publishes the real image set with splits train, val and test. Raises UserError naming every fault."""
+    checked = check(params.data, params.seed)
+    work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
+    spec = DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
+    samples = tracking.progress(checked.samples, "prepare: writing")
+    images = ImageSet.create(work, spec, ((sample, {}) for sample in samples))
+    write_prompts(images)
+    write_names(params.study, checked.samples)
+    files.write_json(report_path(params.study), report(params, checked))
+    files.publish(work, paths.real(params.study))
+    shutil.rmtree(work)  # real images should not lie in more places than needed
+    return ImageSet.open(paths.real(params.study))
+
+
+def report_path(study: str) -> Path:
+    """The data report: what is in the set, what was mended, what looks the same. Ids only."""
+    return paths.outputs(study) / "real_report.json"
+
+
+def names_path(study: str) -> Path:
+    """The local map of ids to files."""
+    return paths.WORK / "names" / f"{study}.csv"
+
+
+def write_prompts(images: ImageSet) -> None:
+    """Writes the pairs as the authors' code lists them: one {"source": mask, "target": image, "prompt"} a line."""
+    lines = [
+        {"source": row["mask"], "target": row["file_name"], "prompt": row["prompt"], "split": row["split"]}
+        for row in images
+    ]
+    files.write_bytes(images.folder / PROMPTS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def write_names(study: str, samples: Sequence[Sample]) -> None:
+    """Writes which file (relative to data.root) each id stands for."""
+    rows = [{"id": sample.id, "file": sample.origin} for sample in samples]
+    tracking.write_table(names_path(study), rows, ["id", "file"])
+
+
+def report(params: Params, checked: Checked) -> dict[str, Any]:
+    """Counts per split, what had to be mended, near-duplicates across splits."""
+    notes = defaultdict(list)
+    for sample in checked.samples:
+        for note in sample.notes:
+            notes[note].append(sample.id)
+    pairs = [{"first": first, "second": second, "bits": bits} for first, second, bits in checked.near]
+    return {
+        "study": params.study,
+        "splits": {split: _count([s for s in checked.samples if s.split == split]) for split in SPLITS},
+        "notes": notes,
+        "near_duplicates": {
+            "mode": params.data.near_duplicates,
+            "pairs": pairs,
+            "moved_into_train": list(checked.moved),
+        },
+    }
+
+
+def _count(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Images, sources, empty masks, and in how many masks each label is found."""
+    labels = Counter(int(label) for sample in samples for label in set(sample.masks.ravel().tolist()))
+    return {
+        "images": len(samples),
+        "sources": Counter(sample.source for sample in samples),
+        "empty_masks": sum(not sample.masks.any() for sample in samples),
+        "masks_with_label": {str(label): count for label, count in sorted(labels.items())},
+    }

@@ -4,7 +4,10 @@ SHELL := /bin/sh
 VENV := .venv
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,$(shell command -v $(p) 2>/dev/null)))
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+endif
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
@@ -31,9 +34,7 @@ prune:
 	rm -rf work
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no Python found; install Python 3.11, 3.12 or 3.13" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-		f"error: {sys.executable} is Python {v.major}.{v.minor}; name one of 3.11 to 3.13: make setup PYTHON=python3.12")'
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the PATH; install one, or name it: make setup PYTHON=/its/path" >&2; exit 2; }
 ifneq ($(UV),)
 	test -x $(VENV)/bin/python || uv venv --quiet --python "$(PYTHON)" $(VENV)
 	uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock

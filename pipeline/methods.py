@@ -15,7 +15,10 @@ from pipeline.params import Params
 
 ROOT = Path(pipeline.__path__[0])
 # Reading, writing and telling: these change no number, and everything imports them.
-PLUMBING = {f"pipeline.{name}" for name in ("commands", "errors", "files", "methods", "paths", "plugins", "tracking")}
+PLUMBING = {
+    f"pipeline.{name}"
+    for name in ("commands", "commands.validation", "errors", "files", "methods", "paths", "plugins", "tracking")
+}
 
 
 def write_methods(params: Params) -> None:
@@ -49,13 +52,19 @@ def code(file: Path) -> dict[str, str]:
 def reachable(file: Path) -> set[str]:
     """Modules of ours that a source file imports, directly or through others; PLUMBING is not followed."""
     found: set[str] = set()
-    waiting = imports(file) - PLUMBING
+    waiting = _loaded(file)
     while waiting:
         module = waiting.pop()
         found.add(module)
         source = source_of(module)
-        waiting |= (imports(source) if source else set()) - found - PLUMBING
+        waiting |= (_loaded(source) if source else set()) - found
     return found
+
+
+def _loaded(file: Path) -> set[str]:
+    """What a file imports, with the packages around it (their __init__ runs too), without PLUMBING."""
+    modules = imports(file) - PLUMBING
+    return modules | {module.rpartition(".")[0] for module in modules if module.count(".") > 1} - PLUMBING
 
 
 def imports(file: Path) -> set[str]:

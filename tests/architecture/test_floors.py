@@ -110,7 +110,8 @@ def test_every_plugin_folder_has_a_plugin(kind: str) -> None:
 
 
 def test_packages_do_no_work_at_import() -> None:
-    """The record of a plug-in's code does not look into packages, so these must be empty but for their docstring."""
+    """Beyond their docstring they may pass on names of their modules."""
     for path in PIPELINE.rglob("__init__.py"):
         if room(path) not in ("__init__", "commands"):
-            assert all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body), path
+            nodes = ast.parse(path.read_text(encoding="utf-8")).body
+            assert all(isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign) for node in nodes), path

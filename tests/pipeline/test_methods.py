@@ -45,6 +45,15 @@ def test_record_changes_with_a_file_behind_it_only(package: Path) -> None:
     assert {name for name in before if before[name] != changed[name]} == {"pipeline/three.py"}
 
 
+def test_packages_on_the_way_are_part_of_the_code(package: Path) -> None:
+    (package / "house").mkdir()
+    (package / "house" / "__init__.py").write_text("from pipeline.four import x\n")
+    (package / "house" / "room.py").write_text("")
+    (package / "six.py").write_text("import pipeline.house.room\n")
+    expected = {"six.py", "house/__init__.py", "house/room.py", "four.py"}
+    assert set(code(package / "six.py")) == {f"pipeline/{name}" for name in expected}
+
+
 def study(**changes: object) -> Params:
     return parse(Params, TOY_STUDY | changes)
 

@@ -17,8 +17,8 @@ Rng = np.random.Generator
 
 AREA = (0.045, 0.22)  # smallest and largest lesion, as a share of the image
 MARGIN = 0.03  # between a lesion and the frame
-TONES = np.array([[0.80, 0.45, 0.36], [0.72, 0.33, 0.27], [0.84, 0.58, 0.42], [0.76, 0.46, 0.46], [0.62, 0.38, 0.26]])
-TINTS = np.array([[0.02, -0.20, -0.16], [0.13, 0.16, 0.10], [-0.20, -0.16, -0.10], [0.08, 0.12, -0.12]])
+TONE = np.array([0.78, 0.46, 0.37])  # of the mucosa; hue varies little, as under one lamp
+TINTS = np.array([[-0.04, -0.21, -0.17], [0.14, 0.19, 0.15], [-0.21, -0.17, -0.12]])  # redder, paler, darker
 LESION, INSTRUMENT = 1, 2  # labels
 
 
@@ -51,7 +51,7 @@ def draw(name: str, size: int, look: Look, instrument: bool) -> tuple[NDArray[np
     """
     rngs = {part: seeding.numpy_rng(name, part) for part in ("tissue", "lesion", "distractors", "instrument", "light")}
     outline = lesion_outline(rngs["lesion"], size)
-    tone = TONES[rngs["tissue"].integers(len(TONES))] + rngs["tissue"].normal(0, 0.035, 3)
+    tone = TONE * rngs["tissue"].uniform(0.8, 1.15) + rngs["tissue"].normal(0, 0.008, 3)
     colour, height = tissue(rngs["tissue"], size, tone, outline)
     colour = blotches(rngs["distractors"], colour, look.distractors)
     colour, dome = lesion(rngs["lesion"], colour, outline, look.faintness)
@@ -106,7 +106,7 @@ def tissue(rng: Rng, size: int, tone: Field, outline: Outline) -> tuple[Field, F
     """Colour and height of the mucosa; vessels fade under a lesion."""
     mottle = octaves(rng, size, 2, 4)
     yellow = noise(rng, size, 3)
-    colour = tone * (1 + 0.07 * mottle[..., None]) + 0.025 * yellow[..., None] * np.array([0.5, 1.0, -0.8])
+    colour = tone * (1 + 0.07 * mottle[..., None]) + 0.01 * yellow[..., None] * np.array([0.5, 1.0, -0.8])
     fade = np.clip(outline.distance / 0.03, 0, 1)
     colour -= vessels(rng, size)[..., None] * fade[..., None] * np.array([0.10, 0.19, 0.15])
     return colour, folds(rng, size) + 0.006 * octaves(rng, size, 8, 2)
@@ -166,7 +166,7 @@ def lesion(rng: Rng, colour: Field, outline: Outline, faintness: float) -> tuple
     """The colour with a lesion's tint and texture, and the height of its dome."""
     size = len(colour)
     strength = 1.15 - faintness * rng.uniform(0, 1) ** 0.7
-    tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.03, 3)
+    tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.015, 3)
     opacity = fading(rng, outline) / (1 + np.exp(outline.distance / rng.uniform(0.007, 0.025)))
     texture = 0.06 * noise(rng, size, int(rng.integers(9, 15))) + 0.05 * noise(rng, size, 5)
     change = strength * (tint + rng.uniform(0.3, 1) * texture[..., None])
@@ -187,7 +187,7 @@ def blotches(rng: Rng, colour: Field, most: int) -> Field:
         (cx, cy), width, tilt = rng.uniform(0, 1, 2), rng.uniform(0.06, 0.14), rng.uniform(0, np.pi)
         along, across = rotated(x - cx, y - cy, tilt)
         patch = np.exp(-((along / width) ** 2 + (across / width / 0.6) ** 2) / 2)
-        tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.03, 3)
+        tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.015, 3)
         colour = colour + rng.uniform(0.4, 1) * patch[..., None] * tint
     for _ in range(rng.integers(most + 1)):
         (cx, cy), radius = rng.uniform(0, 1, 2), rng.uniform(0.015, 0.045)
@@ -251,4 +251,4 @@ def highlights(rng: Rng, size: int, cosine: Field) -> Field:
 
 def sensor(rng: Rng, colour: Field) -> Field:
     """A gain per channel and a little noise, clipped to [0, 1]."""
-    return np.clip(colour * rng.normal(1, 0.03, 3) + rng.normal(0, 0.012, colour.shape), 0, 1)
+    return np.clip(colour * rng.normal(1, 0.01, 3) + rng.normal(0, 0.012, colour.shape), 0, 1)

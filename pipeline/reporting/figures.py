@@ -60,13 +60,13 @@ def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], referenc
 
 
 def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> str:
-    """Losses over optimiser steps on a logarithmic axis, each the mean over a fiftieth of the run."""
+    """Losses over optimiser steps on a logarithmic axis, each the mean over a fiftieth of the run; 0 is left out."""
 
     def draw(axes: Axes) -> None:
         for (name, values), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
-            axes.plot(smooth(values, max(1, len(values) // 50)), color=colour, linewidth=1.3, label=name)
-        if all((values > 0).all() for values in curves.values()):
-            axes.set_yscale("log")
+            line = smooth(values, max(1, len(values) // 50))
+            axes.plot(np.where(line > 0, line, np.nan), color=colour, linewidth=1.3, label=name)
+        axes.set_yscale("log")
         axes.set_xlabel("optimiser step")
         axes.legend(loc="best", fontsize=8)
 

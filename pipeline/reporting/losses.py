@@ -23,7 +23,7 @@ class Run:
     @property
     def total(self) -> NDArray[np.float64]:
         """Sum of all curves of one step (losses are already weighted)."""
-        return np.nansum(list(self.curves.values()), axis=0)
+        return np.sum(list(self.curves.values()), axis=0)
 
 
 def read_runs(params: Params) -> list[Run]:
@@ -73,10 +73,11 @@ def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
     runs: dict[tuple[str, str], list[float]] = {}
     for row in tracking.read_table(path):
         losses = (_number(value) for column, value in row.items() if column not in NAMES)
-        runs.setdefault((row["training_set"], row["seed"]), []).append(float(np.nansum(list(losses))))
+        runs.setdefault((row["training_set"], row["seed"]), []).append(sum(losses))
     arms = dict.fromkeys(arm for arm, _ in runs)
     return {arm: np.mean([losses for (name, _), losses in runs.items() if name == arm], axis=0) for arm in arms}
 
 
 def _number(text: str) -> float:
-    return float(text) if text else float("nan")
+    """A loss that is not in use at a step has no value there and weighs nothing."""
+    return float(text) if text else 0.0

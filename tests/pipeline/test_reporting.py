@@ -219,7 +219,7 @@ def test_multiplier_curve_draws_a_line_per_generator() -> None:
 
 
 def test_a_loss_of_zero_can_be_drawn() -> None:
-    assert "<svg" in loss_curves("finetune", {"online": np.array([0.0, np.nan, 1.0])})
+    assert "<svg" in loss_curves("finetune", {"online": np.array([0.0, 0.0, 1.0])})
 
 
 def test_shown_parameters_give_the_same_study(study: Params, tmp_path: Path) -> None:

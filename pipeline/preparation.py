@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, paths, tracking
+from pipeline.data.checked import Checked, check
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.data.checked import Checked, check
 from pipeline.data.splitting import SPLITS
 from pipeline.params import Params
 

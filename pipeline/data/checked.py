@@ -1,7 +1,6 @@
 """From a reader to a data set without faults: decode, check, split, name. Writes nothing."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,15 @@ from pipeline.errors import UserError
 from pipeline.params import Data
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader gave, examined."""
+
+    candidates: tuple[Candidate, ...]
+    faults: tuple[Fault, ...]
+    lost: frozenset[str | None]  # splits of what cannot be used; None where it has none or nobody knows
 
 
 @dataclass(frozen=True)
@@ -37,38 +45,48 @@ class Checked:
 
 def check(data: Data, seed: int) -> Checked:
     """Reads and checks a data set. Raises UserError naming every fault."""
-    candidates, faults = read(data)
-    groups = [c.split_group for c in candidates]
-    shares = {"test": data.test_share, "val": data.val_share}
-    brought = splitting.fill([c.sample.split for c in candidates], groups, shares, seed)
+    found = read(data)
+    candidates, faults = found.candidates, [*found.faults]
+    brought = _splits(found, data, seed)
     pairs = hashing.near_pairs([c.look for c in candidates])
     near = [Near(*pair) for pair in pairs if _look_alikes_apart(pair, candidates, brought)]
     splits = brought
     if data.near_duplicates == "regroup":
+        groups = [c.split_group for c in candidates]
         splits = splitting.regroup(brought, groups, [(i, j) for i, j, _ in pairs])
     if data.near_duplicates == "error":
         faults += _near_faults(near, candidates, brought)
-    if candidates or not faults:
-        faults += [*checks.repeated_images(candidates, brought), *checks.check_set(candidates, splits, data)]
+    faults += checks.repeated_images(candidates, brought)
+    faults += checks.check_set(candidates, splits, found.lost, data)
     if faults:
         raise UserError(_told(faults))
     _warn(candidates, splits, near, data)
     return _named(candidates, brought, splits, near, data)
 
 
-def read(data: Data) -> tuple[list[Candidate], list[Fault]]:
+def read(data: Data) -> Found:
     """All pairs that can be used, and what is wrong with the others."""
     own = plugins.read_params("readers", data.reader, data.own, "data")
     items = list(plugins.load("readers", data.reader).read(data, own))
     candidates: list[Candidate] = []
     faults: list[Fault] = []
+    lost: set[str | None] = set()
     for item in tracking.progress(items, "prepare: checking"):
-        found = examine(item, data)
-        if isinstance(found, Candidate):
-            candidates.append(found)
+        examined = examine(item, data)
+        if isinstance(examined, Candidate):
+            candidates.append(examined)
         else:
-            faults += found
-    return candidates, faults
+            faults += examined
+            lost.add(None if isinstance(item, Fault) else item.split)
+    return Found(tuple(candidates), tuple(faults), frozenset(lost))
+
+
+def _splits(found: Found, data: Data, seed: int) -> list[str]:
+    """The split of every pair; one that the data set brings is not drawn, even where none of its pairs can be used."""
+    candidates = found.candidates
+    shares = {"test": data.test_share, "val": data.val_share}
+    missing = {split: share for split, share in shares.items() if split not in found.lost}
+    return splitting.fill([c.sample.split for c in candidates], [c.split_group for c in candidates], missing, seed)
 
 
 def _look_alikes_apart(pair: tuple[int, int, int], candidates: Sequence[Candidate], splits: Sequence[str]) -> bool:
@@ -103,30 +121,37 @@ def _named(
     candidates: Sequence[Candidate], brought: Sequence[str], splits: Sequence[str], near: Sequence[Near], data: Data
 ) -> Checked:
     """Gives every sample its pseudonym and its prompt."""
-    ids = pseudonyms(candidates, splits)
+    ids = pseudonyms(candidates)
     samples = [
         replace(c.sample, id=i, split=s, prompt=prompt(c.sample, data))
         for c, i, s in zip(candidates, ids, splits, strict=True)
     ]
-    moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after)
+    by_id = limited(sorted(samples, key=lambda sample: sample.id), data.train_limit)
+    kept = {sample.id for sample in by_id}
+    moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after and i in kept)
     look_alikes = sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in near)
-    content = sorted(
-        (s.id, s.origin, s.prompt, s.source, hashing.content(s.masks), c.digest)
-        for s, c in zip(samples, candidates, strict=True)
-    )
-    by_id = sorted(samples, key=lambda sample: sample.id)
-    return Checked(tuple(by_id), tuple(look_alikes), tuple(moved), files.fingerprint(content))
+    apart = tuple(pair for pair in look_alikes if kept.issuperset(pair[:2]))
+    images = {own: c.digest for own, c in zip(ids, candidates, strict=True)}
+    content = [(s.id, s.split, s.origin, s.prompt, s.source, images[s.id], hashing.content(s.masks)) for s in by_id]
+    return Checked(tuple(by_id), apart, tuple(moved), files.fingerprint(content))
 
 
-def pseudonyms(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[str]:
-    """<split>_<number>, numbered by content: an id tells nothing of the file's name or its place among the others."""
-    ids = [""] * len(candidates)
-    count: Counter[str] = Counter()
-    for position in sorted(range(len(candidates)), key=lambda p: (candidates[p].digest, candidates[p].where)):
-        split = splits[position]
-        ids[position] = f"{split}_{count[split]:05d}"
-        count[split] += 1
-    return ids
+def limited(samples: Sequence[Sample], train_limit: int | None) -> list[Sample]:
+    """The first `train_limit` training samples and all others; ids go by content, so the choice is blind but fixed."""
+    train = [sample.id for sample in samples if sample.split == "train"]
+    left_out = set(train[train_limit:]) if train_limit is not None else set()
+    return [sample for sample in samples if sample.id not in left_out]
+
+
+def pseudonyms(candidates: Sequence[Candidate]) -> list[str]:
+    """case_<number>, numbered by content: an id tells nothing of the file's name or its place among the others.
+
+    It does not name the split either: Hugging Face's imagefolder takes "train" in a file's name for a split of its own
+    and then passes over the metadata. It is no hash: synthetic images carry it and must not lead back to a real one.
+    """
+    order = sorted(range(len(candidates)), key=lambda p: (candidates[p].digest, candidates[p].where))
+    number = {position: rank for rank, position in enumerate(order)}
+    return [f"case_{number[position]:05d}" for position in range(len(candidates))]
 
 
 def prompt(sample: Sample, data: Data) -> str:

@@ -12,12 +12,12 @@ from pipeline.params import Data
 SAFE_ID = re.compile(r"[a-z0-9_-]+")
 
 
-def check_set(candidates: Sequence[Candidate], splits: Sequence[str], data: Data) -> list[Fault]:
-    """Every fault of the set as it will be written."""
-    if not candidates:
-        return [Fault("data", "no pair can be used; see docs/your_own_data.md for the layouts")]
-    faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data)]
-    return [*faults, *empty_splits(splits), *empty_masks(candidates, splits)]
+def check_set(
+    candidates: Sequence[Candidate], splits: Sequence[str], lost: frozenset[str | None], data: Data
+) -> list[Fault]:
+    """Every fault of the set as it will be written; `lost` are the splits of pairs that are faults themselves."""
+    faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data), *empty_masks(candidates, splits)]
+    return [*faults, *empty_splits(splits, lost)]
 
 
 def unsafe_ids(candidates: Sequence[Candidate]) -> list[Fault]:
@@ -49,14 +49,18 @@ def repeated_images(candidates: Sequence[Candidate], splits: Sequence[str]) -> l
     return faults
 
 
-def empty_splits(splits: Sequence[str]) -> list[Fault]:
-    """Splits without any image."""
+def empty_splits(splits: Sequence[str], lost: frozenset[str | None]) -> list[Fault]:
+    """Splits without any image (that no other fault has emptied); one line where there is no image at all."""
+    if not splits:
+        return [] if lost else [Fault("data", "no pair found; see docs/your_own_data.md for the layouts")]
     what = "holds no image; a split needs at least one, a drawn split at least three images or groups to draw from"
-    return [Fault(f"split {split}", what) for split in SPLITS if split not in splits]
+    return [Fault(f"split {split}", what) for split in SPLITS if split not in {*splits, *lost}]
 
 
 def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[Fault]:
     """Splits whose masks hold background only; one line where this is so for the whole set."""
+    if not candidates:
+        return []
     full = {split for c, split in zip(candidates, splits, strict=True) if c.sample.masks.any()}
     empty = [split for split in SPLITS if split in splits and split not in full]
     what = "every mask is empty (background only); are these the right files, and is data.num_classes right?"

@@ -48,6 +48,7 @@ class Data(Entry):
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
     val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
     test_share: float = Field(default=0.2, gt=0, lt=1)
+    train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
 
     @model_validator(mode="after")
     def something_is_left_to_train_on(self) -> Self:

@@ -5,6 +5,7 @@ plug-in knows (generators.*, segmenters.*, the reader's keys of data) is checked
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -68,17 +69,27 @@ class Autoencoder(Section):
     learning_rate: float = Field(gt=0)
     kl_weight: float = Field(default=1e-6, ge=0)
 
+    @model_validator(mode="after")
+    def channels_fit_the_norms(self) -> Self:
+        _widths("channels", self.channels, 16)
+        return self
+
 
 class Denoiser(Section):
     """Pretraining of a small UNet2DConditionModel on latents."""
 
     channels: tuple[int, ...] = (64, 128, 192)
     text_width: int = Field(default=64, gt=0, multiple_of=8)  # width of the CLIP text tower
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "sample"  # epsilon in SD 1.5; sample learns fastest
     max_steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     prompt_dropout: float = Field(default=0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def channels_fit_the_norms(self) -> Self:
+        _widths("channels", self.channels, 32)
+        return self
 
 
 class Base(Section):
@@ -223,6 +234,14 @@ class Params(Section):
     report: Report = Report()
 
     @model_validator(mode="after")
+    def size_can_be_halved_often_enough(self) -> Self:
+        if self.base.autoencoder and self.base.denoiser:
+            halvings = len(self.base.autoencoder.channels) + len(self.base.denoiser.channels) - 2
+            if self.data.size % 2**halvings:
+                raise ValueError(f"data.size is {self.data.size}; the base's levels need a multiple of {2**halvings}")
+        return self
+
+    @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
         for name, arm in self.training_sets.items():
             if arm.generator is not None:
@@ -239,13 +258,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def keys_are_names(self) -> Self:
-        import re
-
         for section in ("generators", "training_sets", "segmenters"):
             for key in getattr(self, section):
                 if not re.match(NAME, key):
                     raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
         return self
+
+
+def _widths(name: str, widths: tuple[int, ...], multiple: int) -> None:
+    """Group norms need every width to be a multiple of their number of groups."""
+    if len(widths) < 2 or any(width <= 0 or width % multiple for width in widths):
+        raise ValueError(f"{name} must be two or more multiples of {multiple}, found {list(widths)}")
 
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:
@@ -288,7 +311,8 @@ def read_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run in the project's folder, or copy a file of configs/studies") from None
+        hint = "run in the project's folder, or copy a file of configs/studies"
+        raise UserError(f"{path} does not exist; {hint}") from None
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
 

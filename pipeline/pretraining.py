@@ -17,6 +17,7 @@ from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
 from pipeline.errors import UserError
 from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion import PARTS, StableDiffusion
 from pipeline.params import Autoencoder, Base, Denoiser, Params
 from pipeline.runtime import Runtime
@@ -71,14 +72,13 @@ def _pretrain(params: Params, train: ImageSet, work: Path) -> None:
     pairs = Pairs.read(train)
     folder = work / "base"
     vae = _train_autoencoder(params, params.base.autoencoder, pairs, runtime, work)
-    text = _text_parts(params.base.denoiser, params.seed, folder)
+    _text_parts(params.base.denoiser, params.seed, folder)
     vae.save_pretrained(folder / "vae")
     _save_scheduler(params.base.denoiser, folder)
     latent_size = params.data.size // 2 ** (len(params.base.autoencoder.channels) - 1)
     seeding.seed_everything(params.seed, "denoiser")
     unet = tiny.denoiser(params.base.denoiser, params.base.autoencoder.latent_channels, latent_size)
     unet.save_pretrained(folder / "unet")
-    del text
     _train_denoiser(params, params.base.denoiser, unet, pairs, runtime, work)
     unet.save_pretrained(folder / "unet")
     files.write_json(tiny.index_path(folder), tiny.MODEL_INDEX)
@@ -89,6 +89,7 @@ def _train_autoencoder(
 ) -> AutoencoderKL:
     seeding.seed_everything(params.seed, "autoencoder")
     vae = tiny.autoencoder(section, params.data.size)
+    start_linear(vae, Palette.of(pairs.image.float() / 127.5 - 1))
     batches = Batches(pairs, section.batch_size, f"{params.seed}/autoencoder", CropAndFlip(section.crop))
     recipe = Recipe(
         section.max_steps, section.learning_rate, 0.01, (0.9, 0.99), "linear", 1.0, params.base.precision, None, 100

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A folder of pairs, or a selection of its rows. Rows hold id, file_name, mask, split, source_id, copy, sha256 ..."""
+    """A folder of pairs, or a selection of its rows (id, file_name, mask, split, source_id, copy, sha256 ...)."""
 
     folder: Path
     spec: DatasetSpec

@@ -5,6 +5,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipeline.networks import linear_start
 from pipeline.networks.stable_diffusion import DDIM
 from pipeline.params import Autoencoder, Denoiser
 
@@ -20,7 +21,7 @@ def autoencoder(params: Autoencoder, size: int) -> AutoencoderKL:
         block_out_channels=params.channels,
         layers_per_block=1,
         latent_channels=params.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=linear_start.GROUPS,
         sample_size=size,
         mid_block_add_attention=False,
     )

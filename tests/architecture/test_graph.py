@@ -119,4 +119,4 @@ def test_dvc_lists_one_stage_per_entry() -> None:
 def test_launch_is_a_shell_variable_of_the_three_heavy_stages() -> None:
     launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate launch")}
     assert launched == {"finetune", "generate", "segment"}
-    assert all("accelerate/\\${LAUNCH:-cpu}.yaml" in STAGES[name]["cmd"] for name in launched)
+    assert all("accelerate/\\${LAUNCH:-cpu" in STAGES[name]["cmd"] for name in launched)

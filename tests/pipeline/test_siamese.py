@@ -26,7 +26,7 @@ def model() -> StableDiffusion:
     """A base with two levels, factor 2, random weights, float64."""
     torch.manual_seed(0)
     vae = tiny.autoencoder(
-        Autoencoder(channels=(8, 16), max_steps=1, batch_size=1, crop=8, learning_rate=1e-3), size=16
+        Autoencoder(channels=(16, 16), max_steps=1, batch_size=1, crop=8, learning_rate=1e-3), size=16
     )
     settings = Denoiser(channels=(32, 64), text_width=TEXT, max_steps=1, batch_size=1, learning_rate=1e-3)
     unet = tiny.denoiser(settings, 4, 8).double().requires_grad_(False).eval()

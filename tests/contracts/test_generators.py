@@ -1,0 +1,157 @@
+"""Every generator: trains, draws from streams of its own, keeps its weights, follows the mask in both branches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import plugins, seeding
+from pipeline.contracts import Generator, Recipe, Sampling
+from pipeline.data.loading import Pairs
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+from pipeline.generators import _control
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Autoencoder, Denoiser, Finetune
+from pipeline.runtime import Runtime
+from pipeline.training import fit
+
+SETTINGS = Finetune(max_steps=3, global_batch=2, learning_rate=1e-3, flip=True)
+SAMPLING = Sampling(steps=3, guidance_scale=2.0)
+RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained base as an ordinary diffusers folder; factor 2."""
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    tiny.autoencoder(Autoencoder(channels=(16, 16), crop=8, **RATES), 16).save_pretrained(folder / "vae")
+    tiny.denoiser(Denoiser(channels=(32, 32), text_width=16, **RATES), 4, 8).save_pretrained(folder / "unet")
+    tiny.text_tower(16).save_pretrained(folder / "text_encoder")
+    tiny.tokenizer().save_pretrained(folder / "tokenizer")
+    tiny.scheduler("sample").save_pretrained(folder / "scheduler")
+    return folder
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=rng)
+    return Pairs(image, (image[:, 0] > 127).to(torch.uint8), ("a polyp",) * 4, ("a", "b", "c", "d"))
+
+
+def build(name: str, base: Path, num_classes: int = 2) -> Generator:
+    torch.manual_seed(1)
+    spec = DatasetSpec(name="toy", size=16, num_classes=num_classes)
+    module = plugins.load("generators", name)
+    return module.build(module.Params(), StableDiffusion.open(base), spec)
+
+
+def trained(name: str, base: Path, pairs: Pairs) -> Generator:
+    """Three steps, with control that is not zero any more."""
+    generator = build(name, base)
+    torch.manual_seed(2)
+    for weight in generator.objective.network.parameters():  # type: ignore[union-attr]
+        if not weight.detach().any():
+            torch.nn.init.normal_(weight, std=0.2)
+    fit(generator.objective, generator.batches(pairs, SETTINGS, "t"), _control.recipe(SETTINGS), Runtime.alone(1))
+    return generator
+
+
+def draw(generator: Generator, pairs: Pairs, names: str, settings: Sampling = SAMPLING) -> torch.Tensor:
+    picks = [pairs.ids.index(name) for name in names]
+    rngs = [seeding.torch_rng("sample", name) for name in names]
+    return generator.sample(pairs.mask[picks], ["a polyp"] * len(names), rngs, settings)
+
+
+@pytest.mark.parametrize("name", plugins.names("generators"))
+def test_images_belong_to_their_streams_not_to_their_batch(name: str, base: Path, pairs: Pairs) -> None:
+    generator = trained(name, base, pairs)
+    together, alone = draw(generator, pairs, "abc"), draw(generator, pairs, "b")
+    assert together.shape == (3, 3, 16, 16)
+    assert float(together.min()) >= 0 and float(together.max()) <= 1
+    assert torch.allclose(together[1:2], alone, atol=1e-4)
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", plugins.names("generators"))
+def test_saved_generator_draws_the_same_images(name: str, base: Path, pairs: Pairs, tmp_path: Path) -> None:
+    generator = trained(name, base, pairs)
+    generator.save(tmp_path)
+    again = build(name, base)
+    assert not torch.equal(draw(again, pairs, "a"), draw(generator, pairs, "a"))
+    again.load(tmp_path)
+    assert torch.equal(draw(again, pairs, "a"), draw(generator, pairs, "a"))
+
+
+@pytest.mark.parametrize("name", plugins.names("generators"))
+def test_weights_of_another_method_are_refused(name: str, base: Path, tmp_path: Path) -> None:
+    other = next(n for n in plugins.names("generators") if n != name)
+    build(other, base).save(tmp_path)
+    with pytest.raises(UserError, match="does not fit this generator"):
+        build(name, base).load(tmp_path)
+
+
+@pytest.mark.parametrize("name", plugins.names("generators"))
+def test_training_lowers_the_loss(name: str, base: Path, pairs: Pairs) -> None:
+    generator = build(name, base)
+    batches = generator.batches(pairs, SETTINGS, "t")
+    rows = fit(generator.objective, batches, Recipe(40, 3e-3), Runtime.alone(1))
+    first, last = (sum(row["mask"] for row in part) / 8 for part in (rows[:8], rows[-8:]))
+    assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("name", plugins.names("generators"))
+def test_three_classes_have_three_colours(name: str, base: Path, pairs: Pairs) -> None:
+    three = replace(pairs, mask=pairs.mask + (pairs.image[:, 1] > 200).to(torch.uint8))
+    generator = build(name, base, num_classes=3)
+    rows = fit(generator.objective, generator.batches(three, SETTINGS, "t"), Recipe(1, 1e-3), Runtime.alone(1))
+    assert set(rows[0]) >= {"mask"}
+    assert draw(generator, three, "ab").shape == (2, 3, 16, 16)
+
+
+def test_the_branch_without_prompt_sees_the_mask(base: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = trained("siamese", base, pairs)
+    seen: list[torch.Tensor] = []
+    real = _control.control
+
+    def spy(*arguments: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(arguments[-1])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_control, "control", spy)
+    draw(generator, pairs, "ab")
+    without, with_prompt = seen[0].chunk(2)
+    assert torch.equal(without, with_prompt)
+    assert bool(with_prompt.any())
+
+
+def test_guidance_is_the_line_through_both_predictions(base: Path, pairs: Pairs) -> None:
+    """At scale 1 the branch without a prompt is not computed; the images differ from guided ones."""
+    generator = trained("siamese", base, pairs)
+    plain, guided = (draw(generator, pairs, "a", Sampling(3, scale)) for scale in (1.0, 5.0))
+    assert not torch.equal(plain, guided)
+
+
+def test_fifty_ddim_steps_are_those_of_the_paper(base: Path) -> None:
+    scheduler = StableDiffusion.open(base).scheduler
+    scheduler.set_timesteps(50)
+    assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
+    assert float(scheduler.final_alpha_cumprod) == pytest.approx(0.99915, abs=1e-5)
+
+
+def test_folder_without_a_part_is_no_base(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="vae, text_encoder, tokenizer, unet, scheduler is missing"):
+        StableDiffusion.open(tmp_path)
+
+
+def test_text_tower_of_another_width_is_refused(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(base, tmp_path / "base")
+    tiny.text_tower(32).save_pretrained(tmp_path / "base" / "text_encoder")
+    with pytest.raises(UserError, match="attends to width 16, the text tower has 32"):
+        StableDiffusion.open(tmp_path / "base")

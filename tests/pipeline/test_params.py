@@ -1,0 +1,83 @@
+"""Parameters: bounds, unknown keys by dotted path, references between sections, YAML as DVC reads it."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.params import Params, load_params, parse, read_yaml
+from tests.conftest import TOY_STUDY
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def refusal(change: Change) -> str:
+    values = copy.deepcopy(TOY_STUDY)
+    change(values)
+    with pytest.raises(UserError) as caught:
+        parse(Params, values)
+    return str(caught.value)
+
+
+SCRATCH = {
+    "source": "scratch",
+    "autoencoder": {"channels": [16, 16], "max_steps": 1, "batch_size": 1, "crop": 8, "learning_rate": 1e-3},
+    "denoiser": {"channels": [32, 64], "max_steps": 1, "batch_size": 1, "learning_rate": 1e-3},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["finetune"].update(max_step=3), r"finetune.max_step is not a parameter; did you mean max_steps?"),
+        (lambda v: v.update(genrators={}), "genrators is not a parameter; did you mean generators?"),
+        (lambda v: v["finetune"].update(max_steps=0), "finetune.max_steps: Input should be greater than 0, found 0"),
+        (lambda v: v["finetune"].pop("max_steps"), "finetune.max_steps: Field required"),
+        (lambda v: v["data"].update(size=30), "data.size: Input should be a multiple of 8, found 30"),
+        (lambda v: v["generators"]["siamese"].update(copies=1), "copies is 1; raise copies or lower the multiplier"),
+        (lambda v: v["training_sets"]["siamese_x1"].update(generator="gan"), "is 'gan'; there are: siamese"),
+        (lambda v: v["training_sets"]["siamese_x1"].update(multiplier=0), "a generator needs a multiplier >= 1"),
+        (lambda v: v["judge"].update(segmenter="segnet"), "judge.segmenter is 'segnet'; there are: unet"),
+        (lambda v: v["segment"].update(seeds=[1, 1]), "seeds must differ, found [1, 1]"),
+        (lambda v: v.update(study="My study"), "study: String should match pattern"),
+        (lambda v: v["segmenters"].update({"U-Net": {}}), "segmenters.U-Net: a name has lower-case letters"),
+        (lambda v: v["base"].update(source="scratch"), "source scratch needs the sections autoencoder and denoiser"),
+        (lambda v: v["data"].update(val_share=0.5, test_share=0.5), "val_share + test_share must be below 1"),
+        (lambda v: v.update(base=copy.deepcopy(SCRATCH), data=v["data"] | {"size": 40, "reader": "x"}) or
+         v["base"]["denoiser"].update(channels=[32, 64, 96, 128]), "data.size is 40; the base's levels need"),
+        (lambda v: v.update(base=copy.deepcopy(SCRATCH)) or v["base"]["denoiser"].update(channels=[20, 64]),
+         "channels must be two or more multiples of 32, found [20, 64]"),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_named(change: Change, message: str) -> None:
+    assert message in refusal(change)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    def two(values: dict[str, Any]) -> None:
+        values["finetune"]["max_steps"] = -1
+        values["generate"]["steps"] = "many"
+
+    told = refusal(two)
+    assert "finetune.max_steps" in told and "generate.steps" in told
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("rate: 1e-5\nanswer: no\n")
+    assert read_yaml(path) == {"rate": 1e-5, "answer": "no"}
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist; run in the project's folder"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("study: [unclosed")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_keys_of_a_plug_in_are_kept_for_it(toy_params: Params) -> None:
+    assert toy_params.segmenters["unet"].own == {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}

@@ -18,7 +18,7 @@ Rng = np.random.Generator
 AREA = (0.045, 0.22)  # smallest and largest lesion, as a share of the image
 MARGIN = 0.03  # between a lesion and the frame
 TONE = np.array([0.78, 0.46, 0.37])  # of the mucosa; hue varies little, as under one lamp
-TINTS = np.array([[-0.04, -0.21, -0.17], [0.14, 0.19, 0.15], [-0.21, -0.17, -0.12]])  # redder, paler, darker
+TINTS = np.array([[-0.02, -0.22, -0.18], [-0.10, -0.22, -0.16], [-0.22, -0.20, -0.13]])  # redder to darker
 LESION, INSTRUMENT = 1, 2  # labels
 
 

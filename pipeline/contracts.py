@@ -60,6 +60,10 @@ class Generator(Protocol):
 
     objective: nn.Module
 
+    def batches(self, pairs: Any, settings: Any, seed: str) -> Any:
+        """Global batches of the objective (as data.loading.Batches) of Pairs, under the section finetune."""
+        ...
+
     def sample(
         self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: "Sampling"
     ) -> Tensor:

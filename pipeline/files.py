@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+TEMPORARY = ".*.tmp"  # names of what is being written; a killed process may leave some behind
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -48,9 +50,9 @@ def sha256(path: Path) -> str:
 
 
 def tree_sha256(folder: Path) -> str:
-    """Hash of the names and contents of all files under a folder."""
+    """Hash of the names and contents of all files under a folder, without temporary ones."""
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(TEMPORARY)):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return total.hexdigest()
 
@@ -77,12 +79,22 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _link_or_copy_names(source: str, target: str) -> None:
+    link_or_copy(Path(source), Path(target))
+
+
 def publish(folder: Path, target: Path) -> None:
-    """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename."""
+    """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename.
+
+    What killed processes left behind, temporary files in `folder` and staging folders beside `target`, is left out.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    for left_behind in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(left_behind, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    temporary = shutil.ignore_patterns(TEMPORARY)
     try:
-        shutil.copytree(folder, staging, dirs_exist_ok=True, copy_function=lambda a, b: link_or_copy(Path(a), Path(b)))
+        shutil.copytree(folder, staging, ignore=temporary, dirs_exist_ok=True, copy_function=_link_or_copy_names)
         staging.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)

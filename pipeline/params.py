@@ -62,7 +62,7 @@ class Autoencoder(Section):
     """Pretraining of a small AutoencoderKL on random crops."""
 
     channels: tuple[int, ...] = (16, 48, 96)  # one per level; the latent grid is 2^(levels-1) times coarser
-    latent_channels: int = Field(default=4, gt=0)
+    latent_channels: int = Field(default=4, ge=3)  # three start as colours
     max_steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     crop: int = Field(gt=0, multiple_of=8)  # pixels
@@ -137,7 +137,7 @@ class Generate(Section):
     """Sampling."""
 
     sampler: Literal["ddim"] = "ddim"  # eta 0
-    steps: int = Field(gt=0, le=1000)
+    steps: int = Field(gt=0, le=500)  # beyond 500 of 1000 the leading timesteps would not reach the noisy end
     guidance_scale: float = Field(ge=1)  # 9 in the paper; 1 switches guidance off
     batch_size: int = Field(gt=0)
     precision: Precision = "fp32"

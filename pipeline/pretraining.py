@@ -29,7 +29,8 @@ VERSION = 1  # raised when results change
 def make_base(params: Params) -> None:
     """Publishes the base of a study; a killed run resumes."""
     train = ImageSet.open(paths.real(params.study)).split("train")
-    print_of = files.fingerprint(VERSION, params.base, params.seed, params.threads, train.digest)
+    material = train.digest if params.base.source == "scratch" else content(Path(params.base.source))
+    print_of = files.fingerprint(VERSION, params.base, params.seed, params.threads, material)
     work = paths.work("base", print_of)
     folder = work / "base"
     if not (folder / "manifest.json").is_file():
@@ -37,8 +38,17 @@ def make_base(params: Params) -> None:
             _pretrain(params, train, work)
         else:
             bring(params.base, folder)
-        files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": params.base.source})
+        source = Path(params.base.source)
+        origin = source.name if source.exists() else params.base.source  # no path of this machine
+        files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin})
     files.publish(folder, paths.base(params.study))
+
+
+def content(source: Path) -> str | None:
+    """Hash of a local base; None for one that lies on a hub, which its revision identifies."""
+    if source.is_dir():
+        return files.tree_sha256(source)
+    return files.sha256(source) if source.is_file() else None
 
 
 def bring(base: Base, folder: Path) -> None:
@@ -48,7 +58,9 @@ def bring(base: Base, folder: Path) -> None:
         missing = [part for part in PARTS if not (source / part).is_dir()]
         if missing:
             raise UserError(f"base.source: {source} is no Stable Diffusion folder, it lacks {', '.join(missing)}")
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+    if source.is_dir() and base.variant is None:
+        # The manifest of another study's base would call a copy complete that was cut off.
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         StableDiffusion.open(folder)
         return
     try:
@@ -64,6 +76,17 @@ def bring(base: Base, folder: Path) -> None:
             f" ({type(error).__name__}); download a Stable Diffusion 1.5 diffusers folder and name it, or use scratch"
         ) from error
     pipe.save_pretrained(folder)
+    _forget_origin(folder)
+    StableDiffusion.open(folder)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Takes the path from which diffusers loaded a part out of the part's config."""
+    for path in folder.glob("*/*config.json"):
+        config = files.read_json(path)
+        kept = {key: value for key, value in config.items() if key not in ("_name_or_path", "name_or_path")}
+        if kept != config:
+            files.write_json(path, kept)
 
 
 def _pretrain(params: Params, train: ImageSet, work: Path) -> None:

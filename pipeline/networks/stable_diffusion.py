@@ -32,11 +32,15 @@ class StableDiffusion:
         missing = [part for part in PARTS if not (folder / part).is_dir()]
         if missing:
             raise UserError(f"{folder} is no Stable Diffusion folder: {', '.join(missing)} is missing; run stage base")
-        vae = AutoencoderKL.from_pretrained(folder / "vae")
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet")
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", **DDIM)
+        try:
+            vae = AutoencoderKL.from_pretrained(folder / "vae")
+            text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+            unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+            scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", **DDIM)
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{folder} cannot be opened as Stable Diffusion ({reason}); fetch it again") from error
         _check_shape(folder, unet, vae, text_encoder)
         for part in (vae, text_encoder, unet):
             part.requires_grad_(False).eval()

@@ -1,0 +1,73 @@
+"""The base: brought from a folder as it is, refused with one message where it cannot be had."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import files, pretraining
+from pipeline.errors import UserError
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Autoencoder, Base, Denoiser
+
+RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with random weights."""
+    folder = tmp_path_factory.mktemp("sd")
+    torch.manual_seed(0)
+    tiny.autoencoder(Autoencoder(channels=(16, 16), crop=8, **RATES), 16).save_pretrained(folder / "vae")
+    tiny.denoiser(Denoiser(channels=(32, 32), text_width=16, **RATES), 4, 8).save_pretrained(folder / "unet")
+    tiny.text_tower(16).save_pretrained(folder / "text_encoder")
+    tiny.tokenizer().save_pretrained(folder / "tokenizer")
+    tiny.scheduler("epsilon").save_pretrained(folder / "scheduler")
+    files.write_json(tiny.index_path(folder), tiny.MODEL_INDEX)
+    return folder
+
+
+def test_local_folder_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
+    pretraining.bring(Base(source=str(folder)), tmp_path / "base")
+    assert files.tree_sha256(tmp_path / "base") == files.tree_sha256(folder)
+    assert StableDiffusion.open(tmp_path / "base").factor == 2
+
+
+def test_diffusers_itself_loads_the_folder_and_draws(folder: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    image = pipe("A photo of a polyp.", num_inference_steps=2, height=16, width=16, output_type="np").images
+    assert image.shape == (1, 16, 16, 3)
+
+
+def test_folder_that_lacks_parts_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "vae")
+    with pytest.raises(UserError, match="lacks vae"):
+        pretraining.bring(Base(source=str(tmp_path / "half")), tmp_path / "base")
+    assert not (tmp_path / "base").exists()
+
+
+def test_source_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"'nobody/nothing' is no folder here, and could not be loaded"):
+        pretraining.bring(Base(source="nobody/nothing"), tmp_path / "base")
+
+
+def test_changed_weights_of_a_local_base_are_another_base(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    assert pretraining.content(tmp_path / "copy") == pretraining.content(folder)
+    (tmp_path / "copy" / "model_index.json").write_text("{}")
+    assert pretraining.content(tmp_path / "copy") != pretraining.content(folder)
+    assert pretraining.content(Path("nobody/nothing")) is None
+
+
+def test_prompts_longer_than_the_tower_are_cut_and_empty_ones_have_an_embedding(folder: Path) -> None:
+    model = StableDiffusion.open(folder)
+    embedded = model.embed(["", "A photo of a polyp.", "long " * 40])
+    assert embedded.shape == (3, tiny.TOKENS, 16)
+    assert not torch.allclose(embedded[0], embedded[1])

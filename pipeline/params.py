@@ -4,39 +4,16 @@ The sections of every study stand here, so that each stage checks the whole file
 plug-in knows (generators.*, segmenters.*, the reader's keys of data) is checked by the plug-in's own `Params`.
 """
 
-import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, model_validator
 
-from pipeline.errors import UserError
+from pipeline.parsing import Entry, Section, parse, read_yaml
 
 Precision = Literal["fp32", "bf16"]
 NAME = r"^[a-z0-9][a-z0-9_]*$"
-
-
-class Section(BaseModel):
-    """A frozen group of parameters; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Entry(BaseModel):
-    """A frozen group whose further keys belong to a plug-in and are checked by it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """The keys that belong to the plug-in."""
-        return dict(self.model_extra or {})
-
-
-S = TypeVar("S", bound=BaseModel)
 
 
 class Data(Entry):
@@ -72,6 +49,9 @@ class Autoencoder(Section):
     @model_validator(mode="after")
     def channels_fit_the_norms(self) -> Self:
         _widths("channels", self.channels, 16)
+        factor = 2 ** (len(self.channels) - 1)
+        if self.crop % factor:
+            raise ValueError(f"crop is {self.crop}; {len(self.channels)} levels need a multiple of {factor}")
         return self
 
 
@@ -262,6 +242,8 @@ class Params(Section):
             for key in getattr(self, section):
                 if not re.match(NAME, key):
                     raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
+        if "shuffled" in self.generators:
+            raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
         return self
 
 
@@ -274,47 +256,6 @@ def _widths(name: str, widths: tuple[int, ...], multiple: int) -> None:
 def _known(where: str, name: str, there: dict[str, Any]) -> None:
     if name not in there:
         raise ValueError(f"{where} is {name!r}; there are: {', '.join(there)}")
-
-
-def parse(section: type[S], values: Any, where: str = "") -> S:
-    """Checks values against a section. Raises UserError naming every fault by its dotted path below `where`."""
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(fault, section, where) for fault in error.errors()]
-        raise UserError("params.yaml: " + "\n  ".join(lines)) from None
-
-
-def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
-    location = [where, *map(str, fault["loc"])] if where else [*map(str, fault["loc"])]
-    path = ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], _keys(section, fault["loc"][:-1]), n=1)
-        return f"{path} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
-    message = fault["msg"].removeprefix("Value error, ")
-    found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
-    return f"{path}: {message}{found}" if path else f"{message}{found}"
-
-
-def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that `location` leads to."""
-    for part in location:
-        field = getattr(section, "model_fields", {}).get(part)
-        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        section = models[0] if models else section
-    return list(getattr(section, "model_fields", {}))
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it."""
-    try:
-        return YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        hint = "run in the project's folder, or copy a file of configs/studies"
-        raise UserError(f"{path} does not exist; {hint}") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pipeline
 from pipeline.errors import UserError
-from pipeline.params import Section, parse
+from pipeline.parsing import Section, parse
 
 FOLDERS = {
     "readers": "data.readers",

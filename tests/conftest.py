@@ -12,7 +12,8 @@ from pipeline import paths, seeding
 from pipeline.contracts import Batch
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.params import Params, parse
+from pipeline.params import Params
+from pipeline.parsing import parse
 
 REPOSITORY = Path(__file__).parents[1]
 TOY_STUDY: dict[str, Any] = {

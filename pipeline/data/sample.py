@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.params import Section
+from pipeline.parsing import Section
 
 Split = Literal["train", "val", "test"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,7 +36,8 @@ def control_network(model: StableDiffusion, hint: str) -> ControlNetModel:
 
 
 def _stock_channels(factor: int) -> tuple[int, ...]:
-    return (16, 32, 96, 256)[: factor.bit_length()]
+    """One width per halving and one before: (16, 32, 96, 256) at factor 8."""
+    return ((16, 32, 96) + (256,) * factor.bit_length())[: factor.bit_length()]
 
 
 class ControlledDiffusion:
@@ -96,7 +98,7 @@ class ControlledDiffusion:
             path = folder / f"{name}.safetensors"
             try:
                 module.load_state_dict(load_file(path))
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, SafetensorError) as error:
                 raise UserError(f"{path} does not fit this generator and base: {error}") from error
         self.objective.eval()
 

@@ -20,7 +20,7 @@ from pipeline.generators._control import ControlledDiffusion, control_network, d
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.split_unet import Decoder, Encoded, control, encode
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Section
+from pipeline.parsing import Section
 
 VERSION = 1  # raised when results change
 

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from io import StringIO
+from pathlib import PurePath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,12 +58,23 @@ def page(params: Params) -> str:
 
 
 def as_yaml(params: Params) -> str:
-    """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study."""
+    """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
+
+    Of an absolute path only the last part is shown: a report must not tell whose machine it was made on.
+    """
     text = StringIO()
     writer = YAML()
     writer.default_flow_style = False
-    writer.dump(params.model_dump(mode="json"), text)
+    writer.dump(_without_places(params.model_dump(mode="json")), text)
     return text.getvalue()
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    return f".../{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
 
 
 def _facts(params: Params) -> str:

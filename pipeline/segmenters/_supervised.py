@@ -103,7 +103,7 @@ class Supervised:
             raise UserError(f"{folder} was trained for {found}, not for {self.spec.model_dump()}; run its stage again")
         try:
             self.network.load_state_dict(load_file(folder / WEIGHTS))
-        except RuntimeError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder} holds weights of another network ({reason}); run its stage again") from None
 

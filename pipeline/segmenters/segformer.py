@@ -13,7 +13,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from pipeline.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
-from pipeline.params import Section
+from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

@@ -12,7 +12,7 @@ from pipeline.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 from pipeline.networks import packaged_efficientnet
-from pipeline.params import Section
+from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

@@ -14,7 +14,19 @@ from tests.conftest import REPOSITORY
 PIPELINE = REPOSITORY / "pipeline"
 SOURCES = sorted(PIPELINE.rglob("*.py"))
 FLOORS = (
-    {"params", "plugins", "paths", "files", "seeding", "tracking", "runtime", "contracts", "errors", "methods"},
+    {
+        "params",
+        "parsing",
+        "plugins",
+        "paths",
+        "files",
+        "seeding",
+        "tracking",
+        "runtime",
+        "contracts",
+        "errors",
+        "methods",
+    },
     {"data", "networks", "diffusion", "metrics"},
     {"conditioning"},  # hints that the generators paint
     {"generators", "segmenters", "quality", "features"},

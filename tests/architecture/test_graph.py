@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline import methods, paths
-from pipeline.params import Params, load_params, read_yaml
+from pipeline.params import Params, load_params
+from pipeline.parsing import read_yaml
 from tests.conftest import REPOSITORY
 
 STAGES: dict[str, dict[str, Any]] = read_yaml(REPOSITORY / "dvc.yaml")["stages"]

@@ -15,7 +15,8 @@ from pipeline import files, grid, paths, segmentation, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params, parse
+from pipeline.params import Params
+from pipeline.parsing import parse
 from pipeline.runtime import Counter, Runtime
 from pipeline.segmentation import load_judge, train_judge
 from tests.conftest import REPOSITORY, TOY_STUDY

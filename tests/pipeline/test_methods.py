@@ -7,7 +7,8 @@ import pytest
 from pipeline import files, methods, paths, plugins
 from pipeline.errors import UserError
 from pipeline.methods import code, imports, reachable, write_methods
-from pipeline.params import Params, parse
+from pipeline.params import Params
+from pipeline.parsing import parse
 from tests.conftest import TOY_STUDY
 
 

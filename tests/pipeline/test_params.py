@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.params import Params, load_params, parse, read_yaml
+from pipeline.params import Params, load_params
+from pipeline.parsing import parse, read_yaml
 from tests.conftest import TOY_STUDY
 
 Change = Callable[[dict[str, Any]], Any]
@@ -41,6 +42,8 @@ SCRATCH = {
         (lambda v: v["training_sets"]["siamese_x1"].update(generator="gan"), "is 'gan'; there are: siamese"),
         (lambda v: v["training_sets"]["siamese_x1"].update(multiplier=0), "a generator needs a multiplier >= 1"),
         (lambda v: v["judge"].update(segmenter="segnet"), "judge.segmenter is 'segnet'; there are: unet"),
+        (lambda v: v["generators"].update(shuffled={"copies": 1}), "generators.shuffled: the name belongs"),
+        (lambda v: v["generate"].update(steps=501), "generate.steps: Input should be less than or equal to 500"),
         (lambda v: v["segment"].update(seeds=[1, 1]), "seeds must differ, found [1, 1]"),
         (lambda v: v.update(study="My study"), "study: String should match pattern"),
         (lambda v: v["segmenters"].update({"U-Net": {}}), "segmenters.U-Net: a name has lower-case letters"),

@@ -12,7 +12,8 @@ from pipeline import files, paths, plugins, tracking
 from pipeline.commands.validation import check_plugins
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
-from pipeline.params import Params, parse
+from pipeline.params import Params
+from pipeline.parsing import parse
 from pipeline.preparation import names_path, prepare, report_path
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save, study

@@ -13,7 +13,8 @@ import pytest
 from pipeline import files, paths, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
-from pipeline.params import Params, load_params, parse
+from pipeline.params import Params, load_params
+from pipeline.parsing import parse
 from pipeline.reporting import gallery, losses, pictures
 from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
 from pipeline.reporting.page import as_yaml, page, write_report
@@ -225,3 +226,9 @@ def test_a_loss_of_zero_can_be_drawn() -> None:
 def test_shown_parameters_give_the_same_study(study: Params, tmp_path: Path) -> None:
     (tmp_path / "shown.yaml").write_text(as_yaml(study), encoding="utf-8")
     assert load_params(tmp_path / "shown.yaml") == study
+
+
+def test_report_shows_no_place_of_this_machine(toy_params: Params) -> None:
+    data = toy_params.data.model_copy(update={"root": "/srv/someone/kvasir"})
+    text = as_yaml(toy_params.model_copy(update={"data": data}))
+    assert "someone" not in text and "root: .../kvasir" in text

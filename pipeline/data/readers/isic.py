@@ -9,7 +9,8 @@ from pydantic import model_validator
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
 from pipeline.data.readers._folders import Folders
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 SOURCE = "isic"
 SUFFIX = "_segmentation"

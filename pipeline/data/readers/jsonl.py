@@ -12,7 +12,8 @@ from pipeline.data.decoding import Fault, Item, Reference
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Split
 from pipeline.errors import UserError
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 
 class Params(Section):

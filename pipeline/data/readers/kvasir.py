@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 SOURCE = "kvasir"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.data.decoding import Item, Reference
 from pipeline.data.readers import _folders
 from pipeline.data.readers._lists import chosen, key, read_splits
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 SOURCE = "ph2"
 OFFICIAL = ("PH2 Dataset images", "PH2Dataset/PH2 Dataset images")  # below root

@@ -8,7 +8,8 @@ from pydantic import Field
 from pipeline.data import phantom
 from pipeline.data.sample import Sample
 from pipeline.errors import UserError
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 SOURCE = "phantom"
 SMALLEST = 32  # pixels; below, a lesion has too few

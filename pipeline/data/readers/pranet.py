@@ -6,7 +6,8 @@ from pathlib import Path
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
 from pipeline.errors import UserError
-from pipeline.params import Data, Section
+from pipeline.params import Data
+from pipeline.parsing import Section
 
 TRAIN = "train"  # the source of all training images; the benchmark does not tell their origin
 

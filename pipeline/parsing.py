@@ -1,0 +1,72 @@
+"""Parsing of params.yaml: read as DVC reads it, faults told by dotted path, unknown keys refused."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import UserError
+
+
+class Section(BaseModel):
+    """A frozen group of parameters; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(BaseModel):
+    """A frozen group whose further keys belong to a plug-in and are checked by it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys that belong to the plug-in."""
+        return dict(self.model_extra or {})
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse(section: type[S], values: Any, where: str = "") -> S:
+    """Checks values against a section. Raises UserError naming every fault by its dotted path below `where`."""
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(fault, section, where) for fault in error.errors()]
+        raise UserError("params.yaml: " + "\n  ".join(lines)) from None
+
+
+def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
+    location = [where, *map(str, fault["loc"])] if where else [*map(str, fault["loc"])]
+    path = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys(section, fault["loc"][:-1]), n=1)
+        return f"{path} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
+    message = fault["msg"].removeprefix("Value error, ")
+    found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
+    return f"{path}: {message}{found}" if path else f"{message}{found}"
+
+
+def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
+    """Field names of the section that `location` leads to."""
+    for part in location:
+        field = getattr(section, "model_fields", {}).get(part)
+        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        section = models[0] if models else section
+    return list(getattr(section, "model_fields", {}))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it."""
+    try:
+        return YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        hint = "run in the project's folder, or copy a file of configs/studies"
+        raise UserError(f"{path} does not exist; {hint}") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None

@@ -60,7 +60,7 @@ def page(params: Params) -> str:
 def as_yaml(params: Params) -> str:
     """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
 
-    Of an absolute path only the last part is shown: a report must not tell whose machine it was made on.
+    Of an absolute path only the last part is shown, as elsewhere/name: a report must not tell whose machine it was made on.
     """
     text = StringIO()
     writer = YAML()
@@ -74,7 +74,7 @@ def _without_places(value: Any) -> Any:
         return {key: _without_places(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_places(item) for item in value]
-    return f".../{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
+    return f"elsewhere/{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
 
 
 def _facts(params: Params) -> str:

@@ -37,11 +37,12 @@ def run(folder: Path, stage: str, processes: int = 1) -> None:
 
 
 def command(stage: str, processes: int = 1) -> list[str]:
-    script = str(REPOSITORY / "stages" / f"{stage}.py")
+    script = [str(REPOSITORY / "stages" / f"{stage}.py")]
+    script += ["--generator", "siamese"] if stage in ("finetune", "generate") else []
     if processes == 1:
-        return [sys.executable, script]
+        return [sys.executable, *script]
     config = str(REPOSITORY / "configs" / "accelerate" / "cpu2.yaml")
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, script]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *script]
 
 
 def environment() -> dict[str, str]:
@@ -69,7 +70,9 @@ def copy_without(ready: Path, target: Path, *parts: str) -> Path:
 
 
 def digest(folder: Path, kind: str) -> str:
-    return files.tree_sha256(folder / "outputs" / STUDY / kind / "siamese")
+    published = folder / "outputs" / STUDY / kind / "siamese"
+    assert published.is_dir()
+    return files.tree_sha256(published)
 
 
 def test_killed_finetune_resumes_to_the_same_weights(ready: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_first_step_is_the_base_model(model: StableDiffusion, step: Step) -> Non
     assert float(found["mask"].detach()) == float(found["image"].detach())
     noisy = Schedule(model.scheduler.alphas_cumprod).q_sample(step.latents, step.noise, step.t)
     plain = model.unet(noisy, step.t, step.text).sample
-    assert float(found["mask"].detach()) == pytest.approx(float(((plain - step.noise) ** 2).mean()), rel=1e-12)
+    assert float(found["mask"].detach()) == pytest.approx(((plain - step.noise) ** 2).mean().item(), rel=1e-12)
 
 
 def test_augmentation_starts_after_a_third_of_training(model: StableDiffusion, step: Step) -> None:

@@ -60,7 +60,7 @@ def page(params: Params) -> str:
 def as_yaml(params: Params) -> str:
     """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
 
-    Of an absolute path only the last part is shown, as elsewhere/name: a report must not tell whose machine it was made on.
+    Of an absolute path only the last part is shown (elsewhere/name): a report must not tell whose machine made it.
     """
     text = StringIO()
     writer = YAML()

@@ -14,16 +14,16 @@ from tests.conftest import REPOSITORY
 DVC = [sys.executable, "-m", "dvc"]
 
 
-def clone(target: Path, study: str) -> Path:
-    """The working tree's files that git knows or would know, as a repository of its own, with one study in place."""
+def clone(target: Path, study: str, source: Path = REPOSITORY) -> Path:
+    """The source tree's files that git knows or would know, as a repository of its own, with one study in place."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=source, capture_output=True, text=True, check=True
     )
     for name in listed.stdout.splitlines():
-        if (REPOSITORY / name).is_file():
+        if (source / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
-    shutil.copyfile(REPOSITORY / "configs" / "studies" / f"{study}.yaml", target / "params.yaml")
+            shutil.copy2(source / name, target / name)
+    shutil.copyfile(source / "configs" / "studies" / f"{study}.yaml", target / "params.yaml")
     call(target, ["git", "init", "-q"])
     return target
 
@@ -78,7 +78,7 @@ def test_second_run_and_another_launch_have_nothing_to_do(finished: Path) -> Non
 def test_clone_that_pulls_has_nothing_to_do(finished: Path, tmp_path: Path) -> None:
     remote, second = tmp_path / "remote", tmp_path / "second"
     second.mkdir()
-    clone(second, "smoke")
+    clone(second, "smoke", finished)
     shutil.copyfile(finished / "dvc.lock", second / "dvc.lock")
     for folder in (finished, second):
         call(folder, [*DVC, "remote", "add", "--force", "--default", "--local", "here", str(remote)])

@@ -22,7 +22,7 @@ class Params(Section):
     val: int = Field(gt=0)
     test: int = Field(gt=0)
     seed: int = Field(default=0, ge=0)
-    faintness: float = Field(default=0.8, ge=0, le=1)  # 0: every lesion is plain; 1: most are faint
+    faintness: float = Field(default=0.7, ge=0, le=1)  # 0: every lesion is plain; 1: most are faint
     distractors: int = Field(default=4, ge=0, le=10)  # most blotches of a lesion's tint in one image
 
 

@@ -51,7 +51,7 @@ def material() -> tuple[StableDiffusion, siamese.SiameseObjective, dict[str, tor
     unet = tiny.denoiser(Denoiser(text_width=WIDTH, **rates), 4, SIDE).requires_grad_(False)
     model = StableDiffusion(vae, tiny.text_tower(WIDTH), tiny.tokenizer(), unet, tiny.scheduler("epsilon"))
     params = siamese.Params()
-    objective = siamese.SiameseObjective(params, model, control_network(model, params.hint), 2)
+    objective = siamese.SiameseObjective(params, model, control_network(model, params.hint, params.start), 2)
     mask = (torch.rand(BATCH, 1, 4 * SIDE, 4 * SIDE) > 0.5).float().expand(-1, 3, -1, -1).contiguous()
     tensors = {"latents": torch.randn(BATCH, 4, SIDE, SIDE), "noise": torch.randn(BATCH, 4, SIDE, SIDE)}
     tensors |= {"t": torch.tensor([100, 300, 500, 700, 900]), "text": torch.randn(BATCH, tiny.TOKENS, WIDTH)}

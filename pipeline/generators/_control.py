@@ -24,14 +24,20 @@ from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Finetune
 
 
-def control_network(model: StableDiffusion, hint: str) -> ControlNetModel:
-    """A ControlNet that starts as a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input."""
+def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:
+    """A ControlNet that starts as a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input.
+
+    `start` is the standard deviation of its zero convolutions' first weights. At 0, as in the papers, both they and the
+    hint's last layer must leave zero before the hint has any effect, which short runs may not see.
+    """
     width = model.unet.config["block_out_channels"][0]
     network = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=_stock_channels(model.factor))
     if hint == "dense":
         network.controlnet_cond_embedding = DenseHintInput(width, model.factor)
     else:
         assert isinstance(network.controlnet_cond_embedding, ControlNetConditioningEmbedding)
+    for layer in [*network.controlnet_down_blocks, network.controlnet_mid_block] if start else []:
+        nn.init.normal_(layer.weight, std=start)
     return network.requires_grad_(True).train()
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from diffusers import ControlNetModel
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,11 +25,12 @@ class Params(Section):
 
     hint: Literal["dense", "sparse"] = "sparse"
     train_decoder: bool = True
+    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
     """The generator with fresh control weights over a base model."""
-    network = control_network(model, params.hint)
+    network = control_network(model, params.hint, params.start)
     return ControlledDiffusion(model, spec, ControlNetObjective(params, model, network, spec.num_classes), network)
 
 

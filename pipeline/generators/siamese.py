@@ -29,6 +29,7 @@ class Params(Section):
     """Constants of the paper as defaults."""
 
     hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
+    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
     w_m: float = Field(default=1.0, ge=0)  # weight of the mask branch
     w_c: float = Field(default=1.0, ge=0)  # weight of the noise consistency
     w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
@@ -39,7 +40,7 @@ class Params(Section):
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
     """The generator with fresh control weights over a base model."""
-    network = control_network(model, params.hint)
+    network = control_network(model, params.hint, params.start)
     return ControlledDiffusion(model, spec, SiameseObjective(params, model, network, spec.num_classes), network)
 
 

@@ -58,7 +58,7 @@ def step() -> Step:
 def objective(model: StableDiffusion, randomise: bool = True, **own: Any) -> siamese.SiameseObjective:
     params = siamese.Params(**own)
     torch.manual_seed(2)
-    network = control_network(model, params.hint).double()
+    network = control_network(model, params.hint, params.start).double()
     if randomise:  # zero convolutions would hide everything behind them
         for weight in network.parameters():
             if not weight.detach().any():
@@ -135,6 +135,17 @@ def test_first_step_is_the_base_model(model: StableDiffusion, step: Step) -> Non
     noisy = Schedule(model.scheduler.alphas_cumprod).q_sample(step.latents, step.noise, step.t)
     plain = model.unet(noisy, step.t, step.text).sample
     assert float(found["mask"].detach()) == pytest.approx(((plain - step.noise) ** 2).mean().item(), rel=1e-12)
+
+
+def test_started_control_hears_the_hint_in_the_first_step(model: StableDiffusion, step: Step) -> None:
+    """From zero the first gradient does not reach the hint's last layer; from small weights it does."""
+    reached = {}
+    for start in (0.0, 0.02):
+        fast = objective(model, randomise=False, start=start)
+        losses(fast, step, 0.0)["mask"].backward()
+        hint = fast.network.controlnet_cond_embedding.zero.weight.grad
+        reached[start] = hint is not None and bool(hint.any())
+    assert reached == {0.0: False, 0.02: True}
 
 
 def test_augmentation_starts_after_a_third_of_training(model: StableDiffusion, step: Step) -> None:

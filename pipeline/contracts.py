@@ -110,6 +110,3 @@ class Embedder(Protocol):
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
         """[B, 3, H, W] uint8 -> [B, D]."""
         ...
-
-
-Losses = Mapping[str, Tensor]

@@ -14,26 +14,18 @@ from pipeline.errors import UserError
 from pipeline.generators import _control
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Autoencoder, Denoiser, Finetune
+from pipeline.params import Finetune
 from pipeline.runtime import Runtime
 from pipeline.training import fit
+from tests.tiny_base import write_tiny_base
 
 SETTINGS = Finetune(max_steps=3, global_batch=2, learning_rate=1e-3, flip=True)
 SAMPLING = Sampling(steps=3, guidance_scale=2.0)
-RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained base as an ordinary diffusers folder; factor 2."""
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    tiny.autoencoder(Autoencoder(channels=(16, 16), crop=8, **RATES), 16).save_pretrained(folder / "vae")
-    tiny.denoiser(Denoiser(channels=(32, 32), text_width=16, **RATES), 4, 8).save_pretrained(folder / "unet")
-    tiny.text_tower(16).save_pretrained(folder / "text_encoder")
-    tiny.tokenizer().save_pretrained(folder / "tokenizer")
-    tiny.scheduler("sample").save_pretrained(folder / "scheduler")
-    return folder
+    return write_tiny_base(tmp_path_factory.mktemp("base"), "sample")
 
 
 @pytest.fixture

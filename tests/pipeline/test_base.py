@@ -10,23 +10,13 @@ from pipeline import files, pretraining
 from pipeline.errors import UserError
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Autoencoder, Base, Denoiser
-
-RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
+from pipeline.params import Base
+from tests.tiny_base import write_tiny_base
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A diffusers folder with random weights."""
-    folder = tmp_path_factory.mktemp("sd")
-    torch.manual_seed(0)
-    tiny.autoencoder(Autoencoder(channels=(16, 16), crop=8, **RATES), 16).save_pretrained(folder / "vae")
-    tiny.denoiser(Denoiser(channels=(32, 32), text_width=16, **RATES), 4, 8).save_pretrained(folder / "unet")
-    tiny.text_tower(16).save_pretrained(folder / "text_encoder")
-    tiny.tokenizer().save_pretrained(folder / "tokenizer")
-    tiny.scheduler("epsilon").save_pretrained(folder / "scheduler")
-    files.write_json(tiny.index_path(folder), tiny.MODEL_INDEX)
-    return folder
+    return write_tiny_base(tmp_path_factory.mktemp("sd"), "epsilon")
 
 
 def test_local_folder_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:

@@ -103,10 +103,20 @@ class Segmenter(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns images into feature rows."""
+    """Turns images into feature rows (a module of features/ with GIVES = "rows")."""
 
     id: str  # names extractor, weights (sha256) and preprocessing: the key of the feature cache
 
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
         """[B, 3, H, W] uint8 -> [B, D]."""
+        ...
+
+
+class Comparer(Protocol):
+    """Tells how far images are from others, pair by pair (a module of features/ with GIVES = "distances")."""
+
+    id: str  # as an Embedder's
+
+    def __call__(self, first: Tensor, second: Tensor) -> NDArray[np.float32]:
+        """Two of [B, 3, H, W] uint8 -> [B]."""
         ...

@@ -5,6 +5,7 @@ plug-in knows (generators.*, segmenters.*, the reader's keys of data) is checked
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from pipeline.parsing import Entry, Section, parse, read_yaml
 
 Precision = Literal["fp32", "bf16"]
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
@@ -60,7 +62,7 @@ class Denoiser(Section):
 
     channels: tuple[int, ...] = (64, 128, 192)
     text_width: int = Field(default=64, gt=0, multiple_of=8)  # width of the CLIP text tower
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "sample"  # epsilon in SD 1.5; sample learns fastest
+    prediction: Prediction = "sample"  # epsilon in SD 1.5; sample learns fastest
     max_steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
@@ -136,11 +138,19 @@ class Judge(Section):
     max_steps: int | None = Field(default=None, gt=0)  # None: as in segment
 
 
+class WeightFile(Section):
+    """A file of weights that the user names."""
+
+    file: str
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: that of the publisher
+
+
 class Score(Section):
     """Scores of synthetic image sets."""
 
     metrics: tuple[str, ...] = ("frechet", "kernel", "faithfulness")
     extractors: tuple[str, ...] = ("efficientnet_lite0",)
+    weights: Mapping[str, WeightFile] = {}  # by extractor; else the folder weights/, else the publisher's download
     resamples: int = Field(default=1000, ge=100)
     subsets: int = Field(default=100, gt=0)  # of the kernel distance
     subset_size: int = Field(default=100, gt=1)

@@ -6,19 +6,20 @@ from pipeline.params import Params
 
 def stage(params: Params, generator: str) -> None:
     """Writes scores.json, images.csv and metrics.json of one generator entry."""
-    from pipeline import evaluation, paths
+    from pipeline import evaluation, paths, view
     from pipeline.data.image_set import ImageSet
     from pipeline.runtime import Runtime
     from pipeline.segmentation import load_judge
 
-    runtime = Runtime.alone(params.threads)
+    runtime = Runtime.start(params.threads)
     real = ImageSet.open(paths.real(params.study))
     synthetic = ImageSet.open(paths.synthetic(params.study, generator))
     judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
-    view = evaluation.open_view(params, judge, runtime.device)
-    scores = evaluation.score_set(real, synthetic, view)
-    images = evaluation.image_rows(real, synthetic, view)
-    evaluation.publish_scores(paths.scores(params.study, generator), scores, images)
+    seen = view.open_view(params, judge, runtime)
+    scores = evaluation.score_set(real, synthetic, seen)
+    images = evaluation.image_rows(real, synthetic, seen)
+    if runtime.is_main:
+        evaluation.publish_scores(paths.scores(params.study, generator), scores, images)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ TensorFlow's variant (`tf_efficientnet_lite0` in timm) and its normalisation (x 
 weights' batch-norm statistics fit.
 """
 
+from pathlib import Path
+
 import numpy as np
 import timm
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 from pipeline import files
 from pipeline.networks import packaged_efficientnet as packaged
 
+GIVES = "rows"
+WEIGHTS = None  # they come with a package
 SIDE = 224  # pixels
 
 
@@ -43,6 +47,6 @@ def resized(images: Tensor) -> Tensor:
     return wide.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def build() -> EfficientNetLite0:
+def build(file: Path | None = None) -> EfficientNetLite0:
     """The extractor, on the CPU until it sees images of another device."""
     return EfficientNetLite0()

@@ -78,15 +78,15 @@ class ControlledDiffusion:
         latents = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
         scheduler = self.model.scheduler
         scheduler.set_timesteps(settings.steps)
-        for timestep in scheduler.timesteps:
+        for timestep in scheduler.timesteps.tolist():
             noisy = torch.cat([latents] * len(texts))
-            times = timestep.expand(len(noisy)).to(device)
+            times = torch.full((len(noisy),), timestep, device=device)
             residuals = control(self.network, noisy, times, text, hint)
             predicted = self.decoder(encode(self.model.unet, noisy, times, text), residuals, text).float()
             if guided:
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + settings.guidance_scale * (with_prompt - without)
-            latents = scheduler.step(predicted, timestep, latents).prev_sample
+            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         return self.model.images(latents)
 
     def save(self, folder: Path) -> None:

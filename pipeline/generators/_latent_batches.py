@@ -25,14 +25,18 @@ class LatentBatch:
 
     def to(self, device: torch.device) -> "LatentBatch":
         """The same batch on another device."""
-        moved = (part.to(device) for part in (self.moments, self.text, self.image, self.mask))
-        return LatentBatch(*moved, self.streams)
+        moments, text, image, mask = (part.to(device) for part in self._tensors)
+        return LatentBatch(moments, text, image, mask, self.streams)
 
     def part(self, start: int, stop: int) -> "LatentBatch":
         """A micro-batch."""
         window = slice(start, stop)
-        parts = (part[window] for part in (self.moments, self.text, self.image, self.mask))
-        return LatentBatch(*parts, self.streams[window])
+        moments, text, image, mask = (part[window] for part in self._tensors)
+        return LatentBatch(moments, text, image, mask, self.streams[window])
+
+    @property
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.moments, self.text, self.image, self.mask
 
 
 class LatentBatches:

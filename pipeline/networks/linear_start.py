@@ -7,6 +7,7 @@ SiLU(x) - SiLU(-x) = x, and the constants keep the group norm's scale nearly fix
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -50,7 +51,7 @@ def start_linear(vae: AutoencoderKL, palette: Palette) -> None:
 
 
 def _start_encoder(vae: AutoencoderKL, palette: Palette) -> None:
-    encoder = vae.encoder
+    encoder: Any = vae.encoder  # diffusers gives its blocks no types
     colours = palette.axes / palette.deviation[:, None]
     _enter(encoder.conv_in, colours, -colours @ palette.mean)
     for block in encoder.down_blocks:
@@ -69,7 +70,7 @@ def _start_encoder(vae: AutoencoderKL, palette: Palette) -> None:
 
 
 def _start_decoder(vae: AutoencoderKL, palette: Palette) -> None:
-    decoder = vae.decoder
+    decoder: Any = vae.decoder
     _identity(vae.post_quant_conv)
     _enter(decoder.conv_in, torch.eye(COLOURS, decoder.conv_in.in_channels), torch.zeros(COLOURS))
     for block in decoder.up_blocks:

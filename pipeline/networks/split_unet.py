@@ -3,7 +3,7 @@
 Control enters at the skips and the middle only, so all hints of one noisy latent share the encoder's output.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ class Decoder(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
-        self.up_blocks, self.conv_norm_out, self.conv_out = unet.up_blocks, unet.conv_norm_out, unet.conv_out
+        self.up_blocks, self.conv_out = unet.up_blocks, unet.conv_out
+        self.conv_norm_out = cast(nn.GroupNorm, unet.conv_norm_out)  # every Stable Diffusion has one
 
     def forward(self, encoded: Encoded, control: list[Tensor], text: Tensor) -> Tensor:
         """Prediction [B, C, h, w]; `control` has one residual per skip and, last, one for the middle."""
@@ -31,7 +32,7 @@ class Decoder(nn.Module):
         hidden = hidden + control[-1]
         left = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
         for block in self.up_blocks:
-            count = len(block.resnets)
+            count = len(cast(nn.ModuleList, block.resnets))
             own, left = tuple(left[-count:]), left[:-count]
             size = left[-1].shape[2:] if left else None
             extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -37,7 +37,7 @@ class StableDiffusion:
             text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
             unet = UNet2DConditionModel.from_pretrained(folder / "unet")
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-            scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", **DDIM)
+            scheduler = cast(DDIMScheduler, DDIMScheduler.from_pretrained(folder / "scheduler", **DDIM))
         except OSError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{folder} cannot be opened as Stable Diffusion ({reason}); fetch it again") from error

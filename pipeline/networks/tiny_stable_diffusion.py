@@ -1,13 +1,14 @@
 """A small base shaped like Stable Diffusion 1.5: autoencoder, CLIP text tower, conditional U-Net, scheduler."""
 
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.networks import linear_start
 from pipeline.networks.stable_diffusion import DDIM
-from pipeline.params import Autoencoder, Denoiser
+from pipeline.params import Autoencoder, Denoiser, Prediction
 
 TOKENS = 32  # length of a prompt
 
@@ -15,10 +16,13 @@ TOKENS = 32  # length of a prompt
 def autoencoder(params: Autoencoder, size: int) -> AutoencoderKL:
     """AutoencoderKL with one layer per block and no attention in the middle."""
     levels = len(params.channels)
+    blocks: dict[str, Any] = {  # diffusers types them as tuples of one
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": params.channels,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=params.channels,
+        **blocks,
         layers_per_block=1,
         latent_channels=params.latent_channels,
         norm_num_groups=linear_start.GROUPS,
@@ -74,7 +78,7 @@ def characters() -> dict[str, int]:
     return {entry: index for index, entry in enumerate(entries)}
 
 
-def scheduler(prediction: str) -> DDIMScheduler:
+def scheduler(prediction: Prediction) -> DDIMScheduler:
     """The noise schedule of Stable Diffusion 1.5 with another prediction type where wanted."""
     return DDIMScheduler(
         num_train_timesteps=1000,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,28 @@ Rows = NDArray[np.float32]
 
 
 class View(Protocol):
-    """Rows per image of a set; each set is decoded once for all metrics (evaluation.View)."""
+    """Rows per image of a set; each set is decoded once for all metrics (view.View).
+
+    All processes of a launch call the same methods in the same order and get the same answers.
+    """
 
     settings: Settings
     seed: int
 
+    def extractors(self, gives: Literal["rows", "distances"]) -> list[str]:
+        """The names in `score.extractors` of one sort, also those whose weights are missing."""
+        ...
+
+    def missing(self, extractor: str) -> str | None:
+        """Why an extractor cannot be asked: not in `score.extractors`, or its weights are not there; None: it can."""
+        ...
+
     def features(self, images: ImageSet, extractor: str) -> Rows:
         """[N, D] in the order of the set's rows."""
+        ...
+
+    def distances(self, first: ImageSet, second: ImageSet, extractor: str) -> Rows:
+        """[N] between row k of the first set and row k of the second; a set's rows may repeat."""
         ...
 
     def predictions(self, images: ImageSet) -> NDArray[np.uint8]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pipeline import paths, plugins
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.evaluation import JUDGE, View
 from pipeline.metrics.score import Score, nested
 from pipeline.params import Params
 from pipeline.params import Score as Settings
 from pipeline.quality import faithfulness
 from pipeline.quality._view import pieces
+from pipeline.runtime import Runtime
+from pipeline.view import JUDGE, View
 
 EXTRACTOR = "efficientnet_lite0"
 
@@ -47,7 +48,7 @@ def sets(toy_study: Params) -> tuple[ImageSet, ImageSet]:
 
 def look(seed: int = 0, **changes: Any) -> View:
     settings = Settings(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
-    return View({EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, settings, seed, torch.device("cpu"))
+    return View({EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, {}, {}, settings, seed, Runtime(torch.device("cpu")))
 
 
 def scored(name: str, sets: tuple[ImageSet, ImageSet], seed: int = 0) -> list[Score]:
@@ -163,7 +164,7 @@ class Inverted(View):
     """A judge that takes background for foreground: Dice 0."""
 
     def __init__(self) -> None:
-        super().__init__({JUDGE: Brightness()}, Settings(), 0, torch.device("cpu"))
+        super().__init__({JUDGE: Brightness()}, {}, {}, Settings(), 0, Runtime(torch.device("cpu")))
 
     def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
         return 1 - super().predictions(images)

@@ -8,15 +8,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import evaluation, files, paths, tracking
+from pipeline import files, paths, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
-from pipeline.evaluation import JUDGE, JudgeProbe, View, image_rows, publish_scores, score_set
+from pipeline.evaluation import image_rows, publish_scores, score_set
 from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.score import Score
 from pipeline.params import Params
 from pipeline.params import Score as Settings
+from pipeline.runtime import Runtime
+from pipeline.view import JUDGE, JudgeProbe, View, open_view
+
+CPU = Runtime(torch.device("cpu"))
 
 
 class Counting:
@@ -46,7 +50,7 @@ class Bright:
 
 
 def look(settings: Settings | None = None, **probes: Any) -> View:
-    return View(probes, settings or Settings(resamples=100), 0, torch.device("cpu"))
+    return View(probes, {}, {}, settings or Settings(resamples=100), 0, CPU)
 
 
 def test_one_pass_feeds_all_probes(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,9 +155,9 @@ def test_files_of_a_score(tmp_path: Path) -> None:
 
 def test_the_view_of_a_study_has_its_extractors_and_its_judge(toy_study: Params) -> None:
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 1.0})
-    view = evaluation.open_view(toy_study, Bright(), torch.device("cpu"))
+    view = open_view(toy_study, Bright(), CPU)
     assert set(view.probes) == {"efficientnet_lite0", JUDGE}
     before = view.probes[JUDGE].id
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.9})
-    assert evaluation.open_view(toy_study, Bright(), torch.device("cpu")).probes[JUDGE].id != before
-    assert set(evaluation.open_view(toy_study, None, torch.device("cpu")).probes) == {"efficientnet_lite0"}
+    assert open_view(toy_study, Bright(), CPU).probes[JUDGE].id != before
+    assert set(open_view(toy_study, None, CPU).probes) == {"efficientnet_lite0"}

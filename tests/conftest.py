@@ -1,5 +1,6 @@
 """Toys shared by tests: a small data set of bright blobs on noise, a batch of it, and a study around it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.params import Params
 from pipeline.parsing import parse
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches a model hub; read when huggingface_hub is first imported
 
 REPOSITORY = Path(__file__).parents[1]
 TOY_STUDY: dict[str, Any] = {

@@ -46,6 +46,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast with fp32 master weights
     micro_batch: int | None = None  # samples per forward pass; None: the process's whole share
     checkpoint_every: int | None = None  # optimiser steps; None: no checkpoint
+    snapshots: tuple[int, ...] = ()  # optimiser steps after which the trained weights are kept for good
 
 
 class Objective(Protocol):

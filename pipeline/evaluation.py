@@ -5,12 +5,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import files, plugins, tracking
+import numpy as np
+
+from pipeline import files, plugins, seeding, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.metrics.neighbours import nearest
+from pipeline.metrics.projection import plane
 from pipeline.metrics.score import Score, nested
 from pipeline.view import View
+
+MAPPED = 250  # points of one sort in the map
 
 
 def score_set(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
@@ -29,18 +34,42 @@ def image_rows(real: ImageSet, synthetic: ImageSet, view: View) -> list[dict[str
     for metric in _metrics(view):
         own: Callable[..., dict[str, list[Any]]] | None = getattr(metric, "per_image", None)
         columns |= own(real, synthetic, view) if own else {}
-    usable = [name for name in view.extractors("rows") if not view.missing(name)]
-    if usable:
-        train, extractor = real.split("train"), usable[0]
+    extractor = first_extractor(view)
+    if extractor:
+        train = real.split("train")
         index, distance = nearest(view.features(synthetic, extractor), view.features(train, extractor))
         columns["nearest"] = [train.rows[k]["id"] for k in index]
         columns["nearest_distance"] = [round(float(value), 6) for value in distance]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def publish_scores(folder: Path, scores: list[Score], images: list[dict[str, Any]]) -> None:
-    """Writes images.csv, scores.json (all about each score) and, last, metrics.json (the values alone)."""
+def first_extractor(view: View) -> str | None:
+    """The first of `score.extractors` that gives feature rows and whose weights are there."""
+    return next((name for name in view.extractors("rows") if not view.missing(name)), None)
+
+
+def map_rows(real: ImageSet, synthetic: ImageSet, view: View) -> list[dict[str, Any]]:
+    """Training, test and synthetic images (first copies, at most MAPPED each) as points of one t-SNE plane."""
+    extractor = first_extractor(view)
+    sets = {"train": real.split("train"), "test": real.split("test"), "synthetic": synthetic}
+    kept = {kind: [k for k, row in enumerate(images) if row["copy"] == 0][:MAPPED] for kind, images in sets.items()}
+    if extractor is None or sum(map(len, kept.values())) < 5:
+        return []
+    rows = np.concatenate([view.features(images, extractor)[kept[kind]] for kind, images in sets.items()])
+    points = plane(rows, seeding.number(view.seed, "map"))
+    names = [(kind, images.rows[k]["id"]) for kind, images in sets.items() for k in kept[kind]]
+    return [
+        {"kind": kind, "id": name, "x": round(float(x), 4), "y": round(float(y), 4)}
+        for (kind, name), (x, y) in zip(names, points, strict=True)
+    ]
+
+
+def publish_scores(
+    folder: Path, scores: list[Score], images: list[dict[str, Any]], points: list[dict[str, Any]]
+) -> None:
+    """Writes images.csv, map.csv, scores.json (all about each score) and, last, metrics.json (the values alone)."""
     tracking.write_table(folder / "images.csv", images)
+    tracking.write_table(folder / "map.csv", points, ("kind", "id", "x", "y"))
     files.write_json(folder / "scores.json", [score.record() for score in scores])
     tracking.write_metrics(folder / "metrics.json", nested(scores))
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.contracts import Generator
 from pipeline.data.image_set import ImageSet
@@ -11,7 +13,7 @@ from pipeline.generators._control import recipe
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.runtime import Runtime
-from pipeline.training import fit
+from pipeline.training import fit, snapshot
 
 
 def finetune(params: Params, generator: str) -> None:
@@ -59,6 +61,10 @@ def _train(params: Params, generator: str, train: ImageSet, runtime: Runtime, wo
     rows = fit(model.objective, batches, recipe(params.finetune), runtime, work, f"finetune {generator}")
     if runtime.is_main:
         model.save(work / "generator")
+        for step in params.finetune.snapshots:
+            weights = torch.load(snapshot(work, step), map_location=runtime.device, weights_only=True)
+            model.objective.load_state_dict(weights, strict=False)
+            model.save(work / "generator" / "snapshots" / f"{step:06d}")
         table = [{"step": step, **row} for step, row in enumerate(rows)]
         tracking.write_table(work / "generator" / "losses.csv", table, sorted({c for row in table for c in row}))
     runtime.barrier()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline import files, finetuning, paths, seeding, tracking
 from pipeline.contracts import Generator, Sampling
-from pipeline.data.image_set import ImageSet, Row, write_pair
+from pipeline.data.image_set import MANIFEST, ImageSet, Row, write_pair
 from pipeline.data.sample import Sample
 from pipeline.params import Params
 from pipeline.runtime import Runtime
@@ -29,17 +29,26 @@ def generate(params: Params, generator: str) -> None:
     parts = (VERSION, generator, entry, params.generate, params.seed, params.threads, weights, train.digest)
     print_of = files.fingerprint(*parts)
     work = paths.work("generate", print_of)
-    if not (work / "set" / "metadata.jsonl").is_file():
-        model = finetuning.build(params, generator, train.spec, runtime)
-        model.load(trained)
-        model.objective.to(runtime.device)
-        _run(params, generator, model, train, runtime, work)
-        runtime.barrier()
-        if runtime.is_main:
-            rows = [files.read_json(path) for path in sorted((work / "rows").glob("*.json"))]
-            ImageSet.finish(work / "set", train.spec, [row for batch in rows for row in batch])
+    fill(params, generator, trained, entry.copies, train, runtime, work)
     if runtime.is_main:
         files.publish(work / "set", paths.synthetic(params.study, generator))
+    runtime.barrier()
+
+
+def fill(
+    params: Params, generator: str, trained: Path, copies: int, train: ImageSet, runtime: Runtime, work: Path
+) -> None:
+    """Makes the image set work/set with the trained weights, on all processes; what is there is not made again."""
+    if (work / "set" / MANIFEST).is_file():
+        return
+    model = finetuning.build(params, generator, train.spec, runtime)
+    model.load(trained)
+    model.objective.to(runtime.device)
+    _run(params, generator, model, copies, train, runtime, work)
+    runtime.barrier()
+    if runtime.is_main:
+        rows = [files.read_json(path) for path in sorted((work / "rows").glob("*.json"))]
+        ImageSet.finish(work / "set", train.spec, [row for batch in rows for row in batch])
     runtime.barrier()
 
 
@@ -49,9 +58,11 @@ def plan(train: ImageSet, copies: int, batch_size: int) -> Iterator[list[Job]]:
     return (jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size))
 
 
-def _run(params: Params, generator: str, model: Generator, train: ImageSet, runtime: Runtime, work: Path) -> None:
+def _run(
+    params: Params, generator: str, model: Generator, copies: int, train: ImageSet, runtime: Runtime, work: Path
+) -> None:
     """Makes every batch that has no row file yet; batch b belongs to process b modulo their number."""
-    batches = list(plan(train, params.generators[generator].copies, params.generate.batch_size))
+    batches = list(plan(train, copies, params.generate.batch_size))
     mine = [b for b in range(runtime.rank, len(batches), runtime.world) if not _row_file(work, b).is_file()]
     for number in tracking.progress(mine, f"generate {generator}", visible=runtime.is_main):
         rows = _make(params, generator, model, train, batches[number], runtime, work / "set")

@@ -105,6 +105,14 @@ class Finetune(Section):
     prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
     precision: Precision = "fp32"
     checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
+    snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
+
+    @model_validator(mode="after")
+    def snapshots_lie_inside(self) -> Self:
+        wrong = [step for step in self.snapshots if not 0 < step < self.max_steps]
+        if wrong:
+            raise ValueError(f"snapshots {wrong} do not lie between 0 and max_steps {self.max_steps}")
+        return self
 
 
 class GeneratorEntry(Entry):

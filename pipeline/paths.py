@@ -3,6 +3,7 @@
 from pathlib import Path
 
 REPORT = Path("reports")
+RATINGS = Path("ratings")
 WORK = Path("work")
 
 
@@ -46,6 +47,11 @@ def scores(study: str, generator_name: str) -> Path:
     return outputs(study) / "scores" / generator_name
 
 
+def snapshots(study: str, generator_name: str) -> Path:
+    """Scores of one generator's snapshots over its training."""
+    return outputs(study) / "snapshots" / generator_name
+
+
 def training_set(study: str, name: str) -> Path:
     """One materialised training set."""
     return outputs(study) / "training_sets" / name
@@ -61,6 +67,17 @@ def comparison(study: str) -> Path:
     return outputs(study) / "comparison"
 
 
+def ratings(study: str) -> Path:
+    """The clinicians' ratings (*.csv): an input, there or not."""
+    return RATINGS / study
+
+
 def work(stage: str, fingerprint: str) -> Path:
     """Work in progress of one stage with these parameters and inputs; untracked, cleared by `make prune`."""
     return WORK / f"{stage}-{fingerprint}"
+
+
+def study_of(folder: Path) -> str | None:
+    """The study that published this folder; None: it lies elsewhere."""
+    parts = folder.parts
+    return parts[-3] if len(parts) >= 4 and parts[-4] == "outputs" else None

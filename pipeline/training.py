@@ -54,6 +54,9 @@ def fit(
         optimizer.zero_grad()
         if recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0:
             checkpoint.save(rows, runtime)
+        if folder is not None and step + 1 in recipe.snapshots and runtime.is_main:
+            with files.replacing(snapshot(folder, step + 1)) as temporary:
+                torch.save(trained(objective), temporary)
     objective.eval()
     return rows
 
@@ -123,6 +126,11 @@ class Checkpoint:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         return state["rows"]
+
+
+def snapshot(folder: Path, step: int) -> Path:
+    """Where `fit` keeps the trained weights after so many steps (recipe.snapshots)."""
+    return folder / "snapshots" / f"{step:06d}.pt"
 
 
 def trained(objective: nn.Module) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pipeline.params import Params
 
 
 def stage(params: Params, generator: str) -> None:
-    """Writes scores.json, images.csv and metrics.json of one generator entry."""
+    """Writes scores.json, images.csv, map.csv and metrics.json of one generator entry."""
     from pipeline import evaluation, paths, view
     from pipeline.data.image_set import ImageSet
     from pipeline.runtime import Runtime
@@ -18,8 +18,9 @@ def stage(params: Params, generator: str) -> None:
     seen = view.open_view(params, judge, runtime)
     scores = evaluation.score_set(real, synthetic, seen)
     images = evaluation.image_rows(real, synthetic, seen)
+    points = evaluation.map_rows(real, synthetic, seen)
     if runtime.is_main:
-        evaluation.publish_scores(paths.scores(params.study, generator), scores, images)
+        evaluation.publish_scores(paths.scores(params.study, generator), scores, images, points)
 
 
 if __name__ == "__main__":

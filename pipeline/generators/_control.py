@@ -123,6 +123,7 @@ def recipe(settings: Finetune) -> Recipe:
         precision=settings.precision,
         micro_batch=settings.micro_batch,
         checkpoint_every=settings.checkpoint_every,
+        snapshots=settings.snapshots,
     )
 
 

@@ -73,6 +73,31 @@ def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> str:
     return _svg(f"loss {title}", draw, (4.6, 2.9))
 
 
+def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> str:
+    """Images of several sorts (name -> [N, 2]) on one plane; each sort has its own colour and marker."""
+
+    def draw(axes: Axes) -> None:
+        for (name, places), colour, marker in zip(points.items(), _cycle(len(points)), "os^Dv", strict=False):
+            axes.scatter(*places.T, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.legend(loc="best", fontsize=8)
+
+    return _svg(f"map {title}", draw, (4.6, 3.6))
+
+
+def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> str:
+    """A score over training steps with its interval; `values` are value, low and high [3, N], NaN where unknown."""
+
+    def draw(axes: Axes) -> None:
+        middle, low, high = values
+        axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
+        axes.plot(steps, middle, color=COLOURS[0], marker="o", markersize=4, linewidth=1.3)
+        axes.set_xlabel("optimiser step")
+
+    return _svg(f"steps {title}", draw, (4.6, 2.6))
+
+
 def _reach(point: Point, end: float) -> float:
     """Length of one half of an error bar; the reference arm shows its interval as a band."""
     return abs(point.mean - end) if point.multiplier else 0.0

@@ -16,7 +16,7 @@ from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import figures, gallery, losses
+from pipeline.reporting import figures, gallery, losses, maps
 from pipeline.reporting.figures import Point
 from pipeline.tracking import write_metrics
 
@@ -51,6 +51,8 @@ def page(params: Params) -> str:
         gallery=gallery.examples(params),
         judge_dice=_json(paths.judge(params.study) / "metrics.json")["dice"],
         scores=_scores(params),
+        maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
+        snapshots={name: Markup(svg) for name, svg in maps.snapshots(params)},
         losses={name: Markup(svg) for name, svg in _loss_figures(params)},
         versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in VERSIONS)]),
         yaml=as_yaml(params),

@@ -1,5 +1,6 @@
 """The whole loop in a fresh clone: dvc repro runs the smoke study; again, or under another launch, it does nothing."""
 
+import csv
 import json
 import os
 import shutil
@@ -59,6 +60,14 @@ def test_report_is_one_file_that_asks_for_nothing(finished: Path) -> None:
     page = (finished / "reports" / "index.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert 'src="http' not in page and 'href="http' not in page and "@import" not in page
+
+
+def test_snapshots_are_scored_beside_the_finished_generator(finished: Path) -> None:
+    with (finished / "outputs" / "smoke" / "snapshots" / "siamese" / "steps.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["score"] == "faithfulness"] == ["2", "4"]
+    assert {row["n"] for row in rows if row["score"] == "faithfulness"} == {"12"}  # first copies only
+    assert "Quality over training" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
 
 
 def test_each_generator_made_its_copies_of_every_training_mask(finished: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.parsing import parse
-from pipeline.reporting import gallery, losses, pictures
+from pipeline.reporting import gallery, losses, maps, pictures
 from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
 from pipeline.reporting.page import as_yaml, page, write_report
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -84,6 +84,10 @@ def study(toy_study: Params) -> Params:
     files.write_json(
         paths.scores("toy", "siamese") / "metrics.json", {"faithfulness": 0.61, "faithfulness_shuffled": 0.2}
     )
+    points = [{"kind": kind, "id": "p0", "x": k, "y": -k} for k, kind in enumerate(("train", "test", "synthetic"))]
+    tracking.write_table(paths.scores("toy", "siamese") / "map.csv", points)
+    moved = [{"step": k, "score": "faithfulness", "value": k / 10, "low": "", "high": "", "n": 8} for k in (1, 2)]
+    tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", moved)
     steps = [{"step": k, "mask": 1.0 / (k + 1), "image": 0.5, "augmented": "" if k < 2 else 0.25} for k in range(4)]
     tracking.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
     cells = [
@@ -208,6 +212,20 @@ def test_samples_are_spread_over_the_set() -> None:
     rows = [{"id": number} for number in range(9)]
     assert [row["id"] for row in gallery.spread(rows, 3)] == [0, 4, 8]
     assert gallery.spread(rows, 20) == rows
+
+
+def test_map_and_snapshots_are_drawn(study: Params) -> None:
+    drawn = dict(maps.feature_maps(study))["siamese"]
+    assert all(kind in drawn for kind in ("train", "test", "synthetic"))
+    assert list(dict(maps.snapshots(study))) == ["siamese: faithfulness"]
+    assert "Quality over training" in page(study)
+
+
+def test_without_features_and_snapshots_their_sections_are_left_out(study: Params) -> None:
+    tracking.write_table(paths.scores("toy", "siamese") / "map.csv", [], ("kind", "id", "x", "y"))
+    tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", [], ("step", "score", "value", "low", "high"))
+    text = page(study)
+    assert "Quality over training" not in text and "Where the images lie" not in text
 
 
 def test_multiplier_curve_draws_a_line_per_generator() -> None:

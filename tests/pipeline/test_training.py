@@ -10,7 +10,7 @@ from pipeline.contracts import Batch, Recipe
 from pipeline.data.loading import Batches, Pairs, dihedral
 from pipeline.errors import UserError
 from pipeline.runtime import Runtime
-from pipeline.training import fit
+from pipeline.training import fit, snapshot
 
 
 class Brightness(nn.Module):
@@ -121,3 +121,11 @@ def test_uneven_shares_are_refused(pairs: Pairs) -> None:
     three = Runtime(torch.device("cpu"), 0, 3)
     with pytest.raises(UserError, match="global batch of 4 cannot be dealt evenly to 3 processes"):
         fit(Brightness(), Batches(pairs, 4, "seed"), Recipe(1, 1e-2), three)
+
+
+def test_snapshots_hold_the_weights_of_their_steps(pairs: Pairs, tmp_path: Path) -> None:
+    objective, recipe = Brightness(), Recipe(4, 1e-2, snapshots=(2, 4))
+    fit(objective, Batches(pairs, 4, "seed", dihedral), recipe, Runtime.alone(), tmp_path)
+    kept = {step: torch.load(snapshot(tmp_path, step), weights_only=True) for step in (2, 4)}
+    assert all(torch.equal(kept[4][name], value) for name, value in objective.state_dict().items())
+    assert any(not torch.equal(kept[2][name], kept[4][name]) for name in kept[4])

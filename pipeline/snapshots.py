@@ -1,0 +1,52 @@
+"""Quality over training: the kept snapshots of one generator, each sampled once per mask and scored like the final set.
+
+All sets are looked at by one view in one call, so that the real images are seen once.
+"""
+
+from typing import Any
+
+from pipeline import evaluation, files, generation, paths, tracking
+from pipeline.data.image_set import ImageSet
+from pipeline.metrics.score import Score
+from pipeline.params import Params
+from pipeline.runtime import Runtime
+from pipeline.segmentation import load_judge
+from pipeline.view import View, open_view
+
+COLUMNS = ("step", "score", "value", "low", "high", "n")
+
+
+def score_snapshots(params: Params, generator: str) -> None:
+    """Publishes steps.csv: every score of every snapshot and, last, of the finished generator (first copies)."""
+    runtime = Runtime.start(params.threads)
+    rows: list[dict[str, Any]] = []
+    if params.finetune.snapshots:
+        real = ImageSet.open(paths.real(params.study))
+        judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
+        view = open_view(params, judge, runtime)
+        for step in sorted(params.finetune.snapshots):
+            rows += _rows(step, real, _images(params, generator, step, real.split("train"), runtime), view)
+        final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
+        rows += _rows(params.finetune.max_steps, real, final, view)
+    if runtime.is_main:
+        work = paths.work("snapshots", files.fingerprint(generator, rows))
+        tracking.write_table(work / "steps.csv", rows, COLUMNS)
+        files.publish(work, paths.snapshots(params.study, generator))
+    runtime.barrier()
+
+
+def _images(params: Params, generator: str, step: int, train: ImageSet, runtime: Runtime) -> ImageSet:
+    trained = paths.generator(params.study, generator) / "snapshots" / f"{step:06d}"
+    parts = (generation.VERSION, generator, params.generate, params.seed, params.threads)
+    work = paths.work("snapshot", files.fingerprint(*parts, files.tree_sha256(trained), train.digest))
+    generation.fill(params, generator, trained, 1, train, runtime, work)
+    return ImageSet.open(work / "set")
+
+
+def _rows(step: int, real: ImageSet, images: ImageSet, view: View) -> list[dict[str, Any]]:
+    return [_row(step, score) for score in evaluation.score_set(real, images, view)]
+
+
+def _row(step: int, score: Score) -> dict[str, Any]:
+    about = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+    return {"step": step, "score": ".".join(score.key), **about}

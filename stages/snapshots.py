@@ -1,0 +1,15 @@
+"""Score the kept snapshots of one generator: quality over training steps."""
+
+from pipeline import commands
+from pipeline.params import Params
+
+
+def stage(params: Params, generator: str) -> None:
+    """Writes steps.csv; only its header where finetune.snapshots is empty."""
+    from pipeline.snapshots import score_snapshots
+
+    score_snapshots(params, generator)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "generator")

@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test lint prune
+.PHONY: demo setup test lint weights prune
 demo: setup
 	dvc repro
 	@echo "The report: reports/index.html"
@@ -29,6 +29,9 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	pyright
+
+weights: setup
+	python -m pipeline.commands.weights
 
 prune:
 	rm -rf work

@@ -1,4 +1,4 @@
-"""Files of FID-Inception with random weights, in the two official formats: clean-fid's TorchScript, torch-fidelity's dict.
+"""Files of FID-Inception with random weights in both official formats: clean-fid's TorchScript, torch-fidelity's dict.
 
 The network is the true architecture (blocks of torch-fidelity), the interface that of inception-2015-12-05.pt:
 `layers` takes 299-pixel images in [-1, 1]; the whole takes any size in [0, 255] and resizes inside as TensorFlow 1 did.

@@ -26,6 +26,7 @@ FLOORS = (
         "contracts",
         "errors",
         "methods",
+        "weights",
     },
     {"data", "networks", "diffusion", "metrics"},
     {"conditioning"},  # hints that the generators paint

@@ -1,39 +1,66 @@
-"""What every feature extractor must do."""
+"""What every feature extractor must do; those with weights are built from files in the official format."""
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline import plugins
-from pipeline.contracts import Embedder
+from pipeline.contracts import Comparer, Embedder
+from pipeline.errors import UserError
 from pipeline.features.efficientnet_lite0 import EfficientNetLite0, resized
+from pipeline.weights import Weights
+from tests import weight_files
+
+LARGE = {"clip_l14_336", "dinov2_b", "dinov2_l", "lpips_vgg"}
+WIDTH = {"inception": 2048, "inception_legacy": 2048, "clip_b32": 512, "clip_l14_336": 768}
+WIDTH |= {"dinov2_s": 384, "dinov2_b": 768, "dinov2_l": 1024, "efficientnet_lite0": 1280}
+Build = Callable[[str], Any]
 
 
-@lru_cache
-def built(name: str) -> Embedder:
-    return plugins.load("features", name).build()
+def named(gives: str) -> list[Any]:
+    """The plug-ins that give rows, or distances; large ones are for the slow run."""
+    names = [name for name in plugins.names("features") if gives == plugins.load("features", name).GIVES]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in names]
 
 
-@pytest.fixture(params=plugins.names("features"))
-def embed(request: pytest.FixtureRequest) -> Embedder:
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds an extractor once, from a file with random weights."""
     torch.set_num_threads(1)
-    return built(request.param)
+    folder, built = tmp_path_factory.mktemp("official"), {}
+
+    def build(name: str) -> Any:
+        if name not in built:
+            built[name] = plugins.load("features", name).build(weight_files.write(name, folder))
+        return built[name]
+
+    return build
 
 
-def images(count: int, size: int = 48) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8))
+@pytest.fixture(params=named("rows"))
+def embed(request: pytest.FixtureRequest, build: Build) -> Embedder:
+    return build(request.param)
+
+
+@pytest.fixture(params=named("distances"))
+def compare(request: pytest.FixtureRequest, build: Build) -> Comparer:
+    return build(request.param)
+
+
+def images(count: int, size: int = 48, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), np.uint8))
 
 
 def test_one_finite_row_per_image(embed: Embedder) -> None:
     rows = embed(images(3))
     assert rows.dtype == np.float32
-    assert rows.ndim == 2
-    assert len(rows) == 3
+    assert rows.shape == (3, WIDTH.get(embed.id.partition("-")[0], rows.shape[1]))
     assert np.isfinite(rows).all()
-    assert rows.std(0).max() > 0
+    assert rows.std(0).max() > 1e-4
 
 
 def test_a_row_does_not_depend_on_its_batch(embed: Embedder) -> None:
@@ -42,24 +69,69 @@ def test_a_row_does_not_depend_on_its_batch(embed: Embedder) -> None:
         assert embed(images(3)[k : k + 1])[0] == pytest.approx(together[k], rel=1e-3, abs=1e-4)
 
 
-def test_the_id_is_part_of_a_file_name(embed: Embedder) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9_.-]+", embed.id)
+def test_an_image_lies_at_no_distance_from_itself(compare: Comparer) -> None:
+    assert compare(images(2, 64), images(2, 64)) == pytest.approx(np.zeros(2), abs=1e-7)
 
 
-def test_the_id_names_extractor_weights_and_preprocessing() -> None:
+def test_distances_are_of_pairs_and_symmetric(compare: Comparer) -> None:
+    first, second = images(3, 64), images(3, 64, seed=1)
+    there = compare(first, second)
+    assert there.dtype == np.float32
+    assert there.shape == (3,)
+    assert (there > 0).all()
+    assert compare(second, first) == pytest.approx(there, rel=1e-5)
+    assert compare(first[1:2], second[1:2]) == pytest.approx(there[1:2], rel=1e-5)
+
+
+def test_a_larger_change_is_farther(compare: Comparer) -> None:
+    image = images(1, 64) // 2
+    near, far = (compare(image, image + change) for change in (4, 100))
+    assert near < far
+
+
+@pytest.mark.parametrize("name", [*named("rows"), *named("distances")])
+def test_the_id_is_part_of_a_file_name_and_names_the_extractor(name: str, build: Build) -> None:
+    assert re.fullmatch(rf"{name}-[A-Za-z0-9_.-]+", build(name).id)
+    if plugins.load("features", name).WEIGHTS is not None:
+        assert re.fullmatch(rf"{name}-[0-9a-f]{{16}}-[A-Za-z0-9_.-]+", build(name).id)
+
+
+@pytest.mark.parametrize("name", plugins.names("features"))
+def test_weights_say_where_they_come_from(name: str) -> None:
+    published: Weights | None = plugins.load("features", name).WEIGHTS
+    if published is not None:
+        assert published.source.startswith(("https://", "hf:"))
+        assert published.licence
+        assert published.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", published.sha256)
+
+
+def test_every_file_has_its_own_place() -> None:
+    published = {plugins.load("features", name).WEIGHTS for name in plugins.names("features")} - {None}
+    assert (
+        len({weights.place for weights in published}) == len(published) == 8
+    )  # 9 extractors, Inception's file serves 2
+
+
+@pytest.mark.parametrize("name", sorted(plugins.names("features")))
+def test_a_file_that_is_none_of_weights_is_told_by_its_name(name: str, tmp_path: Any) -> None:
+    published: Weights | None = plugins.load("features", name).WEIGHTS
+    if published is not None:
+        path = tmp_path / published.file
+        path.write_bytes(b"<html>Not found</html>")
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            plugins.load("features", name).build(path)
+
+
+def test_the_id_names_extractor_weights_and_preprocessing(build: Build) -> None:
     # sha256 of the package's weights file starts with 57934424, as its name says
-    assert built("efficientnet_lite0").id == "efficientnet_lite0-579344248a93e230-bicubic224-half"
+    assert build("efficientnet_lite0").id == "efficientnet_lite0-579344248a93e230-bicubic224-half"
 
 
-def test_efficientnet_gives_1280_pooled_features() -> None:
-    assert built("efficientnet_lite0")(images(1)).shape == (1, 1280)
-
-
-def test_the_weights_fit_the_network_and_its_normalisation() -> None:
+def test_the_weights_fit_the_network_and_its_normalisation(build: Build) -> None:
     """Activations of the stem spread as the batch norm of ImageNet training says; another normalisation is off by 5."""
     from sklearn.datasets import load_sample_image
 
-    extractor = built("efficientnet_lite0")
+    extractor = build("efficientnet_lite0")
     assert isinstance(extractor, EfficientNetLite0)
     photos = [torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1) for name in ("china.jpg", "flower.jpg")]
     batch = resized(torch.stack(photos))

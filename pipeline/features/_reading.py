@@ -1,0 +1,50 @@
+"""Reads files of weights into networks, and never executes what is in them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipeline.errors import UserError
+
+
+def read(file: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, by the rest of their names, as float32. Raises UserError."""
+    try:
+        found = _safetensors(file, prefix) if file.suffix == ".safetensors" else _pickled(file, prefix)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{file}: cannot be read as weights ({reason}); is it the published file?") from None
+    return {name: tensor.float() for name, tensor in found.items()}
+
+
+def _safetensors(file: Path, prefix: str) -> dict[str, Tensor]:
+    with safe_open(file, framework="pt") as archive:
+        names = [name for name in archive.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+        return {name.removeprefix(prefix): archive.get_tensor(name) for name in names}
+
+
+def _pickled(file: Path, prefix: str) -> dict[str, Tensor]:
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ValueError("it holds no dictionary of tensors")
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Puts tensors into a network, also one on the meta device; every tensor must fit. Raises UserError."""
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    faults = [
+        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+        for name in sorted({*expected, *found})
+        if expected.get(name) != found.get(name)
+    ]
+    if faults:
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise UserError(f"{file}: not the published weights: {faults[0]}{more}; get the official file")
+    network.load_state_dict(dict(weights), assign=True)
+    network.eval().requires_grad_(False)

@@ -21,6 +21,7 @@ class Score:
     high: float | None = None
     floor: float | None = None  # the same number for real images in place of the synthetic ones, at the same n
     standard_error: float | None = None  # of the value as an estimate from random subsets, where it is one
+    p_value: float | None = None  # of "synthetic and real images come from one distribution", where it is tested
     reason: str | None = None
 
     @property

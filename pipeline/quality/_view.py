@@ -59,18 +59,31 @@ class Piece:
         """A jackknife group per position; a mask's real and synthetic image share a position where both are there."""
         return np.arange(len(self.real)) % min(GROUPS, len(self.real))
 
+    @property
+    def shares_masks(self) -> bool:
+        """Are there pairs of a real and a synthetic image with one mask? Then the two sets are not independent."""
+        return self.variant == "train"
+
+
+def sizes(real: ImageSet, synthetic: ImageSet) -> dict[str, int]:
+    """Images per set in each variant of `pieces`."""
+    train, test, made = (len(_first(images)) for images in (real.split("train"), real.split("test"), synthetic))
+    n = min(train, made)
+    return {"train": n, "train_half": n // 2, "heldout": min(n, test)}
+
 
 def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Iterator[Piece]:
     """Three comparisons of the first copies (as many as masks, so that generators with other `copies` compare).
 
-    train: with the training images, as papers do (a set that copies them scores best). train_half: images made from
-    half of the masks with the real images of the other half; stand-in: the real images of those masks. heldout: with
-    the test images; stand-in: the training images.
+    train: with the training images, as papers do (a set that copies them scores best); stand-in: test images, if there
+    are as many. With fewer there is no floor at this n: other training images would have to be half of the n, and a
+    distance depends on n. train_half: images made from half of the masks with the real images of the other half;
+    stand-in: the real images of those masks. heldout: with the test images; stand-in: the training images.
     """
     train, made = _first_copies(real.split("train"), view, extractor), _first_copies(synthetic, view, extractor)
     test = _first_copies(real.split("test"), view, extractor)
     n = min(len(train), len(made))
-    yield Piece("train", train[:n], made[:n], None)
+    yield Piece("train", train[:n], made[:n], test[:n] if len(test) >= n else None)
     half = n // 2
     yield Piece("train_half", train[:half], made[half : 2 * half], train[half : 2 * half])
     m = min(n, len(test))
@@ -79,6 +92,10 @@ def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> I
 
 def _first_copies(images: ImageSet, view: View, extractor: str) -> Rows:
     """Feature rows in a seeded order of the source masks: the same masks come in the same order in every set."""
-    first = [k for k, row in enumerate(images) if row["copy"] == 0]
-    order = sorted(first, key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
+    order = sorted(_first(images), key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
     return view.features(images, extractor)[order]
+
+
+def _first(images: ImageSet) -> list[int]:
+    """Indices of the rows that are the first image of their mask."""
+    return [k for k, row in enumerate(images) if row["copy"] == 0]

@@ -1,36 +1,29 @@
-"""Frechet distance of feature distributions, named after the extractor (it is no FID without Inception features).
+"""Frechet distance of feature distributions: FID on Inception features, else named after the extractor.
 
 Interval: jackknife over 20 groups of positions. A bootstrap would repeat rows, which lowers the rank of the covariances
 and biases the distance upwards.
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.frechet import frechet_distance
+from pipeline.metrics.frechet import frechet_distance, without_groups
 from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Direction, Score
-from pipeline.quality._view import Piece, View, pieces
-
-DIRECTION: Direction = "lower"
+from pipeline.metrics.score import Score
+from pipeline.quality._distances import DIRECTION, on_extractors, untold
+from pipeline.quality._view import Piece, View
 
 
 def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
     """One score per extractor and variant (train, train_half, heldout)."""
-    return [
-        _score(f"frechet.{extractor}", piece, view.seed)
-        for extractor in view.settings.extractors
-        for piece in pieces(real, synthetic, view, extractor)
-    ]
+    return on_extractors(view.extractors("rows"), ["frechet"], (real, synthetic), view, _scores)
 
 
-def _score(name: str, piece: Piece, seed: int) -> Score:
-    n = len(piece.real)
+def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+    (name,), n = names, len(piece.real)
     if n < 3:
         reason = f"{n} images per set; a covariance and its jackknife need 3"
-        return Score(name, None, n, DIRECTION, seed, piece.variant, reason=reason)
-    groups = piece.groups
+        return [untold(name, n, piece.variant, view, reason)]
     value = frechet_distance(piece.real, piece.synthetic)
-    low, high = jackknife_interval(
-        value, lambda g: frechet_distance(piece.real[groups != g], piece.synthetic[groups != g]), int(groups.max()) + 1
-    )
+    without = without_groups(piece.real, piece.synthetic, piece.groups)
+    low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
     floor = None if piece.stand_in is None else frechet_distance(piece.real, piece.stand_in)
-    return Score(name, value, n, DIRECTION, seed, piece.variant, max(low, 0.0), high, floor)
+    return [Score(name, value, n, DIRECTION, view.seed, piece.variant, max(low, 0.0), high, floor)]

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from cleanfid import fid
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from pipeline.metrics.frechet import frechet_distance
+from pipeline.metrics.frechet import frechet_distance, without_groups
 from pipeline.metrics.resampling import jackknife_interval
 from tests.reference.frechet_literal import frechet_literal
 
@@ -17,6 +20,25 @@ def rows(seed: int, n: int, d: int, scale: float = 1.0, shift: float = 0.0) -> n
 def test_it_equals_the_formula_with_a_matrix_root(n: int, m: int, d: int) -> None:
     real, fake = rows(0, n, d), rows(1, m, d, scale=1.3, shift=0.4)
     assert frechet_distance(real, fake) == pytest.approx(frechet_literal(real, fake), rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 64), (80, 60, 128)])  # more and fewer rows than columns
+def test_it_equals_clean_fid_and_torch_fidelity_on_shared_features(n: int, m: int, d: int) -> None:
+    real, fake = np.abs(rows(0, n, d)), np.abs(rows(1, m, d, scale=1.2, shift=0.1))
+    ours = frechet_distance(real, fake)
+    assert ours == pytest.approx(fid.fid_from_feats(real, fake), rel=1e-3)
+    first, second = (fid_features_to_statistics(torch.from_numpy(x)) for x in (real, fake))
+    theirs = fid_statistics_to_metric(first, second, verbose=False)["frechet_inception_distance"]
+    assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(24, 30), (24, 16), (40, 8)])  # n < D, n > D, n > 2 D: each has its own way
+def test_leaving_out_a_group_equals_computing_without_its_rows(n: int, d: int) -> None:
+    real, fake, groups = rows(0, n, d, shift=3), rows(1, n, d, scale=1.4, shift=2), np.arange(n) % 5
+    without = without_groups(real, fake, groups)
+    for group in range(5):
+        kept = groups != group
+        assert without(group) == pytest.approx(frechet_distance(real[kept], fake[kept]), rel=1e-9)
 
 
 def test_one_dimension_by_hand() -> None:
@@ -49,9 +71,7 @@ def test_the_jackknife_tells_how_much_the_distance_varies() -> None:
     for seed in range(0, 60, 2):
         real, fake = rows(seed, n, d), rows(seed + 1, n, d, shift=0.3)
         value = frechet_distance(real, fake)
-        low, high = jackknife_interval(
-            value, lambda g, a=real, b=fake: frechet_distance(a[groups != g], b[groups != g]), 20
-        )
+        low, high = jackknife_interval(value, without_groups(real, fake, groups), 20)
         assert low < value < high
         values.append(value)
         halves.append((high - low) / 2)

@@ -1,0 +1,20 @@
+"""What a distance on an extractor is called: a published name only for the extractor that it was published with."""
+
+from collections.abc import Mapping
+
+CMMD_EXTRACTOR = "clip_l14_336"
+PUBLISHED: Mapping[tuple[str, str], str] = {
+    ("frechet", "inception"): "fid",
+    ("frechet", "inception_legacy"): "fid_legacy",
+    ("frechet_infinity", "inception"): "fid_infinity",
+    ("frechet_infinity", "inception_legacy"): "fid_infinity_legacy",
+    ("kernel", "inception"): "kid",
+    ("kernel", "inception_legacy"): "kid_legacy",
+    ("mmd_rbf", CMMD_EXTRACTOR): "cmmd",
+    ("mmd_rbf_unbiased", CMMD_EXTRACTOR): "cmmd_unbiased",
+}
+
+
+def distance_name(distance: str, extractor: str) -> str:
+    """`fid`, `kid`, `cmmd` where that is what it is; else `distance.extractor`."""
+    return PUBLISHED.get((distance, extractor), f"{distance}.{extractor}")

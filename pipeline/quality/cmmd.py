@@ -2,7 +2,8 @@
 
 `cmmd` is the biased estimate, as published (Jayasumana et al. 2024), and grows as images get fewer; `cmmd_unbiased`
 does not and may be negative. On other extractors the same two numbers are `mmd_rbf` and `mmd_rbf_unbiased`. Interval:
-jackknife over 20 groups of positions. `p_value` as for the kernel distance.
+jackknife over 20 groups of positions; that of the biased estimate is about its value at this n, bias included.
+`p_value` as for the kernel distance.
 """
 
 import numpy as np

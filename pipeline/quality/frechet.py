@@ -1,7 +1,7 @@
 """Frechet distance of feature distributions: FID on Inception features, else named after the extractor.
 
 Interval: jackknife over 20 groups of positions. A bootstrap would repeat rows, which lowers the rank of the covariances
-and biases the distance upwards.
+and biases the distance upwards. The interval is about the distance at this n, bias included: read it against the floor.
 """
 
 from pipeline.data.image_set import ImageSet

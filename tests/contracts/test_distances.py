@@ -11,7 +11,6 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics.frechet import frechet_distance
 from pipeline.metrics.score import Score, nested
-from pipeline.params import Params
 from pipeline.params import Score as Settings
 from pipeline.quality._view import Piece, pieces
 from pipeline.runtime import Runtime
@@ -32,23 +31,27 @@ class Colours:
         return images.float().mean((-2, -1)).numpy() / 255
 
 
-@pytest.fixture
-def sets(toy_study: Params) -> Sets:
-    return ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds 40 training images, 45 test images, a synthetic image per training mask, and what was seen of them."""
-    folder, spec = tmp_path_factory.mktemp("larger"), DatasetSpec(name="blobs", size=32)
-    drawn = blobs(spec, {"train": 40, "val": 1, "test": 45})
-    real = ImageSet.create(folder / paths.real("large"), spec, drawn)
-    ImageSet.create(folder / paths.synthetic("large", "siamese"), spec, copies(real, 1))
+    """Two studies (training and test images, a synthetic image per training mask), and what was seen of them."""
+    folder, spec = tmp_path_factory.mktemp("studies"), DatasetSpec(name="blobs", size=32)
+    for study, train, test in (("small", 8, 4), ("large", 40, 45)):
+        drawn = blobs(spec, {"train": train, "val": 1, "test": test})
+        real = ImageSet.create(folder / paths.real(study), spec, drawn)
+        ImageSet.create(folder / paths.synthetic(study, "siamese"), spec, copies(real, 1))
     return folder
 
 
 @pytest.fixture
+def sets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sets:
+    """8 training and 4 test images."""
+    monkeypatch.chdir(folder)
+    return ImageSet.open(paths.real("small")), ImageSet.open(paths.synthetic("small", "siamese"))
+
+
+@pytest.fixture
 def larger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sets:
+    """40 training and 45 test images."""
     monkeypatch.chdir(folder)
     return ImageSet.open(paths.real("large")), ImageSet.open(paths.synthetic("large", "siamese"))
 
@@ -107,7 +110,7 @@ def test_sizes_told_without_features_are_those_of_the_pieces(sets: Sets) -> None
 
 
 def test_too_few_images_say_how_many_there_are_and_how_many_are_needed(sets: Sets) -> None:
-    few = sets[0], sets[1].select(sets[1].rows[:4])  # two masks
+    few = sets[0], sets[1].select(sets[1].rows[:2])
     reasons = {metric: scored(metric, few, look("clip_l14_336")) for metric in DISTANCES}
     assert all(score.value is None for scores in reasons.values() for score in scores.values())
     assert reasons["frechet"]["frechet.clip_l14_336", "train"].reason == (

@@ -1,0 +1,56 @@
+"""Intervals of distances hold the distance of the two distributions about as often as they say."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.metrics import mmd
+from pipeline.metrics.kernel import cubic, gaussian, unit_length
+from pipeline.metrics.score import Score
+from pipeline.params import Score as Settings
+from pipeline.quality import cmmd, frechet_infinity, kernel
+from pipeline.quality._view import Piece
+
+D, SHIFT, TRIALS = 12, 1.0, 40
+SPREAD = np.arange(1, D + 1) ** -0.5
+MANY = 4000
+
+
+def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
+    drawn = np.random.default_rng(seed).normal(size=(n, D)) * SPREAD + 0.5 + shift / np.sqrt(D)
+    return drawn.astype(np.float32)
+
+
+def scores(metric: ModuleType, names: list[str], n: int) -> list[Score]:
+    """The last of the metric's scores on TRIALS pairs of sets."""
+    found = []
+    for trial in range(TRIALS):
+        piece = Piece("train", rows(2 * trial, n), rows(2 * trial + 1, n, SHIFT), None)
+        view: Any = SimpleNamespace(seed=trial, settings=Settings(subset_size=30))
+        found.append(metric._scores(names, piece, view)[-1])
+    return found
+
+
+def discrepancy(kernel_of: mmd.Kernel, both: np.ndarray) -> float:
+    """Of so many rows that it is that of the distributions."""
+    return float(mmd.mmd2(both, mmd.whole(MANY, MANY), kernel_of).unbiased[0])
+
+
+@pytest.mark.parametrize("metric", ["frechet_infinity", "kernel", "cmmd_unbiased"])
+def test_the_interval_holds_the_truth(metric: str) -> None:
+    both = np.concatenate([rows(9998, MANY), rows(9999, MANY, SHIFT)])
+    truth, found = {
+        "frechet_infinity": lambda: (SHIFT**2, scores(frechet_infinity, ["x"], 60)),
+        "kernel": lambda: (discrepancy(cubic, both), scores(kernel, ["x"], 60)),
+        "cmmd_unbiased": lambda: (
+            1000 * discrepancy(gaussian, unit_length(both)),
+            scores(cmmd, ["x", "x_unbiased"], 60),
+        ),
+    }[metric]()
+    held = [score.low < truth < score.high for score in found if score.low is not None and score.high is not None]
+    assert len(held) == TRIALS
+    assert np.mean(held) >= 0.85  # 95 % less three standard errors of 40 trials
+    halves = [(score.high or 0) - (score.value or 0) for score in found]
+    assert np.mean(halves) < 4 * np.std([score.value for score in found])  # wide enough is not too wide

@@ -30,7 +30,7 @@ class Lpips:
         self.network = network(trunk)
         layers = self.network.get_submodule("net")
         _reading.fill(layers, _trunk(layers, _reading.read(file, "features.")), file)
-        self.network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # 1.3 times as fast on a CPU
         self.id = f"{name}-{files.sha256(file)[:16]}-heads{HEADS}"
 
     @torch.no_grad()
@@ -42,7 +42,7 @@ class Lpips:
 
 def scaled(images: Tensor) -> Tensor:
     """uint8 -> [-1, 1]."""
-    return images.float() / 127.5 - 1
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def network(trunk: Literal["alex", "vgg"]) -> nn.Module:

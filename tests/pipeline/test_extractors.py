@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline import plugins
+from pipeline import plugins, weights
 from pipeline.errors import UserError
 from pipeline.features import _clip, _dinov2, _inception, _lpips, _pictures
 from tests import weight_files
@@ -198,7 +198,7 @@ def test_lpips_equals_the_package(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_lpips_scales_bytes_to_one_and_minus_one() -> None:
-    assert _lpips.scaled(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1, 1]
+    assert _lpips.scaled(torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)).flatten().tolist() == [-1, 1]
 
 
 def test_weights_that_would_run_code_are_not_run(tmp_path: Path) -> None:
@@ -211,6 +211,36 @@ def test_weights_that_would_run_code_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"alexnet-owt-7be5be79\.pth"):
         plugins.load("features", "lpips_alex").build(path)
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name", sorted({*weight_files.CLIP, *weight_files.DINO, *weight_files.TRUNK, "inception"}))
+def test_the_published_file_opens(name: str) -> None:
+    """Needs the file in weights/ or in a cache: `make weights`."""
+    module = plugins.load("features", name)
+    try:
+        extractor = module.build(weights.find(name, module.WEIGHTS, {}))
+    except weights.Unavailable as missing:
+        pytest.skip(str(missing))
+    found = extractor(few(), few().flip(0)) if module.GIVES == "distances" else extractor(few())
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() > 1e-3
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("name, inside", [("inception", False), ("inception_legacy", True)])
+def test_the_published_inception_gives_clean_fids_features(name: str, inside: bool) -> None:
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    module = plugins.load("features", name)
+    try:
+        file = weights.find(name, module.WEIGHTS, {})
+    except weights.Unavailable as missing:
+        pytest.skip(str(missing))
+    network = InceptionV3W(str(file.parent), download=False, resize_inside=inside)
+    with torch.no_grad():
+        expected = network(few().float() if inside else _inception.resized(few())).numpy()
+    assert module.build(file)(few()) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ A TorchScript file is a program. It is run only after `pipeline.weights.find` ha
 one, or one that the user wrote into params.yaml.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,12 @@ def resized(images: Tensor) -> Tensor:
 
 
 def _load(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch would have TorchScript replaced, but the file is such
+        return _frozen(file, device, clean)
+
+
+def _frozen(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptModule:
     try:
         whole = torch.jit.load(file, map_location=device).eval()
         network = whole.layers if clean else whole

@@ -36,6 +36,7 @@ def write_report(params: Params) -> None:
 def page(params: Params) -> str:
     """The page as text; everything in it is escaped but the figures that we draw."""
     comparison = _json(paths.comparison(params.study) / "comparison.json")
+    scores = _scores(params)
     environment = Environment(
         loader=PackageLoader("pipeline.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -50,7 +51,8 @@ def page(params: Params) -> str:
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         gallery=gallery.examples(params),
         judge_dice=_json(paths.judge(params.study) / "metrics.json")["dice"],
-        scores=_scores(params),
+        scores=scores,
+        with_p=any(score["p_value"] is not None for row in scores.values() for score in row.values()),
         maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
         snapshots={name: Markup(svg) for name, svg in maps.snapshots(params)},
         losses={name: Markup(svg) for name, svg in _loss_figures(params)},

@@ -12,7 +12,7 @@ from pipeline import files, paths, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
-from pipeline.evaluation import image_rows, publish_scores, score_set
+from pipeline.evaluation import image_rows, map_rows, publish_scores, score_set
 from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.score import Score
 from pipeline.params import Params
@@ -144,13 +144,24 @@ def test_files_of_a_score(tmp_path: Path) -> None:
         Score("frechet.x", 4.5, 4, "lower", variant="heldout", floor=1.0),
         Score("faithfulness", None, 8, "higher", reason="no judge"),
     ]
-    publish_scores(tmp_path, scores, [{"id": "a", "dice": 0.5}])
+    publish_scores(tmp_path, scores, [{"id": "a", "dice": 0.5}], [{"kind": "test", "id": "t", "x": 1.5, "y": 0.0}])
     assert files.read_json(tmp_path / "metrics.json") == {
         "frechet": {"x": 3.5}, "frechet_heldout": {"x": 4.5}, "faithfulness": None
     }  # fmt: skip
     assert files.read_json(tmp_path / "scores.json")[1]["floor"] == 1.0
     assert files.read_json(tmp_path / "scores.json")[2]["reason"] == "no judge"
     assert tracking.read_table(tmp_path / "images.csv") == [{"id": "a", "dice": "0.5"}]
+    assert tracking.read_table(tmp_path / "map.csv") == [{"kind": "test", "id": "t", "x": "1.5", "y": "0.0"}]
+
+
+def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    settings = Settings(resamples=100, extractors=("efficientnet_lite0",))
+    points = map_rows(real, synthetic, look(settings, efficientnet_lite0=Counting()))
+    expected = [*real.split("train").ids, *real.split("test").ids, *synthetic.take(1).ids]
+    assert [point["id"] for point in points] == expected
+    assert all(np.isfinite([point["x"], point["y"]]).all() for point in points)
+    assert map_rows(real, synthetic, look(settings)) == []  # no extractor gives features
 
 
 def test_the_view_of_a_study_has_its_extractors_and_its_judge(toy_study: Params) -> None:

@@ -70,7 +70,15 @@ def study(toy_study: Params) -> Params:
     tracking.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
     score = {"name": "frechet.efficientnet_lite0", "value": 231.25, "low": 200.0, "high": 260.0, "floor": 81.5}
-    score |= {"n": 8, "direction": "lower", "variant": "train", "reason": None, "seed": 0, "standard_error": None}
+    score |= {
+        "n": 8,
+        "direction": "lower",
+        "variant": "train",
+        "reason": None,
+        "seed": 0,
+        "standard_error": None,
+        "p_value": None,
+    }
     silent = {
         **score,
         "variant": "heldout",

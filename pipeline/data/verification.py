@@ -1,0 +1,56 @@
+"""Checks an image set before it is scored: a stray mask, a file of another size or a copy would bias every number."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.data.image_set import ImageSet
+from pipeline.errors import UserError
+
+SHOWN = 10  # faults told in one message
+
+
+def verify(images: ImageSet) -> None:
+    """Raises UserError that names every faulty file: missing, undecodable, wrong size or mode, a copy, not listed.
+
+    Wants a whole set, not a selection. Only headers are read. Real images may be copies of each other: `prepare` has
+    told of them.
+    """
+    faults = [*_unlisted(images), *_unlike(images), *_copies(images)]
+    if faults:
+        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        told = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
+        raise UserError(f"{images.folder} cannot be scored:{told}{more}\nRun the stage that makes it again")
+
+
+def _unlisted(images: ImageSet) -> Iterator[str]:
+    listed = {Path(row["file_name"]) for row in images}
+    for parent in sorted({path.parent for path in listed}):
+        for path in sorted((images.folder / parent).iterdir()):
+            if path.relative_to(images.folder) not in listed:
+                yield f"{path} is not in the manifest: masks and other files do not belong there"
+
+
+def _unlike(images: ImageSet) -> Iterator[str]:
+    wanted = (images.spec.size, images.spec.size)
+    for row in images:
+        path = images.folder / row["file_name"]
+        try:
+            with Image.open(path) as picture:
+                size, mode = picture.size, picture.mode
+        except (OSError, SyntaxError) as error:
+            yield f"{path} cannot be opened ({error})"
+            continue
+        if size != wanted:
+            yield f"{path} has {size[0]} x {size[1]} pixels, the set {wanted[0]} x {wanted[1]}"
+        if mode != "RGB":
+            yield f"{path} has mode {mode}, expected RGB"
+
+
+def _copies(images: ImageSet) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for row in images:
+        name = first.setdefault(row["sha256"], row["file_name"])
+        if row["synthetic"] and name != row["file_name"]:
+            yield f"{images.folder / row['file_name']} is the same file as {name}"

@@ -37,6 +37,7 @@ def _records(params: Params) -> Iterator[tuple[str, Any]]:
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
     yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)
+    yield "audit", _record("features", params.audit_extractors)
 
 
 def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:

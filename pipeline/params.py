@@ -15,6 +15,7 @@ from pipeline.parsing import Entry, Section, parse, read_yaml
 
 Precision = Literal["fp32", "bf16"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
+OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 
 
@@ -164,6 +165,16 @@ class Score(Section):
     subset_size: int = Field(default=100, gt=1)
 
 
+class Audit(Section):
+    """The search for copies of training images among synthetic ones."""
+
+    extractors: tuple[str, ...] = ()  # feature spaces; none: the first two of score.extractors and OFFLINE
+    false_alarms: float = Field(default=0.01, gt=0, lt=0.5)  # share of held-out images that may be called copies
+    neighbours: int = Field(default=50, gt=1)  # nearest training images to whose mean the nearest is compared
+    permutations: int = Field(default=2000, ge=200)
+    pictures: int = Field(default=12, gt=0)  # closest pairs shown
+
+
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images."""
 
@@ -225,11 +236,17 @@ class Params(Section):
     generators: dict[str, GeneratorEntry] = Field(min_length=1)
     judge: Judge
     score: Score = Score()
+    audit: Audit = Audit()
     training_sets: dict[str, TrainingSet] = Field(min_length=1)
     segmenters: dict[str, SegmenterEntry] = Field(min_length=1)
     segment: Segment
     compare: Compare = Compare()
     report: Report = Report()
+
+    @property
+    def audit_extractors(self) -> tuple[str, ...]:
+        """Candidates for the audit's feature spaces, in the order in which they are asked."""
+        return self.audit.extractors or tuple(dict.fromkeys([*self.score.extractors, *OFFLINE]))
 
     @model_validator(mode="after")
     def size_can_be_halved_often_enough(self) -> Self:

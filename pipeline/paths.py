@@ -52,6 +52,11 @@ def snapshots(study: str, generator_name: str) -> Path:
     return outputs(study) / "snapshots" / generator_name
 
 
+def audit(study: str, generator_name: str) -> Path:
+    """The search for copies of training images in one synthetic image set."""
+    return outputs(study) / "audit" / generator_name
+
+
 def training_set(study: str, name: str) -> Path:
     """One materialised training set."""
     return outputs(study) / "training_sets" / name

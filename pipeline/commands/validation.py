@@ -26,6 +26,8 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "score.metrics", lambda name=metric: plugins.load("quality", name)
     for extractor in params.score.extractors:
         yield "score.extractors", lambda name=extractor: plugins.load("features", name)
+    for extractor in params.audit.extractors:
+        yield "audit.extractors", lambda name=extractor: plugins.load("features", name)
 
 
 def _fault(check: tuple[str, Callable[[], object]]) -> str | None:

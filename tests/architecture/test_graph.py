@@ -26,6 +26,10 @@ OUTPUTS = {
     "generate": {paths.synthetic(STUDY, G)},
     "judge": {paths.judge(STUDY)},
     "score": {paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "metrics.json")},
+    "audit": {
+        paths.audit(STUDY, G) / name
+        for name in ("audit.json", "images.csv", "suspects.csv", "closest.png", "metrics.json")
+    },
     "mix": {paths.training_set(STUDY, T)},
     "segment": {paths.segmentation(STUDY, S)},
     "compare": {paths.comparison(STUDY)},
@@ -37,6 +41,7 @@ DATA = {
     "generate": {paths.real(STUDY), paths.base(STUDY), paths.generator(STUDY, G)},
     "judge": {paths.real(STUDY)},
     "score": {paths.real(STUDY), paths.synthetic(STUDY, G), paths.judge(STUDY)},
+    "audit": {paths.real(STUDY), paths.synthetic(STUDY, G)},
     "mix": {paths.real(STUDY), paths.synthetic(STUDY, "x").parent},
     "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
     "compare": {paths.segmentation(STUDY, "x").parent},
@@ -50,7 +55,7 @@ def names(items: list[Any]) -> set[Path]:
 
 def expected_stages(params: Params) -> set[str]:
     single = {"methods", "prepare", "base", "judge", "compare", "report"}
-    single |= {f"{stage}@{name}" for stage in ("finetune", "generate", "score") for name in params.generators}
+    single |= {f"{stage}@{name}" for stage in ("finetune", "generate", "score", "audit") for name in params.generators}
     single |= {f"mix@{name}" for name in params.training_sets}
     return single | {f"segment@{name}" for name in params.segmenters}
 
@@ -95,6 +100,7 @@ def test_plugins_reach_the_stages_that_run_them() -> None:
         "generate": {"outputs/${study}/methods/generators/${item.g}.json"},
         "judge": {judge},
         "score": {"outputs/${study}/methods/score.json", judge},
+        "audit": {"outputs/${study}/methods/audit.json"},
         "segment": {"outputs/${study}/methods/segmenters/${item.s}.json"},
     }
     for stage, records in own.items():

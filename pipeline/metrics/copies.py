@@ -1,0 +1,199 @@
+"""Copies of training images: distances to the nearest one, and which distances are too small to be chance.
+
+A statistic is small for a copy. It is read against the same statistic of held-out real images, which nobody can have
+copied; the share of them that would be called copies is the false-alarm rate.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.floating]
+SHIFT = 3  # pixels of a thumbnail, each way; windows are compared at half the resolution, so these are half steps
+FLIPS = ("", "horizontal", "vertical", "both")
+BLOCK = 256  # images compared at once: memory stays below BLOCK x training images
+TAIL = 0.1  # share of held-out images whose distance from the median is the unit of a statistic
+LEAST = 1e-6  # smaller statistics count as this one
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest training image of each of N images."""
+
+    index: NDArray[np.int64]
+    distance: Array
+    statistic: Array  # what is calibrated; small for a copy
+    flip: NDArray[np.int64]  # number in FLIPS: how the image was turned before it fitted best
+
+
+# --- nearest training images ---------------------------------------------------------------------------------------
+
+
+def nearest_features(rows: Rows, train: Rows, neighbours: int) -> Nearest:
+    """Distance |a - b| of unit rows; the statistic is the least over the mean of the `neighbours` least.
+
+    The ratio tells a copy from an image in a crowded place, where everything is near (Carlini et al. 2023, sec. 5).
+    """
+    unit, among = _unit(rows), _unit(train)
+    blocks = [_features(unit[window], among, neighbours) for window in _windows(len(rows))]
+    index, distance, ratio = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return Nearest(index, distance, ratio, np.zeros(len(rows), np.int64))
+
+
+def _features(unit: Rows, among: Rows, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
+    distance = np.sqrt(np.maximum(2 - 2 * (unit @ among.T), 0)).astype(np.float64)
+    index = distance.argmin(1)
+    least = distance[np.arange(len(unit)), index]
+    return index, least, _ratio(distance, neighbours)
+
+
+def nearest_pixels(thumbnails: Rows, train: Rows) -> Nearest:
+    """1 - the largest correlation of grey thumbnails [N, S, S] over flips and shifts of up to SHIFT pixels each way.
+
+    The middle of every training thumbnail is laid over every place of the image; means and contrasts are taken out of
+    each window, so that neither brightness nor contrast counts. The statistic is the distance itself.
+    """
+    middles = _windows_of(train, SHIFT, SHIFT).T
+    blocks = [_pixels(thumbnails[window], middles) for window in _windows(len(thumbnails))]
+    index, distance, flip = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return Nearest(index, distance, distance, flip)
+
+
+def _pixels(thumbnails: Rows, middles: Rows) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+    best = np.full(len(thumbnails), -np.inf)
+    index, flip = np.zeros((2, len(thumbnails)), np.int64)
+    places = [(down, right) for down in range(2 * SHIFT + 1) for right in range(2 * SHIFT + 1)]
+    for number, turned in enumerate(_flips(thumbnails)):
+        for down, right in places:
+            correlation = _windows_of(turned, down, right) @ middles
+            nearest = correlation.argmax(1)
+            value = correlation[np.arange(len(nearest)), nearest]
+            better = value > best
+            best[better], index[better], flip[better] = value[better], nearest[better], number
+    return index, np.maximum(1 - best, 0), flip
+
+
+def _flips(thumbnails: Rows) -> Iterator[Rows]:
+    """In the order of FLIPS."""
+    for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        yield thumbnails[:, ::down, ::right]
+
+
+def _windows_of(thumbnails: Rows, down: int, right: int) -> Rows:
+    """The window [S - 2 SHIFT]^2 at one place of each thumbnail, halved, as a row of mean 0 and length 1."""
+    half = thumbnails.shape[1] // 2 - SHIFT
+    window = thumbnails[:, down : down + 2 * half, right : right + 2 * half].astype(np.float32)
+    rows = window.reshape(-1, half, 2, half, 2).mean((2, 4)).reshape(-1, half * half)
+    return _unit(rows - rows.mean(1, keepdims=True))
+
+
+def _unit(rows: Rows) -> Rows:
+    wide = rows.astype(np.float32)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-6)
+
+
+def _ratio(distance: Array, neighbours: int) -> Array:
+    """The least of each row over the mean of its `neighbours` least (all, where there are fewer); 1 where all are 0."""
+    count = min(neighbours, distance.shape[1])
+    least = np.partition(distance, count - 1, axis=1)[:, :count]
+    mean = least.mean(1)
+    return np.divide(least.min(1), mean, out=np.ones(len(least)), where=mean > 0)
+
+
+def _windows(count: int) -> Iterator[slice]:
+    for start in range(0, count, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+# --- calibration ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Held-out images against which K statistics are read together."""
+
+    middle: Array  # [K] median of the logarithms
+    unit: Array  # [K] from there down to the quantile TAIL
+    held: Array  # [H] closeness of the held-out images
+    threshold: float  # an image that is closer is called a copy
+    level: float  # the false-alarm rate that the threshold keeps
+
+    def closeness(self, statistics: Array) -> Array:
+        """[N, K]: how many units each statistic lies below the median, in logarithms; large for a copy."""
+        return (self.middle - _log(statistics)) / self.unit
+
+    def p(self, closest: Array) -> Array:
+        """Share of held-out images, itself added, at least as close as each value [N]; uniform for such an image."""
+        beyond = len(self.held) - np.searchsorted(np.sort(self.held), closest, side="left")
+        return (1 + beyond) / (1 + len(self.held))
+
+    def limits(self) -> Array:
+        """[K] values below which each statistic alone makes an image a suspect."""
+        return np.exp(self.middle - self.threshold * self.unit)
+
+
+def calibrate(statistics: Array, rate: float) -> Calibration:
+    """Reads K statistics of held-out images [H, K] together; an image's closeness is the largest of its K.
+
+    With k = rate (H + 1), rounded down, an image is a suspect where fewer than k held-out images are as close: so is a
+    further held-out image with probability k / (H + 1), the level (Vovk et al. 2005, conformal prediction). Below
+    1 / rate - 1 images k is 1 and the level larger than `rate`. Few images place the k-th badly, so the threshold is
+    never below the tolerance limit of an exponential tail (`tail_limit`).
+    """
+    logs = _log(statistics)
+    middle = np.median(logs, axis=0)
+    unit = np.maximum(middle - np.quantile(logs, TAIL, axis=0), LEAST)
+    held = ((middle - logs) / unit).max(1)
+    k = max(1, int(rate * (len(held) + 1) * (1 + 1e-12)))
+    threshold = max(float(np.sort(held)[-k]), tail_limit(held, rate))
+    return Calibration(middle, unit, held, threshold, k / (len(held) + 1))
+
+
+def tail_limit(values: Array, rate: float, share: float = 0.1, confidence: float = 0.95) -> float:
+    """A value that, with this confidence, no more than `rate` of the population exceeds; -inf where rate >= share.
+
+    The excesses over the quantile 1 - `share` are taken as exponential; twice their sum over their mean is chi-square
+    with two degrees of freedom for each (Epstein & Sobel 1953), which bounds the mean from above.
+    """
+    start = float(np.quantile(values, 1 - share))
+    excess = values[values > start] - start
+    if rate >= share or not len(excess):
+        return -np.inf
+    mean = 2 * excess.sum() / stats.chi2.ppf(1 - confidence, 2 * len(excess))
+    return float(start + mean * np.log(share / rate))
+
+
+def _log(statistics: Array) -> Array:
+    return np.log(np.maximum(statistics, LEAST))
+
+
+# --- shares and tests ----------------------------------------------------------------------------------------------
+
+
+def wilson_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share (Wilson 1927); holds near 0 and 1 too."""
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    centre, width = count + z * z / 2, z * np.sqrt(count * (of - count) / of + z * z / 4)
+    return max(0.0, float((centre - width) / (of + z * z))), min(1.0, float((centre + width) / (of + z * z)))
+
+
+def closer_share(first: Array, second: Array) -> float:
+    """Share of pairs in which the first is larger, ties half (Mann & Whitney 1947); 0.5 where both are alike."""
+    ranks = stats.rankdata(np.concatenate([first, second]))
+    return _share(ranks[: len(first)].sum(), len(first), len(second))
+
+
+def permutation_p(first: Array, second: Array, permutations: int, rng: np.random.Generator) -> float:
+    """One-sided p of `closer_share` by exchanging labels; never below 1 / (permutations + 1)."""
+    ranks = stats.rankdata(np.concatenate([first, second]))
+    observed = ranks[: len(first)].sum()
+    drawn = np.array([rng.permutation(ranks)[: len(first)].sum() for _ in range(permutations)])
+    return float((1 + (drawn >= observed - 1e-9).sum()) / (1 + permutations))
+
+
+def _share(rank_sum: float, first: int, second: int) -> float:
+    return float((rank_sum - first * (first + 1) / 2) / (first * second))

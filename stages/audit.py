@@ -1,0 +1,23 @@
+"""Look for copies of training images in one synthetic image set."""
+
+from pipeline import commands
+from pipeline.params import Params
+
+
+def stage(params: Params, generator: str) -> None:
+    """Writes audit.json, metrics.json, images.csv, suspects.csv and closest.png of one generator entry."""
+    from pipeline import audit, audit_files, files, paths
+    from pipeline.data.image_set import ImageSet
+    from pipeline.runtime import Runtime
+
+    runtime = Runtime.start(params.threads)
+    real = ImageSet.open(paths.real(params.study))
+    synthetic = ImageSet.open(paths.synthetic(params.study, generator))
+    found = audit.audit(real, synthetic, audit.open_spaces(params, runtime), params, generator)
+    if runtime.is_main:
+        work = paths.work("audit", files.fingerprint(generator, params.audit, real.digest, synthetic.digest))
+        audit_files.publish_audit(paths.audit(params.study, generator), work, found, params.audit)
+
+
+if __name__ == "__main__":
+    commands.run(stage, __doc__, "generator")

@@ -1,0 +1,319 @@
+"""The audit finds planted copies, keeps its false-alarm rate, leaves near-duplicates out, and writes its files."""
+
+import dataclasses
+import io
+import os
+import runpy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline import audit, files, paths, tracking, weights
+from pipeline.audit_files import RED, image_rows, sheet, spaces
+from pipeline.data.image_set import ImageSet
+from pipeline.data.phantom import Look, draw
+from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.errors import UserError
+from pipeline.metrics import copies
+from pipeline.params import Params
+from pipeline.parsing import parse
+from pipeline.reporting.audit import audits
+from pipeline.runtime import Runtime
+from tests.conftest import REPOSITORY, TOY_STUDY
+
+REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")
+CPU = Runtime(torch.device("cpu"))
+Pixels = NDArray[np.uint8]
+
+
+def jpeg(image: Pixels, quality: int = 75) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(np.moveaxis(image, 0, -1)).save(buffer, "JPEG", quality=quality)
+    return np.moveaxis(np.asarray(Image.open(buffer)), -1, 0)
+
+
+def lighter(by: int) -> Callable[[Pixels], Pixels]:
+    return lambda image: np.clip(image.astype(int) + by, 0, 255).astype(np.uint8)
+
+
+def shifted(image: Pixels) -> Pixels:
+    """By 2 pixels down and to the left; the frame repeats its last pixels."""
+    return np.pad(image[:, :-2, 2:], ((0, 0), (2, 0), (0, 2)), mode="edge")
+
+
+PLANTS: dict[str, Callable[[Pixels], Pixels]] = {
+    "exact": lambda image: image,
+    "horizontal": lambda image: image[:, :, ::-1],
+    "vertical": lambda image: image[:, ::-1],
+    "both": lambda image: image[:, ::-1, ::-1],
+    "brighter": lighter(40),
+    "darker": lighter(-40),
+    "jpeg75": jpeg,
+    "shift2": shifted,
+}
+
+
+def rows(images: dict[str, Pixels], split: str, made: bool = False) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    for name, image in images.items():
+        sample = Sample(name, image, np.zeros((1, *image.shape[1:]), np.uint8), "", split, "x")
+        yield sample, {"source_id": "none", "synthetic": True} if made else {}
+
+
+def sets(folder: Path, train: list[Pixels], held: list[Pixels], others: list[Pixels], each: int) -> dict[str, ImageSet]:
+    """A real set and a synthetic one of `others` with `each` plants of every kind.
+
+    An image's verdict does not depend on the other synthetic images, so that one audit of all kinds together is that of
+    one set per kind (5 % plants).
+    """
+    spec = DatasetSpec(name="x", size=train[0].shape[-1])
+    plants = {
+        f"plant_{kind}_{k:02d}": change(train[k + number])
+        for number, (kind, change) in enumerate(PLANTS.items())
+        for k in range(each)
+    }
+    split = (
+        {f"train_{k:03d}": image for k, image in enumerate(train)},
+        {f"test_{k:03d}": image for k, image in enumerate(held)},
+    )
+    real = [*rows(split[0], "train"), *rows(split[1], "test")]
+    made = {f"other_{k:03d}": image for k, image in enumerate(others)} | plants
+    return {
+        "real": ImageSet.create(folder / "real", spec, real),
+        "synthetic": ImageSet.create(folder / "synthetic", spec, rows(made, "train", made=True)),
+    }
+
+
+@dataclass(frozen=True)
+class Planted:
+    """An audit, and the statistics [N, spaces] of all real images beside training, without near-duplicates of these."""
+
+    found: audit.Findings
+    fresh: NDArray[np.float64]
+
+    def plants(self, kind: str) -> NDArray[np.bool_]:
+        return np.array([name.startswith(f"plant_{kind}_") for name in self.found.synthetic.ids])
+
+    def splits(self, count: int) -> Iterator[tuple[copies.Calibration, NDArray[np.bool_]]]:
+        """Calibrations on as many real images as the audit had, and which of the others would be suspects."""
+        for seed in range(count):
+            order = np.random.default_rng(seed).permutation(len(self.fresh))
+            first, rest = np.split(order, [len(self.found.calibration.held)])
+            calibration = copies.calibrate(self.fresh[first], 0.01)
+            yield calibration, calibration.closeness(self.fresh[rest]).max(1) > calibration.threshold
+
+
+def look(folder: Path, images: dict[str, ImageSet]) -> Planted:
+    torch.set_num_threads(1)
+    params = parse(Params, TOY_STUDY)
+    view = dataclasses.replace(audit.open_spaces(params, CPU), folder=folder)
+    real, made = images["real"], images["synthetic"]
+    found = audit.audit(real, made, view, params, "x")
+    kept = []
+    for others in (real.split("test"), made.select(row for row in made if row["id"].startswith("other_"))):
+        if len(others):
+            near = audit._nearest(others, found.train, view, params.audit.neighbours)
+            kept.append(audit._statistics(near)[audit._alone(found.train, others, near["pixels"], view)])
+    return Planted(found, np.concatenate(kept))
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    folder = tmp_path_factory.mktemp("phantoms")
+    drawn = [draw(f"audit/{k}", 64, Look(0.5, 2), False)[0] for k in range(96 + 128 + 190)]
+    return look(folder, sets(folder, drawn[:96], drawn[96:224], drawn[224:], 10))
+
+
+@pytest.fixture(scope="module")
+def polyps(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    if REAL_DATA is None:
+        pytest.skip("TWINSYNTH_REAL_DATA names no folder with real data")
+    folder = tmp_path_factory.mktemp("polyps")
+    names = np.random.default_rng(0).permutation(
+        sorted(map(str, Path(REAL_DATA, "kvasir_seg", "images").glob("*.jpg")))
+    )
+    drawn = [np.moveaxis(np.asarray(Image.open(name).convert("RGB").resize((128, 128))), -1, 0) for name in names]
+    return look(folder, sets(folder, drawn[:300], drawn[300:600], drawn[600:980], 20))
+
+
+@pytest.mark.parametrize("source", ["phantoms", "polyps"])
+@pytest.mark.parametrize("kind", PLANTS)
+def test_planted_copies_are_found(source: str, kind: str, request: pytest.FixtureRequest) -> None:
+    """By the audit, and whichever of the real images calibrate it."""
+    planted: Planted = request.getfixturevalue(source)
+    plants = planted.plants(kind)
+    assert planted.found.suspect[plants].mean() >= 0.95
+    statistics = audit._statistics(planted.found.nearest)[plants]
+    assert all((c.closeness(statistics).max(1) > c.threshold).mean() >= 0.95 for c, _ in planted.splits(50))
+
+
+@pytest.mark.parametrize("source", ["phantoms", "polyps"])
+def test_other_real_images_are_not(source: str, request: pytest.FixtureRequest) -> None:
+    """At most 1 % of those that calibrate, and at most 1 % of fresh ones on the mean of 50 calibrations."""
+    planted: Planted = request.getfixturevalue(source)
+    calibration = planted.found.calibration
+    assert calibration.level <= 0.01
+    assert (calibration.held > calibration.threshold).mean() <= 0.01
+    assert np.mean([suspects.mean() for _, suspects in planted.splits(50)]) <= 0.01
+
+
+def test_the_flip_and_the_original_of_a_copy_are_named(phantoms: Planted) -> None:
+    rows = {row["id"]: row for row in image_rows(phantoms.found)}
+    for number, kind in enumerate(["exact", "horizontal", "vertical", "both"]):
+        row = rows[f"plant_{kind}_03"]
+        assert row["nearest"] == row["nearest_pixels"] == f"train_{3 + number:03d}"
+        assert row["flip"] == ("" if kind == "exact" else kind)
+        assert row["p"] == pytest.approx(1 / 129, abs=1e-6)
+
+
+def test_near_duplicates_do_not_calibrate(tmp_path: Path, phantoms: Planted) -> None:
+    """Held-out images that are JPEGs or mirrors of training images leave limits and suspects as they were."""
+    drawn = [draw(f"audit/{k}", 64, Look(0.5, 2), False)[0] for k in range(96 + 128)]
+    doubles = [jpeg(drawn[5]), drawn[7][:, :, ::-1]]
+    found = look(tmp_path, sets(tmp_path, drawn[:96], [*drawn[96:], *doubles], [], 1)).found
+    assert found.left_out == ("test_128", "test_129")
+    assert found.calibration.limits() == pytest.approx(phantoms.found.calibration.limits())
+
+
+def test_images_unlike_the_copies_are_not_nearer_than_held_out_ones(phantoms: Planted) -> None:
+    others = [k for k, name in enumerate(phantoms.found.synthetic.ids) if name.startswith("other_")]
+    share = copies.closer_share(phantoms.found.closest[others], phantoms.found.calibration.held)
+    assert 0.42 < share < 0.58  # its standard error is 0.033
+    assert phantoms.found.near_p == pytest.approx(1 / 2001)  # with the plants, 80 of 270 images
+
+
+# --- the stage -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stage(toy_study: Params) -> Callable[..., None]:
+    return runpy.run_path(str(REPOSITORY / "stages" / "audit.py"))["stage"]
+
+
+NAMES = ["audit.json", "closest.png", "images.csv", "metrics.json", "suspects.csv"]
+
+
+def test_the_stage_writes_the_same_files_again(stage: Callable[..., None], toy_study: Params) -> None:
+    folder = paths.audit("toy", "siamese")
+    stage(toy_study, "siamese")
+    assert sorted(path.name for path in folder.iterdir()) == NAMES
+    first = files.tree_sha256(folder)
+    stage(toy_study, "siamese")
+    assert files.tree_sha256(folder) == first
+
+
+def test_what_the_files_say(stage: Callable[..., None], toy_study: Params) -> None:
+    stage(toy_study, "siamese")
+    folder = paths.audit("toy", "siamese")
+    record, images = files.read_json(folder / "audit.json"), tracking.read_table(folder / "images.csv")
+    assert (record["images"], record["train"], record["held_out"], record["left_out"]) == (16, 8, 7, [])
+    assert record["level"] == pytest.approx(1 / 8)
+    assert record["expected_false_alarms"] == pytest.approx(2)
+    assert [space["name"] for space in record["spaces"]] == ["pixels", "efficientnet_lite0", "gradient_histograms"]
+    assert record["share_low"] <= record["share"] <= record["share_high"]
+    assert len(images) == 16
+    assert sum(row["suspect"] == "1" for row in images) == record["suspects"]
+    assert [float(row["p"]) for row in images] == sorted(float(row["p"]) for row in images)
+    assert tracking.read_table(folder / "suspects.csv") == images[: record["suspects"]]
+    assert files.read_json(folder / "metrics.json")["share"] == record["share"]
+
+
+def test_copies_of_the_own_source_are_told_apart(toy_study: Params) -> None:
+    real = ImageSet.open(paths.real("toy"))
+    train = real.split("train")
+    same = ((s, {"source_id": s.id, "copy": 0}) for s in train.samples())
+    synthetic = ImageSet.create(paths.synthetic("toy", "copier"), real.spec, same)
+    found = audit.audit(real, synthetic, audit.open_spaces(toy_study, CPU), toy_study, "copier")
+    assert found.suspect.all()
+    assert [space["own_source"] for space in spaces(found)] == [1, 1, 1]
+    assert all(row["own_source"] == 1 for row in image_rows(found))
+    assert found.near_share == 1
+
+
+def test_suspects_are_framed_and_lie_beside_their_originals(toy_study: Params) -> None:
+    real = ImageSet.open(paths.real("toy"))
+    sample = real.sample(real.split("train").rows[2])
+    mirrored = Sample("m", np.asarray(sample.image)[:, :, ::-1].astype(np.uint8), sample.masks, "", "train", "x")
+    made = ImageSet.create(paths.synthetic("toy", "m"), real.spec, [(mirrored, {"source_id": "train_0"})])
+    picture = sheet(audit.audit(real, made, audit.open_spaces(toy_study, CPU), toy_study, "m"), 12)
+    assert picture.shape == (108, 210, 3)
+    assert picture[4, 100].tolist() == list(RED)
+    assert (picture[6:102, 6:102] == picture[6:102, 108:204]).all()
+
+
+def test_the_report_gets_the_audits_there_are(stage: Callable[..., None], toy_study: Params) -> None:
+    assert audits(toy_study) == []
+    stage(toy_study, "siamese")
+    (shown,) = audits(toy_study)
+    assert shown.generator == "siamese"
+    assert shown.record["images"] == 16
+    assert len(shown.suspects) == min(12, shown.record["suspects"])
+    assert shown.picture.startswith("data:image/png;base64,iVBOR")
+
+
+# --- feature spaces and bad input ----------------------------------------------------------------------------------
+
+
+def study(**sections: Any) -> Params:
+    return parse(Params, TOY_STUDY | sections)
+
+
+def score(*extractors: str) -> dict[str, Any]:
+    return {"score": {"extractors": list(extractors)}}
+
+
+def unavailable(name: str, settings: Any) -> Any:
+    if name in ("dinov2_s", "inception"):
+        raise weights.Unavailable(f"{name}: not there")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected", "absent"),
+    [
+        ({}, ["efficientnet_lite0", "gradient_histograms"], []),
+        (score("clip_b32", "efficientnet_lite0", "inception"), ["clip_b32", "efficientnet_lite0"], []),
+        (score("dinov2_s", "lpips_alex", "clip_b32"), ["clip_b32", "efficientnet_lite0"], ["dinov2_s"]),
+        ({"audit": {"extractors": ["gradient_histograms"]}}, ["gradient_histograms"], []),
+        ({"audit": {"extractors": ["inception"]}}, [], ["inception"]),
+    ],
+)  # fmt: skip
+def test_feature_spaces(sections: Any, expected: list[str], absent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the score first, then those that need no download; never one under another's name."""
+    monkeypatch.setattr(audit.view, "build", unavailable)
+    view = audit.open_spaces(study(**sections), CPU)
+    assert [name for name in view.probes if name not in ("pixels", "look")] == expected
+    assert list(view.absent) == absent
+
+
+def test_extractors_of_pairs_are_refused() -> None:
+    with pytest.raises(UserError, match=r"audit.extractors: lpips_alex compares pairs"):
+        audit.open_spaces(study(audit={"extractors": ["lpips_alex"]}), CPU)
+
+
+def test_sets_that_cannot_be_audited(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    view = audit.open_spaces(toy_study, CPU)
+    with pytest.raises(UserError, match="0 held-out images"):
+        audit.audit(real.split("train"), synthetic, view, toy_study, "x")
+    with pytest.raises(UserError, match="0 synthetic images"):
+        audit.audit(real, synthetic.select([]), view, toy_study, "x")
+    with pytest.raises(UserError, match="holds no first copy"):
+        audit.audit(real, synthetic.select(row for row in synthetic if row["copy"]), view, toy_study, "x")
+    with pytest.raises(UserError, match="run generate again"):
+        other = ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows)
+        audit.audit(real, other, view, toy_study, "x")
+
+
+def test_a_held_out_set_of_training_images_is_refused(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    train = real.split("train")
+    leaked = real.select([*train, *({**row, "split": "test"} for row in train)])
+    with pytest.raises(UserError, match="8 of 8 held-out images look like training images"):
+        audit.audit(leaked, synthetic, audit.open_spaces(toy_study, CPU), toy_study, "x")

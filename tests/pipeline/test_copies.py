@@ -1,0 +1,129 @@
+"""Facts of the distances, the calibration and the tests behind the audit."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from pipeline.metrics import copies
+from pipeline.metrics.copies import FLIPS, SHIFT, calibrate, closer_share, permutation_p, tail_limit, wilson_interval
+from tests.reference.copies_literal import feature_ratio, pixel_distance
+
+RNG = np.random.default_rng(0)
+TRAIN = RNG.normal(size=(6, 16, 16))
+
+
+def test_pixel_distances_are_the_literal_ones() -> None:
+    images = RNG.normal(size=(5, 16, 16))
+    found = copies.nearest_pixels(images, TRAIN)
+    literal = np.array([[pixel_distance(image, train, SHIFT) for train in TRAIN] for image in images])
+    assert found.distance == pytest.approx(literal.min(1), abs=1e-5)
+    assert found.index.tolist() == literal.argmin(1).tolist()
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+def test_a_flipped_brighter_shifted_copy_has_distance_0(flip: str) -> None:
+    rows, columns = np.arange(16), np.arange(16)
+    turned = TRAIN[3][rows[:: -1 if flip in ("vertical", "both") else 1]]
+    turned = turned[:, columns[:: -1 if flip in ("horizontal", "both") else 1]]
+    found = copies.nearest_pixels(np.roll(2 * turned + 7, (SHIFT, -SHIFT), (0, 1))[None], TRAIN)
+    assert (found.index[0], FLIPS[found.flip[0]]) == (3, flip)
+    assert found.distance[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_even_image_is_nobody_s_copy() -> None:
+    found = copies.nearest_pixels(np.ones((1, 16, 16)), TRAIN)
+    assert found.distance[0] == pytest.approx(1)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = RNG.normal(size=(7, 16, 16))
+    whole, rows = copies.nearest_pixels(images, TRAIN), copies.nearest_features(images[:, 0], TRAIN[:, 0], 3)
+    monkeypatch.setattr(copies, "BLOCK", 3)
+    assert copies.nearest_pixels(images, TRAIN).distance == pytest.approx(whole.distance, abs=1e-6)
+    assert copies.nearest_features(images[:, 0], TRAIN[:, 0], 3).statistic == pytest.approx(rows.statistic, abs=1e-6)
+
+
+def test_feature_distances_by_hand() -> None:
+    found = copies.nearest_features(np.array([[2.0, 0.0]]), np.array([[0.0, 1.0], [3.0, 4.0], [-1.0, 0.0]]), 2)
+    assert found.index.tolist() == [1]
+    assert found.distance[0] == pytest.approx(np.sqrt(0.8))  # |(1, 0) - (0.6, 0.8)|
+    assert found.statistic[0] == pytest.approx(np.sqrt(0.8) / ((np.sqrt(0.8) + np.sqrt(2)) / 2))
+
+
+@pytest.mark.parametrize("neighbours", [2, 5, 50])
+def test_feature_ratios_are_the_literal_ones(neighbours: int) -> None:
+    rows, train = RNG.normal(size=(4, 8)), RNG.normal(size=(9, 8))
+    found = copies.nearest_features(rows, train, neighbours)
+    assert found.statistic == pytest.approx([feature_ratio(row, train, neighbours) for row in rows], rel=1e-4)
+
+
+def test_a_crowd_of_equal_images_has_ratio_1() -> None:
+    assert copies.nearest_features(np.ones((1, 3)), np.ones((4, 3)), 3).statistic[0] == 1
+
+
+def test_calibration_by_hand() -> None:
+    """Statistics e^0 .. e^10: median e^5, tenth at e^1, so a unit is 4; 9 images may hold one false alarm in ten."""
+    held = np.exp(np.arange(11.0))[:, None]
+    found = calibrate(held, 0.17)  # k = floor(0.17 x 12) = 2
+    assert (found.middle[0], found.unit[0]) == pytest.approx((5, 4))
+    assert found.level == pytest.approx(2 / 12)
+    assert found.threshold == pytest.approx(1)  # the second closest is at e^1
+    assert found.limits() == pytest.approx([np.e])
+    assert found.p(np.array([2.0, 1.25, 1.0, -9])) == pytest.approx([1 / 12, 2 / 12, 3 / 12, 1])
+
+
+def test_an_image_is_as_close_as_in_its_closest_space() -> None:
+    found = calibrate(np.exp(RNG.normal(size=(50, 2))), 0.1)
+    assert (
+        found.closeness(np.array([[0.0, 9.0]]))[0, 0] > found.threshold > found.closeness(np.array([[0.0, 9.0]]))[0, 1]
+    )
+
+
+def test_few_held_out_images_cannot_promise_the_rate() -> None:
+    found = calibrate(np.exp(RNG.normal(size=(12, 3))), 0.01)
+    assert found.level == pytest.approx(1 / 13)
+    assert found.threshold >= found.held.max()
+
+
+def test_the_tail_limit_by_hand() -> None:
+    """0 .. 20: quantile 0.9 at 18, excesses 1 and 2; chi-square with 4 degrees exceeds 0.7107 with probability 0.95."""
+    assert tail_limit(np.arange(21.0), 0.01) == pytest.approx(18 + 6 / 0.71072 * np.log(10), rel=1e-4)
+    assert tail_limit(np.arange(21.0), 0.1) == -np.inf
+    assert tail_limit(np.ones(5), 0.01) == -np.inf
+
+
+def test_further_held_out_images_are_suspects_at_most_at_the_level() -> None:
+    """Three dependent statistics of different tails, 200 calibrations on 199 images each."""
+    rng, rates = np.random.default_rng(1), []
+    for _ in range(200):
+        drawn = rng.normal(size=(2199, 1)) + rng.standard_t(9, size=(2199, 3)) * [1, 0.1, 3]
+        found = calibrate(np.exp(drawn[:199]), 0.01)
+        assert found.level == pytest.approx(0.01)
+        rates.append((found.closeness(np.exp(drawn[199:])).max(1) > found.threshold).mean())
+    assert 0.002 < np.mean(rates) < 0.01
+    assert np.mean(np.array(rates) < 0.012) > 0.85
+
+
+def test_wilson_by_hand() -> None:
+    assert wilson_interval(5, 10) == pytest.approx((0.23659, 0.76341), abs=1e-5)
+    assert wilson_interval(0, 10) == pytest.approx((0, 0.27753), abs=1e-5)
+    assert wilson_interval(10, 10) == pytest.approx((0.72247, 1), abs=1e-5)
+
+
+def test_closer_share_by_hand() -> None:
+    assert closer_share(np.array([3.0, 1.0]), np.array([2.0, 1.0])) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+
+
+def test_closer_sets_have_the_smallest_p() -> None:
+    first, second = RNG.normal(5, 1, 30), RNG.normal(0, 1, 40)
+    assert permutation_p(first, second, 200, np.random.default_rng(0)) == 1 / 201
+    assert permutation_p(second, first, 200, np.random.default_rng(0)) == 1
+
+
+def test_p_is_uniform_where_the_sets_are_alike() -> None:
+    rng = np.random.default_rng(2)
+    p: NDArray[np.float64] = np.array(
+        [permutation_p(rng.normal(size=20), rng.normal(size=30), 200, rng) for _ in range(200)]
+    )
+    assert stats.kstest(p, "uniform").pvalue > 0.01

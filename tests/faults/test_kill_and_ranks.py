@@ -38,7 +38,7 @@ def run(folder: Path, stage: str, processes: int = 1) -> None:
 
 def command(stage: str, processes: int = 1) -> list[str]:
     script = [str(REPOSITORY / "stages" / f"{stage}.py")]
-    script += ["--generator", "siamese"] if stage in ("finetune", "generate") else []
+    script += ["--generator", "siamese"] if stage in ("finetune", "generate", "score", "snapshots") else []
     if processes == 1:
         return [sys.executable, *script]
     config = str(REPOSITORY / "configs" / "accelerate" / "cpu2.yaml")
@@ -113,6 +113,20 @@ def test_two_processes_train_the_weights_of_one(ready: Path, tmp_path: Path) -> 
             load_file(f / "outputs" / STUDY / "generators" / "siamese" / f"{name}.safetensors") for f in (folder, ready)
         )
         assert max(float(abs(ours[key] - theirs[key]).max()) for key in theirs) < 1e-3
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_score_as_one(ready: Path, tmp_path: Path) -> None:
+    once = copy_without(ready, tmp_path / "once")
+    for stage in ("generate", "judge"):
+        run(once, stage)
+    shared = copy_without(once, tmp_path / "shared")
+    for folder, processes in ((once, 1), (shared, 2)):
+        for stage in ("score", "snapshots"):
+            run(folder, stage, processes)
+    for kind in ("scores", "snapshots"):
+        assert digest(shared, kind) == digest(once, kind)
 
 
 def works(folder: Path, stage: str) -> list[str]:

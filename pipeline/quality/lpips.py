@@ -22,7 +22,7 @@ from pipeline.quality._view import View
 DIRECTIONS: dict[str, Direction] = {"lpips_paired": "lower", "lpips_intra_mask": "higher", "lpips_intra_set": "higher"}
 PREFIX = "lpips_"  # of the extractors
 DEFAULT = "lpips_alex"
-PAIRS = 1000  # of images drawn for each diversity; at least one per mask for intra_mask
+PAIRS = 500  # of images drawn for each diversity; at least one per mask for intra_mask
 Array = NDArray[np.float64]
 
 

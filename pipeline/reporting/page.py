@@ -16,7 +16,7 @@ from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import figures, gallery, losses, maps
+from pipeline.reporting import audit, figures, gallery, losses, maps
 from pipeline.reporting.figures import Point
 from pipeline.tracking import write_metrics
 
@@ -53,6 +53,7 @@ def page(params: Params) -> str:
         judge_dice=_json(paths.judge(params.study) / "metrics.json")["dice"],
         scores=scores,
         with_p=any(score["p_value"] is not None for row in scores.values() for score in row.values()),
+        audits=audit.audits(params),
         maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
         snapshots={name: Markup(svg) for name, svg in maps.snapshots(params)},
         losses={name: Markup(svg) for name, svg in _loss_figures(params)},

@@ -25,7 +25,8 @@ OUTPUTS = {
     "finetune": {paths.generator(STUDY, G)},
     "generate": {paths.synthetic(STUDY, G)},
     "judge": {paths.judge(STUDY)},
-    "score": {paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "metrics.json")},
+    "score": {paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "map.csv", "metrics.json")},
+    "snapshots": {paths.snapshots(STUDY, G)},
     "audit": {
         paths.audit(STUDY, G) / name
         for name in ("audit.json", "images.csv", "suspects.csv", "closest.png", "metrics.json")
@@ -41,6 +42,10 @@ DATA = {
     "generate": {paths.real(STUDY), paths.base(STUDY), paths.generator(STUDY, G)},
     "judge": {paths.real(STUDY)},
     "score": {paths.real(STUDY), paths.synthetic(STUDY, G), paths.judge(STUDY)},
+    "snapshots": {
+        *(paths.real(STUDY), paths.base(STUDY), paths.judge(STUDY)),
+        *(paths.generator(STUDY, G), paths.synthetic(STUDY, G)),
+    },
     "audit": {paths.real(STUDY), paths.synthetic(STUDY, G)},
     "mix": {paths.real(STUDY), paths.synthetic(STUDY, "x").parent},
     "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
@@ -55,7 +60,8 @@ def names(items: list[Any]) -> set[Path]:
 
 def expected_stages(params: Params) -> set[str]:
     single = {"methods", "prepare", "base", "judge", "compare", "report"}
-    single |= {f"{stage}@{name}" for stage in ("finetune", "generate", "score", "audit") for name in params.generators}
+    by_generator = ("finetune", "generate", "score", "snapshots", "audit")
+    single |= {f"{stage}@{name}" for stage in by_generator for name in params.generators}
     single |= {f"mix@{name}" for name in params.training_sets}
     return single | {f"segment@{name}" for name in params.segmenters}
 
@@ -123,7 +129,7 @@ def test_dvc_lists_one_stage_per_entry() -> None:
     assert set(listed.stdout.split()) == expected_stages(load_params(REPOSITORY / "params.yaml"))
 
 
-def test_launch_is_a_shell_variable_of_the_three_heavy_stages() -> None:
+def test_launch_is_a_shell_variable_of_the_stages_that_share_their_work() -> None:
     launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate launch")}
-    assert launched == {"finetune", "generate", "segment"}
+    assert launched == {"finetune", "generate", "score", "snapshots", "audit", "segment"}
     assert all("accelerate/\\${LAUNCH:-cpu" in STAGES[name]["cmd"] for name in launched)

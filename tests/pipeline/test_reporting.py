@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import files, paths, tracking
-from pipeline.data.image_set import ImageSet
+from pipeline.data.image_set import ImageSet, png
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.parsing import parse
@@ -96,6 +96,7 @@ def study(toy_study: Params) -> Params:
     tracking.write_table(paths.scores("toy", "siamese") / "map.csv", points)
     moved = [{"step": k, "score": "faithfulness", "value": k / 10, "low": "", "high": "", "n": 8} for k in (1, 2)]
     tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", moved)
+    write_audit(paths.audit("toy", "siamese"))
     steps = [{"step": k, "mask": 1.0 / (k + 1), "image": 0.5, "augmented": "" if k < 2 else 0.25} for k in range(4)]
     tracking.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
     cells = [
@@ -105,6 +106,22 @@ def study(toy_study: Params) -> Params:
     ]
     tracking.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
     return toy_study
+
+
+def write_audit(folder: Path) -> None:
+    """What the stage audit leaves that the page reads: one suspect of eight images."""
+    record = {"images": 8, "suspects": 1, "share": 0.125, "share_low": 0.02, "share_high": 0.47}
+    record |= {"expected_false_alarms": 0.08, "near_share": 0.75, "near_p": 0.031, "spaces": [{"name": "pixels"}]}
+    files.write_json(folder / "audit.json", record)
+    suspect = {"id": "p0_c0", "nearest": "p<1>", "own_source": 1, "space": "pixels", "flip": "horizontal"}
+    tracking.write_table(folder / "suspects.csv", [suspect])
+    files.write_bytes(folder / "closest.png", png(np.zeros((4, 8, 3), np.uint8)))
+
+
+def test_suspected_copies_are_listed(study: Params) -> None:
+    text = Page(page(study)).text
+    for found in ("0.125", "0.750", "0.031", "p0_c0", "p<1>", "horizontal"):
+        assert found in text
 
 
 def test_page_fetches_nothing_and_runs_nothing(study: Params) -> None:
@@ -142,7 +159,7 @@ def test_numbers_stand_in_the_tables(study: Params) -> None:
 
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:
-    images = [attributes for tag, attributes in Page(page(study)).tags if tag == "img"]
+    images = [attributes for tag, attributes in Page(page(study)).tags if tag == "img" and attrs.get("class") != "sheet"]
     assert len(images) == 4 * 8  # report.samples is 8, and there are 8 training masks
     assert all(image["alt"] for image in images)
 

@@ -10,13 +10,12 @@ def stage(params: Params, generator: str) -> None:
     from pipeline.data.image_set import ImageSet
     from pipeline.runtime import Runtime
 
-    runtime = Runtime.start(params.threads)
+    runtime = Runtime.alone(params.threads)
     real = ImageSet.open(paths.real(params.study))
     synthetic = ImageSet.open(paths.synthetic(params.study, generator))
     found = audit.audit(real, synthetic, audit.open_spaces(params, runtime), params, generator)
-    if runtime.is_main:
-        work = paths.work("audit", files.fingerprint(generator, params.audit, real.digest, synthetic.digest))
-        audit_files.publish_audit(paths.audit(params.study, generator), work, found, params.audit)
+    work = paths.work("audit", files.fingerprint(generator, params.audit, real.digest, synthetic.digest))
+    audit_files.publish_audit(paths.audit(params.study, generator), work, found, params.audit)
 
 
 if __name__ == "__main__":

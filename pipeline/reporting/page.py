@@ -51,7 +51,8 @@ def page(params: Params) -> str:
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         gallery=gallery.examples(params),
         judge_dice=_json(paths.judge(params.study) / "metrics.json")["dice"],
-        scores=scores,
+        scores={title: row for title, row in scores.items() if _told(row)},
+        untold=_untold(scores),
         with_p=any(score["p_value"] is not None for row in scores.values() for score in row.values()),
         audits=audit.audits(params),
         maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
@@ -113,6 +114,19 @@ def _scores(params: Params) -> dict[str, dict[str, Row]]:
             title += f" (against {record['variant'].replace('_', ' ')})" if record["variant"] else ""
             table.setdefault(title, {})[generator] = {**record, "digits": _digits(record["value"], record["floor"])}
     return table
+
+
+def _told(row: dict[str, Row]) -> bool:
+    return any(score["value"] is not None for score in row.values())
+
+
+def _untold(scores: dict[str, dict[str, Row]]) -> dict[str, list[str]]:
+    """Titles of scores that no generator has, by the reason."""
+    found: dict[str, list[str]] = {}
+    for title, row in scores.items():
+        if not _told(row):
+            found.setdefault(next(iter(row.values()))["reason"], []).append(title)
+    return found
 
 
 def _digits(*values: float | None) -> int:

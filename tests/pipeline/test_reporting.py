@@ -160,8 +160,6 @@ def test_numbers_stand_in_the_tables(study: Params) -> None:
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:
     images = [about for tag, about in Page(page(study)).tags if tag == "img" and about.get("class") != "sheet"]
-        attributes for tag, attributes in Page(page(study)).tags if tag == "img" and attrs.get("class") != "sheet"
-    ]
     assert len(images) == 4 * 8  # report.samples is 8, and there are 8 training masks
     assert all(image["alt"] for image in images)
 

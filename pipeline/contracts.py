@@ -77,6 +77,18 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
+class ConditioningMask:
+    """A mask that a synthetic image is to follow, and where it comes from (masks/*.py)."""
+
+    id: str  # unique in its set, part of file names
+    source_id: str  # the training image, the file of a bank, or the procedure
+    transform: Mapping[str, Any]  # plain JSON; empty: the mask as it is
+    pixels: NDArray[np.uint8]  # [H, W] label map
+    prompt: str
+    source: str  # name of the sub-collection
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Settings of the sampler."""
 

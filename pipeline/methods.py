@@ -34,6 +34,7 @@ def _records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
         yield f"generators/{name}", _record("generators", [entry.method or name])
+        yield f"masks/{name}", _record("masks", [entry.masks])
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
     yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)

@@ -120,8 +120,10 @@ class GeneratorEntry(Entry):
     """A method, how often each mask is used, and the method's own keys."""
 
     method: str | None = None  # None: the entry's name
-    copies: int = Field(gt=0)  # images per training mask
-    masks: Literal["real"] = "real"
+    copies: int = Field(gt=0)  # images per mask
+    masks: str = "real"  # a file of pipeline/masks
+    mask_params: dict[str, Any] = {}  # the keys of that file
+    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/masks gives
 
 
 class Generate(Section):

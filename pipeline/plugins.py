@@ -13,6 +13,7 @@ from pipeline.parsing import Section, parse
 FOLDERS = {
     "readers": "data.readers",
     "generators": "generators",
+    "masks": "masks",
     "segmenters": "segmenters",
     "quality": "quality",
     "features": "features",

@@ -22,6 +22,9 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         for name, entry in getattr(params, kind).items():
             where, method = f"{kind}.{name}", entry.method or name
             yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.own, w)
+    for name, entry in params.generators.items():
+        where = f"generators.{name}.mask_params"
+        yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
     for metric in params.score.metrics:
         yield "score.metrics", lambda name=metric: plugins.load("quality", name)
     for extractor in params.score.extractors:

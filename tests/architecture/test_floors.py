@@ -30,7 +30,7 @@ FLOORS = (
     },
     {"data", "networks", "diffusion", "metrics"},
     {"conditioning"},  # hints that the generators paint
-    {"generators", "segmenters", "quality", "features"},
+    {"generators", "masks", "segmenters", "quality", "features"},
     set(),  # everything else: what the stages call
     {"commands"},
 )

@@ -122,7 +122,7 @@ class GeneratorEntry(Entry):
     method: str | None = None  # None: the entry's name
     copies: int = Field(gt=0)  # images per mask
     masks: str = "real"  # a file of pipeline/masks
-    mask_params: dict[str, Any] = {}  # the keys of that file
+    mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/masks gives
 
 

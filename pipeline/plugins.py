@@ -18,6 +18,7 @@ FOLDERS = {
     "quality": "quality",
     "features": "features",
     "conditioning": "conditioning",
+    "exports": "exports",
 }
 
 

@@ -1,0 +1,43 @@
+"""A toy study on disk for the tests of exports: real images, two synthetic copies of each training mask, their mix."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline import paths
+from pipeline.data.image_set import ImageSet
+from pipeline.data.sample import DatasetSpec
+from pipeline.exports import __main__ as exports
+from tests.conftest import blobs, copies
+
+COUNTS = {"train": 24, "val": 3, "test": 4}  # of the training set: 8 real and 16 synthetic images
+
+
+def write_study(num_classes: int = 2, held_out: int = 7) -> ImageSet:
+    """Makes the study `toy` below the current folder and returns its training set `siamese_x2`."""
+    spec = DatasetSpec(name="blobs", size=32, num_classes=num_classes)
+    counts = {"train": 8, "val": min(held_out, 3), "test": max(held_out - 3, 0)}
+    real = ImageSet.create(paths.real("toy"), spec, blobs(spec, counts))
+    ImageSet.create(paths.synthetic("toy", "siamese"), spec, copies(real, 2))
+    mixed = chain(blobs(spec, {"train": 8}), copies(real, 2))
+    return ImageSet.create(paths.training_set("toy", "siamese_x2"), spec, mixed)
+
+
+def splits() -> dict[str, ImageSet]:
+    """What an export of the training set holds."""
+    real = ImageSet.open(paths.real("toy"))
+    mixed = ImageSet.open(paths.training_set("toy", "siamese_x2"))
+    return {"train": mixed, "val": real.split("val"), "test": real.split("test")}
+
+
+def run(format_name: str, *arguments: str, out: str = "out") -> Path:
+    """Exports the training set, or what the arguments say, by the command's own entry."""
+    chosen = arguments if {"--real", "--generator"} & set(arguments) else ("--training-set", "siamese_x2", *arguments)
+    exports.main([format_name, "--study", "toy", *chosen, "--out", out])
+    return Path(out)
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture)

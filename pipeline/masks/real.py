@@ -1,9 +1,11 @@
 """The masks of the training images, as the paper uses them; a `count` above their number repeats them in order."""
 
-from collections.abc import Sequence
+import re
+from functools import partial
 
 from pipeline.contracts import ConditioningMask
 from pipeline.data.image_set import ImageSet
+from pipeline.masks._sequence import Masks, needed
 from pipeline.parsing import Section
 
 
@@ -11,22 +13,21 @@ class Params(Section):
     """Nothing to set."""
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Sequence[ConditioningMask]:
-    """One mask per training image, in the order of its rows; `count` may take fewer."""
-    return RealMasks(train, len(train) if count is None else count)
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+    """One mask per training image, in the order of its rows; `count` may take fewer. Raises UserError."""
+    return Masks(len(needed(train)) if count is None else count, partial(_mask, train, _mark(train)))
 
 
-class RealMasks(Sequence[ConditioningMask]):
-    """Decodes a mask when it is asked for."""
+def _mask(train: ImageSet, mark: str, index: int) -> ConditioningMask:
+    turn, place = divmod(index, len(train))
+    row = train.rows[place]
+    name = row["id"] if turn == 0 else f"{row['id']}{mark}{turn:06d}"
+    return ConditioningMask(name, row["id"], {}, train.mask(row), row["prompt"], row["source"])
 
-    def __init__(self, train: ImageSet, count: int) -> None:
-        self.train, self.count = train, count
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> ConditioningMask:  # type: ignore[override]
-        row = self.train.rows[index % len(self.train)]
-        turn = index // len(self.train)
-        name = row["id"] if turn == 0 else f"{row['id']}_r{turn}"
-        return ConditioningMask(name, row["id"], {}, self.train.mask(row), row["prompt"], row["source"])
+def _mark(train: ImageSet) -> str:
+    """What stands between an id and the number of its repetition, such that no id looks like a repetition."""
+    mark = "_r"
+    while any(re.search(rf"{mark}\d+$", name) for name in train.ids):
+        mark += "r"
+    return mark

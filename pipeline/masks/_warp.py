@@ -25,13 +25,14 @@ def similarity(
 ) -> Lookup:
     """The lookup that mirrors (up and down, left and right), then scales and turns about `centre`, then shifts.
 
-    `centre` is that of the lesion in the source; it ends at its mirror image plus `shift`.
+    `centre` is that of the lesion in the source; it ends at its mirror image plus `shift`. Positive degrees turn from
+    "right" towards "down".
     """
     down, right = np.indices((size, size), dtype=np.float64)
     middle = np.where(flips, 1 - centre, centre) * size - 0.5
     y, x = down - middle[0] - shift[0] * size, right - middle[1] - shift[1] * size
     cosine, sine = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
-    y, x = middle[0] + cosine * y + sine * x, middle[1] + cosine * x - sine * y
+    y, x = middle[0] + cosine * y - sine * x, middle[1] + cosine * x + sine * y
     return nearest(size - 1 - y if flips[0] else y, size - 1 - x if flips[1] else x)
 
 

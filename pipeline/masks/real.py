@@ -15,7 +15,8 @@ class Params(Section):
 
 def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
     """One mask per training image, in the order of its rows; `count` may take fewer. Raises UserError."""
-    return Masks(len(needed(train)) if count is None else count, partial(_mask, train, _mark(train)))
+    mark = _mark(needed(train))
+    return Masks(len(train) if count is None else count, partial(_mask, train, mark))
 
 
 def _mask(train: ImageSet, mark: str, index: int) -> ConditioningMask:

@@ -98,7 +98,7 @@ def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:
     rows = []
     for name, arm in params.training_sets.items():
         row: Row = {"segmenter": segmenter, "training_set": name, "role": _role(name, arm, settings)}
-        row |= {"generator": arm.generator, "multiplier": arm.multiplier}
+        row |= {"generator": arm.generator, "multiplier": arm.multiplier, "screened": arm.screened}
         row |= {"n_images": len(results.images["test"]), "n_seeds": len(results.seeds)}
         for metric in METRICS:
             table = results.tables[name, "test", metric]
@@ -166,13 +166,14 @@ def conclude(arms: list[Row], settings: Compare) -> None:
 
 
 def multiplier_curve(arms: Sequence[Row]) -> list[Row]:
-    """Dice by segmenter, generator and multiplier with intervals; multiplier 0 is the reference arm."""
+    """Dice by segmenter, generator and multiplier with intervals; 0: the reference. Screened arms are left out."""
     curve = []
     for segmenter in dict.fromkeys(row["segmenter"] for row in arms):
         own = [row for row in arms if row["segmenter"] == segmenter]
         reference = next(row for row in own if row["role"] == "reference")
-        for generator in dict.fromkeys(row["generator"] for row in own if row["role"] == "arm"):
-            steps = [reference, *(row for row in own if row["role"] == "arm" and row["generator"] == generator)]
+        whole = [row for row in own if row["role"] == "arm" and not row["screened"]]
+        for generator in dict.fromkeys(row["generator"] for row in whole):
+            steps = [reference, *(row for row in whole if row["generator"] == generator)]
             for row in sorted(steps, key=lambda row: row["multiplier"]):
                 point = {"dice": row["dice"], "low": row["dice_low"], "high": row["dice_high"]}
                 name = {"segmenter": segmenter, "generator": generator, "multiplier": row["multiplier"]}

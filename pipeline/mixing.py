@@ -1,28 +1,38 @@
-"""Training sets: the real training images plus the first copies of one generator's images. No torch here."""
+"""Training sets: real training images plus the first copies of one generator's images, if asked screened. No torch."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline import files, paths
+from pipeline.data import mask_hashes
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.errors import UserError
 from pipeline.params import Params
+from pipeline.screening import RECORD, screen
 
 METHOD_VERSION = 1
+HELD_OUT = "of the validation or test split"
 
 
 def mix(params: Params, name: str) -> ImageSet:
-    """Makes the training set `name` of params.yaml and publishes it whole. Raises UserError where it would leak."""
+    """Makes the training set `name` of params.yaml and publishes it whole. Raises UserError where it would leak.
+
+    Of the multiplier's copies, screening (where it is asked for) leaves some out and tells of it in screening.json.
+    """
     real = ImageSet.open(paths.real(params.study))
-    parts = [real.split("train")]
+    parts, record = [real.split("train")], None
     recipe = params.training_sets[name]
     if recipe.generator is not None:
         synthetic = ImageSet.open(paths.synthetic(params.study, recipe.generator))
         parts.append(first_copies(synthetic, real, recipe.multiplier))
+    if recipe.screened:
+        screened = screen(params, name, parts[-1])
+        parts[-1], record = screened.images, screened.record
     check_leaks(parts, real)
     mixed = files.fingerprint(METHOD_VERSION, name, [part.digest for part in parts])
-    return _publish(parts, paths.work("mix", mixed), paths.training_set(params.study, name))
+    return _publish(parts, record, paths.work("mix", mixed), paths.training_set(params.study, name))
 
 
 def first_copies(synthetic: ImageSet, real: ImageSet, multiplier: int) -> ImageSet:
@@ -38,22 +48,35 @@ def first_copies(synthetic: ImageSet, real: ImageSet, multiplier: int) -> ImageS
 
 
 def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
-    """Raises UserError naming ids where a part holds what belongs to validation or test.
+    """Raises UserError naming ids where a part holds what belongs to validation or test, or may do so.
 
-    That is: an image of theirs; a mask of theirs (unless it is empty, or a real training image has the same mask too);
-    an image made from one that is no training image.
+    That is: an image of theirs; an image made from the mask of one of theirs, turned or not; a mask of theirs (unless
+    it is empty, or a real training image has the same mask too); an image that does not say which mask it follows. A
+    mask of a bank or of a procedure has no training image, but the columns mask_id and transform.
     """
     train, held_out = real.split("train"), [row for row in real if row["split"] != "train"]
-    images = {row["sha256"] for row in held_out}
-    masks = {row["mask_sha256"] for row in held_out} - {row["mask_sha256"] for row in train}
-    sources = set(train.ids)
+    images, sources = {row["sha256"] for row in held_out}, {row["id"] for row in held_out}
+    known, masks = set(train.ids), mask_hashes.forbidden(real)
     for part in parts:
-        strange = [row["id"] for row in part if row["source_id"] not in sources]
-        _refuse(strange, part, "are not made from a real training image")
-        seen = [row["id"] for row in part if row["sha256"] in images]
-        _refuse(seen, part, "are images of the validation or test split")
-        drawn = [row["id"] for row in part if row["mask_sha256"] in masks and part.mask(row).any()]
-        _refuse(drawn, part, "have masks of the validation or test split")
+        _refuse([row["id"] for row in part if row["sha256"] in images], part, f"are images {HELD_OUT}")
+        stolen = [row["id"] for row in part if row["source_id"] in sources]
+        _refuse(stolen, part, f"are made from images {HELD_OUT}, or from masks of the same name")
+        strange = [row["id"] for row in part if row["source_id"] not in known and not _says_its_mask(row)]
+        _refuse(strange, part, "are not made from a real training image and name no other mask (mask_id, transform)")
+        _refuse(_drawn(part, masks), part, f"have masks {HELD_OUT}")
+
+
+def _says_its_mask(row: Row) -> bool:
+    return bool(row["source_id"] and row.get("mask_id")) and row.get("transform") is not None
+
+
+def _drawn(part: ImageSet, masks: Collection[str]) -> list[str]:
+    """Ids of the rows with one of these masks; each file of a mask is decoded once, however many copies share it."""
+    found: dict[str, bool] = {}
+    for row in part:
+        if row["mask_sha256"] not in found:
+            found[row["mask_sha256"]] = mask_hashes.digest(part.mask(row)) in masks
+    return [row["id"] for row in part if found[row["mask_sha256"]]]
 
 
 def _refuse(ids: list[str], part: ImageSet, fault: str) -> None:
@@ -62,11 +85,13 @@ def _refuse(ids: list[str], part: ImageSet, fault: str) -> None:
         raise UserError(f"{part.folder}: {shown} {fault}; a test after that is worthless. Make the set again")
 
 
-def _publish(parts: list[ImageSet], work: Path, target: Path) -> ImageSet:
+def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, work: Path, target: Path) -> ImageSet:
     shutil.rmtree(work, ignore_errors=True)
     rows = [row for part in parts for row in _link(part, work)]
     if len({row["id"] for row in rows}) < len(rows):
         raise UserError(f"{target.name}: a synthetic image has the id of a real one; generate again")
+    if record is not None:
+        files.write_json(work / RECORD, record)
     ImageSet.finish(work, parts[0].spec, rows)
     files.publish(work, target)
     shutil.rmtree(work)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.parsing import Entry, Section, parse, read_yaml
+from pipeline.training_sets import TrainingSet, check_training_sets
 
 Precision = Literal["fp32", "bf16"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
@@ -177,20 +178,6 @@ class Audit(Section):
     pictures: int = Field(default=12, gt=0)  # closest pairs shown
 
 
-class TrainingSet(Section):
-    """Real training images plus the first `multiplier` copies of one generator's images."""
-
-    generator: str | None = None
-    multiplier: int = Field(default=0, ge=0)
-    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
-
-    @model_validator(mode="after")
-    def generator_and_multiplier_belong_together(self) -> Self:
-        if (self.generator is None) != (self.multiplier == 0):
-            raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
-        return self
-
-
 class Segment(Section):
     """Training of segmenters: the same for every training set."""
 
@@ -260,15 +247,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
-        for name, arm in self.training_sets.items():
-            if arm.generator is not None:
-                _known(f"training_sets.{name}.generator", arm.generator, self.generators)
-                copies = self.generators[arm.generator].copies
-                if arm.multiplier > copies:
-                    raise ValueError(
-                        f"training_sets.{name}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
-                        f" {copies}; raise copies or lower the multiplier"
-                    )
+        copies = {name: entry.copies for name, entry in self.generators.items()}
+        check_training_sets(self.training_sets, copies, self.score.metrics)
         _known("judge.segmenter", self.judge.segmenter, self.segmenters)
         _known("compare.reference", self.compare.reference, self.training_sets)
         return self

@@ -1,11 +1,12 @@
-"""Which real image belongs to a synthetic one: that whose mask conditioned it."""
+"""Which images belong together: by the real image whose mask, turned or not, conditioned them; by the mask itself."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.image_set import ImageSet
+from pipeline import plugins
+from pipeline.data.image_set import ImageSet, Row
 
 ALONE = "no synthetic image was made from the mask of a training image"
 
@@ -25,6 +26,17 @@ def partners(train: ImageSet, synthetic: ImageSet) -> Partners:
     kept = [k for k, row in enumerate(synthetic) if row["source_id"] in places]
     masks = [synthetic.rows[k]["source_id"] for k in kept]
     return Partners(kept, [places[mask] for mask in masks], masks)
+
+
+def mask(row: Row) -> str:
+    """The mask of an image: its copies share it. Sets that do not tell use each training mask as it is."""
+    return row.get("mask_id", row["source_id"])
+
+
+def families(images: ImageSet) -> list[str]:
+    """What each image is a cluster member of: the source of its mask; a mask of a procedure (masks/*.py) is its own."""
+    procedures = set(plugins.names("masks"))
+    return [mask(row) if row["source_id"] in procedures else row["source_id"] for row in images]
 
 
 def column(pairs: Partners, values: NDArray[np.floating], count: int) -> list[float | None]:

@@ -1,6 +1,7 @@
 """What a quality metric may ask about image sets, and the equally large pieces that distances compare."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.params import Score as Settings
+from pipeline.quality._partners import families
 
 GROUPS = 20  # of the jackknife
 Rows = NDArray[np.float32]
@@ -80,8 +82,10 @@ def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> I
     distance depends on n. train_half: images made from half of the masks with the real images of the other half;
     stand-in: the real images of those masks. heldout: with the test images; stand-in: the training images.
     """
-    train, made = _first_copies(real.split("train"), view, extractor), _first_copies(synthetic, view, extractor)
-    test = _first_copies(real.split("test"), view, extractor)
+    training, sources = real.split("train"), {row["source_id"] for row in synthetic}
+    train = _first_copies(training, sources, view, extractor)
+    made = _first_copies(synthetic, set(training.ids), view, extractor)
+    test = _first_copies(real.split("test"), set(), view, extractor)
     n = min(len(train), len(made))
     yield Piece("train", train[:n], made[:n], test[:n] if len(test) >= n else None)
     half = n // 2
@@ -90,10 +94,25 @@ def pieces(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> I
     yield Piece("heldout", test[:m], made[:m], train[:m])
 
 
-def _first_copies(images: ImageSet, view: View, extractor: str) -> Rows:
-    """Feature rows in a seeded order of the source masks: the same masks come in the same order in every set."""
-    order = sorted(_first(images), key=lambda k: seeding.number(view.seed, "pieces", images.rows[k]["source_id"]))
-    return view.features(images, extractor)[order]
+def _first_copies(images: ImageSet, others: Collection[str], view: View, extractor: str) -> Rows:
+    """Feature rows in the order of `_order`."""
+    return view.features(images, extractor)[_order(images, others, view.seed)]
+
+
+def _order(images: ImageSet, others: Collection[str], seed: int) -> list[int]:
+    """The first image of every mask: all sources once, then those with a second mask, and so on.
+
+    Within a round the sources that the other set has too come first, in a seeded order: so the same sources stand in
+    the same places of both sets, and a further mask of a source comes after all of them.
+    """
+    rounds: Counter[str] = Counter()
+    places: list[tuple[int, bool, int, int]] = []
+    names = families(images)
+    for k in _first(images):
+        source = names[k]
+        places.append((rounds[source], source not in others, seeding.number(seed, "pieces", source), k))
+        rounds[source] += 1
+    return [k for *_, k in sorted(places)]
 
 
 def _first(images: ImageSet) -> list[int]:

@@ -18,7 +18,7 @@ from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.resampling import bootstrap_means, jackknife_interval, percentile_interval
 from pipeline.metrics.score import Direction, Score
 from pipeline.metrics.similarity import cosine, mean_cosine, mean_cosine_without
-from pipeline.quality._partners import ALONE, column, partners
+from pipeline.quality._partners import ALONE, column, families, partners
 from pipeline.quality._view import GROUPS, View
 
 DIRECTION: Direction = "higher"
@@ -87,7 +87,7 @@ def _nearest(
     reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, view: View, extractor: str, variant: str
 ) -> Score:
     name, values = _name("nearest", extractor), _nearest_values(reference, synthetic, view, extractor)
-    low, high = _interval(values, _masks(synthetic), view, f"{name}/{variant}")
+    low, high = _interval(values, families(synthetic), view, f"{name}/{variant}")
     floor = float(_nearest_values(reference, stand_in, view, extractor).mean())
     return Score(name, float(values.mean()), len(values), DIRECTION, view.seed, variant, low, high, floor)
 
@@ -97,7 +97,7 @@ def _pairwise(
 ) -> Score:
     real, made, other = (view.features(images, extractor) for images in (reference, synthetic, stand_in))
     value, low, high = mean_cosine(made, real), None, None
-    count = min(GROUPS, len(set(_masks(synthetic))), len(set(_masks(reference))))
+    count = min(GROUPS, len(set(families(synthetic))), len(set(families(reference))))
     if count > 1:
         groups = [_groups(images, count, view.seed) for images in (synthetic, reference)]
         low, high = jackknife_interval(value, mean_cosine_without(made, real, *groups), count)
@@ -108,13 +108,9 @@ def _pairwise(
 
 def _groups(images: ImageSet, count: int, seed: int) -> NDArray[np.int64]:
     """A jackknife group per image: masks in seeded order, so that equal masks get equal groups in every set."""
-    order = sorted(set(_masks(images)), key=lambda mask: seeding.number(seed, "groups", mask))
+    order = sorted(set(families(images)), key=lambda mask: seeding.number(seed, "groups", mask))
     place = {mask: k % count for k, mask in enumerate(order)}
-    return np.array([place[mask] for mask in _masks(images)])
-
-
-def _masks(images: ImageSet) -> list[str]:
-    return [row["source_id"] for row in images]
+    return np.array([place[mask] for mask in families(images)])
 
 
 def _paired_values(train: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Array:

@@ -2,7 +2,7 @@
 
 The judge, a segmenter that has seen real images only, predicts on every synthetic image; Dice with the mask that
 conditioned the image. Beside it the judge's Dice on real test images (what it could reach), and the control: the same
-predictions with the masks of other images. Intervals: bootstrap over masks, because copies of one mask go together.
+predictions with the masks of other images. Intervals: bootstrap over the sources of masks: their images go together.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.metrics import overlap
 from pipeline.metrics.resampling import bootstrap_means, derangement, percentile_interval
 from pipeline.metrics.score import Direction, Score
+from pipeline.quality._partners import families
 from pipeline.quality._view import View
 
 DIRECTION: Direction = "higher"
@@ -58,26 +59,27 @@ def dice(images: ImageSet, view: View, masks_of: dict[str, int] | None = None) -
 
 
 def strangers(images: ImageSet, rng: np.random.Generator) -> dict[str, int]:
-    """For each image's id the index of a row with another source mask: a random cycle through the source masks."""
+    """For each image's id the index of a row whose mask has another source: a random cycle through the sources."""
+    own = families(images)
     first: dict[str, int] = {}
-    for index, row in enumerate(images):
-        first.setdefault(row["source_id"], index)
+    for index, source in enumerate(own):
+        first.setdefault(source, index)
     sources = sorted(first)
     other = dict(zip(sources, (sources[k] for k in derangement(len(sources), rng)), strict=True))
-    return {row["id"]: first[other[row["source_id"]]] for row in images}
+    return {row["id"]: first[other[source]] for row, source in zip(images, own, strict=True)}
 
 
 def _shuffled(synthetic: ImageSet, view: View) -> Score:
     name = "faithfulness_shuffled"
-    if len({row["source_id"] for row in synthetic}) < 2:
+    if len(set(families(synthetic))) < 2:
         return Score(name, None, len(synthetic), DIRECTION, view.seed, reason="one mask only: no other to shuffle with")
     values = dice(synthetic, view, strangers(synthetic, seeding.numpy_rng(view.seed, name)))
     return _score(name, values, _draws(synthetic, values, view, name), view)
 
 
 def _draws(images: ImageSet, values: Array, view: View, name: str) -> Array:
-    clusters = [row["source_id"] for row in images]
-    return bootstrap_means(values, clusters, view.settings.resamples, seeding.numpy_rng(view.seed, name, "bootstrap"))
+    rng = seeding.numpy_rng(view.seed, name, "bootstrap")
+    return bootstrap_means(values, families(images), view.settings.resamples, rng)
 
 
 def _score(name: str, values: Array, draws: Array, view: View) -> Score:

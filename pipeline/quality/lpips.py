@@ -7,6 +7,7 @@ masks. Named after the net: lpips_paired.alex is the extractor lpips_alex.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from pipeline.data.image_set import ImageSet, Row
 from pipeline.metrics.resampling import bootstrap_means, percentile_interval
 from pipeline.metrics.score import Direction, Score
 from pipeline.metrics.similarity import bootstrap_pairs, draw_pairs
-from pipeline.quality._partners import ALONE, column, partners
+from pipeline.quality._partners import ALONE, column, families, mask, partners
 from pipeline.quality._view import View
 
 DIRECTIONS: dict[str, Direction] = {"lpips_paired": "lower", "lpips_intra_mask": "higher", "lpips_intra_set": "higher"}
@@ -66,12 +67,12 @@ def _paired(train: ImageSet, synthetic: ImageSet, view: View, extractor: str) ->
 
 def _intra_mask(synthetic: ImageSet, view: View, extractor: str) -> Score:
     name = "lpips_intra_mask"
-    copies = _copies(synthetic)
+    copies, sources = _gathered([mask(row) for row in synthetic], synthetic), families(synthetic)
     limit = max(1, PAIRS // len(copies))
     pairs = [
-        (mask, rows[a], rows[b])
-        for mask, rows in copies.items()
-        for a, b in draw_pairs(len(rows), limit, seeding.numpy_rng(view.seed, name, mask))
+        (sources[rows[a]], rows[a], rows[b])
+        for mask_id, rows in copies.items()
+        for a, b in draw_pairs(len(rows), limit, seeding.numpy_rng(view.seed, name, mask_id))
     ]
     if not pairs:
         return _absent(name, extractor, len(synthetic), view, "one image per mask; two copies make a pair")
@@ -82,7 +83,7 @@ def _intra_mask(synthetic: ImageSet, view: View, extractor: str) -> Score:
 
 
 def _intra_set(train: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Score:
-    name, made = "lpips_intra_set", _copies(synthetic)
+    name, made = "lpips_intra_set", _gathered(families(synthetic), synthetic)
     masks = sorted(made)
     if len(masks) < 2:
         return _absent(name, extractor, len(synthetic), view, "images of one mask only; a pair needs two masks")
@@ -94,16 +95,15 @@ def _intra_set(train: ImageSet, synthetic: ImageSet, view: View, extractor: str)
 
     values = between(synthetic, made)
     draws = bootstrap_pairs(values, pairs, view.settings.resamples, _rng(view, name, extractor))
-    there = _copies(train)
+    there = _gathered(families(train), train)
     floor = float(between(train, there).mean()) if set(masks) <= set(there) else None
     return _score(name, extractor, values, draws, len(masks), view, floor)
 
 
-def _copies(images: ImageSet) -> dict[str, list[int]]:
-    """Row numbers of each mask's images, first copy first."""
-    order = sorted(range(len(images)), key=lambda k: (images.rows[k]["source_id"], images.rows[k]["copy"]))
-    groups = itertools.groupby(order, key=lambda k: images.rows[k]["source_id"])
-    return {mask: list(rows) for mask, rows in groups}
+def _gathered(names: Sequence[str], images: ImageSet) -> dict[str, list[int]]:
+    """Row numbers by name (one per image), the names in order, first copies first."""
+    order = sorted(range(len(images)), key=lambda k: (names[k], images.rows[k]["copy"]))
+    return {name: list(rows) for name, rows in itertools.groupby(order, key=lambda k: names[k])}
 
 
 def _distances(

@@ -16,7 +16,7 @@ from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import audit, figures, gallery, losses, maps
+from pipeline.reporting import audit, figures, gallery, losses, maps, screening
 from pipeline.reporting.figures import Point
 from pipeline.tracking import write_metrics
 
@@ -55,6 +55,7 @@ def page(params: Params) -> str:
         untold=_untold(scores),
         with_p=any(score["p_value"] is not None for row in scores.values() for score in row.values()),
         audits=audit.audits(params),
+        screenings=screening.screenings(params),
         maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
         snapshots={name: Markup(svg) for name, svg in maps.snapshots(params)},
         losses={name: Markup(svg) for name, svg in _loss_figures(params)},

@@ -17,6 +17,7 @@ FLOORS = (
     {
         "params",
         "parsing",
+        "sampling",
         "plugins",
         "paths",
         "files",
@@ -27,6 +28,7 @@ FLOORS = (
         "errors",
         "methods",
         "weights",
+        "training_sets",
     },
     {"data", "networks", "diffusion", "metrics"},
     {"conditioning"},  # hints that the generators paint

@@ -47,7 +47,10 @@ DATA = {
         *(paths.generator(STUDY, G), paths.synthetic(STUDY, G)),
     },
     "audit": {paths.real(STUDY), paths.synthetic(STUDY, G)},
-    "mix": {paths.real(STUDY), paths.synthetic(STUDY, "x").parent},
+    "mix": {
+        *(paths.real(STUDY), paths.synthetic(STUDY, "x").parent),
+        *(paths.scores(STUDY, "x").parent, paths.audit(STUDY, "x").parent),
+    },
     "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
     "compare": {paths.segmentation(STUDY, "x").parent},
 }

@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_metrics_hold_every_arm_score_and_the_verdict(finished: Path) -> None:
     metrics = json.loads((finished / "reports" / "metrics.json").read_text())
     arms = metrics["arms"]["unet"]
-    assert set(arms) == {"real", "real_again", "siamese_x1", "siamese_x2", "controlnet_x1"}
+    assert set(arms) == {"real", "real_again", "siamese_x1", "siamese_x2", "siamese_x2_screened", "controlnet_x1"}
     for arm in arms.values():
         for name in ("dice", "iou"):
             assert 0 <= arm[name]["low"] <= arm[name]["mean"] <= arm[name]["high"] <= 1
@@ -77,6 +77,15 @@ def test_each_generator_made_its_copies_of_every_training_mask(finished: Path) -
         assert len(rows) == 12 * copies
         assert {row["split"] for row in rows} == {"train"} and all(row["synthetic"] for row in rows)
         assert all((folder / row["file_name"]).is_file() and (folder / row["mask"]).is_file() for row in rows)
+
+
+def test_screening_keeps_the_faithful_share_and_is_told(finished: Path) -> None:
+    folder = finished / "outputs" / "smoke" / "training_sets" / "siamese_x2_screened"
+    record = json.loads((folder / "screening.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert (record["images"], record["dropped"]["screen"]) == (24, 5)  # 0.8 of 24 are 19 whole images
+    assert len(rows) == 12 + record["kept"] and record["kept"] == 24 - len(record["dropped_images"]) <= 19
+    assert "<h2>Screening</h2>" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
 
 
 def test_second_run_and_another_launch_have_nothing_to_do(finished: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from PIL import Image
 
 from pipeline import files, paths
 from pipeline.data.image_set import ImageSet, Row, write_pair
@@ -81,7 +82,38 @@ def test_an_empty_mask_is_no_leak(toy_study: Params) -> None:
 
 def test_an_image_made_from_a_test_image_is_refused(toy_study: Params) -> None:
     rewrite(synthetic(), lambda row: row | ({"source_id": "test_0"} if row["id"] == "train_0_c0" else {}))
-    with pytest.raises(UserError, match=r"train_0_c0 are not made from a real training image"):
+    with pytest.raises(UserError, match=r"train_0_c0 are made from images of the validation or test"):
+        mix(toy_study, "siamese_x1")
+
+
+def test_a_turned_mask_of_a_test_image_is_refused_by_its_source(toy_study: Params) -> None:
+    turned = {"source_id": "test_0", "mask_id": "test_0_flip", "transform": '{"flip_vertical": true}'}
+    rewrite(synthetic(), lambda row: row | (turned if row["id"] == "train_0_c0" else {}))
+    with pytest.raises(UserError, match=r"train_0_c0 are made from images of the validation or test"):
+        mix(toy_study, "siamese_x1")
+
+
+def test_masks_of_a_bank_or_a_procedure_are_welcome_if_they_are_named(toy_study: Params) -> None:
+    named = {"source_id": "shapes", "mask_id": "shape_0", "transform": "{}"}
+    rewrite(synthetic(), lambda row: row | (named if row["id"] == "train_0_c0" else {}))
+    mixed = mix(toy_study, "siamese_x1")
+    assert [row["source_id"] for row in mixed if row["id"] == "train_0_c0"] == ["shapes"]
+    for missing in ("mask_id", "transform"):
+        rewrite(synthetic(), lambda row, key=missing: row | ({key: None} if row["id"] == "train_0_c0" else {}))
+        with pytest.raises(UserError, match=r"train_0_c0 are not made from .* name no other mask \(mask_id, transform"):
+            mix(toy_study, "siamese_x1")
+        rewrite(synthetic(), lambda row: row | (named if row["id"] == "train_0_c0" else {}))
+
+
+def test_a_mask_of_a_bank_that_is_one_of_the_test_split_is_refused_however_it_was_compressed(toy_study: Params) -> None:
+    real, images = ImageSet.open(paths.real("toy")), synthetic()
+    stolen = real.mask(real.split("test").rows[2])
+    path = images.folder / "masks" / "train_0_c0.png"
+    Image.fromarray(stolen).save(path, compress_level=0)  # other bytes, the same pixels
+    named = {"source_id": "mine", "mask_id": "mine", "transform": "{}", "mask_sha256": files.sha256(path)}
+    assert named["mask_sha256"] not in {row["mask_sha256"] for row in real}
+    rewrite(images, lambda row: row | (named if row["id"] == "train_0_c0" else {}))
+    with pytest.raises(UserError, match=r"train_0_c0 have masks of the validation or test split"):
         mix(toy_study, "siamese_x1")
 
 

@@ -124,6 +124,40 @@ def test_suspected_copies_are_listed(study: Params) -> None:
         assert found in text
 
 
+def test_screening_is_shown_where_a_set_is_screened(study: Params) -> None:
+    assert "<h2>Screening</h2>" not in page(study)
+    sets = {"real": {}, "strict": {"generator": "siamese", "multiplier": 2, "screen": 0.25, "drop_copies": True}}
+    params = parse(Params, TOY_STUDY | {"training_sets": sets})
+    dropped = [{"id": "train_<0>_c0", "dice": 0.1234, "rules": ["screen", "drop_copies"]}]
+    record = {"generator": "siamese", "images": 16, "kept": 3, "dropped": {"screen": 12, "drop_copies": 2}}
+    record |= {"dice_threshold": 0.6127, "mean_dice": {"before": 0.3751, "after": 0.6754}, "dropped_images": dropped}
+    files.write_json(paths.training_set("toy", "strict") / "screening.json", record)
+    text = page(params)
+    section = text[text.index("<h2>Screening</h2>") :]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", section, re.DOTALL)]
+    asked = "the most faithful 25 %; no suspected copy"
+    assert rows[1] == ["siamese", asked, "16", "3", "12", "–", "2", "0.613", "0.375", "0.675"]
+    assert rows[3] == ["train_&lt;0&gt;_c0", "0.123", "screen, drop_copies"]
+
+
+def test_masks_without_a_training_image_are_shown_without_one(study: Params) -> None:
+    made = ImageSet.open(paths.synthetic("toy", "siamese"))
+    rows = [row | {"source_id": "shapes", "mask_id": row["id"][:7], "transform": "{}"} for row in made]
+    ImageSet.finish(made.folder, made.spec, rows)
+    shown = gallery.examples(study)["siamese"]
+    assert len(shown) == 8 and all(example.real is None for example in shown)
+    assert "<span>none</span>" in page(study)
+
+
+def test_examples_show_the_mask_that_was_followed(study: Params) -> None:
+    made = ImageSet.open(paths.synthetic("toy", "siamese"))
+    row = next(row for row in made if row["id"] == "train_0_c0")
+    turned = made.mask(row)[:, ::-1]
+    files.write_bytes(made.folder / row["mask"], png(turned))
+    shown = gallery.examples(study)["siamese"][0]
+    assert shown.mask == pictures.uri(pictures.colours(pictures.enlarge(turned)))
+
+
 def test_page_fetches_nothing_and_runs_nothing(study: Params) -> None:
     found = Page(page(study))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.tags}

@@ -1,0 +1,61 @@
+"""The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mixing and screening)."""
+
+from collections.abc import Collection, Mapping
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.parsing import Section
+
+
+class TrainingSet(Section):
+    """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
+
+    generator: str | None = None
+    multiplier: int = Field(default=0, ge=0)
+    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
+    screen: float | None = Field(default=None, gt=0, lt=1)  # share of the synthetic images kept: the most faithful
+    screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
+    drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
+
+    @property
+    def by_dice(self) -> bool:
+        """Does screening ask for the faithfulness of each image?"""
+        return self.screen is not None or self.screen_min_dice is not None
+
+    @property
+    def screened(self) -> bool:
+        """Is any synthetic image to be left out?"""
+        return self.by_dice or self.drop_copies
+
+    @model_validator(mode="after")
+    def generator_and_multiplier_belong_together(self) -> Self:
+        if (self.generator is None) != (self.multiplier == 0):
+            raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
+        return self
+
+
+def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str]) -> None:
+    """Raises ValueError with the dotted path of what cannot be had: `copies` by generator, `metrics` of score."""
+    for name, arm in sets.items():
+        where = f"training_sets.{name}"
+        if arm.generator is None:
+            _check_real(where, arm)
+            continue
+        if arm.generator not in copies:
+            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {', '.join(copies)}")
+        if arm.multiplier > copies[arm.generator]:
+            raise ValueError(
+                f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
+                f" {copies[arm.generator]}; raise copies or lower the multiplier"
+            )
+        if arm.by_dice and "faithfulness" not in metrics:
+            key = "screen" if arm.screen is not None else "screen_min_dice"
+            raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
+
+
+def _check_real(where: str, arm: TrainingSet) -> None:
+    asked = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
+    for key, there in (asked | {"drop_copies": arm.drop_copies}).items():
+        if there:
+            raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")

@@ -106,9 +106,16 @@ def test_plugins_reach_the_stages_that_run_them() -> None:
     own = {
         "prepare": {"outputs/${study}/methods/reader.json"},
         "finetune": {"outputs/${study}/methods/generators/${item.g}.json"},
-        "generate": {"outputs/${study}/methods/generators/${item.g}.json"},
+        "generate": {
+            "outputs/${study}/methods/generators/${item.g}.json",
+            "outputs/${study}/methods/masks/${item.g}.json",
+        },
         "judge": {judge},
         "score": {"outputs/${study}/methods/score.json", judge},
+        "snapshots": {
+            *("outputs/${study}/methods/score.json", judge),
+            "outputs/${study}/methods/generators/${item.g}.json",
+        },
         "audit": {"outputs/${study}/methods/audit.json"},
         "segment": {"outputs/${study}/methods/segmenters/${item.s}.json"},
     }

@@ -54,19 +54,34 @@ def _ellipse(mask: Mask, region: NDArray[np.bool_]) -> Lesion:
     return Lesion(label, len(pixels) / side**2, centre, aspect, math.atan2(down, right), cut)
 
 
-def spreads(measured: Sequence[Lesion]) -> dict[int, NDArray[np.float64]]:
-    """Per label the standard deviations [4] of log area, centre and log aspect over all its lesions."""
-    labels = sorted({lesion.label for lesion in measured})
-    return {label: np.std([m.row for m in measured if m.label == label], axis=0) for label in labels}
+@dataclass(frozen=True)
+class Spread:
+    """How the lesions of one label differ."""
+
+    deviations: NDArray[np.float64]  # [4] standard deviations of log area, centre and log aspect
+    areas: tuple[float, float]  # smallest and largest
 
 
-def like(lesion: Lesion, spread: NDArray[np.float64], bandwidth: float, rng: np.random.Generator) -> Lesion:
-    """A draw from the kernel about one lesion: Gaussian, of `bandwidth` standard deviations in each number."""
-    log_area, down, right, log_aspect = np.array(lesion.row) + bandwidth * spread * rng.standard_normal(4)
-    area, aspect = _told(math.exp(log_area), 1e-6, 1.0), _told(math.exp(log_aspect), SLIMMEST, 1.0)
-    tilt = round(lesion.tilt + bandwidth * float(rng.standard_normal()), 6)
+def spreads(measured: Sequence[Lesion]) -> dict[int, Spread]:
+    """The spread of each label over all its lesions."""
+    return {label: _spread([m for m in measured if m.label == label]) for label in sorted({m.label for m in measured})}
+
+
+def _spread(same: Sequence[Lesion]) -> Spread:
+    sizes = [lesion.area for lesion in same]
+    return Spread(np.std([lesion.row for lesion in same], axis=0), (min(sizes), max(sizes)))
+
+
+def like(lesion: Lesion, spread: Spread, bandwidth: float, rng: np.random.Generator) -> Lesion:
+    """A draw from the kernel about one lesion: Gaussian, of `bandwidth` standard deviations in each number.
+
+    Areas stay between the smallest and the largest there is.
+    """
+    jitter = bandwidth * rng.standard_normal(5)
+    log_area, down, right, log_aspect = np.array(lesion.row) + jitter[:4] * spread.deviations
+    area, aspect = _told(math.exp(log_area), *spread.areas), _told(math.exp(log_aspect), SLIMMEST, 1.0)
     centre = (_told(down, 0.0, 1.0), _told(right, 0.0, 1.0))
-    return replace(lesion, area=area, centre=centre, aspect=aspect, tilt=tilt)
+    return replace(lesion, area=area, centre=centre, aspect=aspect, tilt=round(lesion.tilt + float(jitter[4]), 6))
 
 
 def in_view(mask: Mask, there: Sequence[Lesion]) -> dict[int, float]:

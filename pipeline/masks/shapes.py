@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline import seeding
@@ -18,7 +17,7 @@ from pipeline.data.image_set import ImageSet, Row
 from pipeline.errors import UserError
 from pipeline.masks._bounds import Mask
 from pipeline.masks._curves import region, waves
-from pipeline.masks._lesions import Lesion, in_view, like, measure, spreads
+from pipeline.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
 from pipeline.masks._sequence import Masks, needed, numbered
 from pipeline.parsing import Section
 
@@ -54,7 +53,7 @@ class _Shapes:
 
     params: Params
     train: ImageSet
-    spread: Mapping[int, NDArray[np.float64]]  # per label, of what `like` varies
+    spread: Mapping[int, Spread]  # per label
     seed: str
 
     def __call__(self, index: int) -> ConditioningMask:
@@ -83,7 +82,8 @@ class _Shapes:
         return next((row, mask) for row, mask in pairs if mask.any())
 
     def _vary(self, lesion: Lesion, rng: np.random.Generator) -> Shape:
-        varied = like(lesion, self.spread.get(lesion.label, np.zeros(4)), self.params.bandwidth, rng)
+        spread = self.spread.get(lesion.label) or spreads([lesion])[lesion.label]  # of a label that none measured had
+        varied = like(lesion, spread, self.params.bandwidth, rng)
         return varied, waves(rng, self.params.roughness).tolist()
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.masks import _curves, shapes
-from pipeline.masks._lesions import Lesion, in_view, like, measure, spreads
+from pipeline.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
 from pipeline.masks._sequence import Masks
 from tests.mask_sets import box, phantom_masks, reaches_the_frame, written
 
@@ -54,16 +54,24 @@ def test_every_region_of_every_class_is_a_lesion_and_holes_count() -> None:
 def test_spreads_are_the_standard_deviations_of_each_label() -> None:
     other = replace(ROUND, area=0.04 * math.exp(2), centre=(0.5, 0.7))
     spread = spreads([ROUND, other, replace(ROUND, label=2)])
-    np.testing.assert_allclose(spread[1], [1, 0, 0.1, 0], atol=1e-12)
-    np.testing.assert_allclose(spread[2], 0, atol=1e-12)
+    np.testing.assert_allclose(spread[1].deviations, [1, 0, 0.1, 0], atol=1e-12)
+    assert spread[1].areas == (0.04, other.area)
+    np.testing.assert_allclose(spread[2].deviations, 0, atol=1e-12)
 
 
 def test_the_kernel_has_the_width_it_is_given() -> None:
-    rng, spread = np.random.default_rng(0), np.array([0.5, 0.1, 0.05, 0.2])
+    rng, deviations = np.random.default_rng(0), np.array([0.5, 0.1, 0.05, 0.2])
+    spread = Spread(deviations, (0.0001, 1.0))
     rows = np.array([like(replace(ROUND, aspect=0.5), spread, 0.4, rng).row for _ in range(4000)])
-    np.testing.assert_allclose(rows.std(0), 0.4 * spread, rtol=0.05)
+    np.testing.assert_allclose(rows.std(0), 0.4 * deviations, rtol=0.05)
     np.testing.assert_allclose(rows.mean(0), [math.log(0.04), 0.5, 0.5, math.log(0.5)], atol=0.01)
     assert like(ROUND, spread, 0.0, rng) == ROUND
+
+
+def test_areas_stay_between_the_smallest_and_the_largest() -> None:
+    rng, spread = np.random.default_rng(0), Spread(np.array([1.0, 0, 0, 0]), (0.03, 0.05))
+    drawn = [like(ROUND, spread, 1.0, rng).area for _ in range(200)]
+    assert (min(drawn), max(drawn)) == (0.03, 0.05)
 
 
 @pytest.mark.parametrize("aspect", [0.2, 1.0])

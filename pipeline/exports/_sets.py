@@ -64,7 +64,7 @@ def _filled(splits: Splits) -> Splits:
 
 def _check(splits: Splits) -> None:
     """Raises UserError where the splits do not belong together."""
-    if len({images.spec for images in splits.values()}) > 1:
+    if any(images.spec != splits["train"].spec for images in splits.values()):
         told = ", ".join(f"{images.folder}: {images.spec}" for images in splits.values())
         raise UserError(f"the splits are of different data sets ({told}); run the stages again")
     counts = Counter(row["id"] for images in splits.values() for row in images)

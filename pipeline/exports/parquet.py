@@ -14,7 +14,7 @@ from pipeline.data.image_set import ImageSet, Row
 from pipeline.errors import UserError
 from pipeline.exports._pairs import PUBLIC_NAMES, TEXT, Settings, Splits, chunks, flat, read
 
-ROW_GROUP = 100  # pairs held in memory
+ROW_GROUP = 25  # pairs held in memory
 
 
 def write(splits: Splits, folder: Path, settings: Settings) -> None:

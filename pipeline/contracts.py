@@ -90,11 +90,14 @@ class ConditioningMask:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of the sampler."""
+    """Settings of the sampler (params.yaml: generate)."""
 
     steps: int
     guidance_scale: float
     precision: Literal["fp32", "bf16"] = "fp32"
+    sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
+    compile: bool = False
+    reused: tuple[int, ...] = ()  # steps, counted from 0, that take the encoder's features of the step before
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.parsing import Entry, Section, parse, read_yaml
+from pipeline.sampling import Generate
 from pipeline.training_sets import TrainingSet, check_training_sets
 
 Precision = Literal["fp32", "bf16"]
@@ -125,16 +126,6 @@ class GeneratorEntry(Entry):
     masks: str = "real"  # a file of pipeline/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/masks gives
-
-
-class Generate(Section):
-    """Sampling."""
-
-    sampler: Literal["ddim"] = "ddim"  # eta 0
-    steps: int = Field(gt=0, le=500)  # beyond 500 of 1000 the leading timesteps would not reach the noisy end
-    guidance_scale: float = Field(ge=1)  # 9 in the paper; 1 switches guidance off
-    batch_size: int = Field(gt=0)
-    precision: Precision = "fp32"
 
 
 class SegmenterEntry(Entry):

@@ -18,8 +18,9 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.errors import UserError
 from pipeline.generators._latent_batches import LatentBatch, LatentBatches
+from pipeline.generators._sampling import Networks, denoise
 from pipeline.networks.dense_hint_input import DenseHintInput
-from pipeline.networks.split_unet import Decoder, control, encode
+from pipeline.networks.split_unet import Decoder
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Finetune
 
@@ -63,31 +64,22 @@ class ControlledDiffusion:
     def sample(
         self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: Sampling
     ) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]: DDIM (Song et al. 2021) with eta 0 and
-        classifier-free guidance in which both branches see the mask and only the prompt differs.
+        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
+
+        Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
+        mask. Raises UserError where the networks cannot be compiled.
         """
-        device, guided = self.network.device, settings.guidance_scale > 1
-        hint = self.network.controlnet_cond_embedding(mask_hint.hint(masks.to(device), self.spec.num_classes))
-        texts = (
-            [self.model.embed(["" for _ in prompts]), self.model.embed(prompts)]
-            if guided
-            else [self.model.embed(prompts)]
+        hint = self.network.controlnet_cond_embedding(
+            mask_hint.hint(masks.to(self.network.device), self.spec.num_classes)
         )
-        text, hint = torch.cat(texts), torch.cat([hint] * len(texts))
+        texts = [self.model.embed(prompts)]
+        if settings.guidance_scale > 1:
+            texts.insert(0, self.model.embed(["" for _ in prompts]))
         side = masks.shape[-1] // self.model.factor
-        latents = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
-        scheduler = self.model.scheduler
-        scheduler.set_timesteps(settings.steps)
-        for timestep in scheduler.timesteps.tolist():
-            noisy = torch.cat([latents] * len(texts))
-            times = torch.full((len(noisy),), timestep, device=device)
-            residuals = control(self.network, noisy, times, text, hint)
-            predicted = self.decoder(encode(self.model.unet, noisy, times, text), residuals, text).float()
-            if guided:
-                without, with_prompt = predicted.chunk(2)
-                predicted = without + settings.guidance_scale * (with_prompt - without)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        return self.model.images(latents)
+        noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(self.network.device)
+        networks = Networks(self.model.unet, self.network, self.decoder, settings.compile)
+        conditions = torch.cat(texts), torch.cat([hint] * len(texts))
+        return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
 
     def save(self, folder: Path) -> None:
         """Writes ControlNet and decoder (the U-Net's trained half) as safetensors."""

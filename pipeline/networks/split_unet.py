@@ -13,9 +13,14 @@ Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time
 
 def encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
     """The encoder and the middle block, before any control."""
-    embedding = unet.time_embedding(unet.time_proj(timesteps).to(noisy.dtype))
+    embedding = embed_time(unet, timesteps, noisy)
     hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text)
     return hidden, skips, embedding
+
+
+def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor) -> Tensor:
+    """The embedding [B, D] of timesteps, in the precision of the noisy latents."""
+    return network.time_embedding(network.time_proj(timesteps).to(noisy.dtype))
 
 
 class Decoder(nn.Module):
@@ -50,7 +55,7 @@ def control(
 
     `hint_embedding` is the hint module's output, so that it is computed once per hint and not once per step.
     """
-    embedding = network.time_embedding(network.time_proj(timesteps).to(noisy.dtype))
+    embedding = embed_time(network, timesteps, noisy)
     hidden, skips = _descend(network, network.conv_in(noisy) + hint_embedding, embedding, text)
     residuals = [zero(skip) for zero, skip in zip(network.controlnet_down_blocks, skips, strict=True)]
     return [*residuals, network.controlnet_mid_block(hidden)]

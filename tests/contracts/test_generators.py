@@ -12,6 +12,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 from pipeline.generators import _control
+from pipeline.networks import split_unet
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Finetune
@@ -108,13 +109,13 @@ def test_three_classes_have_three_colours(name: str, base: Path, pairs: Pairs) -
 def test_the_branch_without_prompt_sees_the_mask(base: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = trained("siamese", base, pairs)
     seen: list[torch.Tensor] = []
-    real = _control.control
+    real = split_unet.control
 
     def spy(*arguments: torch.Tensor) -> list[torch.Tensor]:
         seen.append(arguments[-1])
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_control, "control", spy)
+    monkeypatch.setattr(split_unet, "control", spy)
     draw(generator, pairs, "ab")
     without, with_prompt = seen[0].chunk(2)
     assert torch.equal(without, with_prompt)

@@ -1,0 +1,112 @@
+"""Sampling of a controlled diffusion model: samplers, guidance, reuse of encoder features, compilation."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
+
+import torch
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from pipeline.contracts import Sampling
+from pipeline.errors import UserError
+from pipeline.networks import split_unet
+from pipeline.networks.split_unet import Decoder, Encoded
+
+Seen = tuple[Encoded, list[Tensor]]  # what the encoder and the control branch make of noisy latents
+Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
+SCHEDULERS: dict[str, type[Scheduler]] = {
+    "ddim": DDIMScheduler,  # Song et al. 2021, eta 0
+    "dpmpp_2m": DPMSolverMultistepScheduler,  # Lu et al. 2022, DPM-Solver++(2M)
+    "unipc": UniPCMultistepScheduler,  # Zhao et al. 2023, order 2
+}
+
+
+def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
+    """A new scheduler (multistep ones hold state) with the base's betas, prediction type and timestep spacing."""
+    scheduler = cast(Scheduler, SCHEDULERS[settings.sampler].from_config(base.config))
+    scheduler.set_timesteps(settings.steps)
+    return scheduler
+
+
+def denoise(
+    networks: "Networks", base: DDIMScheduler, noise: Tensor, conditions: tuple[Tensor, Tensor], settings: Sampling
+) -> Tensor:
+    """Latents [B, C, h, w] from noise of that shape.
+
+    `conditions` are text [GB, L, D] and embedded hint; G = 2 with guidance, all samples without a prompt first. Raises
+    UserError where the networks cannot be compiled.
+    """
+    scheduler, latents, seen = scheduler_of(base, settings), noise, None
+    branches = len(conditions[0]) // len(noise)
+    for step, timestep in enumerate(scheduler.timesteps.tolist()):
+        noisy = torch.cat([latents] * branches)
+        times = torch.full((len(noisy),), timestep, device=noise.device)
+        reused = seen if step in settings.reused else None
+        seen = networks.look(noisy, times, conditions) if reused is None else networks.look_again(reused, noisy, times)
+        predicted = networks.decode(seen, conditions[0]).float()
+        if branches == 2:
+            without, with_prompt = predicted.chunk(2)
+            predicted = without + settings.guidance_scale * (with_prompt - without)
+        with torch.autocast(noise.device.type, enabled=False):  # the samplers' own arithmetic stays in float32
+            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+    return latents
+
+
+class Networks:
+    """The three networks of a denoising step, as they are or compiled."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, control: ControlNetModel, decoder: Decoder, compiled: bool = False
+    ) -> None:
+        self.unet, self.control, self.decoder, self.compiled = unet, control, decoder, compiled
+
+    def look(self, noisy: Tensor, times: Tensor, conditions: tuple[Tensor, Tensor]) -> Seen:
+        """The encoder's features and the control residuals of noisy latents [B, C, h, w] at timesteps [B]."""
+        residuals = self._call(split_unet.control, self.control, noisy, times, *conditions)
+        return self._call(split_unet.encode, self.unet, noisy, times, conditions[0]), residuals
+
+    def look_again(self, seen: Seen, noisy: Tensor, times: Tensor) -> Seen:
+        """Features and residuals of an earlier step; only the decoder's time embedding is new (Li et al. 2024)."""
+        (hidden, skips, _), residuals = seen
+        return (hidden, skips, split_unet.embed_time(self.unet, times, noisy)), residuals
+
+    def decode(self, seen: Seen, text: Tensor) -> Tensor:
+        """Prediction [B, C, h, w]."""
+        return self._call(_decode, self.decoder, *seen, text)
+
+    def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        return _compiled(function, *inputs) if self.compiled else function(*inputs)
+
+
+def _decode(decoder: Decoder, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:
+    return decoder(encoded, residuals, text)
+
+
+def _compiled(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Compiled for each shape alone, so that a batch's bytes do not depend on the batches before it."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        return _compile(function)(*inputs)
+    except TorchDynamoException as error:
+        raise _unusable(error) from error
+
+
+@cache
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return torch.compile(function, dynamic=False)
+    except RuntimeError as error:  # a Python or a platform that torch.compile does not know
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> UserError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(f"generate.compile: torch.compile does not work here ({reason}); set it to false")

@@ -1,0 +1,46 @@
+"""The section `generate` of params.yaml: how images are drawn from a trained generator."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.parsing import Section
+
+MULTISTEP_LIMIT = 200  # steps; with more, their leading timesteps do not reach the noisy end
+Every = Annotated[int, Field(ge=2)]
+Steps = tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class Generate(Section):
+    """Sampling; the paper: ddim, 50 steps, scale 9."""
+
+    sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"  # all without noise of their own: ddim with eta 0
+    steps: int = Field(gt=0, le=500)  # beyond 500 of 1000 the leading timesteps would not reach the noisy end
+    guidance_scale: float = Field(ge=1)  # 9 in the paper; 1 switches guidance off
+    batch_size: int = Field(gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False  # torch.compile of the denoising networks; needs a C++ compiler, or Triton on a GPU
+    reuse_encoder: Every | Steps = ()  # at every n-th step, or at these, counted from 0; changes the images
+
+    @property
+    def reused(self) -> tuple[int, ...]:
+        """Steps that take the encoder's features and the control of the step before, counted from 0."""
+        if isinstance(self.reuse_encoder, int):
+            return tuple(range(self.reuse_encoder - 1, self.steps, self.reuse_encoder))
+        return tuple(sorted(set(self.reuse_encoder)))
+
+    @model_validator(mode="after")
+    def reused_steps_lie_inside(self) -> Self:
+        if isinstance(self.reuse_encoder, int):
+            wrong = [self.reuse_encoder] if self.reuse_encoder > self.steps else []
+        else:
+            wrong = [step for step in self.reuse_encoder if step >= self.steps]
+        if wrong:
+            raise ValueError(f"reuse_encoder {wrong} lies outside the run; its steps are 0 to {self.steps - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def multistep_samplers_reach_the_noise(self) -> Self:
+        if self.sampler != "ddim" and self.steps > MULTISTEP_LIMIT:
+            raise ValueError(f"sampler {self.sampler} takes at most {MULTISTEP_LIMIT} steps, found {self.steps}")
+        return self

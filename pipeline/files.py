@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UserError
+
 TEMPORARY = ".*.tmp"  # names of what is being written; a killed process may leave some behind
 
 
@@ -25,6 +27,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raises UserError naming the path where the block cannot write: a full disk, a folder that is not ours."""
+    try:
+        yield
+    except OSError as error:
+        path, reason = error.filename or folder, error.strerror or error
+        raise UserError(
+            f"{path} cannot be written ({reason}); what is finished is kept: make room or mend the permissions, then"
+            " run the same command again"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -47,6 +62,11 @@ def sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(content: bytes) -> str:
+    """Hash of a file's content before it is written."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def tree_sha256(folder: Path) -> str:

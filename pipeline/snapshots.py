@@ -25,7 +25,7 @@ def score_snapshots(params: Params, generator: str) -> None:
         judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
         view = open_view(params, judge, runtime)
         for step in sorted(params.finetune.snapshots):
-            rows += _rows(step, real, _images(params, generator, step, real.split("train"), runtime), view)
+            rows += _rows(step, real, _images(params, generator, step, real, runtime), view)
         final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
         rows += _rows(params.finetune.max_steps, real, final, view)
     if runtime.is_main:
@@ -35,11 +35,11 @@ def score_snapshots(params: Params, generator: str) -> None:
     runtime.barrier()
 
 
-def _images(params: Params, generator: str, step: int, train: ImageSet, runtime: Runtime) -> ImageSet:
+def _images(params: Params, generator: str, step: int, real: ImageSet, runtime: Runtime) -> ImageSet:
     trained = paths.generator(params.study, generator) / "snapshots" / f"{step:06d}"
-    parts = (generation.VERSION, generator, params.generate, params.seed, params.threads)
-    work = paths.work("snapshot", files.fingerprint(*parts, files.tree_sha256(trained), train.digest))
-    generation.fill(params, generator, trained, 1, train, runtime, work)
+    job = generation.Job(params, generator, trained, 1, real)
+    work = paths.work("snapshot", job.fingerprint)
+    generation.fill(job, runtime, work)
     return ImageSet.open(work / "set")
 
 

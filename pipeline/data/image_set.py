@@ -4,8 +4,8 @@
 """
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +13,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline import files
+from pipeline.data import manifest
+from pipeline.data.manifest import MANIFEST, Row
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
 
-MANIFEST = "metadata.jsonl"
-Row = dict[str, Any]
+__all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_pair"]
+SPEC = "spec.json"
+FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
+HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class ImageSet:
         """Opens a finished set. Raises UserError where the folder holds none."""
         if not (folder / MANIFEST).is_file():
             raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
-        spec = DatasetSpec.model_validate(files.read_json(folder / "spec.json"))
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        return cls(folder, spec, tuple(json.loads(line) for line in lines))
+        if not (folder / SPEC).is_file():
+            raise UserError(f"{folder} is no whole image set: {SPEC} is missing; run the stage that makes it again")
+        return cls(folder, DatasetSpec.model_validate(files.read_json(folder / SPEC)), manifest.read(folder))
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, samples: Iterable[tuple[Sample, Mapping[str, Any]]]) -> Self:
@@ -48,11 +53,9 @@ class ImageSet:
     @classmethod
     def finish(cls, folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Self:
         """Writes the manifest over pairs that `write_pair` has written."""
-        ordered = tuple(sorted(rows, key=lambda row: row["id"]))
-        files.write_json(folder / "spec.json", spec.model_dump())
-        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in ordered)
-        files.write_bytes(folder / MANIFEST, text.encode())
-        return cls(folder, spec, ordered)
+        with finishing(folder, spec, rows):
+            pass
+        return cls.open(folder)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -99,21 +102,36 @@ class ImageSet:
         return map(self.sample, self.rows)
 
 
-def write_pair(folder: Path, sample: Sample, extra: Mapping[str, Any]) -> Row:
-    """Writes image and mask of one sample and returns its row; `extra` holds source_id, copy, seed, generator."""
-    names = {"file_name": f"images/{sample.id}.png", "mask": f"masks/{sample.id}.png"}
-    files.write_bytes(folder / names["file_name"], png(np.moveaxis(np.asarray(sample.image, np.uint8), 0, -1)))
+@contextmanager
+def finishing(folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Iterator[Path]:
+    """Writes spec and manifest without holding all rows; the manifest (yielded) gets its name when the block ends."""
+    files.write_json(folder / SPEC, spec.model_dump())
+    with manifest.writing(folder, rows) as written:
+        yield written
+
+
+def write_pair(
+    folder: Path, sample: Sample, extra: Mapping[str, Any], text: Mapping[str, str] | None = None, shelf: str = ""
+) -> Row:
+    """Writes image and mask of one sample and returns its row; `extra` holds source_id, copy, seed, generator.
+
+    `text` goes into the image's file; `shelf` is a folder below images/ and masks/, for sets of very many files.
+    """
+    names = {key: (Path(top) / shelf / f"{sample.id}.png").as_posix() for key, top in FOLDERS.items()}
+    files.write_bytes(folder / names["file_name"], png(np.moveaxis(np.asarray(sample.image, np.uint8), 0, -1), text))
     files.write_bytes(folder / names["mask"], png(sample.masks[0]))
-    hashes = {"sha256": files.sha256(folder / names["file_name"]), "mask_sha256": files.sha256(folder / names["mask"])}
+    hashes = {column: files.sha256(folder / names[key]) for key, column in HASHES.items()}
     about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
     return {**defaults, **about, **names, **hashes, **extra}
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG of [H, W] labels or [H, W, 3] colours; no palette, no dithering, no metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+def png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
+    """PNG of [H, W] labels or [H, W, 3] colours; no palette, no dithering; `text` as iTXt chunks, by keyword."""
+    buffer, chunks = io.BytesIO(), PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_itxt(keyword, value)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", pnginfo=chunks)
     return buffer.getvalue()
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.data.image_set import ImageSet
+from pipeline import files
+from pipeline.data.image_set import HASHES, ImageSet, Row
 from pipeline.errors import UserError
 
 SHOWN = 10  # faults told in one message
@@ -22,6 +23,14 @@ def verify(images: ImageSet) -> None:
         more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         told = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
         raise UserError(f"{images.folder} cannot be scored:{told}{more}\nRun the stage that makes it again")
+
+
+def intact(folder: Path, row: Row) -> bool:
+    """Whether both files of a row are there with the content that the row tells."""
+    try:
+        return all(files.sha256(folder / row[name]) == row[column] for name, column in HASHES.items())
+    except (OSError, KeyError):
+        return False
 
 
 def _unlisted(images: ImageSet) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Kills and processes: a killed stage run again, and two processes, give the files of one uninterrupted process."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -8,11 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import files
+from pipeline.data.image_set import ImageSet
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = "smoke"
@@ -42,7 +47,8 @@ def command(stage: str, processes: int = 1) -> list[str]:
     if processes == 1:
         return [sys.executable, *script]
     config = str(REPOSITORY / "configs" / "accelerate" / "cpu2.yaml")
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *script]
+    several = ["--num_processes", str(processes)]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *several, *script]
 
 
 def environment() -> dict[str, str]:
@@ -95,10 +101,108 @@ def test_killed_and_shared_generation_give_the_same_files(ready: Path, tmp_path:
     assert len(images) == 24  # 12 training masks, 2 copies
 
     killed = copy_without(ready, tmp_path / "killed")
-    kill_when(killed, "generate", lambda: len(list(killed.glob("work/generate-*/rows/*.json"))) >= 2)
+    kill_when(killed, "generate", lambda: len(batches(killed)) >= 2)
     assert not (killed / "outputs" / STUDY / "synthetic").exists()
     run(killed, "generate", processes=2)
     assert digest(killed, "synthetic") == digest(once, "synthetic")
+
+
+def batches(folder: Path) -> list[Path]:
+    """The row files of finished batches."""
+    return list(folder.glob("work/generate-*/rows/*/*.json"))
+
+
+def larger(folder: Path, masks: int, steps: int) -> int:
+    """Asks for two copies of so many masks, in batches of three; returns the number of batches."""
+    params: dict[str, Any] = YAML(typ="safe").load(folder / "params.yaml")
+    params["generators"]["siamese"] |= {"copies": 2, "count": masks}
+    params["generate"] |= {"steps": steps}
+    YAML(typ="safe").dump(params, folder / "params.yaml")
+    return -(-2 * masks // 3)
+
+
+def kill_at_random(folder: Path, kills: int, total: int, seed: int) -> None:
+    """Starts two processes as often as there are kills, and kills all of them, or one, at a random moment of work."""
+    rng = random.Random(seed)
+    for left in range(kills, 0, -1):
+        done = len(batches(folder))
+        wanted = done + rng.randint(0, max(1, (total - done) // (2 * left)))
+        launch = subprocess.Popen(command("generate", 2), cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+        limit = time.monotonic() + 240
+        while len(batches(folder)) < wanted or not (launched := workers(launch)):
+            assert launch.poll() is None, "generate ended before it could be killed"
+            assert time.monotonic() < limit, "generate made no progress"
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.2))
+        kill(launch, launched, rng)
+
+
+def workers(launch: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    try:
+        return psutil.Process(launch.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(launch: "subprocess.Popen[bytes]", launched: list[psutil.Process], rng: random.Random) -> None:
+    """SIGKILL to everything, or to one process, whose launcher then ends the others."""
+    assert launch.poll() is None, "generate ended before it could be killed"
+    victims = [launch.pid, *(child.pid for child in launched)] if rng.random() < 0.7 else [rng.choice(launched).pid]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert launch.wait(timeout=120) != 0
+    psutil.wait_procs(launched, timeout=120)
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in launched)
+
+
+def complete(folder: Path, images: int) -> bool:
+    """Whether the published set has so many different images, every file of it decodes, and nothing else lies there."""
+    made = ImageSet.open(folder / "outputs" / STUDY / "synthetic" / "siamese")
+    listed = {made.folder / row[column] for row in made for column in ("file_name", "mask")}
+    for path in listed:
+        with Image.open(path) as picture:
+            picture.load()
+    assert set(made.folder.rglob("*.png")) == listed
+    return len(set(made.ids)) == len({row["sha256"] for row in made}) == len(made) == images
+
+
+def killed_again_and_again(ready: Path, folder: Path, masks: int, steps: int, kills: int) -> None:
+    once, killed = copy_without(ready, folder / "once"), copy_without(ready, folder / "killed")
+    total = larger(once, masks, steps)
+    larger(killed, masks, steps)
+    run(once, "generate")
+    kill_at_random(killed, kills, total, seed=kills)
+    assert not (killed / "outputs" / STUDY / "synthetic").exists()
+    run(killed, "generate", processes=2)
+    assert complete(killed, 2 * masks)
+    assert digest(killed, "synthetic") == digest(once, "synthetic")
+
+
+@pytest.mark.dist
+@pytest.mark.faults
+def test_three_random_kills_leave_the_set_of_an_uninterrupted_run(ready: Path, tmp_path: Path) -> None:
+    killed_again_and_again(ready, tmp_path, masks=18, steps=20, kills=3)
+
+
+@pytest.mark.dist
+@pytest.mark.faults
+@pytest.mark.slow
+def test_twenty_random_kills_leave_the_set_of_an_uninterrupted_run(ready: Path, tmp_path: Path) -> None:
+    killed_again_and_again(ready, tmp_path, masks=100, steps=50, kills=20)
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_one_two_and_three_processes_make_the_same_files(ready: Path, tmp_path: Path) -> None:
+    made = {}
+    for processes in (1, 2, 3):
+        folder = copy_without(ready, tmp_path / str(processes))
+        run(folder, "generate", processes)
+        published = folder / "outputs" / STUDY / "synthetic" / "siamese"
+        listed = (path for path in published.rglob("*") if path.is_file())
+        made[processes] = {path.relative_to(published).as_posix(): files.sha256(path) for path in listed}
+    assert len(made[1]) == 24 * 2 + 4  # pairs, manifest, spec, card, Croissant file
+    assert made[1] == made[2] == made[3]
 
 
 @pytest.mark.dist

@@ -1,0 +1,155 @@
+"""The dataset card of a synthetic set: README.md with the YAML header that Hugging Face reads."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import files
+from pipeline.data.manifest import MANIFEST
+from pipeline.data.provenance import KEYWORD, NOTICE
+from pipeline.data.sample import DatasetSpec
+
+SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
+LOADED = (MANIFEST, "images/**")  # what Hugging Face's viewer loads; masks are named in the rows
+NAMES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+TEXT = """
+# {title}
+{notice}
+
+{images} images of {size} x {size} pixels with masks of {classes} classes (background included), study `{study}`.
+
+## How it was made
+twinsynth {version} drew {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) with its generator
+`{method}`, fine-tuned on the real training images of the study. Masks of validation and test images are never used.
+The base model: {base}. Every image has a random stream of its own, named by seed, mask and copy.
+
+| setting | value |
+|---|---|
+{settings}
+
+## Files
+- `images/`: PNG. Each file says in its text chunks that it is synthetic and, under `{keyword}`, how it was made.
+- `masks/`: PNG, label maps with the values 0 (background) to {last}.
+- `metadata.jsonl`: one line per image: id, files and their sha256, the mask's source and transform, prompt, seed,
+  settings.
+- `croissant.json`: the same described for machines. Its `url` stands for this folder and its `datePublished` for the
+  release of the software: replace both when you publish the set.
+
+`datasets.load_dataset("imagefolder", data_dir=...)` opens the folder.
+
+## Intended use
+Training data for segmentation models, beside real images, in research. Not for clinical use: not for diagnosis, not for
+teaching what a disease looks like, not as a test set. Whether it helps must be measured on real images that neither the
+generator nor the segmenter has seen.
+
+## Limits
+The images may repeat what the training images hold, bias included, and may resemble single training images; the study's
+audit looks for such copies. An image may not follow its mask exactly; the study's scores say how well it does.
+
+## Licence
+{licence}
+"""
+OWN_BASE = (
+    "The base model was trained from scratch on the study's training images, so the set is bound by the terms of those"
+    " images alone. Look them up before you pass it on."
+)
+FOREIGN_BASE = (
+    "Two sets of terms travel with the images: those of the real training images, and those of the base model ({base})."
+    " Stable Diffusion 1.5 and what is derived from it are under CreativeML OpenRAIL-M: its authors claim no rights in"
+    " the output, but the use restrictions of its Attachment A bind whoever uses the output, and must be passed on."
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What card and Croissant file tell of a set."""
+
+    spec: DatasetSpec
+    images: int
+    masks: int
+    copies: int
+    base: str | None  # where the base model comes from; None: trained from scratch on the study's images
+    columns: Mapping[str, Any]  # that all rows share
+    choices: Mapping[str, Any] = field(default_factory=dict)  # further settings: seed, those of the masks
+
+    @property
+    def name(self) -> str:
+        """A name without spaces."""
+        return f"{self.spec.name}-{self.columns['generator']}"
+
+    @property
+    def licence(self) -> str:
+        """What binds who uses the set."""
+        return OWN_BASE if self.base is None else FOREIGN_BASE.format(base=self.base)
+
+
+def write(folder: Path, facts: Facts) -> None:
+    """Writes README.md into the set's folder."""
+    files.write_bytes(folder / "README.md", f"---\n{_header(facts)}---\n{_body(facts)}".encode())
+
+
+def size_category(images: int) -> str:
+    """Hugging Face's name of the size: n<1K, 1K<n<10K ... n>1B."""
+    above = sum(images >= size for size in SIZES)
+    if above == 0:
+        return "n<1K"
+    return "n>1B" if above == len(SIZES) else f"{NAMES[above - 1]}<n<{NAMES[above]}"
+
+
+def _header(facts: Facts) -> str:
+    terms = "training-data" if facts.base is None else "training-data-and-base-model"
+    header = {
+        "pretty_name": f"{facts.spec.name}, synthetic by {facts.columns['generator']}",
+        "license": "other",
+        "license_name": f"terms-of-{terms}",
+        "task_categories": ["image-segmentation"],
+        "tags": ["synthetic", "medical", "segmentation", "diffusion", "twinsynth"],
+        "size_categories": [size_category(facts.images)],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": list(LOADED)}]}],
+    }
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(header, text)
+    return text.getvalue()
+
+
+def _body(facts: Facts) -> str:
+    shared = facts.columns
+    settings = {**shared, **{key: _anywhere(value) for key, value in facts.choices.items()}}
+    table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
+    base = "trained from scratch on the same images" if facts.base is None else facts.base
+    return TEXT.format(
+        title=f"{facts.spec.name}: synthetic images by {shared['generator']}",
+        notice=NOTICE,
+        images=facts.images,
+        size=facts.spec.size,
+        classes=facts.spec.num_classes,
+        last=facts.spec.num_classes - 1,
+        study=facts.spec.name,
+        version=shared["version"],
+        copies=facts.copies,
+        masks=facts.masks,
+        source=shared["masks"],
+        method=shared["method"],
+        base=base,
+        settings=table,
+        keyword=KEYWORD,
+        licence=facts.licence,
+    )
+
+
+def _anywhere(value: Any) -> Any:
+    """A setting without a path of this machine: only the last part of an absolute one."""
+    if isinstance(value, Mapping):
+        return {key: _anywhere(item) for key, item in value.items()}
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,100 @@
+"""The Croissant file of a synthetic set: JSON-LD after the Croissant format 1.0 of MLCommons."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.data.card import Facts
+from pipeline.data.image_set import FOLDERS
+from pipeline.data.manifest import MANIFEST
+from pipeline.data.provenance import NOTICE
+
+FILE = "croissant.json"
+RELEASED = "2026-11-22"  # of this version of twinsynth; outputs hold no time of day
+VERSION_1_0 = "http://mlcommons.org/croissant/1.0"
+TERMS = ("citeAs", "column", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes",
+         "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+         "repeated", "replace", "separator", "source", "subField", "transform")  # fmt: skip
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{term: f"cr:{term}" for term in TERMS},
+}
+TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float", str: "sc:Text"}
+ROWS = "records"  # the record set: one record per image
+TABLE = "metadata"
+PICTURES = {"file_name": "image-files", "mask": "mask-files"}  # column of a row: the file set it names a file of
+OWN_COLUMNS = {"id": str, "source_id": str, "mask_id": str, "transform": str, "copy": int, "seed": str, "prompt": str,
+               "split": str, "source": str, "sha256": str, "mask_sha256": str}  # fmt: skip
+
+
+def write(folder: Path, facts: Facts, manifest_sha256: str) -> None:
+    """Writes croissant.json into the set's folder; `manifest_sha256` is the hash of metadata.jsonl."""
+    files.write_json(folder / FILE, describe(facts, manifest_sha256))
+
+
+def describe(facts: Facts, manifest_sha256: str) -> dict[str, Any]:
+    """The whole description."""
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": VERSION_1_0,
+        "name": facts.name,
+        "description": f"{NOTICE} {facts.images} images with masks for segmentation; see README.md.",
+        "license": facts.licence,
+        "url": "./",
+        "datePublished": RELEASED,
+        "creator": {"@type": "sc:Organization", "name": "twinsynth"},
+        "keywords": ["synthetic", "medical imaging", "segmentation"],
+        "version": "1.0.0",
+        "isLiveDataset": False,
+        "distribution": [_table(manifest_sha256), *(_pictures(column) for column in PICTURES)],
+        "recordSet": [_records(facts)],
+    }
+
+
+def _table(sha256: str) -> dict[str, Any]:
+    about = {"name": MANIFEST, "contentUrl": MANIFEST, "encodingFormat": "application/jsonlines", "sha256": sha256}
+    return {"@type": "cr:FileObject", "@id": TABLE, "description": "One line per image.", **about}
+
+
+def _pictures(column: str) -> dict[str, Any]:
+    name, folder = PICTURES[column], FOLDERS[column]
+    about = {"encodingFormat": "image/png", "includes": f"{folder}/**/*.png"}
+    return {"@type": "cr:FileSet", "@id": name, "name": name, "description": f"PNG files of {folder}/.", **about}
+
+
+def _records(facts: Facts) -> dict[str, Any]:
+    types = {**OWN_COLUMNS, **{key: type(value) for key, value in facts.columns.items()}}
+    columns = [_column(name, TYPES[kind]) for name, kind in types.items()]
+    names = [_file_name(column) for column in PICTURES]
+    contents = [_content("image", "file_name"), _content("mask", "mask")]
+    about = {"name": ROWS, "description": "One record per synthetic image.", "key": {"@id": f"{ROWS}/id"}}
+    return {"@type": "cr:RecordSet", "@id": ROWS, **about, "field": [*columns, *names, *contents]}
+
+
+def _column(name: str, kind: str) -> dict[str, Any]:
+    source = {"fileObject": {"@id": TABLE}, "extract": {"column": name}}
+    return {"@type": "cr:Field", "@id": f"{ROWS}/{name}", "name": name, "dataType": kind, "source": source}
+
+
+def _file_name(column: str) -> dict[str, Any]:
+    """The column that names a file, joined with the files by their last part."""
+    field = _column(column, "sc:Text")
+    field["@id"], field["name"] = f"{ROWS}/{column}_path", f"{column}_path"
+    field["source"]["transform"] = {"regex": "(?:.*/)?([^/]+)$"}
+    field["references"] = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "filename"}}
+    return field
+
+
+def _content(name: str, column: str) -> dict[str, Any]:
+    source = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "content"}}
+    return {"@type": "cr:Field", "@id": f"{ROWS}/{name}", "name": name, "dataType": "sc:ImageObject", "source": source}

@@ -1,0 +1,40 @@
+"""Where a synthetic image comes from: the columns of its row, and the text that its file carries wherever it goes."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pipeline
+from pipeline.contracts import ConditioningMask
+from pipeline.params import Params
+
+KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
+NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."
+# The digital source type of the International Press Telecommunications Council, which picture software looks for.
+XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
+</rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
+
+
+def of_set(params: Params, generator: str, method: str, weights: str) -> dict[str, Any]:
+    """Columns that all images of a set share; `weights` is the hash of the trained generator's files."""
+    about = {"generator": generator, "method": method, "generator_sha256": weights, "synthetic": True}
+    settings = params.generate.model_dump(mode="json", exclude={"batch_size"})
+    plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
+    return {**about, **plain, "masks": params.generators[generator].masks, "version": pipeline.__version__}
+
+
+def of_image(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:
+    """The columns of one image; the transform is JSON text and the seed decimal text, so that any reader keeps them."""
+    transform = json.dumps(dict(mask.transform), sort_keys=True)
+    own = {"source_id": mask.source_id, "mask_id": mask.id, "transform": transform, "copy": copy, "seed": str(seed)}
+    return {**shared, **own}
+
+
+def text(name: str, prompt: str, columns: Mapping[str, Any]) -> dict[str, str]:
+    """Text chunks of one image by keyword: standard ones, the digital source type, and all columns as JSON."""
+    record = json.dumps({"id": name, "prompt": prompt, **columns}, sort_keys=True)
+    software = f"twinsynth {pipeline.__version__}"
+    return {"Description": NOTICE, "Software": software, KEYWORD: record, "XML:com.adobe.xmp": XMP}

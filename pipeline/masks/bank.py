@@ -1,6 +1,7 @@
 """The user's own masks: a folder of PNG files, all of them checked before the first one is used.
 
-Values are read as those of training masks (data/labels.py); a `count` above their number repeats them in order.
+Values are read as those of training masks (data/labels.py); a `count` above their number repeats them in order. Source
+ids are "bank/" and the file's stem: with the slash they are never taken for ids of real images.
 """
 
 import os
@@ -65,7 +66,7 @@ class _Bank:
         transform = {} if stored.shape == pixels.shape else {"method": "bank", "resized_from": [height, width]}
         row = self.rows[int(seeding.numpy_rng(self.seed, "bank", index).integers(len(self.rows)))]
         name = numbered("bank", index)
-        return ConditioningMask(name, _stem(path), transform, pixels, row["prompt"], row["source"])
+        return ConditioningMask(name, f"bank/{_stem(path)}", transform, pixels, row["prompt"], row["source"])
 
 
 def nearest(mask: Mask, size: int) -> Mask:

@@ -82,7 +82,8 @@ def test_another_seed_gives_other_masks_and_so_does_another_turn(name: str, trai
 def test_source_and_transform_are_told_in_plain_json(name: str, train: ImageSet) -> None:
     for index, mask in enumerate(build(name, train)):
         assert json.loads(json.dumps(mask.transform, allow_nan=False)) == mask.transform
-        assert mask.source_id == ("shapes" if name == "shapes" else f"train_{index % 5}")
+        source = {"shapes": "shapes", "bank": f"bank/train_{index % 5}"}.get(name, f"train_{index % 5}")
+        assert mask.source_id == source
         assert (mask.prompt, mask.source) == ("A photo of a blob.", "blobs")
 
 

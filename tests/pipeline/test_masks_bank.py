@@ -48,7 +48,7 @@ def test_files_come_in_the_order_of_their_names_and_repeat(folder: Path) -> None
     for name in ("b.png", "a.png", "c.PNG"):
         put(folder, name)
     masks = build(folder, count=4)
-    assert [mask.source_id for mask in masks] == ["a", "b", "c", "a"]
+    assert [mask.source_id for mask in masks] == ["bank/a", "bank/b", "bank/c", "bank/a"]
     assert [mask.id for mask in masks] == [f"bank_00000000{k}" for k in range(4)]
     assert len(build(folder)) == 3
 

@@ -16,8 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline import files
-from pipeline.data import manifest
-from pipeline.data.manifest import MANIFEST, Row
+from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
 
@@ -42,7 +41,7 @@ class ImageSet:
             raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
         if not (folder / SPEC).is_file():
             raise UserError(f"{folder} is no whole image set: {SPEC} is missing; run the stage that makes it again")
-        return cls(folder, DatasetSpec.model_validate(files.read_json(folder / SPEC)), manifest.read(folder))
+        return cls(folder, DatasetSpec.model_validate(files.read_json(folder / SPEC)), read(folder))
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, samples: Iterable[tuple[Sample, Mapping[str, Any]]]) -> Self:
@@ -106,7 +105,7 @@ class ImageSet:
 def finishing(folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Iterator[Path]:
     """Writes spec and manifest without holding all rows; the manifest (yielded) gets its name when the block ends."""
     files.write_json(folder / SPEC, spec.model_dump())
-    with manifest.writing(folder, rows) as written:
+    with writing(folder, rows) as written:
         yield written
 
 

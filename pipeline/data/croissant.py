@@ -29,11 +29,10 @@ CONTEXT = {
     **{term: f"cr:{term}" for term in TERMS},
 }
 TYPES = {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float", str: "sc:Text"}
-ROWS = "records"  # the record set: one record per image
 TABLE = "metadata"
 PICTURES = {"file_name": "image-files", "mask": "mask-files"}  # column of a row: the file set it names a file of
 OWN_COLUMNS = {"id": str, "source_id": str, "mask_id": str, "transform": str, "copy": int, "seed": str, "prompt": str,
-               "split": str, "source": str, "sha256": str, "mask_sha256": str}  # fmt: skip
+               "split": str, "source": str, "mask": str, "sha256": str, "mask_sha256": str}  # fmt: skip
 
 
 def write(folder: Path, facts: Facts, manifest_sha256: str) -> None:
@@ -57,7 +56,7 @@ def describe(facts: Facts, manifest_sha256: str) -> dict[str, Any]:
         "version": "1.0.0",
         "isLiveDataset": False,
         "distribution": [_table(manifest_sha256), *(_pictures(column) for column in PICTURES)],
-        "recordSet": [_records(facts)],
+        "recordSet": [_images(facts), _masks()],
     }
 
 
@@ -68,33 +67,44 @@ def _table(sha256: str) -> dict[str, Any]:
 
 def _pictures(column: str) -> dict[str, Any]:
     name, folder = PICTURES[column], FOLDERS[column]
-    about = {"encodingFormat": "image/png", "includes": f"{folder}/**/*.png"}
+    about = {"encodingFormat": "image/png", "includes": [f"{folder}/*.png", f"{folder}/*/*.png"]}
     return {"@type": "cr:FileSet", "@id": name, "name": name, "description": f"PNG files of {folder}/.", **about}
 
 
-def _records(facts: Facts) -> dict[str, Any]:
+def _images(facts: Facts) -> dict[str, Any]:
+    """All columns, with the pixels of the image."""
     types = {**OWN_COLUMNS, **{key: type(value) for key, value in facts.columns.items()}}
-    columns = [_column(name, TYPES[kind]) for name, kind in types.items()]
-    names = [_file_name(column) for column in PICTURES]
-    contents = [_content("image", "file_name"), _content("mask", "mask")]
-    about = {"name": ROWS, "description": "One record per synthetic image.", "key": {"@id": f"{ROWS}/id"}}
-    return {"@type": "cr:RecordSet", "@id": ROWS, **about, "field": [*columns, *names, *contents]}
+    columns = [_column("images", name, TYPES[kind]) for name, kind in types.items()]
+    return _record_set("images", "One record per synthetic image.", "file_name", columns, "image")
 
 
-def _column(name: str, kind: str) -> dict[str, Any]:
+def _masks() -> dict[str, Any]:
+    """A record set of their own: the reference implementation joins a table with one set of files only."""
+    columns = [_column("masks", name, "sc:Text") for name in ("id", "mask_id", "source_id", "mask_sha256")]
+    return _record_set("masks", "The mask of each image, by the image's id.", "mask", columns, "mask")
+
+
+def _record_set(name: str, about: str, column: str, columns: list[dict[str, Any]], content: str) -> dict[str, Any]:
+    fields = [*columns, _path(name, column), _content(name, content, column)]
+    told = {"name": name, "description": about, "key": {"@id": f"{name}/id"}, "field": fields}
+    return {"@type": "cr:RecordSet", "@id": name, **told}
+
+
+def _column(records: str, name: str, kind: str) -> dict[str, Any]:
     source = {"fileObject": {"@id": TABLE}, "extract": {"column": name}}
-    return {"@type": "cr:Field", "@id": f"{ROWS}/{name}", "name": name, "dataType": kind, "source": source}
+    return {"@type": "cr:Field", "@id": f"{records}/{name}", "name": name, "dataType": kind, "source": source}
 
 
-def _file_name(column: str) -> dict[str, Any]:
+def _path(records: str, column: str) -> dict[str, Any]:
     """The column that names a file, joined with the files by their last part."""
-    field = _column(column, "sc:Text")
-    field["@id"], field["name"] = f"{ROWS}/{column}_path", f"{column}_path"
-    field["source"]["transform"] = {"regex": "(?:.*/)?([^/]+)$"}
-    field["references"] = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "filename"}}
-    return field
+    last_part = {"transform": {"regex": "(?:.*/)?([^/]+)$"}}
+    source = {"fileObject": {"@id": TABLE}, "extract": {"column": column}, **last_part}
+    files_of_set = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "filename"}}
+    about = {"name": "path", "dataType": "sc:Text", "source": source, "references": files_of_set}
+    return {"@type": "cr:Field", "@id": f"{records}/path", **about}
 
 
-def _content(name: str, column: str) -> dict[str, Any]:
+def _content(records: str, name: str, column: str) -> dict[str, Any]:
     source = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "content"}}
-    return {"@type": "cr:Field", "@id": f"{ROWS}/{name}", "name": name, "dataType": "sc:ImageObject", "source": source}
+    about = {"name": name, "dataType": "sc:ImageObject", "source": source}
+    return {"@type": "cr:Field", "@id": f"{records}/{name}", **about}

@@ -324,21 +324,28 @@ def test_croissant_keeps_the_rules_of_the_format(study: Params) -> None:
     assert table["@type"] == "cr:FileObject" and table["encodingFormat"] == "application/jsonlines"
     assert table["sha256"] == files.sha256(made.folder / table["contentUrl"])
     for part in sets:
-        assert part["@type"] == "cr:FileSet" and len(list(made.folder.glob(part["includes"]))) == 16
-    (records,) = told["recordSet"]
-    fields = records["field"]
+        assert part["@type"] == "cr:FileSet" and len(found(made.folder, part["includes"])) == 16
+    images, masks = told["recordSet"]
+    fields = images["field"]
     assert {"id", "image", "mask", "prompt", "seed", "transform", "steps"} <= {field["name"] for field in fields}
-    ids = [item["@id"] for item in (*told["distribution"], records, *fields)]
+    assert {"id", "mask"} <= {field["name"] for field in masks["field"]}
+    described = [*told["distribution"], images, masks, *fields, *masks["field"]]
+    ids = [item["@id"] for item in described]
     assert len(set(ids)) == len(ids)
-    assert set(references({key: value for key, value in told.items() if key != "@context"})) <= set(ids)
-    terms = set(words({key: value for key, value in told.items() if key != "@context"}))
-    assert {"fileObject", "fileSet", "extract", "column", "references"} <= terms & told["@context"].keys()
+    body = {key: value for key, value in told.items() if key != "@context"}
+    assert set(references(body)) <= set(ids)
+    used = {"fileObject", "fileSet", "extract", "column", "references", "fileProperty", "transform", "regex", "key"}
+    assert used <= set(words(body)) and used <= told["@context"].keys()
     columns = {f["source"]["extract"]["column"] for f in fields if "column" in f["source"]["extract"]}
     assert columns == set(made.rows[0])  # every column is described, and none that is not there
     kinds = {"sc:Text": str, "sc:Integer": int, "sc:Float": float, "sc:Boolean": bool}
     for field in fields:
         if field["dataType"] in kinds:
             assert type(made.rows[0][field["source"]["extract"]["column"]]) is kinds[field["dataType"]]
+
+
+def found(folder: Path, patterns: list[str]) -> list[Path]:
+    return [path for pattern in patterns for path in folder.glob(pattern)]
 
 
 def references(value: Any) -> Iterator[str]:

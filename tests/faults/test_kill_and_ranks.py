@@ -1,5 +1,6 @@
 """Kills and processes: a killed stage run again, and two processes, give the files of one uninterrupted process."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -126,33 +127,41 @@ def kill_at_random(folder: Path, kills: int, total: int, seed: int) -> None:
     rng = random.Random(seed)
     for left in range(kills, 0, -1):
         done = len(batches(folder))
-        wanted = done + rng.randint(0, max(1, (total - done) // (2 * left)))
+        wanted = done + rng.randint(1, max(1, (total - done) // (left + 1)))
         launch = subprocess.Popen(command("generate", 2), cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
         limit = time.monotonic() + 240
-        while len(batches(folder)) < wanted or not (launched := workers(launch)):
+        while len(batches(folder)) < wanted:
             assert launch.poll() is None, "generate ended before it could be killed"
             assert time.monotonic() < limit, "generate made no progress"
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.2))
-        kill(launch, launched, rng)
+        kill(launch, rng)
 
 
-def workers(launch: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    try:
-        return psutil.Process(launch.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def kill(launch: "subprocess.Popen[bytes]", launched: list[psutil.Process], rng: random.Random) -> None:
-    """SIGKILL to everything, or to one process, whose launcher then ends the others."""
+def kill(launch: "subprocess.Popen[bytes]", rng: random.Random) -> None:
+    """SIGKILL to all processes, or to one of those that generate; their launcher then ends the others."""
     assert launch.poll() is None, "generate ended before it could be killed"
-    victims = [launch.pid, *(child.pid for child in launched)] if rng.random() < 0.7 else [rng.choice(launched).pid]
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+    launcher = psutil.Process(launch.pid)
+    launcher.suspend()  # it starts no further process now
+    children = launcher.children(recursive=True)
+    ranks = [child for child in children if told(child).endswith("generate.py --generator siamese")]
+    one = bool(ranks) and rng.random() < 0.3
+    for victim in [rng.choice(ranks)] if one else [*children, launcher]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    if one:
+        launcher.resume()
     assert launch.wait(timeout=120) != 0
-    psutil.wait_procs(launched, timeout=120)
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in launched)
+    gone, alive = psutil.wait_procs(children, timeout=120)
+    assert len(gone) == len(children) and not alive
+
+
+def told(process: psutil.Process) -> str:
+    """Its command line; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def complete(folder: Path, images: int) -> bool:

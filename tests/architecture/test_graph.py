@@ -140,6 +140,6 @@ def test_dvc_lists_one_stage_per_entry() -> None:
 
 
 def test_launch_is_a_shell_variable_of_the_stages_that_share_their_work() -> None:
-    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate launch")}
+    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate-launch ")}
     assert launched == {"finetune", "generate", "score", "snapshots", "segment"}
     assert all("accelerate/\\${LAUNCH:-cpu" in STAGES[name]["cmd"] for name in launched)

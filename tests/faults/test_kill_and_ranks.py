@@ -189,6 +189,7 @@ def killed_again_and_again(ready: Path, folder: Path, masks: int, steps: int, ki
 
 @pytest.mark.dist
 @pytest.mark.faults
+@pytest.mark.slow
 def test_three_random_kills_leave_the_set_of_an_uninterrupted_run(ready: Path, tmp_path: Path) -> None:
     killed_again_and_again(ready, tmp_path, masks=18, steps=20, kills=3)
 

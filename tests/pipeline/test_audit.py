@@ -142,7 +142,7 @@ def polyps(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     return look(folder, sets(folder, drawn[:300], drawn[300:600], drawn[600:980], 20))
 
 
-@pytest.mark.parametrize("source", ["phantoms", "polyps"])
+@pytest.mark.parametrize("source", ["phantoms", pytest.param("polyps", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", PLANTS)
 def test_planted_copies_are_found(source: str, kind: str, request: pytest.FixtureRequest) -> None:
     """By the audit, and whichever of the real images calibrate it."""
@@ -153,7 +153,7 @@ def test_planted_copies_are_found(source: str, kind: str, request: pytest.Fixtur
     assert all((c.closeness(statistics).max(1) > c.threshold).mean() >= 0.95 for c, _ in planted.splits(50))
 
 
-@pytest.mark.parametrize("source", ["phantoms", "polyps"])
+@pytest.mark.parametrize("source", ["phantoms", pytest.param("polyps", marks=pytest.mark.slow)])
 def test_other_real_images_are_not(source: str, request: pytest.FixtureRequest) -> None:
     """At most 1 % of those that calibrate, and at most 1 % of fresh ones on the mean of 50 calibrations."""
     planted: Planted = request.getfixturevalue(source)

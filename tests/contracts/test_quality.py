@@ -19,17 +19,9 @@ from pipeline.quality import faithfulness
 from pipeline.quality._view import pieces
 from pipeline.runtime import Runtime
 from pipeline.view import JUDGE, View
+from tests.stand_ins import Thumbnail
 
 EXTRACTOR = "efficientnet_lite0"
-
-
-class Thumbnail:
-    """A stand-in extractor: the image on a grid of 4 x 4."""
-
-    id = "thumbnail"
-
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1).numpy()
 
 
 class Brightness:

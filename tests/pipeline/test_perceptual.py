@@ -21,18 +21,10 @@ from pipeline.quality import clip_i, lpips, prdc, vendi
 from pipeline.quality._view import pieces
 from pipeline.runtime import Runtime
 from pipeline.view import View
+from tests.stand_ins import Thumbnail
 
 Sets = tuple[ImageSet, ImageSet]
 CLIPS = ("clip_b32", "clip_l14_336")
-
-
-class Thumbnail:
-    """A stand-in extractor: the image on a grid of 4 x 4."""
-
-    id = "thumbnail"
-
-    def __call__(self, images: torch.Tensor) -> NDArray[np.float32]:
-        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1).numpy()
 
 
 class Difference:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline import seeding
+from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.conditioning import mask as mask_hint
 from pipeline.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
@@ -26,7 +27,6 @@ from pipeline.generators import controlnet
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Autoencoder, Denoiser
 
 SIDE, WIDTH, CHANNELS = 128, 256, (128, 256, 384)  # pixels, text tower, U-Net
 PROMPT, TOLERANCE = "A photo of a polyp.", 1e-4

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.generators import siamese
 from pipeline.generators._control import control_network
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Autoencoder, Denoiser
 from tests.reference import siamese_literal
 
 BATCH, SIDE, WIDTH = 5, 16, 64

@@ -16,7 +16,8 @@ from pipeline import files, paths, seeding, tracking
 from pipeline.errors import UserError
 from pipeline.metrics.paired import Estimate, Noise, estimate, seed_noise, two_level_bootstrap, unpaired_noise
 from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.params import Compare, Params, TrainingSet
+from pipeline.params import Params, TrainingSet
+from pipeline.segment_params import Compare
 from pipeline.verdict import decide, sentence
 
 Table = NDArray[np.float64]  # [seeds, images]

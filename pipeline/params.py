@@ -11,12 +11,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.base_params import Base
+from pipeline.finetune_params import Finetune
 from pipeline.parsing import Entry, Section, parse, read_yaml
 from pipeline.sampling import Generate
+from pipeline.segment_params import Compare, Segment
 from pipeline.training_sets import TrainingSet, check_training_sets
 
-Precision = Literal["fp32", "bf16"]
-Prediction = Literal["epsilon", "v_prediction", "sample"]
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 
@@ -37,84 +38,6 @@ class Data(Entry):
     def something_is_left_to_train_on(self) -> Self:
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share + test_share must be below 1, else no training image is left")
-        return self
-
-
-class Autoencoder(Section):
-    """Pretraining of a small AutoencoderKL on random crops."""
-
-    channels: tuple[int, ...] = (16, 48, 96)  # one per level; the latent grid is 2^(levels-1) times coarser
-    latent_channels: int = Field(default=4, ge=3)  # three start as colours
-    max_steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    crop: int = Field(gt=0, multiple_of=8)  # pixels
-    learning_rate: float = Field(gt=0)
-    kl_weight: float = Field(default=1e-6, ge=0)
-
-    @model_validator(mode="after")
-    def channels_fit_the_norms(self) -> Self:
-        _widths("channels", self.channels, 16)
-        factor = 2 ** (len(self.channels) - 1)
-        if self.crop % factor:
-            raise ValueError(f"crop is {self.crop}; {len(self.channels)} levels need a multiple of {factor}")
-        return self
-
-
-class Denoiser(Section):
-    """Pretraining of a small UNet2DConditionModel on latents."""
-
-    channels: tuple[int, ...] = (64, 128, 192)
-    text_width: int = Field(default=64, gt=0, multiple_of=8)  # width of the CLIP text tower
-    prediction: Prediction = "sample"  # epsilon in SD 1.5; sample learns fastest
-    max_steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    prompt_dropout: float = Field(default=0.05, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def channels_fit_the_norms(self) -> Self:
-        _widths("channels", self.channels, 32)
-        return self
-
-
-class Base(Section):
-    """The base model: trained from scratch on the training images, or taken from elsewhere."""
-
-    source: str = Field(default="scratch", min_length=1)  # "scratch", a diffusers folder, a single file, or a hub id
-    revision: str | None = None  # of a hub id
-    variant: str | None = None  # of the weight files, for example non_ema
-    precision: Precision = "fp32"
-    autoencoder: Autoencoder | None = None
-    denoiser: Denoiser | None = None
-
-    @model_validator(mode="after")
-    def scratch_needs_sizes(self) -> Self:
-        if self.source == "scratch" and (self.autoencoder is None or self.denoiser is None):
-            raise ValueError("source scratch needs the sections autoencoder and denoiser")
-        return self
-
-
-class Finetune(Section):
-    """Fine-tuning of generators."""
-
-    max_steps: int = Field(gt=0)  # optimiser steps, not micro-batches
-    global_batch: int = Field(gt=0)  # samples per optimiser step over all devices; 48 in the paper
-    micro_batch: int | None = Field(default=None, gt=0)  # samples per device and forward pass; None: no accumulation
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    schedule: Literal["constant", "one_cycle"] = "constant"
-    max_grad_norm: float | None = Field(default=None, gt=0)
-    flip: bool = False  # random horizontal flips of image and mask together; the paper has none
-    prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
-    precision: Precision = "fp32"
-    checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
-    snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
-
-    @model_validator(mode="after")
-    def snapshots_lie_inside(self) -> Self:
-        wrong = [step for step in self.snapshots if not 0 < step < self.max_steps]
-        if wrong:
-            raise ValueError(f"snapshots {wrong} do not lie between 0 and max_steps {self.max_steps}")
         return self
 
 
@@ -167,33 +90,6 @@ class Audit(Section):
     neighbours: int = Field(default=50, gt=1)  # nearest training images to whose mean the nearest is compared
     permutations: int = Field(default=2000, ge=200)
     pictures: int = Field(default=12, gt=0)  # closest pairs shown
-
-
-class Segment(Section):
-    """Training of segmenters: the same for every training set."""
-
-    max_steps: int = Field(gt=0)  # optimiser steps, equal for every arm
-    batch_size: int = Field(gt=0)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    seeds: tuple[int, ...] = Field(min_length=1)
-    threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
-    precision: Precision = "fp32"
-
-    @model_validator(mode="after")
-    def seeds_differ(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must differ, found {list(self.seeds)}")
-        return self
-
-
-class Compare(Section):
-    """Comparison of arms with a reference arm."""
-
-    reference: str = "real"
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=5000, ge=200)
-    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
 
 
 class Report(Section):
@@ -253,12 +149,6 @@ class Params(Section):
         if "shuffled" in self.generators:
             raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
         return self
-
-
-def _widths(name: str, widths: tuple[int, ...], multiple: int) -> None:
-    """Group norms need every width to be a multiple of their number of groups."""
-    if len(widths) < 2 or any(width <= 0 or width % multiple for width in widths):
-        raise ValueError(f"{name} must be two or more multiples of {multiple}, found {list(widths)}")
 
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:

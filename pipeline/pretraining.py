@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import files, paths, seeding, tracking
+from pipeline.base_params import Autoencoder, Base, Denoiser
 from pipeline.contracts import Batch, Recipe
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
@@ -19,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion import PARTS, StableDiffusion
-from pipeline.params import Autoencoder, Base, Denoiser, Params
+from pipeline.params import Params
 from pipeline.runtime import Runtime
 from pipeline.training import fit
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from pipeline import files
+from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.params import Autoencoder, Denoiser
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
 

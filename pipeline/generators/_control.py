@@ -17,12 +17,12 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.errors import UserError
+from pipeline.finetune_params import Finetune
 from pipeline.generators._latent_batches import LatentBatch, LatentBatches
 from pipeline.generators._sampling import Networks, denoise
 from pipeline.networks.dense_hint_input import DenseHintInput
 from pipeline.networks.split_unet import Decoder
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Finetune
 
 
 def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:

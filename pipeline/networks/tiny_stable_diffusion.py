@@ -6,9 +6,9 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipeline.base_params import Autoencoder, Denoiser, Prediction
 from pipeline.networks import linear_start
 from pipeline.networks.stable_diffusion import DDIM
-from pipeline.params import Autoencoder, Denoiser, Prediction
 
 TOKENS = 32  # length of a prompt
 

@@ -16,6 +16,9 @@ SOURCES = sorted(PIPELINE.rglob("*.py"))
 FLOORS = (
     {
         "params",
+        "base_params",
+        "finetune_params",
+        "segment_params",
         "parsing",
         "sampling",
         "plugins",

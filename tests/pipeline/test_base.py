@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pipeline import files, pretraining
+from pipeline.base_params import Base
 from pipeline.errors import UserError
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Base
 from tests.tiny_base import write_tiny_base
 
 

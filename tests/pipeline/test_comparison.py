@@ -11,7 +11,8 @@ import pytest
 from pipeline import files, paths, tracking
 from pipeline.comparison import Results, collect_metrics, compare, compare_arms, conclude, publish_comparison
 from pipeline.errors import UserError
-from pipeline.params import Compare, Params, load_params
+from pipeline.params import Params, load_params
+from pipeline.segment_params import Compare
 from pipeline.verdict import Verdict, decide, headline, sentence
 
 ROOT = Path(__file__).parents[2]

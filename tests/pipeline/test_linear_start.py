@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from pipeline.base_params import Autoencoder
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.linear_start import COLOURS, Palette, start_linear
-from pipeline.params import Autoencoder
 
 
 def plain(channels: tuple[int, ...]) -> torch.nn.Module:

@@ -9,13 +9,13 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
+from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.diffusion.schedule import Schedule
 from pipeline.generators import siamese
 from pipeline.generators._control import control_network
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.dense_hint_input import DenseHintInput, PatchMerging
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Autoencoder, Denoiser
 from tests.reference import siamese_literal
 
 TEXT = 16

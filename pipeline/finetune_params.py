@@ -1,0 +1,31 @@
+"""The section `finetune` of a study: how generators are trained on the base."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.parsing import Section
+
+
+class Finetune(Section):
+    """Fine-tuning of generators."""
+
+    max_steps: int = Field(gt=0)  # optimiser steps, not micro-batches
+    global_batch: int = Field(gt=0)  # samples per optimiser step over all devices; 48 in the paper
+    micro_batch: int | None = Field(default=None, gt=0)  # samples per device and forward pass; None: no accumulation
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    flip: bool = False  # random horizontal flips of image and mask together; the paper has none
+    prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
+    snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
+
+    @model_validator(mode="after")
+    def snapshots_lie_inside(self) -> Self:
+        wrong = [step for step in self.snapshots if not 0 < step < self.max_steps]
+        if wrong:
+            raise ValueError(f"snapshots {wrong} do not lie between 0 and max_steps {self.max_steps}")
+        return self

@@ -1,0 +1,34 @@
+"""The sections `segment` and `compare` of a study: training of segmenters, and how arms are compared."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.parsing import Section
+
+
+class Segment(Section):
+    """Training of segmenters: the same for every training set."""
+
+    max_steps: int = Field(gt=0)  # optimiser steps, equal for every arm
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, found {list(self.seeds)}")
+        return self
+
+
+class Compare(Section):
+    """Comparison of arms with a reference arm."""
+
+    reference: str = "real"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=5000, ge=200)
+    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent

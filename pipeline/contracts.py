@@ -47,6 +47,8 @@ class Recipe:
     micro_batch: int | None = None  # samples per forward pass; None: the process's whole share
     checkpoint_every: int | None = None  # optimiser steps; None: no checkpoint
     snapshots: tuple[int, ...] = ()  # optimiser steps after which the trained weights are kept for good
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # optimizers.build
+    ema_decay: float | None = None  # averaging.Average; None: no average
 
 
 class Objective(Protocol):

@@ -19,7 +19,15 @@ class Finetune(Section):
     max_grad_norm: float | None = Field(default=None, gt=0)
     flip: bool = False  # random horizontal flips of image and mask together; the paper has none
     prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, trained weights stay in float32
+    tf32: bool = True  # on CUDA: float32 products and convolutions in TF32
+    attention: Literal["sdpa", "xformers"] = "sdpa"  # xformers: needs the package and CUDA
+    gradient_checkpointing: bool = False  # less memory, about a third more arithmetic
+    channels_last: bool = False  # memory format of the networks
+    compile: bool = False  # torch.compile of the networks; needs a C++ compiler, or Triton on a GPU
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # adamw_8bit: bitsandbytes, CUDA only; not the paper's
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)  # moving average of the weights; None as in the paper
+    lora_rank: int | None = Field(default=None, gt=0)  # low-rank updates of the attention; None: all weights
     checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
     snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
 

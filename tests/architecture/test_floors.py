@@ -27,6 +27,7 @@ FLOORS = (
         "seeding",
         "tracking",
         "runtime",
+        "transfer",
         "contracts",
         "errors",
         "methods",

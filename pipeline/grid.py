@@ -31,6 +31,7 @@ class Cell:
     stream: str  # name of the random stream: the seed with the arm's offset
     train: ImageSet
     fingerprint: str
+    synthetic_share: float | None = None  # of every batch; None: as the images are counted
 
     @property
     def path(self) -> Path:
@@ -48,7 +49,9 @@ def plan(params: Params, segmenter: str) -> list[Cell]:
     for seed in params.segment.seeds:
         for name, arm in params.training_sets.items():
             train, stream = _open(params, name, real), f"segment/{seed + arm.seed_offset}"
-            cells.append(Cell(name, seed, stream, train, files.fingerprint(*shared, content(train), stream)))
+            share = () if arm.synthetic_share is None else (arm.synthetic_share,)
+            identity = files.fingerprint(*shared, content(train), stream, *share)
+            cells.append(Cell(name, seed, stream, train, identity, arm.synthetic_share))
     return cells
 
 
@@ -101,7 +104,8 @@ def finished(cells: list[Cell], claimed: Iterator[Cell], finish: Callable[[Cell]
 
 def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> dict[str, Any]:
     """Trains one segmenter and scores it on validation and test images."""
-    trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime)
+    share = cell.synthetic_share
+    trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, synthetic_share=share)
     real = ImageSet.open(paths.real(params.study))
     scored = [score_set(trained, real.split(name), params.segment.batch_size) for name in ("val", "test")]
     return {

@@ -8,12 +8,14 @@ from typing import Any
 from pipeline import files, paths
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.splitting import HELD_OUT, RESERVE
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.screening import RECORD, screen
+from pipeline.training_sets import TrainingSet
 
 METHOD_VERSION = 1
-HELD_OUT = "of the validation or test split"
+THEIRS = "of the validation or test split"
 
 
 def mix(params: Params, name: str) -> ImageSet:
@@ -22,8 +24,8 @@ def mix(params: Params, name: str) -> ImageSet:
     Of the multiplier's copies, screening (where it is asked for) leaves some out and tells of it in screening.json.
     """
     real = ImageSet.open(paths.real(params.study))
-    parts, record = [real.split("train")], None
     recipe = params.training_sets[name]
+    parts, record = real_parts(real, recipe), None
     if recipe.generator is not None:
         synthetic = ImageSet.open(paths.synthetic(params.study, recipe.generator))
         parts.append(first_copies(synthetic, real, recipe.multiplier))
@@ -33,6 +35,23 @@ def mix(params: Params, name: str) -> ImageSet:
     check_leaks(parts, real)
     mixed = files.fingerprint(METHOD_VERSION, name, [part.digest for part in parts])
     return _publish(parts, record, paths.work("mix", mixed), paths.training_set(params.study, name))
+
+
+def real_parts(real: ImageSet, recipe: TrainingSet) -> list[ImageSet]:
+    """The real images of a training set, `recipe.repeat` times; the ids of later times end in _again<number>.
+
+    Raises UserError where all pairs are asked for and none lies in reserve.
+    """
+    chosen = real.split("train")
+    if recipe.real == "all":
+        if not len(real.split(RESERVE)):
+            raise UserError(f"{real.folder} has no split {RESERVE}; real: all needs a data.train_limit below the pairs")
+        chosen = real.select(row for row in real if row["split"] in ("train", RESERVE))
+    return [chosen, *(_again(chosen, time) for time in range(1, recipe.repeat))]
+
+
+def _again(images: ImageSet, time: int) -> ImageSet:
+    return images.select({**row, "id": f"{row['id']}_again{time}"} for row in images)
 
 
 def first_copies(synthetic: ImageSet, real: ImageSet, multiplier: int) -> ImageSet:
@@ -54,17 +73,18 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     it is empty, or a real training image has the same mask too); an image that does not say which mask it follows. A
     mask of a bank or of a procedure has no training image, but the columns mask_id and transform.
     """
-    train, held_out = real.split("train"), [row for row in real if row["split"] != "train"]
+    held_out = [row for row in real if row["split"] in HELD_OUT]
     images, sources = {hashing.content(real.image(row)) for row in held_out}, {row["id"] for row in held_out}
-    known, masks = set(train.ids), mask_hashes.forbidden(real)
+    known = {row["id"] for row in real if row["split"] not in HELD_OUT}
+    masks = mask_hashes.forbidden(real)
     for part in parts:
         shown = [row["id"] for row in part if hashing.content(part.image(row)) in images]
-        _refuse(shown, part, f"are images {HELD_OUT}")  # by pixels: a synthetic PNG carries text too
+        _refuse(shown, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         stolen = [row["id"] for row in part if row["source_id"] in sources]
-        _refuse(stolen, part, f"are made from images {HELD_OUT}, or from masks of the same name")
+        _refuse(stolen, part, f"are made from images {THEIRS}, or from masks of the same name")
         strange = [row["id"] for row in part if row["source_id"] not in known and not _says_its_mask(row)]
         _refuse(strange, part, "are not made from a real training image and name no other mask (mask_id, transform)")
-        _refuse(_drawn(part, masks), part, f"have masks {HELD_OUT}")
+        _refuse(_drawn(part, masks), part, f"have masks {THEIRS}")
 
 
 def _says_its_mask(row: Row) -> bool:

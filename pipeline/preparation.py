@@ -15,7 +15,7 @@ from pipeline import files, paths, tracking
 from pipeline.data.checked import Checked, check
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.data.splitting import SPLITS
+from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.params import Params
 
 VERSION = 1  # raised by hand when the same files give another set
@@ -68,10 +68,11 @@ def report(params: Params, checked: Checked) -> dict[str, Any]:
     for sample in checked.samples:
         for note in sample.notes:
             notes[note].append(sample.id)
+    splits = [*SPLITS, *([RESERVE] if any(sample.split == RESERVE for sample in checked.samples) else [])]
     pairs = [{"first": first, "second": second, "bits": bits} for first, second, bits in checked.near]
     return {
         "study": params.study,
-        "splits": {split: _count([s for s in checked.samples if s.split == split]) for split in SPLITS},
+        "splits": {split: _count([s for s in checked.samples if s.split == split]) for split in splits},
         "notes": notes,
         "near_duplicates": {
             "mode": params.data.near_duplicates,

@@ -1,5 +1,6 @@
 """The sections `segment` and `compare` of a study: training of segmenters, and how arms are compared."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,13 +11,24 @@ from pipeline.parsing import Section
 class Segment(Section):
     """Training of segmenters: the same for every training set."""
 
-    max_steps: int = Field(gt=0)  # optimiser steps, equal for every arm
+    max_steps: int | None = Field(default=None, gt=0)  # optimiser steps, equal for every arm
+    epochs: int | None = Field(default=None, gt=0)  # instead: passes over the training set; more images, more steps
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     seeds: tuple[int, ...] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def one_budget(self) -> Self:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give max_steps (equal for every arm) or epochs (grows with the training set), not both")
+        return self
+
+    def steps(self, images: int) -> int:
+        """Optimiser steps on a training set of so many images."""
+        return self.max_steps or math.ceil(images * (self.epochs or 0) / self.batch_size)
 
     @model_validator(mode="after")
     def seeds_differ(self) -> Self:

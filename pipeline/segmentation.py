@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.contracts import Recipe, Segmenter
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Batches, Pairs, dihedral
+from pipeline.data.loading import Batches, Mixture, Pairs, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics import overlap
 from pipeline.params import Params
@@ -45,8 +45,8 @@ def train_segmenter(
     train: ImageSet,
     stream: str,
     runtime: Runtime,
-    max_steps: int | None = None,
     title: str = "",
+    synthetic_share: float | None = None,
 ) -> tuple[Segmenter, list[dict[str, float]]]:
     """Trains on all rows of `train` and returns the segmenter after the last step, and the losses of every step.
 
@@ -56,15 +56,25 @@ def train_segmenter(
     chosen = params.segment
     seeding.seed_everything(stream, "weights")
     segmenter = build_segmenter(params, name, train.spec)
-    batches = Batches(Pairs.read(train), chosen.batch_size, stream, dihedral)
+    batches = Batches(Pairs.read(train), chosen.batch_size, stream, dihedral, mixture(train, synthetic_share))
     recipe = Recipe(
-        max_steps=max_steps or chosen.max_steps,
+        max_steps=chosen.steps(len(train)),
         learning_rate=chosen.learning_rate,
         weight_decay=chosen.weight_decay,
         schedule="one_cycle",
         precision=chosen.precision,
     )
     return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=title)
+
+
+def mixture(train: ImageSet, synthetic_share: float | None) -> Mixture | None:
+    """Real and synthetic images of a set, so that every batch holds this share of synthetic ones."""
+    if synthetic_share is None:
+        return None
+    groups: tuple[list[int], list[int]] = ([], [])
+    for place, row in enumerate(train):
+        groups[row["synthetic"]].append(place)
+    return Mixture(tuple(groups[0]), tuple(groups[1]), synthetic_share)
 
 
 def predict_set(segmenter: Segmenter, images: ImageSet, batch_size: int) -> Iterator[NDArray[np.uint8]]:
@@ -103,10 +113,14 @@ def train_judge(params: Params, runtime: Runtime) -> None:
         return
     real, name = ImageSet.open(paths.real(params.study)), params.judge.segmenter
     stream, steps = f"judge/{params.seed}", params.judge.max_steps
+    if steps is not None:
+        params = params.model_copy(
+            update={"segment": params.segment.model_copy(update={"max_steps": steps, "epochs": None})}
+        )
     alone = Runtime.alone(threads(params), runtime.device)
-    segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, steps, "judge")
+    segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, "judge")
     rows = score_set(segmenter, real.split("test"), params.segment.batch_size)
-    folder = paths.work("judge", files.fingerprint(settings(params), real.digest, dict(segmenter.about), stream, steps))
+    folder = paths.work("judge", files.fingerprint(settings(params), real.digest, dict(segmenter.about), stream))
     segmenter.save(folder)
     tracking.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])
     tracking.write_table(folder / "scores.csv", rows)

@@ -1,7 +1,7 @@
 """The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mixing and screening)."""
 
 from collections.abc import Collection, Mapping
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,12 +11,15 @@ from pipeline.parsing import Section
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
+    real: Literal["train", "all"] = "train"  # all: with the pairs beyond data.train_limit, as a ceiling
+    repeat: int = Field(default=1, ge=1)  # how often each real pair is listed; the control real_repeated of epochs
     generator: str | None = None
     multiplier: int = Field(default=0, ge=0)
     seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
     screen: float | None = Field(default=None, gt=0, lt=1)  # share of the synthetic images kept: the most faithful
     screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
     drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
+    synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
 
     @property
     def by_dice(self) -> bool:
@@ -32,6 +35,8 @@ class TrainingSet(Section):
     def generator_and_multiplier_belong_together(self) -> Self:
         if (self.generator is None) != (self.multiplier == 0):
             raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
+        if self.generator is None and self.synthetic_share is not None:
+            raise ValueError("synthetic_share is the share of synthetic images; the set has no generator")
         return self
 
 

@@ -127,20 +127,21 @@ def _named(
         for c, i, s in zip(candidates, ids, splits, strict=True)
     ]
     by_id = limited(sorted(samples, key=lambda sample: sample.id), data.train_limit)
-    kept = {sample.id for sample in by_id}
-    moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after and i in kept)
-    look_alikes = sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in near)
-    apart = tuple(pair for pair in look_alikes if kept.issuperset(pair[:2]))
+    moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after)
+    apart = tuple(sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in near))
     images = {own: c.digest for own, c in zip(ids, candidates, strict=True)}
     content = [(s.id, s.split, s.origin, s.prompt, s.source, images[s.id], hashing.content(s.masks)) for s in by_id]
     return Checked(tuple(by_id), apart, tuple(moved), files.fingerprint(content))
 
 
 def limited(samples: Sequence[Sample], train_limit: int | None) -> list[Sample]:
-    """The first `train_limit` training samples and all others; ids go by content, so the choice is blind but fixed."""
+    """All samples; training samples after the first `train_limit` become the split `reserve`.
+
+    Ids go by content, so the choice is blind but fixed.
+    """
     train = [sample.id for sample in samples if sample.split == "train"]
-    left_out = set(train[train_limit:]) if train_limit is not None else set()
-    return [sample for sample in samples if sample.id not in left_out]
+    beyond = set(train[train_limit:]) if train_limit is not None else set()
+    return [replace(sample, split=splitting.RESERVE) if sample.id in beyond else sample for sample in samples]
 
 
 def pseudonyms(candidates: Sequence[Candidate]) -> list[str]:

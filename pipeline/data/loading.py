@@ -1,5 +1,6 @@
 """Batches: a plan over steps that depends on nothing but the seed, cut before it is dealt to processes."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -45,7 +46,8 @@ class Batches:
     batch_size: int
     seed: object  # any name; part of every stream's name
     augment: Augment | None = None
-    passes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    mixture: "Mixture | None" = None  # None: all pairs equally often
+    passes: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, step: int) -> list[int]:
         """Indices of the global batch of one step."""
@@ -72,11 +74,35 @@ class Batches:
         )
 
     def _at(self, position: int) -> int:
-        turn, place = divmod(position, len(self.pairs))
-        if turn not in self.passes:
-            self.passes.clear()
-            self.passes[turn] = seeding.numpy_rng(self.seed, "order", turn).permutation(len(self.pairs))
-        return int(self.passes[turn][place])
+        if self.mixture is None:
+            return self._nth("order", position, len(self.pairs))
+        second, count = self.mixture.share_at(position)
+        chosen = self.mixture.second if second else self.mixture.first
+        return chosen[self._nth("second" if second else "first", count, len(chosen))]
+
+    def _nth(self, stream: str, position: int, size: int) -> int:
+        """The place drawn at a position of an endless sequence of shuffled passes over `size` places."""
+        turn, place = divmod(position, size)
+        if stream not in self.passes or self.passes[stream][0] != turn:
+            self.passes[stream] = turn, seeding.numpy_rng(self.seed, stream, turn).permutation(size)
+        return int(self.passes[stream][1][place])
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Two groups of pairs that share every batch in a fixed ratio, each in passes of its own."""
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    share: float  # of the second group, in (0, 1)
+
+    def share_at(self, position: int) -> tuple[bool, int]:
+        """Whether a position belongs to the second group, and how many of its group come before it.
+
+        The second group has floor(n share) of the first n positions, for every n.
+        """
+        before, with_it = math.floor(position * self.share), math.floor((position + 1) * self.share)
+        return (True, before) if with_it > before else (False, position - before)
 
 
 def flip(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

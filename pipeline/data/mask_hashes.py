@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
+from pipeline.data.splitting import HELD_OUT
 
 
 def digest(pixels: NDArray[np.uint8]) -> str:
@@ -18,6 +19,6 @@ def forbidden(real: ImageSet) -> frozenset[str]:
     An empty mask is nobody's, and a mask that a training image has too may be used.
     """
     train = real.split("train")
-    held_out = real.select(row for row in real if row["split"] != "train")
+    held_out = real.select(row for row in real if row["split"] in HELD_OUT)
     masks = (held_out.mask(row) for row in held_out)
     return frozenset(digest(mask) for mask in masks if mask.any()) - {digest(train.mask(row)) for row in train}

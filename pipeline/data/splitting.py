@@ -10,6 +10,8 @@ from scipy.sparse.csgraph import connected_components
 from pipeline import seeding
 
 SPLITS = ("train", "val", "test")
+HELD_OUT = ("val", "test")
+RESERVE = "reserve"  # training pairs beyond data.train_limit: for the ceiling, real training sets with `real: all`
 
 
 def fill(splits: Sequence[str | None], groups: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:

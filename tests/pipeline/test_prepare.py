@@ -130,10 +130,11 @@ def test_a_limit_leaves_val_and_test_alone_and_takes_the_same_pairs_each_time(tm
     root = folder(tmp_path / "set", train="a b c d e", val="f g", test="h i")
     params = study(root=root, train_limit=2)
     images = prepare(params)
-    assert [len(images.split(split)) for split in ("train", "val", "test")] == [2, 2, 2]
+    assert [len(images.split(split)) for split in ("train", "val", "test", "reserve")] == [2, 2, 2, 3]
     assert prepare(params).digest == images.digest
     more = prepare(study(root=root, train_limit=3))
-    assert set(images.ids) < set(more.ids)
+    assert set(images.split("train").ids) < set(more.split("train").ids)
+    assert set(more.ids) == set(images.ids)
 
 
 def test_copies_of_one_image_are_drawn_into_one_split(tmp_path: Path) -> None:

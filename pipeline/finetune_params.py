@@ -11,6 +11,7 @@ class Finetune(Section):
     """Fine-tuning of generators."""
 
     max_steps: int = Field(gt=0)  # optimiser steps, not micro-batches
+    schedule_steps: int | None = Field(default=None, gt=0)  # N of w_i = k / N and of the learning rate; None: max_steps
     global_batch: int = Field(gt=0)  # samples per optimiser step over all devices; 48 in the paper
     micro_batch: int | None = Field(default=None, gt=0)  # samples per device and forward pass; None: no accumulation
     learning_rate: float = Field(gt=0)
@@ -29,7 +30,20 @@ class Finetune(Section):
     ema_decay: float | None = Field(default=None, gt=0, lt=1)  # moving average of the weights; None as in the paper
     lora_rank: int | None = Field(default=None, gt=0)  # low-rank updates of the attention; None: all weights
     checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
+    keep_checkpoints: int = Field(default=1, gt=0)  # the newest so many; with AdamW one is 12 bytes per trained weight
+    validate_every: int | None = Field(default=None, gt=0)  # optimiser steps; loss of the split val, fixed noise
+    sample_every: int | None = Field(default=None, gt=0)  # optimiser steps; images of eight fixed masks of val
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "dvclive"] = "none"  # losses, for watching; no images
     snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
+
+    @model_validator(mode="after")
+    def schedule_is_not_cut_off(self) -> Self:
+        if self.schedule_steps is not None and self.schedule_steps > self.max_steps:
+            raise ValueError(
+                f"schedule_steps {self.schedule_steps} exceeds max_steps {self.max_steps}: the run would end before its"
+                " schedule; raise max_steps"
+            )
+        return self
 
     @model_validator(mode="after")
     def snapshots_lie_inside(self) -> Self:

@@ -161,7 +161,7 @@ def conclude(arms: list[Row], settings: Compare) -> None:
         for row, adjusted in zip(family, holm([row[key] for row in family]), strict=True):
             row[f"{key}_holm"] = adjusted
     for row in arms:
-        if row["role"] == "control":
+        if row["role"] not in ("arm", "reference"):
             row |= {"p_holm": row["p"], "p_images_holm": row["p_images"]}
         row["verdict"] = None if row["role"] == "reference" else str(decide(row, settings))
 
@@ -230,7 +230,11 @@ def _read(path: Any) -> Row:
 def _role(name: str, arm: TrainingSet, settings: Compare) -> str:
     if name == settings.reference:
         return "reference"
-    return "control" if arm.generator is None else "arm"
+    if arm.generator is not None:
+        return "arm"
+    if arm.real == "all":
+        return "ceiling"  # more real images: a difference is what one hopes to reach, not a fault
+    return "control" if arm.repeat == 1 else "repeated"
 
 
 def _estimate(name: str, found: Estimate, least: float = -1.0, most: float = 1.0) -> Row:

@@ -47,6 +47,9 @@ class Recipe:
     micro_batch: int | None = None  # samples per forward pass; None: the process's whole share
     checkpoint_every: int | None = None  # optimiser steps; None: no checkpoint
     snapshots: tuple[int, ...] = ()  # optimiser steps after which the trained weights are kept for good
+    schedule_steps: int | None = None  # N of progress k / N and of the learning rate; None: max_steps
+    keep_checkpoints: int = 1  # the newest so many
+    identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # optimizers.build
     ema_decay: float | None = None  # averaging.Average; None: no average
 

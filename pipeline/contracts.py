@@ -60,9 +60,32 @@ class Objective(Protocol):
     def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]: ...
 
 
+class Draws(Protocol):
+    """Draws images that follow masks; what all generators share."""
+
+    def sample(
+        self,
+        masks: Tensor,
+        prompts: Sequence[str],
+        rngs: Sequence[torch.Generator],
+        settings: "Sampling",
+        sources: Sequence[NDArray[np.uint8] | None] = (),
+    ) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image.
+
+        `sources` are for generators that look at the training image [3, H, W] whose own mask each mask is; None where
+        it is that of no training image.
+        """
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
 @runtime_checkable
-class Generator(Protocol):
-    """Makes images that follow masks."""
+class Generator(Draws, Protocol):
+    """Learns to make images that follow masks."""
 
     objective: nn.Module
 
@@ -70,15 +93,14 @@ class Generator(Protocol):
         """Global batches of the objective (as data.loading.Batches) of Pairs, under the section finetune."""
         ...
 
-    def sample(
-        self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: "Sampling"
-    ) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image."""
+
+@runtime_checkable
+class Untrained(Draws, Protocol):
+    """Makes images that follow masks from the training pairs themselves, without learning (copy_paste)."""
+
+    def show(self, train: Any) -> None:
+        """Gives it the training pairs (an ImageSet), before `save` and after `load`."""
         ...
-
-    def save(self, folder: Path) -> None: ...
-
-    def load(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline import files, paths, plugins, seeding, tracking
-from pipeline.contracts import Generator
+from pipeline.contracts import Generator, Untrained
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
@@ -46,7 +46,7 @@ def method(params: Params, generator: str) -> str:
     return params.generators[generator].method or generator
 
 
-def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -> Generator:
+def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -> Generator | Untrained:
     """The generator of an entry over the study's base, before training."""
     name = method(params, generator)
     own = plugins.read_params("generators", name, params.generators[generator].own, f"generators.{generator}")
@@ -57,6 +57,11 @@ def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -
 
 def _train(params: Params, generator: str, train: ImageSet, runtime: Runtime, work: Path) -> None:
     model = build(params, generator, train.spec, runtime)
+    if isinstance(model, Untrained):
+        model.show(train)
+        if runtime.is_main:
+            model.save(work / "generator")
+        return
     batches = model.batches(Pairs.read(train), params.finetune, f"{params.seed}/finetune")
     rows = fit(model.objective, batches, recipe(params.finetune), runtime, work, f"finetune {generator}")
     if runtime.is_main:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import pipeline
 from pipeline import files, finetuning, paths, plugins, seeding, tracking
-from pipeline.contracts import Generator, Sampling
+from pipeline.contracts import ConditioningMask, Generator, Sampling, Untrained
 from pipeline.data import card, croissant, mask_hashes, provenance
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
 from pipeline.data.plan import Plan, Planned
@@ -118,11 +118,28 @@ class _Making:
     work: Path
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> Generator | Untrained:
         model = finetuning.build(self.job.params, self.job.generator, self.job.real.spec, self.runtime)
         model.load(self.job.trained)
-        model.objective.to(self.runtime.device)
+        if isinstance(model, Untrained):
+            model.show(self.train)
+        else:
+            model.objective.to(self.runtime.device)
         return model
+
+    @cached_property
+    def train(self) -> ImageSet:
+        return self.job.real.split("train")
+
+    @cached_property
+    def train_rows(self) -> dict[str, Row]:
+        return {row["id"]: row for row in self.train}
+
+    def _source(self, mask: ConditioningMask) -> NDArray[np.uint8] | None:
+        """The training image [3, H, W] whose own mask this is."""
+        row = self.train_rows.get(mask.source_id)
+        own = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
+        return self.train.image(row) if row is not None and own else None
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
@@ -164,7 +181,9 @@ class _Making:
         how = (settings.precision, settings.sampler, settings.compile, settings.reused)
         sampling = Sampling(settings.steps, settings.guidance_scale, *how)
         with self.runtime.autocast(settings.precision):
-            drawn = self.generator.sample(masks, prompts, rngs, sampling)
+            drawn = self.generator.sample(
+                masks, prompts, rngs, sampling, [self._source(image.mask) for image in images]
+            )
         return (drawn * 255).round().clamp(0, 255).byte().cpu().numpy()
 
     def _write(self, image: Planned, pixels: NDArray[np.uint8]) -> Row:

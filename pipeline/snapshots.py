@@ -3,6 +3,7 @@
 All sets are looked at by one view in one call, so that the real images are seen once.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pipeline import evaluation, files, generation, paths, tracking
@@ -17,14 +18,18 @@ COLUMNS = ("step", "score", "value", "low", "high", "n")
 
 
 def score_snapshots(params: Params, generator: str) -> None:
-    """Publishes steps.csv: every score of every snapshot and, last, of the finished generator (first copies)."""
+    """Publishes steps.csv: every score of every snapshot and, last, of the finished generator (first copies).
+
+    Only the header where there is no snapshot: none was asked for, or the generator is not trained.
+    """
     runtime = Runtime.start(params.threads)
     rows: list[dict[str, Any]] = []
-    if params.finetune.snapshots:
+    steps = [step for step in sorted(params.finetune.snapshots) if _folder(params, generator, step).is_dir()]
+    if steps:
         real = ImageSet.open(paths.real(params.study))
         judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
         view = open_view(params, judge, runtime)
-        for step in sorted(params.finetune.snapshots):
+        for step in steps:
             rows += _rows(step, real, _images(params, generator, step, real, runtime), view)
         final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
         rows += _rows(params.finetune.max_steps, real, final, view)
@@ -36,11 +41,14 @@ def score_snapshots(params: Params, generator: str) -> None:
 
 
 def _images(params: Params, generator: str, step: int, real: ImageSet, runtime: Runtime) -> ImageSet:
-    trained = paths.generator(params.study, generator) / "snapshots" / f"{step:06d}"
-    job = generation.Job(params, generator, trained, 1, real)
+    job = generation.Job(params, generator, _folder(params, generator, step), 1, real)
     work = paths.work("snapshot", job.fingerprint)
     generation.fill(job, runtime, work)
     return ImageSet.open(work / "set")
+
+
+def _folder(params: Params, generator: str, step: int) -> Path:
+    return paths.generator(params.study, generator) / "snapshots" / f"{step:06d}"
 
 
 def _rows(step: int, real: ImageSet, images: ImageSet, view: View) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -62,7 +64,12 @@ class ControlledDiffusion:
 
     @torch.no_grad()
     def sample(
-        self, masks: Tensor, prompts: Sequence[str], rngs: Sequence[torch.Generator], settings: Sampling
+        self,
+        masks: Tensor,
+        prompts: Sequence[str],
+        rngs: Sequence[torch.Generator],
+        settings: Sampling,
+        sources: Sequence[NDArray[np.uint8] | None] = (),
     ) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 

@@ -1,12 +1,21 @@
 """Processes, devices and threads: the one place that asks accelerate how the program was launched."""
 
+import importlib.util
 import os
-from contextlib import AbstractContextManager, nullcontext
+import resource
+import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+Sharding = Literal["none", "fsdp2", "zero2"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,15 +26,22 @@ class Runtime:
     rank: int = 0
     world: int = 1
     accelerator: Any = None
+    sharding: Sharding = "none"  # how the launch wants trained weights and optimiser laid out
 
     @classmethod
     def start(cls, threads: int) -> "Runtime":
-        """Joins the launch (`accelerate launch`, or none) and pins the number of threads; another one changes bytes."""
+        """Joins the launch (`accelerate launch`, or none) and pins the number of threads; another one changes bytes.
+
+        Raises UserError where the launch asks for what is not installed.
+        """
         from accelerate import Accelerator
 
         pin_threads(threads)
+        sharding = _sharding()
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        return cls(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator)
+        world = accelerator.num_processes
+        kind: Sharding = sharding if world > 1 else "none"
+        return cls(accelerator.device, accelerator.process_index, world, accelerator, kind)
 
     @classmethod
     def alone(cls, threads: int | None = None, device: torch.device | None = None) -> "Runtime":
@@ -39,23 +55,84 @@ class Runtime:
         """Whether this process writes logs and manifests."""
         return self.rank == 0
 
-    def wrap(self, objective: nn.Module) -> nn.Module:
-        """The objective on the device; with several processes, one that averages gradients."""
-        objective.to(self.device)
-        return objective if self.world == 1 else self.accelerator.prepare(objective)
-
     def barrier(self) -> None:
         """Waits for all processes."""
         if self.world > 1:
             self.accelerator.wait_for_everyone()
 
-    def no_sync(self, objective: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged with the last micro-batch only."""
-        return nullcontext() if last or self.world == 1 else self.accelerator.no_sync(objective)
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes, each of which gives one tensor of the same shape."""
+        if self.world == 1:
+            return values
+        torch.distributed.all_reduce(values)
+        return values / self.world
+
+    def agreed(self, value: T) -> T:
+        """What the main process found, on every process."""
+        if self.world == 1:
+            return value
+        held = [value]
+        torch.distributed.broadcast_object_list(held, src=0, device=self.device)
+        return held[0]
+
+    def peak_memory(self) -> float:
+        """Largest memory of this process so far, in GB: on its GPU, or of the machine."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
         """bf16 arithmetic where it is safe, or plain float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _sharding() -> Sharding:
+    """What `accelerate launch` was configured for; it tells its processes by these variables."""
+    if _asked("ACCELERATE_USE_DEEPSPEED"):
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UserError(
+                "this launch shards with DeepSpeed, which is not installed; install deepspeed, or launch with gpu8 or"
+                " gpu8_fsdp2"
+            )
+        return "zero2"
+    if _asked("ACCELERATE_USE_FSDP"):
+        if os.environ.get("FSDP_VERSION") != "2":
+            raise UserError("this launch asks for the first version of FSDP; say fsdp_version: 2 in its fsdp_config")
+        return "fsdp2"
+    return "none"
+
+
+def _asked(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
+
+
+class Tracker:
+    """Sends numbers by name to a tracking service on the main process; no path, parameter or image."""
+
+    def __init__(self, kind: str, folder: Path, name: str) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        if importlib.util.find_spec(kind) is None:
+            raise UserError(f"tracker {kind} needs the package {kind}; install it, or use tracker none")
+        folder.mkdir(parents=True, exist_ok=True)
+        places: dict[str, dict[str, Any]] = {
+            "tensorboard": {"run_name": name, "logging_dir": str(folder)},
+            "wandb": {"run_name": "twinsynth", "name": name, "dir": str(folder)},
+            "mlflow": {"experiment_name": "twinsynth", "run_name": name},
+            "dvclive": {"run_name": name, "dir": str(folder / "dvclive"), "save_dvc_exp": False},
+        }
+        self.service = LOGGER_TYPE_TO_CLASS[kind](**places[kind])
+        if hasattr(self.service, "start"):
+            self.service.start()
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Sends the numbers of one step."""
+        self.service.log(values, step=step)
+
+    def finish(self) -> None:
+        """Sends what is left."""
+        self.service.finish()
 
 
 def pin_threads(threads: int) -> None:

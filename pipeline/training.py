@@ -1,20 +1,24 @@
 """One training loop for every objective. It knows nothing of masks, text or diffusion."""
 
-import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import files, seeding, tracking
+from pipeline import files, seeding
+from pipeline.averaging import Average
+from pipeline.checkpoints import Checkpoints
 from pipeline.contracts import Batch, Recipe
 from pipeline.data.loading import Batches
 from pipeline.errors import UserError
 from pipeline.runtime import Runtime
+from pipeline.sharding import Layout, lay_out
+from pipeline.watching import Display, Losses, Row, Watch
 
-Row = dict[str, float]
+FETCH = 10  # optimiser steps between two looks at the losses; each makes the device and all processes wait
 
 
 def fit(
@@ -24,56 +28,160 @@ def fit(
     runtime: Runtime,
     folder: Path | None = None,
     title: str = "",
+    watch: Watch = Watch(),  # noqa: B008  (frozen)
 ) -> list[Row]:
-    """Trains to `recipe.max_steps` and returns the losses of every step.
+    """Trains to `recipe.max_steps` and returns the losses of every step, means over all processes.
 
     With a folder and `recipe.checkpoint_every` the same call resumes where a killed one stopped, and a resumed run
-    equals an uninterrupted one bit for bit on the same machine. Raises UserError where a loss is not finite.
+    equals an uninterrupted one bit for bit on the same machine; with `recipe.schedule_steps` a finished run goes on to
+    a larger `max_steps`. Raises UserError where a loss is not finite; nothing is saved after that step.
     """
-    _check_shares(batches, runtime)
-    wrapped = runtime.wrap(objective)
-    objective.train()
-    weights = [p for p in objective.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay)
-    schedule = _schedule(optimizer, recipe)
-    checkpoint = Checkpoint(folder, objective, optimizer, schedule)
-    rows = checkpoint.restore(runtime)
-    steps = range(len(rows), recipe.max_steps)
-    for step in tracking.progress(steps, title, visible=bool(title) and runtime.is_main):
-        seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
-        batch = batches.batch(step, runtime.rank, runtime.world).to(runtime.device)
-        rows.append(_accumulate(wrapped, batch, step / recipe.max_steps, recipe, runtime))
-        if not all(map(math.isfinite, rows[-1].values())):
-            raise UserError(
-                f"step {step}: loss is not finite, {rows[-1]}; lower the learning rate or use precision fp32"
-            )
-        if recipe.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if recipe.checkpoint_every and (step + 1) % recipe.checkpoint_every == 0:
-            checkpoint.save(rows, runtime)
-        if folder is not None and step + 1 in recipe.snapshots and runtime.is_main:
-            with files.replacing(snapshot(folder, step + 1)) as temporary:
-                torch.save(trained(objective), temporary)
-    objective.eval()
-    return rows
+    _check(recipe, batches, runtime)
+    run = Run(objective, recipe, runtime, folder)
+    with Display(title, run.done, recipe.max_steps, runtime) as display:
+        for step in range(run.done, recipe.max_steps):
+            seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
+            run.advance(batches.batch(step, runtime.rank, runtime.world).to(runtime.device), step)
+            done = step + 1
+            if _pause(done, recipe, watch):
+                new = run.losses.fetch()
+                display.show(done, new[-1], run.rate)
+                _track(watch, done - len(new), new, run.rate)
+            for look in watch.looks:
+                if done % look.every == 0:
+                    with run.looking():
+                        look.at(done)
+            run.keep(done)
+    run.finish()
+    return run.losses.rows
 
 
-def _accumulate(wrapped: nn.Module, batch: Batch, progress: float, recipe: Recipe, runtime: Runtime) -> Row:
-    """Adds the gradients of all micro-batches; a mean over the micro-batches weighted by their size."""
-    total: dict[str, float] = {}
-    parts = list(_parts(batch, recipe.micro_batch or len(batch)))
-    for part in parts:
-        share = len(part) / len(batch)
-        with runtime.no_sync(wrapped, last=part is parts[-1]):
-            with runtime.autocast(recipe.precision):
-                losses: dict[str, Tensor] = wrapped(part, progress)
-            (sum(losses.values(), torch.zeros((), device=runtime.device)) * share).backward()
-        for name, loss in losses.items():
-            total[name] = total.get(name, 0.0) + float(loss.detach()) * share
-    return total
+def _check(recipe: Recipe, batches: Batches, runtime: Runtime) -> None:
+    if batches.batch_size % runtime.world:
+        raise UserError(
+            f"a global batch of {batches.batch_size} cannot be dealt evenly to {runtime.world} processes;"
+            " make it a multiple or launch another number"
+        )
+    if recipe.max_steps <= 0:
+        raise UserError(f"max_steps is {recipe.max_steps}; it must be above 0")
+    if recipe.precision not in ("fp32", "bf16"):
+        raise UserError(f"precision is {recipe.precision!r}; there are fp32 and bf16")
+
+
+def _pause(done: int, recipe: Recipe, watch: Watch) -> bool:
+    """Whether losses are fetched after so many steps: now and then, and before anything is saved or shown."""
+    saves = (recipe.checkpoint_every or recipe.max_steps, *(look.every for look in watch.looks), FETCH)
+    return done == recipe.max_steps or done in recipe.snapshots or any(done % every == 0 for every in saves)
+
+
+def _track(watch: Watch, first: int, rows: list[Row], rate: float) -> None:
+    if watch.tracker is not None:
+        for step, row in enumerate(rows, start=first):
+            watch.tracker.log({f"train/{name}": value for name, value in row.items()} | {"learning_rate": rate}, step)
+
+
+class Run:
+    """The state of one training run: everything that must survive a crash, and how it moves on by a step."""
+
+    def __init__(self, objective: nn.Module, recipe: Recipe, runtime: Runtime, folder: Path | None) -> None:
+        self.objective, self.recipe, self.runtime, self.folder = objective.to(runtime.device), recipe, runtime, folder
+        self.checkpoints = Checkpoints(folder, recipe.identity, recipe.keep_checkpoints, runtime)
+        objective.train()
+        state = self.checkpoints.newest(recipe.max_steps) if recipe.checkpoint_every else None
+        if state is not None:
+            objective.load_state_dict(state["weights"], strict=False)
+        self.layout: Layout = lay_out(objective, recipe, runtime)
+        self.schedule = _schedule(self.layout.optimizer, recipe)
+        self.average = None if recipe.ema_decay is None else Average(self.layout.weights, recipe.ema_decay)
+        self.losses = Losses([] if state is None else state["rows"], runtime)
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def done(self) -> int:
+        """Completed optimiser steps."""
+        return len(self.losses.rows)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.layout.optimizer.param_groups[0]["lr"])
+
+    def advance(self, batch: Batch, step: int) -> None:
+        """One optimiser step; progress is k / N and stays at 1 beyond N."""
+        length = self.recipe.schedule_steps or self.recipe.max_steps
+        self.losses.add(self._accumulate(batch, min(step / length, 1.0)))
+        self.layout.update()
+        if step + 1 < length:
+            self.schedule.step()
+        if self.average is not None:
+            self.average.update()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Within, the objective is in evaluation, whole, and averaged where there is an average."""
+        self.objective.eval()
+        with self._averaged(), self.layout.whole(), torch.no_grad():
+            yield
+        self.objective.train()
+
+    def keep(self, done: int) -> None:
+        """Saves what is due after so many steps: snapshot first, so that a checkpoint finds it there."""
+        if self.folder is None:
+            return
+        if done in self.recipe.snapshots:
+            with self.looking():
+                self._write_snapshot(self.folder, done)
+        every = self.recipe.checkpoint_every
+        if every and (done % every == 0 or done == self.recipe.max_steps):
+            self.checkpoints.save(done, self._state())
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leaves the trained (or averaged) weights, whole, in the objective."""
+        if self.average is not None:
+            for weight, mean in zip(self.layout.weights, self.average.weights, strict=True):
+                weight.copy_(mean)
+        self.layout.settle()
+        self.objective.eval()
+
+    def _averaged(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _accumulate(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Adds the gradients of all micro-batches; the losses are a mean over them weighted by their size."""
+        total: dict[str, Tensor] = {}
+        parts = list(_parts(batch, self.recipe.micro_batch or len(batch)))
+        for part in parts:
+            share = len(part) / len(batch)
+            with self.layout.exchanging(last=part is parts[-1]):
+                with self.runtime.autocast(self.recipe.precision):
+                    losses: dict[str, Tensor] = self.layout.wrapped(part, progress)
+                self.layout.backward(sum(losses.values(), torch.zeros((), device=self.runtime.device)) * share)
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0.0) + loss.detach().double() * share
+        return total
+
+    def _write_snapshot(self, folder: Path, done: int) -> None:
+        if self.runtime.is_main:
+            with files.replacing(snapshot(folder, done)) as temporary:
+                torch.save(trained(self.objective), temporary)
+
+    def _state(self) -> dict[str, Any]:
+        """Everything in whole tensors; all processes call it together."""
+        state = {"rows": self.losses.rows, "optimizer": self.layout.state(), "schedule": self.schedule.state_dict()}
+        if self.average is not None:
+            state["average"] = self.layout.collected(self.average.state_dict())
+        with self.layout.whole():
+            whole = trained(self.objective) if self.runtime.is_main else {}
+            return state | {"weights": {name: value.cpu() for name, value in whole.items()}}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.layout.restore(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            average = state["average"]
+            self.average.load_state_dict(average | {"weights": self.layout.dealt(average["weights"])})
 
 
 def _parts(batch: Batch, size: int) -> Iterator[Batch]:
@@ -81,51 +189,14 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
+    length = recipe.schedule_steps or recipe.max_steps
     if recipe.schedule == "one_cycle":
-        total, rate = max(recipe.max_steps, 4), recipe.learning_rate
+        total, rate = max(length, 4), recipe.learning_rate
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, rate, total_steps=total, pct_start=0.1, cycle_momentum=False
         )
     end = 1e-2 if recipe.schedule == "linear" else 1.0
-    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=recipe.max_steps)
-
-
-def _check_shares(batches: Batches, runtime: Runtime) -> None:
-    if batches.batch_size % runtime.world:
-        raise UserError(
-            f"a global batch of {batches.batch_size} cannot be dealt evenly to {runtime.world} processes;"
-            " make it a multiple or launch another number"
-        )
-
-
-class Checkpoint:
-    """Everything of a training run that must survive a crash: weights, optimiser, schedule, losses so far."""
-
-    def __init__(self, folder: Path | None, objective: nn.Module, optimizer: Any, schedule: Any) -> None:
-        self.path = None if folder is None else folder / "checkpoint.pt"
-        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
-
-    def save(self, rows: list[Row], runtime: Runtime) -> None:
-        """Writes the state of the main process (all processes hold the same) at once or not at all."""
-        if self.path is None or not runtime.is_main:
-            return
-        state = {"rows": rows, "weights": trained(self.objective)}
-        state |= {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        with files.replacing(self.path) as temporary:
-            torch.save(state, temporary)
-
-    def restore(self, runtime: Runtime) -> list[Row]:
-        """Loads the saved state where there is one, and returns the losses so far."""
-        if self.path is None or not self.path.is_file():
-            return []
-        try:
-            state = torch.load(self.path, map_location=runtime.device, weights_only=True)
-        except Exception as error:
-            raise UserError(f"{self.path} is damaged ({type(error).__name__}); remove it to start again") from error
-        self.objective.load_state_dict(state["weights"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        return state["rows"]
+    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=length)
 
 
 def snapshot(folder: Path, step: int) -> Path:

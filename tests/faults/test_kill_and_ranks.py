@@ -86,7 +86,7 @@ def test_killed_finetune_resumes_to_the_same_weights(ready: Path, tmp_path: Path
     folder = copy_without(ready, tmp_path / "killed", "outputs/smoke/generators", *works(ready, "finetune"))
 
     def begun() -> bool:
-        return any(folder.glob("work/finetune-*/checkpoint.pt"))
+        return any(folder.glob("work/finetune-*/checkpoints/*.pt"))
 
     kill_when(folder, "finetune", begun)
     assert not (folder / "outputs" / STUDY / "generators").exists()

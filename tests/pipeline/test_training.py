@@ -73,9 +73,9 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(pairs: Pairs, tmp_p
 
 def test_damaged_checkpoint_is_named(pairs: Pairs, tmp_path: Path) -> None:
     train(pairs, tmp_path, 8)
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoints" / "00000006.pt"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
+    with pytest.raises(UserError, match=r"00000006\.pt is damaged"):
         train(pairs, tmp_path, 12)
 
 

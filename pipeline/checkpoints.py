@@ -1,0 +1,65 @@
+"""Checkpoints of a training run: atomic, few, the same format whatever the number and kind of processes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.runtime import Runtime
+
+State = dict[str, Any]
+PATTERN = "[0-9]*.pt"
+
+
+class Checkpoints:
+    """The newest few states of one run, below folder/checkpoints; none where there is no folder."""
+
+    def __init__(self, folder: Path | None, identity: str, keep: int, runtime: Runtime) -> None:
+        self.folder = None if folder is None else folder / "checkpoints"
+        self.identity, self.keep, self.runtime = identity, keep, runtime
+
+    def save(self, step: int, state: State) -> None:
+        """Writes a whole state, on the main process, at once or not at all; then removes the oldest beyond `keep`."""
+        if self.folder is None or not self.runtime.is_main:
+            return
+        with files.writing_to(self.folder), files.replacing(self.folder / f"{step:08d}.pt") as temporary:
+            torch.save(state | {"identity": self.identity}, temporary)
+        for path in self._there(step)[: -self.keep]:
+            path.unlink()
+
+    def newest(self, until: int) -> State | None:
+        """The newest state of at most so many steps, the same on every process; None: there is none.
+
+        Raises UserError where the file is damaged, or belongs to a run with other params, data or method.
+        """
+        path = self._chosen(until)
+        if path is None:
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}); remove it to resume from the one before, or start again"
+            ) from error
+        if state["identity"] != self.identity:
+            raise UserError(
+                f"{path} is a checkpoint of other params, data or method ({state['identity'] or 'unnamed'}, this run is"
+                f" {self.identity or 'unnamed'}); remove {path.parent} to start again, or restore what it was made with"
+            )
+        return state
+
+    def _chosen(self, until: int) -> Path | None:
+        """The main process looks for all, and clears away what a killed process left half-written."""
+        name: str | None = None
+        if self.folder is not None and self.runtime.is_main:
+            for left_behind in self.folder.glob(files.TEMPORARY):
+                left_behind.unlink(missing_ok=True)
+            name = next((path.name for path in reversed(self._there(until))), None)
+        name = self.runtime.agreed(name)
+        return None if self.folder is None or name is None else self.folder / name
+
+    def _there(self, until: int) -> list[Path]:
+        there = sorted(self.folder.glob(PATTERN)) if self.folder is not None else []
+        return [path for path in there if int(path.stem) <= until]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pipeline import files
 from pipeline.contracts import Batch
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 
@@ -36,14 +38,23 @@ class Preprocessed(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
+        """What the network gives, at the image's size."""
+        return self.restored(self.network(self.prepared(image)), image)
+
+    def prepared(self, image: Tensor) -> Tensor:
+        """What the network sees: the image padded and normalised. Raises UserError where it is below the stride."""
         height, width = image.shape[-2:]
         check_size(min(height, width), self.stride)
         padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        normalised = ((padded - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        logits = self.network(normalised).float()
-        if logits.shape[-2:] != padded.shape[-2:]:
-            logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
+        return ((padded - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def restored(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Maps of the network [B, K, h, w] at the size of the image, padding cut off, float32."""
+        height, width = image.shape[-2:]
+        size, maps = (height + -height % self.stride, width + -width % self.stride), maps.float()
+        if maps.shape[-2:] != size:
+            maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        return maps[..., :height, :width]
 
 
 class SupervisedObjective(nn.Module):
@@ -60,13 +71,14 @@ class SupervisedObjective(nn.Module):
             return {"cross_entropy": F.cross_entropy(logits, batch.mask), "dice": soft_dice_loss(logits, batch.mask)}
 
 
-def soft_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), summed over the batch, averaged over the foreground classes.
+def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1) -> Tensor:
+    """1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), summed over the batch, averaged over the classes from `first` on.
 
-    Pooled over the batch, so that an image without a lesion does not turn the gradient around (Milletari et al. 2016).
+    `first` = 1 leaves the background out. Pooled over the batch, so that an image without a lesion does not turn the
+    gradient around (Milletari et al. 2016).
     """
-    chance = logits.softmax(1)[:, 1:]
-    true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, 1:].to(chance.dtype)
+    chance = logits.softmax(1)[:, first:]
+    true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, first:].to(chance.dtype)
     dims = (0, 2, 3)
     overlap, total = (chance * true).sum(dims), (chance + true).sum(dims)
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
@@ -75,17 +87,27 @@ def soft_dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 class Supervised:
     """A segmenter of one deterministic network (contracts.Segmenter)."""
 
-    def __init__(self, network: Preprocessed, spec: DatasetSpec, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, network: Preprocessed, spec: DatasetSpec, about: Mapping[str, Any], objective: nn.Module | None = None
+    ) -> None:
         self.network, self.spec = network, spec
         self.about: Mapping[str, Any] = about
-        self.objective: nn.Module = SupervisedObjective(network)
+        self.objective = SupervisedObjective(network) if objective is None else objective
 
     @torch.no_grad()
     def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
         """Probabilities [B, S, K, H, W]; the S samples are equal."""
         self.objective.eval()
-        chance = self.network(image.to(self.network.mean.device)).softmax(1)
+        chance = self.probabilities(self.network(image.to(self.network.mean.device)))
         return chance[:, None].expand(-1, num_samples, -1, -1, -1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """[B, K, H, W], summing to 1 over the classes."""
+        return logits.softmax(1)
+
+    def augment(self, train: ImageSet) -> Augment | None:
+        """What is done to each pair of `train` at random while training: one of the eight flips and quarter turns."""
+        return dihedral
 
     def save(self, folder: Path) -> None:
         """Writes the weights and what they are; the record last."""

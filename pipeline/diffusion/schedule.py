@@ -17,6 +17,12 @@ class Schedule:
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
+    def on(self, device: torch.device) -> "Schedule":
+        """The same schedule with its products on a device, so that no step copies them."""
+        return (
+            self if self.alphas_cumprod.device == device else Schedule(self.alphas_cumprod.to(device), self.prediction)
+        )
+
     def q_sample(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
         signal, sigma = self._weights(timesteps, x0)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline import files, seeding
+from pipeline import files
 from pipeline.conditioning import mask as mask_hint
 from pipeline.contracts import Recipe, Sampling
 from pipeline.data.loading import Pairs
@@ -20,11 +20,14 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
-from pipeline.generators._latent_batches import LatentBatch, LatentBatches
+from pipeline.generators._latent_batches import LatentBatch, LatentBatches, drawn
 from pipeline.generators._sampling import Networks, denoise
+from pipeline.networks import lora
+from pipeline.networks.acceleration import accelerate
 from pipeline.networks.dense_hint_input import DenseHintInput
 from pipeline.networks.split_unet import Decoder
 from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.transfer import send
 
 
 def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:
@@ -57,6 +60,10 @@ class ControlledDiffusion:
     ) -> None:
         self.model, self.spec, self.objective, self.network = model, spec, objective, network
         self.decoder = Decoder(model.unet)
+
+    def prepare(self, settings: Finetune) -> None:
+        """Sets the networks' switches for training, once, before `batches`. Raises UserError for unusable ones."""
+        accelerate(self.model.unet, self.network, self.objective, settings)
 
     def batches(self, pairs: Pairs, settings: Finetune, seed: str) -> LatentBatches:
         """Training data of the objective."""
@@ -93,7 +100,7 @@ class ControlledDiffusion:
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_config(folder / "controlnet")
         for name, module in self._trained().items():
-            weights = {key: value.contiguous() for key, value in module.state_dict().items()}
+            weights = {key: value.contiguous() for key, value in lora.plain_state(module).items()}
             with files.replacing(folder / f"{name}.safetensors") as temporary:
                 save_file(weights, temporary)
 
@@ -123,14 +130,12 @@ def recipe(settings: Finetune) -> Recipe:
         micro_batch=settings.micro_batch,
         checkpoint_every=settings.checkpoint_every,
         snapshots=settings.snapshots,
+        optimizer=settings.optimizer,
+        ema_decay=settings.ema_decay,
     )
 
 
 def draw(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Latents, noise and timesteps of a batch, from each sample's own random stream on the CPU."""
-    rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
-    shape = (batch.moments.shape[1] // 2, *batch.moments.shape[2:])
-    device = batch.moments.device
-    latents = model.latents(batch.moments, noise_of(rngs, shape).to(device))
-    t = torch.cat([torch.randint(len(model.schedule), (1,), generator=rng) for rng in rngs]).to(device)
-    return latents, noise_of(rngs, shape).to(device), t
+    latents, noise, t = drawn(model, batch)
+    return latents, noise, send(t, latents.device)

@@ -1,13 +1,18 @@
 """Latent batches: pairs as a ControlNet is trained on them, with posterior moments and prompts computed once."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import seeding
+from pipeline import files, seeding
 from pipeline.data.loading import Batches, Pairs
+from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.transfer import send
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class LatentBatch:
 
     def to(self, device: torch.device) -> "LatentBatch":
         """The same batch on another device."""
-        moments, text, image, mask = (part.to(device) for part in self._tensors)
+        moments, text, image, mask = (send(part, device) for part in self._tensors)
         return LatentBatch(moments, text, image, mask, self.streams)
 
     def part(self, start: int, stop: int) -> "LatentBatch":
@@ -40,7 +45,10 @@ class LatentBatch:
 
 
 class LatentBatches:
-    """Global batches in latents: the autoencoder and the text tower see every image and prompt once, not every step."""
+    """Global batches in latents: the autoencoder and the text tower see every image and prompt once, not every step.
+
+    Afterwards both are put away. Flipped images have moments of their own: the encoder is not symmetric.
+    """
 
     def __init__(
         self, model: StableDiffusion, pairs: Pairs, batch_size: int, seed: str, flip: bool, dropout: float
@@ -49,6 +57,7 @@ class LatentBatches:
         self.plan = Batches(pairs, batch_size, seed).plan
         self.moments = [_moments(model, pairs.image, mirrored) for mirrored in ((False, True) if flip else (False,))]
         self.prompts = {prompt: model.embed([prompt])[0].cpu() for prompt in sorted({*pairs.prompts, ""})}
+        model.put_away()
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
         """The share of one process: every world-th sample of the global batch, counted from its rank."""
@@ -68,6 +77,39 @@ class LatentBatches:
         return self.moments[int(mirrored)][index], self.prompts[prompt], image, mask
 
 
+def drawn(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, noise and timesteps of a batch, from each sample's own random stream; the timesteps stay on the CPU."""
+    rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
+    shape = (batch.moments.shape[1] // 2, *batch.moments.shape[2:])
+    device = batch.moments.device
+    latents = model.latents(batch.moments, send(noise_of(rngs, shape), device))
+    t = torch.cat([torch.randint(len(model.schedule), (1,), generator=rng) for rng in rngs])
+    return latents, send(noise_of(rngs, shape), device), t
+
+
 def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
+    """The moments of all images, from the kept file where one has them."""
+    if model.keep is None:
+        return _encoded(model, images, mirrored)
+    path = model.keep / f"{_content(model, images, mirrored)}.safetensors"
+    try:
+        return load_file(path)["moments"]
+    except (OSError, SafetensorError, KeyError):  # not there, or damaged
+        moments = _encoded(model, images, mirrored)
+    with files.replacing(path) as temporary:
+        save_file({"moments": moments}, temporary)
+    return moments
+
+
+def _encoded(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
     parts = (part.flip(-1) if mirrored else part for part in images.split(8))
     return torch.cat([model.moments(part.float() / 255).cpu() for part in parts])
+
+
+def _content(model: StableDiffusion, images: Tensor, mirrored: bool) -> str:
+    """Names the moments by what their bytes depend on: images, autoencoder, kind of device, number of threads."""
+    total = hashlib.sha256(f"{images.shape} {mirrored} {model.unet.device.type} {torch.get_num_threads()}".encode())
+    total.update(images.numpy().tobytes())
+    for name, weight in model.autoencoder.state_dict().items():
+        total.update(name.encode() + weight.cpu().numpy().tobytes())
+    return total.hexdigest()[:32]

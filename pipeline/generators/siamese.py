@@ -10,17 +10,17 @@ import torch
 from diffusers import ControlNetModel
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from pipeline.conditioning import mask as mask_hint
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.generators._control import ControlledDiffusion, control_network, draw
-from pipeline.generators._latent_batches import LatentBatch
+from pipeline.generators._control import ControlledDiffusion, control_network
+from pipeline.generators._latent_batches import LatentBatch, drawn
 from pipeline.networks.split_unet import Decoder, Encoded, control, encode
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.parsing import Section
+from pipeline.transfer import send
 
 VERSION = 1  # raised when results change
 
@@ -60,52 +60,52 @@ class SiameseObjective(nn.Module):
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
-        latents, noise, t = draw(self.frozen[0], batch)
+        latents, noise, t = drawn(self.frozen[0], batch)
         hints = torch.cat([mask_hint.hint(batch.mask, self.num_classes), batch.image])
         return self.losses(latents, noise, t, batch.text, hints, progress)
 
     def losses(
         self, latents: Tensor, noise: Tensor, t: Tensor, text: Tensor, hints: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """The named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints."""
-        noisy, target = self.schedule.q_sample(latents, noise, t), self.schedule.target(latents, noise, t)
-        encoded = self._encode(noisy, t, text)
+        """The named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints.
+
+        `t` [B] lies on the CPU: which samples are augmented is known without waiting for the accelerator.
+        """
+        self.schedule = self.schedule.on(latents.device)
+        times = send(t, latents.device)
+        noisy, target = self.schedule.q_sample(latents, noise, times), self.schedule.target(latents, noise, times)
+        encoded = self._encode(noisy, times, text)
         mask_embedding, image_embedding = self.network.controlnet_cond_embedding(hints).chunk(2)
-        control_mask = control(self.network, noisy, t, text, mask_embedding)
-        control_image = control(self.network, noisy, t, text, image_embedding)
+        control_mask = control(self.network, noisy, times, text, mask_embedding)
+        control_image = control(self.network, noisy, times, text, image_embedding)
         w_i = progress if self.params.w_i == "linear" else self.params.w_i
         control_mix = [m.detach() + w_i * i for m, i in zip(control_mask, control_image, strict=True)]
         predicted_mask = at_least_float32(self.decoder(encoded, control_mask, text))
-        predicted_mix = at_least_float32(self._decode_frozen(encoded, control_mix, text))
+        predicted_mix = at_least_float32(self.decoder(encoded, control_mix, text, detached=True))  # theta' of the paper
         losses = {
             "mask": self.params.w_m * F.mse_loss(predicted_mask, target),
             "image": F.mse_loss(predicted_mix, target),
             "consistency": self.params.w_c * F.mse_loss(predicted_mask, predicted_mix.detach()),
         }
         if progress > self.params.k_tau and self.params.w_a > 0:
-            early = t <= self.params.t_tau
-            x0 = self.schedule.predict_x0(predicted_mix.detach(), noisy, t)
-            losses["augmented"] = self._augmented(early, x0, noise, t, text, mask_embedding)
+            chosen = (t <= self.params.t_tau).nonzero().flatten()
+            known = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
+            losses["augmented"] = self._augmented(chosen, *known)
         return losses
 
-    def _augmented(
-        self, early: Tensor, x0: Tensor, noise: Tensor, t: Tensor, text: Tensor, mask_embedding: Tensor
-    ) -> Tensor:
+    def _augmented(self, chosen: Tensor, *known: Tensor) -> Tensor:
         """L_m' on the samples with t <= T_tau, noised again from the mix's clean latents; divided by the full batch."""
-        if not bool(early.any()):
-            return x0.new_zeros(())
-        x0, noise, t, text, hint = (values[early] for values in (x0, noise, t, text, mask_embedding))
-        noisy = self.schedule.q_sample(x0, noise, t)
-        residuals = control(self.network, noisy, t, text, hint)
-        predicted = at_least_float32(self.decoder(self._encode(noisy, t, text), residuals, text))
-        per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, t), reduction="none").flatten(1).mean(1)
-        return self.params.w_a * per_sample.sum() / len(early)
+        if not len(chosen):
+            return known[0].new_zeros(())
+        index = send(chosen, known[0].device)
+        predicted_mix, noisy, noise, times, text, hint = (values.index_select(0, index) for values in known)
+        x0 = self.schedule.predict_x0(predicted_mix, noisy, times)
+        noisy = self.schedule.q_sample(x0, noise, times)
+        residuals = control(self.network, noisy, times, text, hint)
+        predicted = at_least_float32(self.decoder(self._encode(noisy, times, text), residuals, text))
+        per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, times), reduction="none").flatten(1).mean(1)
+        return self.params.w_a * per_sample.sum() / len(known[0])
 
     @torch.no_grad()
-    def _encode(self, noisy: Tensor, t: Tensor, text: Tensor) -> Encoded:
-        return encode(self.frozen[0].unet, noisy, t, text)
-
-    def _decode_frozen(self, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:
-        """The decoder with today's weights, which get no gradient (theta' of the paper, without a copy)."""
-        weights = {name: weight.detach() for name, weight in self.decoder.named_parameters()}
-        return functional_call(self.decoder, weights, (encoded, residuals, text))
+    def _encode(self, noisy: Tensor, times: Tensor, text: Tensor) -> Encoded:
+        return encode(self.frozen[0].unet, noisy, times, text)

@@ -1,5 +1,9 @@
 """Dense Hint Input (DHI): residual blocks and patch merging that bring a hint to the latent grid (Qiu et al. 2025)."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,8 +40,12 @@ class DenseHintInput(nn.Module):
     """Hint [B, 3, H, W] in [0, 1] -> [B, out_channels, H/factor, W/factor], zero before training.
 
     At factor 8 these are the 13 layers of the paper (2,526,272 parameters before the zero convolution); other powers of
-    two have fewer or more merges. A drop-in for diffusers' ControlNetConditioningEmbedding.
+    two have fewer or more merges. A drop-in for diffusers' ControlNetConditioningEmbedding, which follows diffusers'
+    `enable_gradient_checkpointing` of the network around it.
     """
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Any]  # set by diffusers
 
     def __init__(self, out_channels: int, factor: int = 8) -> None:
         super().__init__()
@@ -56,4 +64,9 @@ class DenseHintInput(nn.Module):
         nn.init.zeros_(self.zero.bias)  # type: ignore[arg-type]
 
     def forward(self, conditioning: Tensor) -> Tensor:
-        return self.zero(self.layers(conditioning))
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            return self.zero(self.layers(conditioning))
+        hidden = conditioning
+        for layer in self.layers:
+            hidden = self._gradient_checkpointing_func(layer, hidden)
+        return self.zero(hidden)

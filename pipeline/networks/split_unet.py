@@ -5,14 +5,29 @@ Control enters at the skips and the middle only, so all hints of one noisy laten
 
 from typing import Any, cast
 
+import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time embedding
 
 
 def encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
-    """The encoder and the middle block, before any control."""
+    """The encoder and the middle block, before any control; a bfloat16 encoder works in bfloat16 throughout."""
+    own = unet.conv_in.weight.dtype
+    if own == noisy.dtype:
+        return _encode(unet, noisy, timesteps, text)
+    device = noisy.device.type
+    with torch.autocast(device, enabled=False):
+        hidden, skips, embedding = _encode(unet, noisy.to(own), timesteps, text.to(own))
+    if torch.is_autocast_enabled(device):
+        return hidden, skips, embedding
+    return hidden.to(noisy.dtype), tuple(skip.to(noisy.dtype) for skip in skips), embedding.to(noisy.dtype)
+
+
+def _encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
     embedding = embed_time(unet, timesteps, noisy)
     hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text)
     return hidden, skips, embedding
@@ -20,7 +35,8 @@ def encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: T
 
 def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor) -> Tensor:
     """The embedding [B, D] of timesteps, in the precision of the noisy latents."""
-    return network.time_embedding(network.time_proj(timesteps).to(noisy.dtype))
+    own = network.time_embedding.linear_1.weight.dtype
+    return network.time_embedding(network.time_proj(timesteps).to(own)).to(noisy.dtype)
 
 
 class Decoder(nn.Module):
@@ -28,11 +44,15 @@ class Decoder(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
+        self.recompute = False  # keep the inputs of blocks only, and compute the rest again for the gradient
         self.up_blocks, self.conv_out = unet.up_blocks, unet.conv_out
         self.conv_norm_out = cast(nn.GroupNorm, unet.conv_norm_out)  # every Stable Diffusion has one
 
-    def forward(self, encoded: Encoded, control: list[Tensor], text: Tensor) -> Tensor:
-        """Prediction [B, C, h, w]; `control` has one residual per skip and, last, one for the middle."""
+    def forward(self, encoded: Encoded, control: list[Tensor], text: Tensor, detached: bool = False) -> Tensor:
+        """Prediction [B, C, h, w]; `control` has one residual per skip and, last, one for the middle.
+
+        `detached`: with today's weights, which get no gradient; what is given does.
+        """
         hidden, skips, embedding = encoded
         hidden = hidden + control[-1]
         left = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
@@ -41,11 +61,21 @@ class Decoder(nn.Module):
             own, left = tuple(left[-count:]), left[:-count]
             size = left[-1].shape[2:] if left else None
             extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}
-            hidden = block(
-                hidden_states=hidden, temb=embedding, res_hidden_states_tuple=own, upsample_size=size, **extra
-            )
-        hidden = nn.functional.silu(self.conv_norm_out(hidden))
-        return self.conv_out(hidden)
+            extra |= {"temb": embedding, "res_hidden_states_tuple": own, "upsample_size": size}
+            hidden = self._run(block, detached, hidden_states=hidden, **extra)
+        hidden = nn.functional.silu(self._run(self.conv_norm_out, detached, input=hidden))
+        return self._run(self.conv_out, detached, input=hidden)
+
+    def _run(self, block: nn.Module, detached: bool, **inputs: Any) -> Tensor:
+        def run(**again: Any) -> Tensor:
+            if not detached:
+                return block(**again)
+            weights = {name: weight.detach() for name, weight in block.named_parameters()}
+            return functional_call(block, weights, (), again)
+
+        if self.recompute and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(run, use_reentrant=False, preserve_rng_state=False, **inputs))
+        return run(**inputs)
 
 
 def control(

@@ -16,18 +16,23 @@ from pipeline.errors import UserError
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class StableDiffusion:
-    """The parts of a base model, frozen and in evaluation mode."""
+    """The parts of a base model, frozen and in evaluation mode.
+
+    Autoencoder and text tower may be put away while the U-Net trains; the methods that need them fetch them back.
+    """
 
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     unet: UNet2DConditionModel
     scheduler: DDIMScheduler
+    folder: Path | None = None  # where parts that were put away are read again; None: they stay in memory
+    keep: Path | None = None  # where moments of images are kept for other runs; None: nowhere
 
     @classmethod
-    def open(cls, folder: Path) -> "StableDiffusion":
+    def open(cls, folder: Path, keep: Path | None = None) -> "StableDiffusion":
         """Opens a diffusers folder. Raises UserError naming the part that is missing or not shaped like SD 1.5."""
         missing = [part for part in PARTS if not (folder / part).is_dir()]
         if missing:
@@ -44,7 +49,7 @@ class StableDiffusion:
         _check_shape(folder, unet, vae, text_encoder)
         for part in (vae, text_encoder, unet):
             part.requires_grad_(False).eval()
-        return cls(vae, text_encoder, tokenizer, unet, scheduler)
+        return cls(vae, text_encoder, tokenizer, unet, scheduler, folder, keep)
 
     @property
     def factor(self) -> int:
@@ -59,13 +64,35 @@ class StableDiffusion:
     def to(self, device: torch.device) -> "StableDiffusion":
         """Moves all parts."""
         for part in (self.vae, self.text_encoder, self.unet):
-            part.to(device)  # pyright: ignore[reportArgumentType]
+            if part.device.type != "meta":
+                part.to(device)  # pyright: ignore[reportArgumentType]
         return self
+
+    def put_away(self) -> None:
+        """Takes autoencoder and text tower off the accelerator, and out of memory where a folder still has them."""
+        place = torch.device("cpu" if self.folder is None else "meta")
+        for part in (self.vae, self.text_encoder):
+            part.to(place)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def autoencoder(self) -> AutoencoderKL:
+        """The autoencoder beside the U-Net, fetched back where it was put away."""
+        if self.vae.device.type == "meta":
+            self.vae = AutoencoderKL.from_pretrained(cast(Path, self.folder) / "vae").requires_grad_(False).eval()
+        return self.vae.to(self.unet.device)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+    @property
+    def text_tower(self) -> CLIPTextModel:
+        """The text tower beside the U-Net, fetched back where it was put away."""
+        if self.text_encoder.device.type == "meta":
+            tower = CLIPTextModel.from_pretrained(cast(Path, self.folder) / "text_encoder")
+            self.text_encoder = tower.requires_grad_(False).eval()
+        return self.text_encoder.to(self.unet.device)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     @torch.no_grad()
     def moments(self, image: Tensor) -> Tensor:
         """Mean and log-variance [B, 2C, h, w] of the posterior of images [B, 3, H, W] in [0, 1]."""
-        posterior: Any = self.vae.encode(image.to(self.vae.device) * 2 - 1)
+        posterior: Any = self.autoencoder.encode(image.to(self.unet.device) * 2 - 1)
         return posterior.latent_dist.parameters
 
     def latents(self, moments: Tensor, noise: Tensor) -> Tensor:
@@ -77,7 +104,7 @@ class StableDiffusion:
     @torch.no_grad()
     def images(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] of latents."""
-        decoded: Any = self.vae.decode(latents / self.vae.config["scaling_factor"])
+        decoded: Any = self.autoencoder.decode(latents / self.vae.config["scaling_factor"])
         return (decoded.sample.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
@@ -87,7 +114,7 @@ class StableDiffusion:
         tokens: Any = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+        return self.text_tower(tokens.input_ids.to(self.unet.device))[0]
 
 
 DDIM: dict[str, Any] = {

@@ -1,0 +1,81 @@
+"""Switches of the section `finetune` that make training faster or smaller and leave the method as it is."""
+
+from typing import cast
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.errors import UserError
+from pipeline.finetune_params import Finetune
+from pipeline.networks import lora
+from pipeline.networks.split_unet import Decoder
+
+FRESH = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # not the base's, no low rank
+
+
+def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: nn.Module, settings: Finetune) -> None:
+    """Readies a base's U-Net, its control network and the objective's decoder for training.
+
+    Raises UserError for switches that are not usable here.
+    """
+    decoders = [module for module in objective.modules() if isinstance(module, Decoder)]
+    if settings.attention == "xformers":
+        use_xformers(unet, network)
+    if settings.lora_rank is not None:
+        lora.add(network, settings.lora_rank, FRESH)
+        for decoder in decoders:
+            lora.add(decoder, settings.lora_rank)
+    _arithmetic(unet, network, settings)
+    if settings.gradient_checkpointing:
+        network.enable_gradient_checkpointing(_again)
+        for decoder in decoders:
+            decoder.recompute = True
+    if settings.compile:
+        compile_blocks(unet, network)
+
+
+def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: Finetune) -> None:
+    """Precision of float32 products on CUDA, of the frozen half, and the memory format."""
+    if unet.device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = settings.tf32
+    for part in frozen_half(unet) if settings.precision == "bf16" else ():
+        part.to(torch.bfloat16)
+    for part in (unet, network) if settings.channels_last else ():
+        cast(nn.Module, part).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def use_xformers(*networks: UNet2DConditionModel | ControlNetModel) -> None:
+    """Attention by xformers, diffusers' own switch. Raises UserError without CUDA or the package."""
+    if not torch.cuda.is_available():
+        raise UserError("finetune.attention: xformers needs CUDA, which is not there; use sdpa")
+    try:
+        for network in networks:
+            network.enable_xformers_memory_efficient_attention()
+    except (ImportError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"finetune.attention: xformers cannot be used here ({error}); install it, or use sdpa"
+        ) from error
+
+
+def frozen_half(unet: UNet2DConditionModel) -> tuple[nn.Module, ...]:
+    """The parts of a U-Net that no ControlNet method trains."""
+    return unet.conv_in, unet.time_embedding, unet.down_blocks, cast(nn.Module, unet.mid_block)
+
+
+def compile_blocks(unet: UNet2DConditionModel, network: ControlNetModel) -> None:
+    """Compiles block by block at the first call. Raises UserError where torch.compile does not work at all."""
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    blocks += [*network.down_blocks, network.mid_block, network.controlnet_cond_embedding]
+    try:
+        for block in blocks:
+            cast(nn.Module, block).compile()
+    except RuntimeError as error:  # a Python or a platform that torch.compile does not know
+        raise UserError(f"finetune.compile: torch.compile does not work here ({error}); set it to false") from error
+
+
+def _again(module: nn.Module, *inputs: object) -> object:
+    """Activations of a module are computed again for the gradient; no layer of these networks is random."""
+    return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -1,0 +1,159 @@
+"""The switches of training: none changes the step's gradients but through its precision."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.data.loading import Pairs
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+from pipeline.finetune_params import Finetune
+from pipeline.generators import siamese
+from pipeline.generators._control import ControlledDiffusion, recipe
+from pipeline.networks import acceleration, lora
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.runtime import Runtime
+from pipeline.training import fit, trained
+from tests.tiny_base import write_tiny_base
+
+SPEC = DatasetSpec(name="toy", size=16, num_classes=2)
+SETTINGS = Finetune(max_steps=2, global_batch=4, learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base"), "epsilon")
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=rng)
+    return Pairs(image, (image[:, 0] > 127).to(torch.uint8), ("a polyp",) * 4, ("a", "b", "c", "d"))
+
+
+def built(base: Path, **switches: object) -> ControlledDiffusion:
+    torch.manual_seed(1)
+    generator = siamese.build(siamese.Params(start=0.05), StableDiffusion.open(base), SPEC)
+    generator.prepare(SETTINGS.model_copy(update=switches))
+    return generator
+
+
+def step(generator: ControlledDiffusion, double: bool = True) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and gradients of one late step with samples on both sides of T_tau."""
+    kind = torch.float64 if double else torch.float32
+    generator.objective.to(kind), generator.model.unet.to(kind)
+    rng = torch.Generator().manual_seed(3)
+    latents, noise = torch.randn(2, 3, 4, 8, 8, generator=rng, dtype=torch.float64).to(kind)
+    text, hints = (
+        torch.rand(*shape, generator=rng, dtype=torch.float64).to(kind) for shape in ((3, 7, 16), (6, 3, 16, 16))
+    )
+    losses = generator.objective.losses(latents, noise, torch.tensor([3, 200, 700]), text, hints, 0.5)
+    sum(losses.values(), torch.zeros(())).backward()
+    gradients = {n: w.grad for n, w in generator.objective.named_parameters() if w.grad is not None}
+    return {name: loss.detach() for name, loss in losses.items()}, gradients
+
+
+@pytest.mark.parametrize("switch", ["gradient_checkpointing", "channels_last"])
+def test_memory_switches_leave_losses_and_gradients_alone(base: Path, switch: str) -> None:
+    losses, gradients = step(built(base))
+    again, gradients_again = step(built(base, **{switch: True}))
+    assert set(gradients) == set(gradients_again) and len(gradients) > 100
+    for name, loss in losses.items():
+        assert torch.allclose(loss, again[name], rtol=1e-12), name
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, gradients_again[name], rtol=1e-9, atol=1e-12), name
+
+
+def test_checkpointing_keeps_fewer_activations(base: Path) -> None:
+    kept = {}
+    for switch in (False, True):
+        generator, sizes = built(base, gradient_checkpointing=switch), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, sizes=sizes: (sizes.append(x.numel()), x)[1], lambda x: x
+        ):
+            latents, noise, text, hints = *torch.randn(2, 3, 4, 8, 8), torch.rand(3, 7, 16), torch.rand(6, 3, 16, 16)
+            generator.objective.losses(latents, noise, torch.tensor([3, 200, 700]), text, hints, 0.5)
+        kept[switch] = sum(sizes)
+    assert kept[True] < 0.5 * kept[False]
+
+
+def test_bf16_keeps_the_frozen_half_short_and_the_trained_weights_long(base: Path, pairs: Pairs) -> None:
+    settings = SETTINGS.model_copy(update={"precision": "bf16"})
+    generator = built(base, precision="bf16")
+    rows = fit(generator.objective, generator.batches(pairs, settings, "t"), recipe(settings), Runtime.alone(1))
+    plain = built(base)
+    exact = fit(plain.objective, plain.batches(pairs, SETTINGS, "t"), recipe(SETTINGS), Runtime.alone(1))
+    assert {w.dtype for part in acceleration.frozen_half(generator.model.unet) for w in part.parameters()} == {
+        torch.bfloat16
+    }
+    assert {w.dtype for w in generator.objective.parameters()} == {torch.float32}
+    assert rows[1]["mask"] == pytest.approx(exact[1]["mask"], rel=0.03)
+    assert rows[1]["mask"] != exact[1]["mask"]
+
+
+def test_xformers_without_cuda_is_refused(base: Path) -> None:
+    with pytest.raises(UserError, match="attention: xformers needs CUDA"):
+        built(base, attention="xformers")
+
+
+def test_low_rank_training_moves_attention_and_fresh_layers_only(base: Path, pairs: Pairs, tmp_path: Path) -> None:
+    generator = built(base, lora_rank=2)
+    names = set(trained(generator.objective)) - set(dict(generator.objective.named_buffers()))
+    assert names and all(
+        any(word in name for word in (".parametrizations.weight.0.", *acceleration.FRESH)) for name in names
+    )
+    before = {name: value.clone() for name, value in lora.plain_state(generator.decoder).items()}
+    fit(generator.objective, generator.batches(pairs, SETTINGS, "t"), recipe(SETTINGS), Runtime.alone(1))
+    after = lora.plain_state(generator.decoder)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.endswith(tuple(f"{p}.weight" for p in lora.PROJECTIONS)) for name in moved)
+    generator.save(tmp_path)
+    again = siamese.build(siamese.Params(), StableDiffusion.open(base), SPEC)
+    again.load(tmp_path)
+    assert all(torch.equal(value, after[name]) for name, value in again.decoder.state_dict().items())
+
+
+def test_autoencoder_and_text_tower_are_away_while_training_and_come_back(base: Path, pairs: Pairs) -> None:
+    model = StableDiffusion.open(base)
+    text, image = model.embed(["a polyp"]), model.images(torch.ones(1, 4, 8, 8))
+    generator = siamese.build(siamese.Params(), model, SPEC)
+    generator.batches(pairs, SETTINGS, "t")
+    assert (model.vae.device.type, model.text_encoder.device.type, model.unet.device.type) == ("meta", "meta", "cpu")
+    assert torch.equal(model.embed(["a polyp"]), text)
+    assert torch.equal(model.images(torch.ones(1, 4, 8, 8)), image)
+
+
+def test_moments_are_kept_by_content(base: Path, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flipping = SETTINGS.model_copy(update={"flip": True})
+    model = StableDiffusion.open(base, keep=tmp_path)
+    first = siamese.build(siamese.Params(), model, SPEC).batches(pairs, flipping, "t")
+    assert len(list(tmp_path.iterdir())) == 2  # both flips
+    assert not torch.allclose(first.moments[1], first.moments[0].flip(-1), atol=1e-6)
+    calls = []
+    monkeypatch.setattr(StableDiffusion, "moments", lambda self, image: calls.append(len(image)))
+    second = siamese.build(siamese.Params(), StableDiffusion.open(base, keep=tmp_path), SPEC).batches(
+        pairs, flipping, "u"
+    )
+    assert not calls
+    assert all(torch.equal(a, b) for a, b in zip(first.moments, second.moments, strict=True))
+    monkeypatch.undo()
+    other = Pairs(255 - pairs.image, pairs.mask, pairs.prompts, pairs.ids)
+    siamese.build(siamese.Params(), model, SPEC).batches(other, SETTINGS, "t")
+    assert len(list(tmp_path.iterdir())) == 3
+    next(tmp_path.iterdir()).write_bytes(b"damaged")
+    third = siamese.build(siamese.Params(), model, SPEC).batches(pairs, flipping, "t")
+    assert all(torch.equal(a, b) for a, b in zip(first.moments, third.moments, strict=True))
+
+
+@pytest.mark.slow
+def test_compiled_step_equals_the_plain_one(base: Path) -> None:
+    losses, gradients = step(built(base), double=False)
+    again, gradients_again = step(built(base, compile=True, gradient_checkpointing=True), double=False)
+    for name, loss in losses.items():
+        assert torch.allclose(loss, again[name], rtol=1e-4), name
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-3)
+        assert float((gradient - gradients_again[name.replace("._orig_mod", "")]).abs().max() / scale) < 1e-3, name

@@ -1,0 +1,187 @@
+"""The model card of an exported generator: README.md with the YAML header that Hugging Face reads."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from ruamel.yaml import YAML
+
+import pipeline
+from pipeline import files, finetuning, paths, plugins
+from pipeline.conditioning.mask import palette
+from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.params import Params
+
+TEMPLATE = Path(__file__).with_suffix(".md")
+STABLE_DIFFUSION_1 = re.compile(r"stable-diffusion-v?1|v1-5|sd-?v?1[-.]?[45]", re.IGNORECASE)
+SCRATCH = (
+    "The base model was trained from scratch on the same training images, so these weights are bound by the terms of"
+    " those images alone. Look up whether they allow a model made from them to be passed on, and put their terms here."
+)
+FOREIGN = (
+    "Two sets of terms travel with these weights, whatever the licence of the code that made them: those of the"
+    " training images and those of the base model ({base}). {rail}"
+)
+RAIL = (
+    "Stable Diffusion 1.5 is under"
+    " [CreativeML OpenRAIL-M](https://huggingface.co/spaces/CompVis/stable-diffusion-license), and so is all that is"
+    " derived from it, such as these weights. Whoever passes them on must hand over a copy of that licence, say that"
+    " the files were changed, keep the notices, and bind the receiver to the use restrictions of its Attachment A,"
+    " which forbid, among others, medical advice and the interpretation of medical results."
+)
+DENSE = (
+    "The hint enters through a Dense Hint Input, which diffusers does not know: `controlnet/dense_hint_controlnet.py`"
+    " brings it, and `trust_remote_code=True` allows it to run. Read the file first. Without it loading ends with an"
+    " error."
+)
+SPARSE = "All parts are classes of diffusers and transformers; no code is brought along."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the card tells of an exported generator; no path, no name of a patient or a file of the data."""
+
+    name: str
+    study: str
+    train: ImageSet
+    method: str
+    dense: bool
+    base: str | None  # where the base model comes from; None: trained from scratch on the study's images
+    prompts: tuple[str, ...]
+    steps: int
+    guidance_scale: float
+    settings: Mapping[str, Any]
+    scores: tuple[Mapping[str, Any], ...]  # records of metrics.score.Score
+
+    @property
+    def is_stable_diffusion(self) -> bool:
+        """Whether the base is known to be Stable Diffusion 1."""
+        return self.base is not None and STABLE_DIFFUSION_1.search(self.base) is not None
+
+
+def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Facts:
+    """The facts of a published generator of the study in the current folder."""
+    method, entry, drawing = finetuning.method(params, generator), params.generators[generator], params.generate
+    own = plugins.read_params("generators", method, entry.own, f"generators.{generator}")
+    manifest = paths.base(params.study) / "manifest.json"
+    base = files.read_json(manifest) if manifest.is_file() else {"source": "unknown"}
+    prompts = params.data.prompt
+    return Facts(
+        name=generator,
+        study=params.study,
+        train=train,
+        method=method,
+        dense=dense,
+        base=None if base["source"] == "scratch" else str(base["source"]),
+        prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
+        steps=drawing.steps,
+        guidance_scale=drawing.guidance_scale,
+        settings={
+            **_named("base", {key: base[key] for key in ("source", "revision", "variant") if base.get(key)}),
+            **_named(f"generators.{generator}", {"method": method, **own.model_dump(mode="json")}),
+            **_named("finetune", params.finetune.model_dump(mode="json")),
+            **_named("generate", drawing.model_dump(mode="json")),
+            "seed": params.seed,
+        },
+        scores=_scores(params.study, generator),
+    )
+
+
+def write(folder: Path, facts: Facts) -> None:
+    """Writes README.md into the exported folder."""
+    yaml, header = YAML(), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(_header(facts), header)
+    files.write_bytes(folder / "README.md", f"---\n{header.getvalue()}---\n{_body(facts)}".encode())
+
+
+def _scores(study: str, generator: str) -> tuple[Mapping[str, Any], ...]:
+    """Scores of the images that these very weights made; none where there are none."""
+    path, images = paths.scores(study, generator) / "scores.json", paths.synthetic(study, generator)
+    if not path.is_file() or not (images / MANIFEST).is_file():
+        return ()
+    made_by = {row.get("generator_sha256") for row in ImageSet.open(images)}
+    if made_by != {files.tree_sha256(paths.generator(study, generator))}:
+        return ()
+    return tuple(score for score in files.read_json(path) if score["value"] is not None)
+
+
+def _header(facts: Facts) -> dict[str, Any]:
+    if facts.is_stable_diffusion:
+        terms = {"license": "creativeml-openrail-m"}
+    else:
+        whose = "training-data" if facts.base is None else "training-data-and-base-model"
+        terms = {"license": "other", "license_name": f"terms-of-{whose}"}
+    on_hub = {"base_model": facts.base} if facts.base and re.fullmatch(r"[\w.-]+/[\w.-]+", facts.base) else {}
+    return {
+        **terms,
+        **on_hub,
+        "library_name": "diffusers",
+        "pipeline_tag": "image-to-image",
+        "tags": ["medical", "segmentation", "synthetic", "controlnet", "stable-diffusion", "diffusers", "twinsynth"],
+    }
+
+
+def _body(facts: Facts) -> str:
+    spec, colours = facts.train.spec, palette(facts.train.spec.num_classes).numpy()
+    rows = [[float(str(value)) for value in colour] for colour in colours]  # shortest decimals of the same float32
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        title=f"{spec.name}: images that follow masks, by {facts.name}",
+        method=facts.method,
+        version=pipeline.__version__,
+        size=spec.size,
+        last=spec.num_classes - 1,
+        trust=", trust_remote_code=True" if facts.dense else "",
+        code=DENSE if facts.dense else SPARSE,
+        prompt=repr(facts.prompts[0]),
+        prompts=", ".join(f"`{prompt}`" for prompt in facts.prompts),
+        colours=rows,
+        palette="\n".join(f"| {k} | {_meaning(k)} | {row} |" for k, row in enumerate(rows)),
+        steps=facts.steps,
+        guidance_scale=facts.guidance_scale,
+        data=spec.name,
+        images=len(facts.train),
+        digest=facts.train.digest,
+        base="trained from scratch on the same images" if facts.base is None else facts.base,
+        settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.settings.items()),
+        scores=_score_table(facts),
+        licence=_licence(facts),
+    )
+
+
+def _licence(facts: Facts) -> str:
+    if facts.base is None:
+        return SCRATCH
+    unknown = "Look them up; if it descends from Stable Diffusion 1.5, this holds: "
+    return FOREIGN.format(base=facts.base, rail=RAIL if facts.is_stable_diffusion else unknown + RAIL)
+
+
+def _score_table(facts: Facts) -> str:
+    if not facts.scores:
+        return "None at the time of the export."
+    lines = ["| score | compared with | value | 95 % interval | images | better |", "|---|---|---|---|---|---|"]
+    for score in facts.scores:
+        interval = "" if score["low"] is None else f"{score['low']:.4g} to {score['high']:.4g}"
+        about = (score["name"], score["variant"], f"{score['value']:.4g}", interval, score["n"], score["direction"])
+        lines.append(f"| {' | '.join(map(str, about))} |")
+    return "\n".join(lines)
+
+
+def _meaning(label: int) -> str:
+    return "background" if label == 0 else f"class {label}"
+
+
+def _named(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for key, value in values.items() if value is not None}
+
+
+def _cell(value: Any) -> str:
+    """A setting as a cell of a table, without a path of this machine: of an absolute one only the last part."""
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        value = PurePath(value).name
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,92 @@
+"""Export of a fine-tuned generator as a folder of diffusers, which runs where this package is not installed."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pipeline
+from pipeline import files, finetuning, generator_card, paths
+from pipeline.contracts import Sampling
+from pipeline.data.image_set import ImageSet
+from pipeline.errors import UserError
+from pipeline.generators._control import ControlledDiffusion
+from pipeline.generators._sampling import scheduler_of
+from pipeline.networks import pipeline_folder
+from pipeline.params import Params
+from pipeline.runtime import Runtime
+
+METHODS = ("siamese", "controlnet")  # those that diffusers' ControlNet pipeline can run
+RECORD = "twinsynth.json"  # tells what a folder is an export of; written last
+
+
+def export(params: Params, generator: str, target: Path) -> None:
+    """Writes `target` whole or not at all; an older export of the same entry is replaced. Raises UserError."""
+    train = _trained_on(params, generator)
+    folder = paths.generator(params.study, generator)
+    record = {
+        "study": params.study,
+        "generator": generator,
+        "generator_sha256": files.tree_sha256(folder),
+        "version": pipeline.__version__,
+    }
+    _check_target(target, record)
+    work = paths.work("export", files.fingerprint(record, str(target.absolute())))
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed export
+    with files.writing_to(target):
+        try:
+            _write(params, generator, train, work)
+            files.write_json(work / RECORD, record)
+            files.publish(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _trained_on(params: Params, generator: str) -> ImageSet:
+    """The training images. Raises UserError where the entry is unknown, of another kind, or not trained as it says."""
+    if generator not in params.generators:
+        there = ", ".join(params.generators)
+        raise UserError(f"there is no generator {generator!r} in params.yaml; there are: {there}")
+    method = finetuning.method(params, generator)
+    if method not in METHODS:
+        raise UserError(
+            f"generators.{generator}: the method {method} is no ControlNet on masks and cannot be exported; those that"
+            f" can: {', '.join(METHODS)}"
+        )
+    manifest = paths.generator(params.study, generator) / "manifest.json"
+    if not manifest.is_file():
+        raise UserError(f"{manifest.parent}: {generator} is not fine-tuned yet; run: dvc repro finetune@{generator}")
+    train = ImageSet.open(paths.real(params.study)).split("train")
+    if files.read_json(manifest)["fingerprint"] != finetuning.fingerprint(params, generator, train):
+        raise UserError(
+            f"{manifest.parent} was trained with other parameters, data or base than those of now, so its card would be"
+            f" wrong; run: dvc repro finetune@{generator}"
+        )
+    return train
+
+
+def _check_target(target: Path, record: dict[str, Any]) -> None:
+    """Raises UserError unless `target` is free, empty, or an older export of the same entry."""
+    if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
+        return
+    if (target / RECORD).is_file():
+        old = files.read_json(target / RECORD)
+        if all(old.get(key) == record[key] for key in ("study", "generator")):
+            return
+        found = f"an export of {old.get('generator')} of the study {old.get('study')}"
+    else:
+        found = "no export of a generator"
+    raise UserError(f"{target} is there already and is {found}; remove it or name another folder by --to")
+
+
+def _write(params: Params, generator: str, train: ImageSet, work: Path) -> None:
+    model = finetuning.build(params, generator, train.spec, Runtime.alone(params.threads, torch.device("cpu")))
+    assert isinstance(model, ControlledDiffusion)  # METHODS are
+    model.load(paths.generator(params.study, generator))
+    settings = params.generate
+    sampling = Sampling(settings.steps, settings.guidance_scale, sampler=settings.sampler)
+    pipeline_folder.write(work, model.model, model.network, scheduler_of(model.model.scheduler, sampling))
+    facts = generator_card.gather(params, generator, train, pipeline_folder.is_dense(model.network))
+    generator_card.write(work, facts)

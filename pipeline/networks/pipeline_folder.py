@@ -1,0 +1,96 @@
+"""A fine-tuned model as a folder of diffusers: all parts of StableDiffusionControlNetPipeline, and code of our own."""
+
+import ast
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, SchedulerMixin
+
+from pipeline import files
+from pipeline.networks import dense_hint_controlnet, dense_hint_input
+from pipeline.networks.dense_hint_controlnet import DenseHintControlNetModel
+from pipeline.networks.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion import StableDiffusion
+
+MODULE = "dense_hint_controlnet"  # name of the code file in the folder controlnet/
+HEADER = '''# SPDX-License-Identifier: Apache-2.0
+"""ControlNet with a Dense Hint Input, for diffusers: loaded with trust_remote_code=True. Written by twinsynth."""
+'''
+
+
+def write(folder: Path, model: StableDiffusion, network: ControlNetModel, scheduler: SchedulerMixin) -> None:
+    """Writes the pipeline. `model` holds the trained decoder in its U-Net; configs name no path of this machine."""
+    dense = is_dense(network)
+    parts: dict[str, Any] = {
+        "vae": model.vae,
+        "text_encoder": model.text_encoder,
+        "tokenizer": model.tokenizer,
+        "unet": model.unet,
+        "scheduler": scheduler,
+        "controlnet": with_dense_hint(network, model.factor) if dense else network,
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    if dense:
+        files.write_bytes(folder / "controlnet" / f"{MODULE}.py", remote_code().encode())
+    forget_origin(folder)
+    files.write_json(folder / "model_index.json", _index(parts))
+
+
+def is_dense(network: ControlNetModel) -> bool:
+    """Whether the hint enters through the Dense Hint Input, which stock diffusers does not know."""
+    return isinstance(network.controlnet_cond_embedding, DenseHintInput)
+
+
+def with_dense_hint(network: ControlNetModel, factor: int) -> DenseHintControlNetModel:
+    """The network under the class that knows its hint input; weights are shared, not copied."""
+    config = {key: value for key, value in network.config.items() if not key.startswith("_")}
+    del config["mid_block_type"]
+    with torch.device("meta"):
+        named = DenseHintControlNetModel(hint_factor=factor, **config)
+    named.load_state_dict(network.state_dict(), assign=True)
+    return named.eval()
+
+
+def remote_code() -> str:
+    """One Python file without any import of ours: the Dense Hint Input and the ControlNet around it."""
+    sources = [Path(str(module.__file__)) for module in (dense_hint_input, dense_hint_controlnet)]
+    imports, bodies = zip(*map(_parted, sources), strict=True)
+    return HEADER + "\n" + "\n".join(sorted({line for lines in imports for line in lines})) + "".join(bodies)
+
+
+def _parted(source: Path) -> tuple[list[str], str]:
+    """Import statements of a module, without ours, and everything below them."""
+    text = source.read_text(encoding="utf-8")
+    nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    foreign = [ast.unparse(node) for node in nodes if not (getattr(node, "module", None) or "").startswith("pipeline")]
+    return foreign, "\n" + "\n".join(text.splitlines()[max(node.end_lineno or 0 for node in nodes) :]) + "\n"
+
+
+def forget_origin(folder: Path) -> None:
+    """Takes the path from which diffusers loaded a part out of the part's config."""
+    for path in folder.glob("*/*config.json"):
+        config = files.read_json(path)
+        kept = {key: value for key, value in config.items() if key not in ("_name_or_path", "name_or_path")}
+        if kept != config:
+            files.write_json(path, kept)
+
+
+def _index(parts: dict[str, Any]) -> dict[str, Any]:
+    """model_index.json: library and class of every part; code of the folder itself is named by its file."""
+    index: dict[str, Any] = {
+        name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()
+    }
+    if isinstance(parts["controlnet"], DenseHintControlNetModel):
+        index["controlnet"][0] = MODULE
+    return {
+        **index,
+        "_class_name": "StableDiffusionControlNetPipeline",
+        "_diffusers_version": version("diffusers"),
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+    }

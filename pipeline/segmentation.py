@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.contracts import Recipe, Segmenter
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Batches, Mixture, Pairs, dihedral
+from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics import overlap
 from pipeline.params import Params
@@ -50,13 +50,14 @@ def train_segmenter(
 ) -> tuple[Segmenter, list[dict[str, float]]]:
     """Trains on all rows of `train` and returns the segmenter after the last step, and the losses of every step.
 
-    Initial weights, order and augmentation (flips, quarter turns) depend on `stream` alone: arms with one seed start
+    Initial weights, order and augmentation (the segmenter's own) depend on `stream` alone: arms with one seed start
     alike.
     """
     chosen = params.segment
     seeding.seed_everything(stream, "weights")
     segmenter = build_segmenter(params, name, train.spec)
-    batches = Batches(Pairs.read(train), chosen.batch_size, stream, dihedral, mixture(train, synthetic_share))
+    augment, mixed = segmenter.augment(train), mixture(train, synthetic_share)
+    batches = Batches(Pairs.read(train), chosen.batch_size, stream, augment, mixed)
     recipe = Recipe(
         max_steps=chosen.steps(len(train)),
         learning_rate=chosen.learning_rate,

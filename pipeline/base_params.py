@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pipeline.parsing import Section
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
+Weights = Literal["as_published", "ema", "non_ema"]
 
 
 class Autoencoder(Section):
@@ -50,8 +51,9 @@ class Base(Section):
     """The base model: trained from scratch on the training images, or taken from elsewhere."""
 
     source: str = Field(default="scratch", min_length=1)  # "scratch", a diffusers folder, a single file, or a hub id
-    revision: str | None = None  # of a hub id
-    variant: str | None = None  # of the weight files, for example non_ema
+    revision: str | None = None  # of a hub id: branch, tag or commit
+    weights: Weights = "as_published"  # of the U-Net: the moving average (EMA), the weights averaged, or what is there
+    variant: str | None = None  # of all weight files, for example fp16
     precision: Literal["fp32", "bf16"] = "fp32"
     autoencoder: Autoencoder | None = None
     denoiser: Denoiser | None = None
@@ -60,6 +62,14 @@ class Base(Section):
     def scratch_needs_sizes(self) -> Self:
         if self.source == "scratch" and (self.autoencoder is None or self.denoiser is None):
             raise ValueError("source scratch needs the sections autoencoder and denoiser")
+        return self
+
+    @model_validator(mode="after")
+    def one_choice_of_weights(self) -> Self:
+        if self.weights != "as_published" and self.variant is not None:
+            raise ValueError(f"weights {self.weights} and variant {self.variant} both choose files; set one of them")
+        if self.weights != "as_published" and self.source == "scratch":
+            raise ValueError(f"weights is {self.weights}, but a base made from scratch has one set of weights")
         return self
 
 

@@ -1,25 +1,25 @@
 """The base model: trained from scratch on the training images, or brought in from a folder, a file or a hub."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import files, paths, seeding, tracking
+from pipeline.base_import import bring
 from pipeline.base_params import Autoencoder, Base, Denoiser
+from pipeline.base_source import WITHDRAWN
 from pipeline.contracts import Batch, Recipe
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
-from pipeline.errors import UserError
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.linear_start import Palette, start_linear
-from pipeline.networks.stable_diffusion import PARTS, StableDiffusion
+from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.runtime import Runtime
 from pipeline.training import fit
@@ -31,18 +31,24 @@ def make_base(params: Params) -> None:
     """Publishes the base of a study; a killed run resumes."""
     train = ImageSet.open(paths.real(params.study)).split("train")
     material = train.digest if params.base.source == "scratch" else content(Path(params.base.source))
-    print_of = files.fingerprint(VERSION, params.base, params.seed, params.threads, material)
+    settings = params.base.model_dump(mode="json", exclude={"weights"} if params.base.source == "scratch" else None)
+    print_of = files.fingerprint(VERSION, settings, params.seed, params.threads, material)
     work = paths.work("base", print_of)
     folder = work / "base"
     if not (folder / "manifest.json").is_file():
         if params.base.source == "scratch":
             _pretrain(params, train, work)
+            about = {}
         else:
-            bring(params.base, folder)
-        source = Path(params.base.source)
-        origin = source.name if source.exists() else params.base.source  # no path of this machine
-        files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin})
+            about = bring(params.base, folder)
+        files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin(params.base), **about})
     files.publish(folder, paths.base(params.study))
+
+
+def origin(base: Base) -> str:
+    """The source as outputs name it: no path of this machine, and the id that holds a withdrawn one's weights."""
+    source = Path(base.source)
+    return source.name if source.exists() else WITHDRAWN.get(base.source, base.source)
 
 
 def content(source: Path) -> str | None:
@@ -50,44 +56,6 @@ def content(source: Path) -> str | None:
     if source.is_dir():
         return files.tree_sha256(source)
     return files.sha256(source) if source.is_file() else None
-
-
-def bring(base: Base, folder: Path) -> None:
-    """Copies an existing base into `folder` as a diffusers folder. Raises UserError where it cannot be had."""
-    source = Path(base.source)
-    if source.is_dir():
-        missing = [part for part in PARTS if not (source / part).is_dir()]
-        if missing:
-            raise UserError(f"base.source: {source} is no Stable Diffusion folder, it lacks {', '.join(missing)}")
-    if source.is_dir() and base.variant is None:
-        # The manifest of another study's base would call a copy complete that was cut off.
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
-        StableDiffusion.open(folder)
-        return
-    try:
-        if source.suffix in (".ckpt", ".safetensors"):
-            pipe = StableDiffusionPipeline.from_single_file(str(source), safety_checker=None)
-        else:
-            pipe = StableDiffusionPipeline.from_pretrained(
-                base.source, revision=base.revision, variant=base.variant, safety_checker=None
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"base.source: {base.source!r} is no folder here, and could not be loaded as a single file or from the hub"
-            f" ({type(error).__name__}); download a Stable Diffusion 1.5 diffusers folder and name it, or use scratch"
-        ) from error
-    pipe.save_pretrained(folder)
-    _forget_origin(folder)
-    StableDiffusion.open(folder)
-
-
-def _forget_origin(folder: Path) -> None:
-    """Takes the path from which diffusers loaded a part out of the part's config."""
-    for path in folder.glob("*/*config.json"):
-        config = files.read_json(path)
-        kept = {key: value for key, value in config.items() if key not in ("_name_or_path", "name_or_path")}
-        if kept != config:
-            files.write_json(path, kept)
 
 
 def _pretrain(params: Params, train: ImageSet, work: Path) -> None:

@@ -42,12 +42,6 @@ def test_folder_that_lacks_parts_is_named(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "base").exists()
 
 
-def test_source_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"'nobody/nothing' is no folder here, and could not be loaded"):
-        pretraining.bring(Base(source="nobody/nothing"), tmp_path / "base")
-
-
 def test_changed_weights_of_a_local_base_are_another_base(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     assert pretraining.content(tmp_path / "copy") == pretraining.content(folder)

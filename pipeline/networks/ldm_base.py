@@ -1,0 +1,141 @@
+"""A base between its two layouts: one file in LDM layout, and a diffusers folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from pipeline import files
+from pipeline.base_params import Weights
+from pipeline.errors import UserError
+from pipeline.networks import ldm_keys, ldm_shape, sd15, weight_file
+from pipeline.networks.ldm_keys import Table
+from pipeline.networks.sd15 import Layout
+from pipeline.networks.tiny_stable_diffusion import MODEL_INDEX, index_path
+from pipeline.networks.weight_file import Shapes
+
+Part = Literal["unet", "vae", "text_encoder"]
+FILES: dict[Part, str] = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+BARE_TEXT = "cond_stage_model.transformer."  # some files leave out the text tower's inner prefix
+
+
+def unpack(path: Path, weights: Weights, folder: Path, layout: Layout) -> str:
+    """Writes a file in LDM layout as a diffusers folder; returns the prefix of the U-Net's keys that were taken.
+
+    Raises UserError where the file is damaged, not SD 1.5-shaped, or cannot tell EMA weights from others.
+    """
+    found = {inner(key): shape for key, shape in weight_file.shapes(path).items()}
+    tables = base_tables(layout)
+    ldm_shape.check(path, found, wanted(tables, layout))
+    prefix = _chosen(path, weights, any(key.startswith(ldm_keys.EMA) for key in found))
+    tensors = weight_file.read(path, lambda key: key.startswith((prefix, ldm_keys.VAE, BARE_TEXT)))
+    state = {inner(key): value for key, value in tensors.items()}
+    if prefix == ldm_keys.EMA:
+        state |= {key: state[ldm_keys.ema(key)] for key in tables["unet"].values()}
+    write_folder(weight_file.float32(state), tables, folder, layout)
+    return prefix
+
+
+def inner(key: str) -> str:
+    """A key with the inner prefix of the text tower, whether the file has it or not."""
+    if key.startswith(BARE_TEXT) and not key.startswith(ldm_keys.TEXT):
+        return ldm_keys.TEXT + key.removeprefix(BARE_TEXT)
+    return key
+
+
+def _chosen(path: Path, weights: Weights, both: bool) -> str:
+    """The prefix of the U-Net's weights."""
+    if weights == "as_published" or (both and weights == "non_ema"):
+        return ldm_keys.UNET
+    if both:
+        return ldm_keys.EMA
+    raise UserError(
+        f"base.weights is {weights}, but {path} holds one set of weights (no {ldm_keys.EMA}* beside {ldm_keys.UNET}*)"
+        " and does not say which: name a file with both (v1-5-pruned) or set base.weights: as_published"
+    )
+
+
+def base_tables(layout: Layout) -> dict[Part, Table]:
+    """The keys of all parts."""
+    models = empty(layout)
+    return {
+        "unet": ldm_keys.unet(models["unet"].state_dict(), layout.unet),
+        "vae": ldm_keys.vae(models["vae"].state_dict(), layout.vae),
+        "text_encoder": ldm_keys.text(models["text_encoder"].state_dict()),
+    }
+
+
+def empty(layout: Layout) -> dict[Part, nn.Module]:
+    """All parts on the meta device."""
+    text: Any = sd15.empty_text_tower(layout)
+    return {"unet": sd15.empty_unet(layout), "vae": sd15.empty_vae(layout), "text_encoder": text}
+
+
+def wanted(tables: Mapping[Part, Table], layout: Layout) -> Shapes:
+    """The shape that every weight must have in the file."""
+    return {k: v for part, model in empty(layout).items() for k, v in shapes_of(model, tables[part]).items()}
+
+
+def shapes_of(model: nn.Module, table: Table) -> Shapes:
+    """The shapes of a module's weights by their names in the file."""
+    state = model.state_dict()
+    return {theirs: tuple(_theirs(theirs, state[ours]).shape) for ours, theirs in table.items()}
+
+
+def write_folder(state: Mapping[str, Tensor], tables: Mapping[Part, Table], folder: Path, layout: Layout) -> None:
+    """Writes weights with LDM names as a diffusers folder, configurations and tokenizer included."""
+    for part, model in empty(layout).items():
+        _save_config(part, model, folder / part)
+        own = {ours: _ours(theirs, state[theirs]) for ours, theirs in tables[part].items()}
+        weight_file.write(own, folder / part / FILES[part])
+    sd15.tokenizer(layout.text["max_position_embeddings"]).save_pretrained(folder / "tokenizer")
+    sd15.scheduler().save_pretrained(folder / "scheduler")
+    files.write_json(index_path(folder), MODEL_INDEX)
+
+
+def _save_config(part: Part, model: Any, folder: Path) -> None:
+    if part == "text_encoder":
+        model.config.architectures = ["CLIPTextModel"]
+        model.config.save_pretrained(folder)
+    else:
+        model.save_config(folder)
+
+
+def read_folder(folder: Path, layout: Layout) -> dict[str, Tensor]:
+    """The weights of a diffusers folder under their LDM names, in 32 bits."""
+    unet, vae, text = (weight_file.read(folder / part / name) for part, name in FILES.items())
+    vae = {_today(key): value for key, value in vae.items()}
+    text = {key: value for key, value in text.items() if not key.endswith("position_ids")}
+    state = renamed(unet, ldm_keys.unet(unet, layout.unet)) | renamed(vae, ldm_keys.vae(vae, layout.vae))
+    return weight_file.float32(state | renamed(text, ldm_keys.text(text)))
+
+
+def renamed(weights: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
+    """Our weights under their LDM names."""
+    return {theirs: _theirs(theirs, weights[ours]) for ours, theirs in table.items()}
+
+
+def layout_of(folder: Path) -> Layout:
+    """The sizes of the parts of a diffusers folder."""
+    unet, vae, text = (files.read_json(folder / part / "config.json") for part in FILES)
+    return Layout(unet, vae, text)
+
+
+def _today(key: str) -> str:
+    """The name of an autoencoder's weight; the files of 2022 call those of its attention otherwise."""
+    for old, new in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items():
+        key = key.replace(f"attentions.0.{old}.", f"attentions.0.{new}.")
+    return key
+
+
+def _ours(key: str, value: Tensor) -> Tensor:
+    return value.flatten(1) if ldm_keys.is_vae_attention(key) else value
+
+
+def _theirs(key: str, value: Tensor) -> Tensor:
+    return value[:, :, None, None] if ldm_keys.is_vae_attention(key) else value

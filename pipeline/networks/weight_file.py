@@ -1,0 +1,123 @@
+"""Weights in one file, read without running code from it: safetensors, or torch's own format with weights only."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline import files
+from pipeline.errors import UserError
+
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", *PICKLED)
+Shapes = dict[str, tuple[int, ...]]
+# What trainers leave beside the weights: a class and a number. They are named, so that reading goes on, and not made.
+LEFT_BESIDE = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
+
+
+class _NotMade:
+    """Stands for an object that is beside the weights and of no use here."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def shapes(path: Path) -> Shapes:
+    """The shape of every tensor in a file. Raises UserError where it is damaged or no file of weights."""
+    if path.suffix == ".safetensors":
+        with _told(path), safe_open(path, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    return {key: tuple(value.shape) for key, value in _unpickled(path).items()}
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is safetensors with all floating-point weights in 32 bits. Raises UserError as `shapes`."""
+    if path.suffix != ".safetensors":
+        return False
+    with _told(path), safe_open(path, framework="pt") as file:
+        kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    return not kinds & {"F16", "BF16", "F64"}
+
+
+def read(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
+    """The tensors with a wanted name, on the CPU. Raises UserError as `shapes`."""
+    if path.suffix == ".safetensors":
+        with _told(path), safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118
+    return {key: value for key, value in _unpickled(path).items() if wanted(key)}
+
+
+def write(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Writes safetensors, or torch's format with the weights under `state_dict`, by the suffix; at once or not at all.
+
+    Raises UserError where the suffix is neither.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: the file's suffix must be one of {', '.join(SUFFIXES)}")
+    own = {key: value.contiguous() for key, value in weights.items()}
+    with files.writing_to(path), files.replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_file(own, temporary, metadata={"format": "pt"})
+        else:
+            torch.save({"state_dict": own}, temporary)
+
+
+def float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point weights in 32 bits, others as they are."""
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    mapped = zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
+    beside: Sequence[Any] = [(_NotMade, name) for name in LEFT_BESIDE]
+    with _told(path), torch.serialization.safe_globals([*beside, *_number_types()]):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise UserError(f"{path} holds no table of weights")
+    return tensors
+
+
+def _number_types() -> list[Any]:
+    """numpy's classes of number types, by which pickled numbers name theirs."""
+    return [(_NotMade, f"numpy.dtypes.{name}DType") for name in ("Float32", "Float64", "Int64")]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns what readers raise about a missing, damaged or foreign file into a UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    try:
+        yield
+    except UserError:
+        raise
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{path} holds an object of {named.group(1)} beside weights; it is not read, since making it could run"
+                " code: take the .safetensors file of this model"
+            ) from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        size = path.stat().st_size
+        raise UserError(
+            f"{path} ({size:,} bytes) is cut off or no file of weights ({reason}): fetch it again"
+        ) from None

@@ -81,7 +81,9 @@ def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Fact
         steps=drawing.steps,
         guidance_scale=drawing.guidance_scale,
         settings={
-            **_named("base", {key: base[key] for key in ("source", "revision", "variant") if base.get(key)}),
+            **_named(
+                "base", {key: told for key, told in base.items() if key != "fingerprint" and isinstance(told, str)}
+            ),
             **_named(f"generators.{generator}", {"method": method, **own.model_dump(mode="json")}),
             **_named("finetune", params.finetune.model_dump(mode="json")),
             **_named("generate", drawing.model_dump(mode="json")),

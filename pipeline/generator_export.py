@@ -71,14 +71,22 @@ def _check_target(target: Path, record: dict[str, Any]) -> None:
     """Raises UserError unless `target` is free, empty, or an older export of the same entry."""
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return
-    if (target / RECORD).is_file():
-        old = files.read_json(target / RECORD)
-        if all(old.get(key) == record[key] for key in ("study", "generator")):
-            return
-        found = f"an export of {old.get('generator')} of the study {old.get('study')}"
-    else:
-        found = "no export of a generator"
-    raise UserError(f"{target} is there already and is {found}; remove it or name another folder by --to")
+    old = _record_in(target)
+    if old is not None and all(old.get(key) == record[key] for key in ("study", "generator")):
+        return
+    whose = (
+        "no export of a generator" if old is None else f"an export of {old['generator']} of the study {old['study']}"
+    )
+    raise UserError(f"{target} is there already and is {whose}; remove it or name another folder by --to")
+
+
+def _record_in(folder: Path) -> dict[str, Any] | None:
+    """What an older export tells of itself; None where the folder is none."""
+    try:
+        record = files.read_json(folder / RECORD)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and {"study", "generator"} <= record.keys() else None
 
 
 def _write(params: Params, generator: str, train: ImageSet, work: Path) -> None:

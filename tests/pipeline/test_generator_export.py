@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -24,6 +26,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.networks import pipeline_folder
+from pipeline.networks.dense_hint_input import DenseHintInput
 from pipeline.params import Params
 from pipeline.parsing import parse
 from pipeline.runtime import Runtime
@@ -58,7 +61,7 @@ def refusal(load):
     return "loaded"
 
 order, told = torch.load("order.pt"), {}
-for name, trust in (("siamese", True), ("controlnet", False)):
+for name, trust in (("siamese", True), ("controlnet", False), ("multistep", False)):
     pipe = StableDiffusionControlNetPipeline.from_pretrained(name, trust_remote_code=trust)
     rngs = [torch.Generator().manual_seed(seed) for seed in order["seeds"]]
     pixels = pipe(order["prompts"], image=order["hints"], num_inference_steps=3, guidance_scale=4.0, generator=rngs,
@@ -154,19 +157,22 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         patch.chdir(study)
         for name in ("siamese", "controlnet"):
             export(name, folder)
+        other = parse(Params, STUDY | {"generate": STUDY["generate"] | {"sampler": "dpmpp_2m"}})
+        generator_export.export(other, "multistep", folder / "multistep")
         hints = palette(CLASSES)[masks(3)].permute(0, 3, 1, 2)
         (folder / "siamese" / "mask.png").write_bytes(png(masks(1)[0].numpy().astype(np.uint8)))
         torch.save({"prompts": prompts, "seeds": seeds, "hints": hints}, folder / "order.pt")
         outside(OUTSIDE, folder)
         ours = {}
-        for name in ("siamese", "controlnet"):
+        for name in STUDY["generators"]:
             rngs = [seeding.torch_rng("image", k) for k in range(3)]
-            ours[name] = opened(name).sample(masks(3), prompts, rngs, SAMPLING)
+            settings = replace(SAMPLING, sampler="dpmpp_2m") if name == "multistep" else SAMPLING
+            ours[name] = opened(name).sample(masks(3), prompts, rngs, settings)
     example = np.asarray(Image.open(folder / "siamese" / "image.png"))
     return torch.load(folder / "told.pt") | {"ours": ours, "example": example}
 
 
-@pytest.mark.parametrize("name", ["siamese", "controlnet"])
+@pytest.mark.parametrize("name", STUDY["generators"])
 def test_diffusers_alone_draws_the_same_images_bit_for_bit(name: str, told: dict[str, Any]) -> None:
     _, by_seed, by_noise = told[name]
     assert by_seed.shape == (3, 3, SIZE, SIZE)
@@ -219,6 +225,16 @@ def test_the_exported_code_is_one_file_without_us() -> None:
     code = pipeline_folder.remote_code()
     assert "pipeline" not in re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)
     assert compile(code, "dense_hint_controlnet.py", "exec")
+
+
+def test_at_full_size_the_exported_class_has_the_parameters_of_the_paper() -> None:
+    """361,279,120 of the stock ControlNet, of which 1,086,480 are its hint input, and 3,263,872 of the DHI."""
+    with torch.device("meta"):
+        stock = ControlNetModel(cross_attention_dim=768)
+        stock.controlnet_cond_embedding = DenseHintInput(320, 8)
+        named = pipeline_folder.with_dense_hint(stock, 8)
+    assert sum(weight.numel() for weight in named.parameters()) == 363_456_512
+    assert named.config["hint_factor"] == 8
 
 
 def test_unet_holds_the_trained_decoder(tmp_path: Path) -> None:
@@ -341,6 +357,8 @@ def test_another_thing_at_the_target_is_left_alone(capsys: pytest.CaptureFixture
     assert "mine is there already and is no export of a generator" in refused(capsys, "siamese", tmp_path / "mine")
     assert "file is there already" in refused(capsys, "siamese", tmp_path / "file")
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / generator_export.RECORD).write_text("[1")
+    assert "old is there already and is no export" in refused(capsys, "siamese", tmp_path / "old")
     record = {"study": "toy", "generator": "controlnet"}
     (tmp_path / "old" / generator_export.RECORD).write_text(json.dumps(record))
     assert "is an export of controlnet of the study toy" in refused(capsys, "siamese", tmp_path / "old")

@@ -1,32 +1,44 @@
 """Fine-tuning of one generator entry on the training pairs."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pipeline import files, paths, plugins, seeding, tracking
-from pipeline.contracts import Generator, Untrained
+from pipeline import files, paths, plugins, previews, seeding, tracking
+from pipeline.contracts import Generator, Recipe, Untrained
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
+from pipeline.finetune_params import Finetune
 from pipeline.generators._control import recipe
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.runtime import Runtime
 from pipeline.training import fit, snapshot
+from pipeline.watching import Row, Watch
+
+# Keys of finetune that change no weight; max_steps is told by the name of the finished folder.
+NOT_OF_THE_WEIGHTS = {"max_steps", "checkpoint_every", "keep_checkpoints", "tracker"}
 
 
 def finetune(params: Params, generator: str) -> None:
-    """Publishes a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work."""
+    """Publishes a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work.
+
+    A finished run goes on to a larger finetune.max_steps where finetune.schedule_steps says the length of its schedule.
+    """
     runtime = Runtime.start(params.threads)
-    train = ImageSet.open(paths.real(params.study)).split("train")
-    print_of = fingerprint(params, generator, train)
-    work = paths.work("finetune", print_of)
-    folder = work / "generator"
-    if not (folder / "manifest.json").is_file():
-        _train(params, generator, train, runtime, work)
+    real = ImageSet.open(paths.real(params.study))
+    train = real.split("train")
+    course = trajectory(params, generator, train)
+    work = paths.work("finetune", course)
+    folder = work / f"generator_{params.finetune.max_steps:06d}"
+    if not runtime.agreed((folder / "manifest.json").is_file()):
+        _train(params, generator, real, runtime, work, folder)
         if runtime.is_main:
-            files.write_json(folder / "manifest.json", {"fingerprint": print_of, "method": method(params, generator)})
+            about = {"fingerprint": _finished(course, params), "method": method(params, generator)}
+            files.write_json(folder / "manifest.json", about)
     if runtime.is_main:
         files.publish(folder, paths.generator(params.study, generator))
     runtime.barrier()
@@ -34,11 +46,31 @@ def finetune(params: Params, generator: str) -> None:
 
 def fingerprint(params: Params, generator: str, train: ImageSet) -> str:
     """Identifies everything that the trained weights depend on."""
+    return _finished(trajectory(params, generator, train), params)
+
+
+def _finished(course: str, params: Params) -> str:
+    return files.fingerprint(course, params.finetune.max_steps)
+
+
+def trajectory(params: Params, generator: str, train: ImageSet) -> str:
+    """Identifies the weights after every step, however many there are: all but the last step's number."""
     name = method(params, generator)
     own = plugins.read_params("generators", name, params.generators[generator].own, f"generators.{generator}")
     base = files.tree_sha256(paths.base(params.study))
     version = plugins.load("generators", name).VERSION
-    return files.fingerprint(name, version, own, params.finetune, params.seed, params.threads, base, train.digest)
+    chosen = params.finetune
+    settings = chosen.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS)
+    settings["schedule_steps"] = chosen.schedule_steps or chosen.max_steps
+    seen = train.digest, _watched(params, train)
+    return files.fingerprint(name, version, own, settings, params.seed, params.threads, base, seen)
+
+
+def _watched(params: Params, train: ImageSet) -> Any:
+    """What the published previews depend on beside the weights; None where there are none."""
+    if params.finetune.validate_every is None and params.finetune.sample_every is None:
+        return None
+    return ImageSet.open(train.folder).split("val").digest, params.generate.model_dump(mode="json")
 
 
 def method(params: Params, generator: str) -> str:
@@ -55,21 +87,43 @@ def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -
     return plugins.load("generators", name).build(own, model, spec)
 
 
-def _train(params: Params, generator: str, train: ImageSet, runtime: Runtime, work: Path) -> None:
+def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, work: Path, folder: Path) -> None:
+    train, val = real.split("train"), real.split("val")
     model = build(params, generator, train.spec, runtime)
     if isinstance(model, Untrained):
         model.show(train)
         if runtime.is_main:
-            model.save(work / "generator")
+            model.save(folder)
         return
+    model.prepare(params.finetune)
     batches = model.batches(Pairs.read(train), params.finetune, f"{params.seed}/finetune")
-    rows = fit(model.objective, batches, recipe(params.finetune), runtime, work, f"finetune {generator}")
+    how = _recipe(params.finetune, work.name)
+    tracker = runtime.tracker(params.finetune.tracker, work / "tracker", f"{params.study}-{generator}")
+    watch = Watch(previews.looks(params, model, val, runtime, work, tracker), tracker)
+    rows = fit(model.objective, batches, how, runtime, work, f"finetune {generator}", watch)
+    if tracker is not None:
+        tracker.finish()
     if runtime.is_main:
-        model.save(work / "generator")
-        for step in params.finetune.snapshots:
-            weights = torch.load(snapshot(work, step), map_location=runtime.device, weights_only=True)
-            model.objective.load_state_dict(weights, strict=False)
-            model.save(work / "generator" / "snapshots" / f"{step:06d}")
-        table = [{"step": step, **row} for step, row in enumerate(rows)]
-        tracking.write_table(work / "generator" / "losses.csv", table, sorted({c for row in table for c in row}))
+        _save(model, rows, params.finetune.snapshots, work, folder)
+        previews.publish(work, folder)
     runtime.barrier()
+
+
+def _recipe(settings: Finetune, identity: str) -> Recipe:
+    return replace(
+        recipe(settings),
+        schedule_steps=settings.schedule_steps,
+        keep_checkpoints=settings.keep_checkpoints,
+        identity=identity,
+    )
+
+
+def _save(model: Generator, rows: list[Row], snapshots: tuple[int, ...], work: Path, folder: Path) -> None:
+    """Writes the finished generator, its losses and its snapshots."""
+    model.save(folder)
+    for step in snapshots:
+        weights = torch.load(snapshot(work, step), map_location="cpu", weights_only=True)
+        model.objective.load_state_dict(weights, strict=False)
+        model.save(folder / "snapshots" / f"{step:06d}")
+    table = [{"step": step, **row} for step, row in enumerate(rows)]
+    tracking.write_table(folder / "losses.csv", table, sorted({c for row in table for c in row}))

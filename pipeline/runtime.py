@@ -75,6 +75,14 @@ class Runtime:
         torch.distributed.broadcast_object_list(held, src=0, device=self.device)
         return held[0]
 
+    def tracker(self, kind: str, folder: Path, name: str) -> "Tracker | None":
+        """The tracking service, on the main process. Raises UserError on every process where it is not installed."""
+        if kind == "none":
+            return None
+        if importlib.util.find_spec(kind) is None:
+            raise UserError(f"tracker {kind} needs the package {kind}; install it, or use tracker none")
+        return Tracker(kind, folder, name) if self.is_main else None
+
     def peak_memory(self) -> float:
         """Largest memory of this process so far, in GB: on its GPU, or of the machine."""
         if self.device.type == "cuda":
@@ -113,8 +121,6 @@ class Tracker:
     def __init__(self, kind: str, folder: Path, name: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        if importlib.util.find_spec(kind) is None:
-            raise UserError(f"tracker {kind} needs the package {kind}; install it, or use tracker none")
         folder.mkdir(parents=True, exist_ok=True)
         places: dict[str, dict[str, Any]] = {
             "tensorboard": {"run_name": name, "logging_dir": str(folder)},

@@ -174,7 +174,7 @@ class Run:
             state["average"] = self.layout.collected(self.average.state_dict())
         with self.layout.whole():
             whole = trained(self.objective) if self.runtime.is_main else {}
-            return state | {"weights": {name: value.cpu() for name, value in whole.items()}}
+            return state | {"weights": {name: value.to("cpu", copy=True) for name, value in whole.items()}}
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.layout.restore(state["optimizer"])

@@ -1,0 +1,104 @@
+"""Looks at a generator while it is trained: loss on the split val with fixed noise, images of a few fixed masks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline import files, seeding, tracking
+from pipeline.conditioning import mask as mask_hint
+from pipeline.contracts import Generator, Sampling
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Pairs
+from pipeline.finetune_params import Finetune
+from pipeline.params import Params
+from pipeline.runtime import Runtime, Tracker
+from pipeline.watching import Look
+
+COLUMNS = 8  # fixed masks of a sample grid
+
+
+def looks(
+    params: Params, model: Generator, val: ImageSet, runtime: Runtime, work: Path, tracker: Tracker | None
+) -> tuple[Look, ...]:
+    """What finetune.validate_every and finetune.sample_every ask for; results lie below `work`."""
+    chosen = params.finetune
+    found: list[Look] = []
+    if chosen.validate_every is not None:
+        found.append(Look(chosen.validate_every, Validation(params, model, Pairs.read(val), runtime, work, tracker).at))
+    if chosen.sample_every is not None:
+        found.append(Look(chosen.sample_every, Grid(params, model, val, runtime, work).at))
+    return tuple(found)
+
+
+class Validation:
+    """The objective's losses on the split val, always with the same noise, timesteps and prompts.
+
+    Progress is that of the end of training (w_i = 1, every loss present), so that the values of a run compare.
+    """
+
+    def __init__(
+        self, params: Params, model: Generator, pairs: Pairs, runtime: Runtime, work: Path, tracker: Tracker | None
+    ) -> None:
+        self.objective, self.runtime, self.tracker = model.objective, runtime, tracker
+        self.folder, self.settings = work / "validation", params.finetune
+        still: Finetune = params.finetune.model_copy(update={"flip": False, "prompt_dropout": 0.0})
+        self.batches = model.batches(pairs, still, f"{params.seed}/validation")
+        self.count = max(1, len(pairs) // still.global_batch)
+
+    def at(self, done: int) -> None:
+        """Writes the mean losses after so many steps; all processes take their shares."""
+        with self.runtime.autocast(self.settings.precision):
+            rows = [self.objective(batch, 1.0) for batch in self._shares()]
+        names = sorted(rows[0])
+        sums = torch.stack([torch.stack([row[name].double() for name in names]) for row in rows]).mean(0)
+        means = dict(zip(names, self.runtime.mean(sums).tolist(), strict=True))
+        if self.runtime.is_main:
+            tracking.write_metrics(self.folder / f"{done:06d}.json", {"step": done, **means})
+        if self.tracker is not None:
+            self.tracker.log({f"validation/{name}": value for name, value in means.items()}, done)
+
+    def _shares(self) -> Iterator[Any]:
+        for step in range(self.count):
+            yield self.batches.batch(step, self.runtime.rank, self.runtime.world).to(self.runtime.device)
+
+
+class Grid:
+    """Images of the first masks of val: the hints, the real images, and what the generator makes of them today."""
+
+    def __init__(self, params: Params, model: Generator, val: ImageSet, runtime: Runtime, work: Path) -> None:
+        self.params, self.model, self.runtime, self.folder = params, model, runtime, work / "samples"
+        self.classes = val.spec.num_classes
+        self.pairs = Pairs.read(val.select(val.rows[:COLUMNS]))
+
+    def at(self, done: int) -> None:
+        """Writes the grid on the main process, from the same noise every time."""
+        if not self.runtime.is_main:
+            return
+        pairs, chosen = self.pairs, self.params.generate
+        rngs = [seeding.torch_rng(self.params.seed, "preview", name) for name in pairs.ids]
+        sampling = Sampling(chosen.steps, chosen.guidance_scale, chosen.precision, chosen.sampler)
+        with self.runtime.autocast(chosen.precision):
+            drawn = self.model.sample(pairs.mask.long(), pairs.prompts, rngs, sampling)
+        rows = [mask_hint.hint(pairs.mask, self.classes), pairs.image.float() / 255, drawn.float().cpu()]
+        with files.replacing(self.folder / f"{done:06d}.png") as temporary:
+            picture(rows).save(temporary, format="PNG")
+
+
+def picture(rows: list[Tensor]) -> Image.Image:
+    """Rows of images [N, 3, H, W] in [0, 1], one below the other."""
+    grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
+    return Image.fromarray((grid * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+
+
+def publish(work: Path, folder: Path) -> None:
+    """Copies what the looks left to the finished generator: validation.csv and samples/."""
+    rows = [files.read_json(path) for path in sorted((work / "validation").glob("[0-9]*.json"))]
+    if rows:
+        tracking.write_table(folder / "validation.csv", rows)
+    for path in sorted((work / "samples").glob("[0-9]*.png")):
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        files.link_or_copy(path, folder / "samples" / path.name)

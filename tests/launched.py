@@ -1,0 +1,160 @@
+"""Tasks that tests run in several processes over gloo, forked from one server that has imported what they need."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.contracts import Batch, Recipe
+from pipeline.data.loading import Batches, Pairs, dihedral
+from pipeline.data.sample import DatasetSpec
+from pipeline.generators import siamese
+from pipeline.generators._latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.runtime import Runtime
+from pipeline.sharding import lay_out
+from pipeline.training import fit, trained
+
+Named = dict[str, Tensor]
+
+
+def launch(world: int, task: Callable[..., Any], *arguments: Any, sharding: str = "none") -> list[Any]:
+    """What each of `world` processes returns; raises where one fails."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.launched"])
+    port = free_port()
+    with context.Pool(world) as pool:
+        jobs = [
+            pool.apply_async(_joined, (rank, world, port, sharding, task, arguments), error_callback=lambda _: None)
+            for rank in range(world)
+        ]
+        return [job.get(timeout=120) for job in jobs]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _joined(rank: int, world: int, port: int, sharding: str, task: Callable[..., Any], arguments: Any) -> Any:
+    if world > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    if sharding == "fsdp2":
+        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    if world == 1:
+        return task(Runtime.alone(1), *arguments)
+    runtime = Runtime.start(1)
+    assert (runtime.rank, runtime.world, runtime.sharding) == (rank, world, sharding)
+    return task(runtime, *arguments)
+
+
+class Brightness(nn.Module):
+    """Predicts an image's mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.layers[1].bias.requires_grad_(False)
+
+    def forward(self, batch: Batch, progress: float) -> Named:
+        found = self.layers(batch.image)[:, 0]
+        losses = {"error": ((found - batch.image.mean((1, 2, 3))) ** 2).mean()}
+        return losses | ({"late": found.pow(2).mean()} if progress > 0.5 else {})
+
+
+def pairs(size: int = 4, count: int = 10) -> Pairs:
+    rng = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=rng)
+    return Pairs(image, (image[:, 0] > 99).to(torch.uint8), ("",) * count, tuple(f"i{n}" for n in range(count)))
+
+
+class Interrupted:
+    """Batches that stop the run at one step, as a kill would."""
+
+    def __init__(self, batches: Batches, stop: int) -> None:
+        self.batches, self.stop, self.seed, self.batch_size = batches, stop, batches.seed, batches.batch_size
+
+    def batch(self, step: int, rank: int, world: int) -> Batch:
+        if step == self.stop:
+            raise KeyboardInterrupt
+        return self.batches.batch(step, rank, world)
+
+
+def train_brightness(runtime: Runtime, folder: Path | None, stop: int | None, settings: dict[str, Any]) -> Any:
+    """Rows and weights of a run of 12 steps, or of what is left of it when `stop` comes."""
+    objective = Brightness()
+    batches: Any = Batches(pairs(), 4, "seed", dihedral)
+    recipe = Recipe(12, 1e-2, schedule="one_cycle", max_grad_norm=1.0, checkpoint_every=3, **settings)
+    if stop is not None:
+        batches = Interrupted(batches, stop)
+    try:
+        rows = fit(objective, batches, recipe, runtime, folder)
+    except KeyboardInterrupt:
+        return None
+    return rows, plain(objective)
+
+
+def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> Named:
+    """The averaged gradients of one step of a global batch of eight, in float64, with online augmentation."""
+    torch.manual_seed(1)
+    model = StableDiffusion.open(base)
+    model.unet.double()
+    generator = siamese.build(siamese.Params(start=0.2), model, DatasetSpec(name="toy", size=16))
+    generator.objective.double()
+    recipe = Recipe(1, 1e-3)
+    layout = lay_out(generator.objective, recipe, runtime)
+    batches = generator.batches(pairs(16, 10), SETTINGS, "t")
+    share = double(batches.batch(0, runtime.rank, runtime.world))
+    size = micro_batch or len(share)
+    for start in range(0, len(share), size):
+        part = share.part(start, start + size)
+        with layout.exchanging(last=start + size >= len(share)):
+            losses = layout.wrapped(part, 0.9)
+            assert set(losses) == {"mask", "image", "consistency", "augmented"}
+            layout.backward(sum(losses.values()) * len(part) / len(share))
+    gradients = {name: p.grad for name, p in generator.objective.named_parameters() if p.requires_grad}
+    assert all(gradient is not None for gradient in gradients.values())
+    return {name: as_plain(gradient) for name, gradient in gradients.items()}
+
+
+def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int) -> Named:
+    """Trained weights after a few steps."""
+    torch.manual_seed(1)
+    generator = siamese.build(siamese.Params(start=0.2), StableDiffusion.open(base), DatasetSpec(name="toy", size=16))
+    recipe = Recipe(steps, 1e-3, max_grad_norm=1.0, checkpoint_every=1, schedule_steps=2)
+    fit(generator.objective, generator.batches(pairs(16, 10), SETTINGS, "t"), recipe, runtime, folder)
+    return plain(generator.objective)
+
+
+def double(batch: LatentBatch) -> LatentBatch:
+    from dataclasses import fields, replace
+
+    floats = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(
+        batch, **{k: v.double() for k, v in floats.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    )
+
+
+def plain(objective: nn.Module) -> Named:
+    return {name: value.cpu().clone() for name, value in trained(objective).items()}
+
+
+def as_plain(value: Any) -> Tensor:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value.detach().clone()
+
+
+def settings() -> Any:
+    from pipeline.finetune_params import Finetune
+
+    return Finetune(max_steps=3, global_batch=8, learning_rate=1e-3, flip=True)
+
+
+SETTINGS = settings()

@@ -1,7 +1,9 @@
 """Generators in the one-file layout of Siamese-Diffusion's authors: in to our folders, and out again."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,13 +51,16 @@ def export_checkpoint(base: Path, generator: Path, path: Path) -> None:
     Raises UserError where a folder lacks a file or the generator does not fit the base.
     """
     layout = _layout(base)
-    state = ldm_base.read_folder(base, layout)
     control = weight_file.read(_there(generator / "controlnet.safetensors", "finetune"))
     decoder = weight_file.read(_there(generator / "decoder.safetensors", "finetune"))
-    state |= _fitting(decoder, ldm_keys.unet(decoder, layout.unet), state, generator)
-    control_table = ldm_keys.controlnet(control, layout.unet)
-    state |= {theirs: control[ours] for ours, theirs in control_table.items()}
-    weight_file.write(state | ldm_control.buffers(layout.text["max_position_embeddings"]), path)
+    hint = "dense" if any(ours.startswith("controlnet_cond_embedding.layers.") for ours in control) else "sparse"
+    _check_fits(generator, control, ldm_control.empty(layout, hint).state_dict())
+    trained = weight_file.shapes(base / "unet" / ldm_base.FILES["unet"])
+    _check_fits(generator, decoder, {ours: trained[ours] for ours in trained if ours.startswith(DECODER)})
+    state = ldm_base.read_folder(base, layout) | ldm_base.renamed(decoder, ldm_keys.unet(decoder, layout.unet))
+    state |= ldm_base.renamed(control, ldm_keys.controlnet(control, layout.unet))
+    state |= ldm_control.buffers(layout.text["max_position_embeddings"])
+    weight_file.write(weight_file.float32(state), path)
 
 
 def _check(path: Path, found: weight_file.Shapes, base: weight_file.Shapes, control: weight_file.Shapes) -> None:
@@ -99,9 +104,12 @@ def _there(path: Path, stage: str) -> Path:
     return path
 
 
-def _fitting(decoder: dict[str, Tensor], table: Table, state: dict[str, Tensor], generator: Path) -> dict[str, Tensor]:
-    """The decoder under its LDM names."""
-    for ours, theirs in table.items():
-        if theirs not in state or state[theirs].shape != decoder[ours].shape:
-            raise UserError(f"{generator} does not fit this base: its decoder's {ours} is {list(decoder[ours].shape)}")
-    return {theirs: decoder[ours] for ours, theirs in table.items()}
+def _check_fits(generator: Path, found: dict[str, Tensor], wanted: Mapping[str, Any]) -> None:
+    """Compares a generator's weights with what the base asks for: tensors or shapes by our names."""
+    shapes = {ours: tuple(getattr(value, "shape", value)) for ours, value in wanted.items()}
+    if faults := sorted(ours for ours in found.keys() | shapes.keys() if _shape(found, ours) != shapes.get(ours)):
+        raise UserError(f"{generator} does not fit this base: {len(faults)} weights differ, as {faults[0]}")
+
+
+def _shape(found: dict[str, Tensor], ours: str) -> tuple[int, ...] | None:
+    return tuple(found[ours].shape) if ours in found else None

@@ -17,14 +17,14 @@ from pipeline.segmenters import _encoders, _supervised
 
 PACKAGED = f"tu-{packaged_efficientnet.ARCHITECTURE}"
 Weights = Literal["packaged", "hub", "none"] | Path  # packaged: ImageNet; a path: the encoder's tensors
-Make = Callable[[str | None], Any]  # from encoder_weights to a network
+Make = Callable[[str | bool | None], Any]  # from encoder_weights to a network
 
 
 def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, str]]:
     """A network with its encoder's initial weights, and the record of where these came from. Raises UserError."""
     if weights == "hub":
         with _encoders.downloading(_repository(encoder)):
-            built = _built(make, encoder, "imagenet")
+            built = _built(make, encoder, encoder.startswith("tu-") or "imagenet")
         return built, _encoders.hub_record(_repository(encoder), built.encoder)
     built = _built(make, encoder, None)
     if weights == "packaged":
@@ -38,7 +38,7 @@ def normalisation(encoder: str) -> tuple[Any, Any]:
     return _supervised.IMAGENET if config is None else (config.mean, config.std)
 
 
-def _built(make: Make, encoder: str, encoder_weights: str | None) -> Any:
+def _built(make: Make, encoder: str, encoder_weights: str | bool | None) -> Any:
     try:
         return make(encoder_weights)
     except OSError:  # a failed download, some of which are ValueErrors too

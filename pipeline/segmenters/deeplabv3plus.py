@@ -1,7 +1,8 @@
 """DeepLabV3+ (Chen et al. 2018) with an encoder of timm, from segmentation-models-pytorch.
 
-Atrous convolutions keep the encoder's last stage at a 16th of the image's size. Encoders that cannot be dilated (all
-transformers) are refused. Its batch-norm over a pooled pixel needs at least two images in a batch.
+Atrous convolutions keep the encoder's last stage at a 16th of the image's size; encoders that cannot be dilated are
+refused. Batch-norm over pooled pixels needs two images in a batch. An encoder mit_b0 to mit_b5 may be named; that code
+of NVIDIA is not for commercial use.
 """
 
 from typing import Any, Literal
@@ -28,7 +29,7 @@ class Params(Section):
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """A DeepLabV3+ with `spec.num_classes` output channels. Raises UserError."""
 
-    def make(encoder_weights: str | None) -> Any:
+    def make(encoder_weights: str | bool | None) -> Any:
         return smp.DeepLabV3Plus(
             params.encoder,
             encoder_weights=encoder_weights,

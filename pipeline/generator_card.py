@@ -39,6 +39,19 @@ DENSE = (
     " error."
 )
 SPARSE = "All parts are classes of diffusers and transformers; no code is brought along."
+OF_MASK = """colours = torch.tensor({colours})
+labels = torch.from_numpy(np.array(Image.open("mask.png"), dtype=np.int64))  # [H, W], values 0 to {last}
+hint = colours[labels].permute(2, 0, 1)[None]"""
+OF_PICTURE = """pixels = np.array(Image.open("hint.png").convert("RGB"))
+hint = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255"""
+SEES_MASK = (
+    "`mask.png` is a label map: every pixel holds the number of its class. The ControlNet sees it in colours; as a"
+    " tensor they arrive exactly as in training."
+)
+SEES_PICTURE = (
+    "`hint.png` is what the ControlNet sees: a picture that twinsynth's conditioning `{conditioning}` (with its"
+    " parameters below) makes of a mask, or of a mask and its image. Where it shows classes, they have these colours."
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,10 @@ class Facts:
     train: ImageSet
     method: str
     dense: bool
+    conditioning: str  # what the ControlNet sees, a file of pipeline/conditioning
     base: str | None  # where the base model comes from; None: trained from scratch on the study's images
     prompts: tuple[str, ...]
+    dropout: float  # share of empty prompts
     steps: int
     guidance_scale: float
     settings: Mapping[str, Any]
@@ -76,17 +91,19 @@ def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Fact
         train=train,
         method=method,
         dense=dense,
+        conditioning=str(getattr(own, "conditioning", "mask")),
         base=None if base["source"] == "scratch" else str(base["source"]),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
+        dropout=params.finetune.prompt_dropout,
         steps=drawing.steps,
         guidance_scale=drawing.guidance_scale,
         settings={
-            **_named(
+            **named(
                 "base", {key: told for key, told in base.items() if key != "fingerprint" and isinstance(told, str)}
             ),
-            **_named(f"generators.{generator}", {"method": method, **own.model_dump(mode="json")}),
-            **_named("finetune", params.finetune.model_dump(mode="json")),
-            **_named("generate", drawing.model_dump(mode="json")),
+            **named(f"generators.{generator}", {"method": method, **own.model_dump(mode="json")}),
+            **named("finetune", params.finetune.model_dump(mode="json")),
+            **named("generate", drawing.model_dump(mode="json")),
             "seed": params.seed,
         },
         scores=_scores(params.study, generator),
@@ -129,19 +146,20 @@ def _header(facts: Facts) -> dict[str, Any]:
 
 
 def _body(facts: Facts) -> str:
-    spec, colours = facts.train.spec, palette(facts.train.spec.num_classes).numpy()
-    rows = [[float(str(value)) for value in colour] for colour in colours]  # shortest decimals of the same float32
+    spec, rows = facts.train.spec, _colours(facts.train.spec.num_classes)
+    of_mask = facts.conditioning == "mask"
+    silent = ["the empty one"] if facts.dropout else []
     return TEMPLATE.read_text(encoding="utf-8").format(
         title=f"{spec.name}: images that follow masks, by {facts.name}",
         method=facts.method,
         version=pipeline.__version__,
         size=spec.size,
-        last=spec.num_classes - 1,
         trust=", trust_remote_code=True" if facts.dense else "",
         code=DENSE if facts.dense else SPARSE,
+        hint=OF_MASK.format(colours=rows, last=spec.num_classes - 1) if of_mask else OF_PICTURE,
+        sees=SEES_MASK if of_mask else SEES_PICTURE.format(conditioning=facts.conditioning),
         prompt=repr(facts.prompts[0]),
-        prompts=", ".join(f"`{prompt}`" for prompt in facts.prompts),
-        colours=rows,
+        prompts=", ".join([*(f"`{prompt}`" for prompt in facts.prompts), *silent]),
         palette="\n".join(f"| {k} | {_meaning(k)} | {row} |" for k, row in enumerate(rows)),
         steps=facts.steps,
         guidance_scale=facts.guidance_scale,
@@ -153,6 +171,11 @@ def _body(facts: Facts) -> str:
         scores=_score_table(facts),
         licence=_licence(facts),
     )
+
+
+def _colours(num_classes: int) -> list[list[float]]:
+    """The palette in the shortest decimals of the same float32 numbers."""
+    return [[float(str(value)) for value in colour] for colour in palette(num_classes).numpy()]
 
 
 def _licence(facts: Facts) -> str:
@@ -177,13 +200,18 @@ def _meaning(label: int) -> str:
     return "background" if label == 0 else f"class {label}"
 
 
-def _named(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for key, value in values.items() if value is not None}
+def named(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted path, without what is not set; of an absolute path only the last part."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= named(f"{section}.{key}", value)
+        elif value is not None:
+            absolute = isinstance(value, str) and PurePath(value).is_absolute()
+            flat[f"{section}.{key}"] = PurePath(value).name if absolute else value
+    return flat
 
 
 def _cell(value: Any) -> str:
-    """A setting as a cell of a table, without a path of this machine: of an absolute one only the last part."""
-    if isinstance(value, str) and PurePath(value).is_absolute():
-        value = PurePath(value).name
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -17,7 +17,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import files, finetuning, generator_card, generator_export, paths, seeding
+from pipeline import files, finetuning, generator_card, generator_export, paths, plugins, seeding
 from pipeline.commands import export_generator
 from pipeline.conditioning.mask import palette
 from pipeline.contracts import Sampling
@@ -36,13 +36,14 @@ from tests.tiny_base import write_tiny_base
 SIZE, CLASSES = 16, 4
 SPEC = DatasetSpec(name="blobs", size=SIZE, num_classes=CLASSES)
 SAMPLING = Sampling(steps=3, guidance_scale=4.0)
+SAMPLERS: dict[str, Any] = {"siamese": "ddim", "controlnet": "ddim", "multistep": "dpmpp_2m"}
 STUDY: dict[str, Any] = TOY_STUDY | {
     "data": {"reader": "phantom", "size": SIZE, "num_classes": CLASSES, "prompt": "A photo of a blob."},
     "generate": {"steps": 3, "guidance_scale": 4.0, "batch_size": 2},
     "generators": {
         "siamese": {"copies": 2},
         "controlnet": {"copies": 1},
-        "multistep": {"method": "controlnet", "copies": 1, "train_decoder": False},
+        "multistep": {"method": "controlnet", "copies": 1, "train_decoder": False, "conditioning": "mask_boundary"},
     },
 }
 OUTSIDE = """
@@ -64,11 +65,12 @@ order, told = torch.load("order.pt"), {}
 for name, trust in (("siamese", True), ("controlnet", False), ("multistep", False)):
     pipe = StableDiffusionControlNetPipeline.from_pretrained(name, trust_remote_code=trust)
     rngs = [torch.Generator().manual_seed(seed) for seed in order["seeds"]]
-    pixels = pipe(order["prompts"], image=order["hints"], num_inference_steps=3, guidance_scale=4.0, generator=rngs,
+    hints = order["hints"][name]
+    pixels = pipe(order["prompts"], image=hints, num_inference_steps=3, guidance_scale=4.0, generator=rngs,
                   output_type="pt").images
     rngs = [torch.Generator().manual_seed(seed) for seed in order["seeds"]]
     latents = torch.stack([torch.randn(4, 8, 8, generator=rng) for rng in rngs])
-    again = pipe(order["prompts"], image=order["hints"], num_inference_steps=3, guidance_scale=4.0, latents=latents,
+    again = pipe(order["prompts"], image=hints, num_inference_steps=3, guidance_scale=4.0, latents=latents,
                  output_type="pt").images
     told[name] = (type(pipe.controlnet).__name__, pixels, again)
     if trust:
@@ -82,9 +84,10 @@ told["another network"] = refusal(lambda: StableDiffusionControlNetPipeline.from
 torch.save(told, "told.pt")
 
 import os, re
-os.chdir("siamese")
-[example] = re.findall(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL)
-exec(example, {})
+for name in ("siamese", "multistep"):
+    os.chdir(os.path.join(sys.argv[2], name))
+    [example] = re.findall(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL)
+    exec(example, {})
 """
 
 
@@ -139,7 +142,7 @@ def export(name: str, folder: Path) -> Path:
 def outside(program: str, folder: Path) -> None:
     """Runs a program without site: the environment's packages by their folder, this editable package not at all."""
     environment = {"HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HOME": str(folder)}
-    command = [sys.executable, "-I", "-S", "-c", program, sysconfig.get_path("purelib")]
+    command = [sys.executable, "-I", "-S", "-c", program, sysconfig.get_path("purelib"), str(folder)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -159,17 +162,22 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             export(name, folder)
         other = parse(Params, STUDY | {"generate": STUDY["generate"] | {"sampler": "dpmpp_2m"}})
         generator_export.export(other, "multistep", folder / "multistep")
-        hints = palette(CLASSES)[masks(3)].permute(0, 3, 1, 2)
+        colours = palette(CLASSES)[masks(3)].permute(0, 3, 1, 2)
+        bounded = plugins.load("conditioning", "mask_boundary")
+        bounds = bounded.build(bounded.Params(), CLASSES)(masks(3))
+        hints = {"siamese": colours, "controlnet": colours, "multistep": bounds}
         (folder / "siamese" / "mask.png").write_bytes(png(masks(1)[0].numpy().astype(np.uint8)))
+        picture = bounded.build(bounded.Params(), CLASSES)(masks(1))[0].permute(1, 2, 0) * 255
+        (folder / "multistep" / "hint.png").write_bytes(png(picture.byte().numpy()))
         torch.save({"prompts": prompts, "seeds": seeds, "hints": hints}, folder / "order.pt")
         outside(OUTSIDE, folder)
         ours = {}
         for name in STUDY["generators"]:
             rngs = [seeding.torch_rng("image", k) for k in range(3)]
-            settings = replace(SAMPLING, sampler="dpmpp_2m") if name == "multistep" else SAMPLING
+            settings = replace(SAMPLING, sampler=SAMPLERS[name])
             ours[name] = opened(name).sample(masks(3), prompts, rngs, settings)
-    example = np.asarray(Image.open(folder / "siamese" / "image.png"))
-    return torch.load(folder / "told.pt") | {"ours": ours, "example": example}
+    examples = {name: np.asarray(Image.open(folder / name / "image.png")) for name in ("siamese", "multistep")}
+    return torch.load(folder / "told.pt") | {"ours": ours, "examples": examples}
 
 
 @pytest.mark.parametrize("name", STUDY["generators"])
@@ -197,12 +205,13 @@ def test_the_pipeline_refuses_a_dense_hint_without_trust_and_other_networks_in_i
     assert told["another network"].startswith("ValueError: dense_hint_controlnet is not one of the libraries")
 
 
-def test_the_example_of_the_card_draws_the_image_of_its_seed(told: dict[str, Any]) -> None:
-    """`exec` of the card's only Python block, beside a label map mask.png."""
-    rngs = [torch.Generator().manual_seed(0)]
-    ours = opened("siamese").sample(masks(1), ["A photo of a blob."], rngs, SAMPLING)
+@pytest.mark.parametrize("name", ["siamese", "multistep"])
+def test_the_example_of_the_card_draws_the_image_of_its_seed(name: str, told: dict[str, Any]) -> None:
+    """`exec` of the card's only Python block, beside a label map mask.png, or a hint of mask and boundary hint.png."""
+    rngs, settings = [torch.Generator().manual_seed(0)], replace(SAMPLING, sampler=SAMPLERS[name])
+    ours = opened(name).sample(masks(1), ["A photo of a blob."], rngs, settings)
     pixels = (ours[0] * 255).round().clamp(0, 255).byte().numpy()
-    assert np.array_equal(told["example"], np.moveaxis(pixels, 0, -1))
+    assert np.array_equal(told["examples"][name], np.moveaxis(pixels, 0, -1))
 
 
 def test_the_folder_tells_no_path_and_no_file_of_the_data(study: Path, tmp_path: Path) -> None:
@@ -235,6 +244,13 @@ def test_at_full_size_the_exported_class_has_the_parameters_of_the_paper() -> No
         named = pipeline_folder.with_dense_hint(stock, 8)
     assert sum(weight.numel() for weight in named.parameters()) == 363_456_512
     assert named.config["hint_factor"] == 8
+
+
+def test_the_card_names_no_path_of_weights_that_a_conditioning_reads() -> None:
+    settings = generator_card.named(
+        "generators.x", {"conditioning_params": {"file": "/somewhere/net.pth", "low": None}}
+    )
+    assert settings == {"generators.x.conditioning_params.file": "net.pth"}
 
 
 def test_unet_holds_the_trained_decoder(tmp_path: Path) -> None:

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.contracts import Batch, Recipe
-from pipeline.data.loading import Batches, Pairs, dihedral
+from pipeline.contracts import Recipe
 from pipeline.data.sample import DatasetSpec
 from pipeline.generators import siamese
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.runtime import Runtime
 from pipeline.sharding import lay_out
-from pipeline.training import fit, trained
-
-Named = dict[str, Tensor]
+from pipeline.training import fit
+from tests.toy_training import Named, pairs, plain
 
 
 def launch(world: int, task: Callable[..., Any], *arguments: Any, sharding: str = "none") -> list[Any]:
@@ -53,53 +51,6 @@ def _joined(rank: int, world: int, port: int, sharding: str, task: Callable[...,
     runtime = Runtime.start(1)
     assert (runtime.rank, runtime.world, runtime.sharding) == (rank, world, sharding)
     return task(runtime, *arguments)
-
-
-class Brightness(nn.Module):
-    """Predicts an image's mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Tanh(), nn.Linear(8, 1))
-        self.layers[1].bias.requires_grad_(False)
-
-    def forward(self, batch: Batch, progress: float) -> Named:
-        found = self.layers(batch.image)[:, 0]
-        losses = {"error": ((found - batch.image.mean((1, 2, 3))) ** 2).mean()}
-        return losses | ({"late": found.pow(2).mean()} if progress > 0.5 else {})
-
-
-def pairs(size: int = 4, count: int = 10) -> Pairs:
-    rng = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=rng)
-    return Pairs(image, (image[:, 0] > 99).to(torch.uint8), ("",) * count, tuple(f"i{n}" for n in range(count)))
-
-
-class Interrupted:
-    """Batches that stop the run at one step, as a kill would."""
-
-    def __init__(self, batches: Batches, stop: int) -> None:
-        self.batches, self.stop, self.seed, self.batch_size = batches, stop, batches.seed, batches.batch_size
-
-    def batch(self, step: int, rank: int, world: int) -> Batch:
-        if step == self.stop:
-            raise KeyboardInterrupt
-        return self.batches.batch(step, rank, world)
-
-
-def train_brightness(runtime: Runtime, folder: Path | None, stop: int | None, settings: dict[str, Any]) -> Any:
-    """Rows and weights of a run of 12 steps, or of what is left of it when `stop` comes."""
-    objective = Brightness()
-    batches: Any = Batches(pairs(), 4, "seed", dihedral)
-    recipe = Recipe(12, 1e-2, schedule="one_cycle", max_grad_norm=1.0, checkpoint_every=3, **settings)
-    if stop is not None:
-        batches = Interrupted(batches, stop)
-    try:
-        rows = fit(objective, batches, recipe, runtime, folder)
-    except KeyboardInterrupt:
-        return None
-    return rows, plain(objective)
 
 
 def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> Named:
@@ -141,10 +92,6 @@ def double(batch: LatentBatch) -> LatentBatch:
     return replace(
         batch, **{k: v.double() for k, v in floats.items() if isinstance(v, Tensor) and v.is_floating_point()}
     )
-
-
-def plain(objective: nn.Module) -> Named:
-    return {name: value.cpu().clone() for name, value in trained(objective).items()}
 
 
 def as_plain(value: Any) -> Tensor:

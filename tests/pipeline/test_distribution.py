@@ -1,13 +1,18 @@
 """Several processes over gloo do the work of one: gradients, losses, resuming, shards, two machines on loopback."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import launched
-from tests.launched import Named, launch
+from tests import launched, toy_training
+from tests.conftest import REPOSITORY
+from tests.launched import free_port, launch
 from tests.tiny_base import write_tiny_base
+from tests.toy_training import Named
 
 pytestmark = pytest.mark.dist
 
@@ -33,27 +38,27 @@ def test_two_processes_of_four_have_the_gradients_of_one_of_eight(
 
 
 def test_losses_are_means_over_processes() -> None:
-    ((one, _),) = launch(1, launched.train_brightness, None, None, {})
-    for rows, _ in launch(2, launched.train_brightness, None, None, {}):
+    ((one, _),) = launch(1, toy_training.train_brightness, None, None, {})
+    for rows, _ in launch(2, toy_training.train_brightness, None, None, {}):
         assert [list(row) for row in rows] == [list(row) for row in one]
         for ours, theirs in zip(rows, one, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_two_processes_resume_bit_for_bit(tmp_path: Path) -> None:
-    (rows, whole), _ = launch(2, launched.train_brightness, None, None, {"ema_decay": 0.9})
-    assert launch(2, launched.train_brightness, tmp_path, 8, {"ema_decay": 0.9}) == [None, None]
-    for resumed_rows, resumed in launch(2, launched.train_brightness, tmp_path, None, {"ema_decay": 0.9}):
+    (rows, whole), _ = launch(2, toy_training.train_brightness, None, None, {"ema_decay": 0.9})
+    assert launch(2, toy_training.train_brightness, tmp_path, 8, {"ema_decay": 0.9}) == [None, None]
+    for resumed_rows, resumed in launch(2, toy_training.train_brightness, tmp_path, None, {"ema_decay": 0.9}):
         assert resumed_rows == rows
         assert furthest(resumed, whole) == 0
 
 
 @pytest.mark.parametrize(("first", "second"), [("none", "fsdp2"), ("fsdp2", "none"), ("fsdp2", "fsdp2")])
 def test_a_run_goes_on_in_another_layout(tmp_path: Path, first: str, second: str) -> None:
-    ((rows, whole),) = launch(1, launched.train_brightness, None, None, {"ema_decay": 0.9, "snapshots": (10,)})
+    ((rows, whole),) = launch(1, toy_training.train_brightness, None, None, {"ema_decay": 0.9, "snapshots": (10,)})
     settings = {"ema_decay": 0.9, "snapshots": (10,)}
-    launch(2, launched.train_brightness, tmp_path, 8, settings, sharding=first)
-    for resumed_rows, resumed in launch(2, launched.train_brightness, tmp_path, None, settings, sharding=second):
+    launch(2, toy_training.train_brightness, tmp_path, 8, settings, sharding=first)
+    for resumed_rows, resumed in launch(2, toy_training.train_brightness, tmp_path, None, settings, sharding=second):
         assert resumed_rows[-1] == pytest.approx(rows[-1], rel=1e-4)
         assert furthest(resumed, whole) < 1e-5
     kept = torch.load(tmp_path / "snapshots" / "000010.pt", weights_only=True)
@@ -65,3 +70,48 @@ def test_siamese_takes_two_sharded_steps_like_replicas(base: Path, tmp_path: Pat
     launch(2, launched.train_siamese, base, tmp_path, 1, sharding="fsdp2")
     for sharded in launch(2, launched.train_siamese, base, tmp_path, 2, sharding="fsdp2"):
         assert furthest(sharded, whole) < 1e-4
+
+
+def start(config: str, folder: Path, *more: str) -> subprocess.Popen[str]:
+    """A launch as a user would make it, of the toy."""
+    folder.mkdir(exist_ok=True)
+    file = REPOSITORY / "configs" / "accelerate" / f"{config}.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), *more]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    script = [str(REPOSITORY / "tests" / "toy_training.py"), str(folder)]
+    return subprocess.Popen([*command, *script], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def ended(launches: list[subprocess.Popen[str]]) -> None:
+    for process in launches:
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+
+
+def test_two_machines_on_loopback_train_the_weights_of_one(tmp_path: Path) -> None:
+    port = str(free_port())
+    machines = [("--machine_rank", rank, "--main_process_port", port) for rank in "01"]
+    ended([start("cpu2x1", tmp_path / "out", *machine) for machine in machines])
+    (_, one_machine), _ = launch(2, toy_training.train_brightness, None, None, {})
+    assert furthest(torch.load(tmp_path / "out" / "weights.pt", weights_only=True), one_machine) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["cpu2", "cpu2_fsdp2"])
+def test_launch_configurations_for_the_cpu_train_alike(config: str, tmp_path: Path) -> None:
+    ended([start(config, tmp_path / "out")])
+    (_, whole), _ = launch(2, toy_training.train_brightness, None, None, {})
+    assert furthest(torch.load(tmp_path / "out" / "weights.pt", weights_only=True), whole) < 1e-6
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "accelerate").glob("*.yaml")), ids=lambda p: p.stem)
+def test_launch_configurations_are_known_to_accelerate(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(path))
+    assert (
+        found.num_processes
+        == {"": 1, "2": 2, "1": 1, "8": 8, "2x8": 16, "2x1": 2}[path.stem.lstrip("cgpu").split("_")[0]]
+    )
+    assert found.mixed_precision == "no"
+    assert found.use_cpu == path.stem.startswith("cpu")

@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test lint weights prune
+.PHONY: demo setup test lint weights check-study prune
 demo: setup
 	dvc repro
 	@echo "The report: reports/index.html"
@@ -32,6 +32,10 @@ lint: setup
 
 weights: setup
 	python -m pipeline.commands.weights
+
+STUDY ?= demo
+check-study: setup
+	@python -m pipeline.commands.check_study $(STUDY)
 
 prune:
 	rm -rf work

@@ -1,0 +1,155 @@
+"""Checks a study without weights or data, and tells what it would do and need: make check-study STUDY=polyps."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline import presets
+from pipeline.commands.validation import check_plugins
+from pipeline.errors import UserError
+from pipeline.params import GeneratorEntry, Params, load_params
+
+STUDIES = Path("configs/studies")
+PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn from them
+PAIRS_OF = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}  # by study
+PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
+PRESETS = ("8x24g", "1x24g", "1x80g")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the plan and exits with status 0, or one line and status 2."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", help="a name in configs/studies, or a file")
+    parser.add_argument("--pairs", type=int, help="real training pairs, where they are not known by the study")
+    arguments = parser.parse_args(argv)
+    try:
+        for line in report(find(arguments.study), arguments.pairs):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+    except UserError as error:
+        sys.stderr.write("error: " + "; ".join(part.strip() for part in str(error).splitlines()) + "\n")
+        raise SystemExit(2) from None
+
+
+def find(study: str, folder: Path = STUDIES) -> Path:
+    """The file of a study. Raises UserError listing those there are."""
+    path = Path(study) if study.endswith((".yaml", ".yml")) else folder / f"{study}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise UserError(f"there is no study {study!r}; there are: {there}")
+    return path
+
+
+def report(path: Path, pairs: int | None = None) -> Iterator[str]:
+    """The lines of the plan. Raises UserError."""
+    params = load_params(path)
+    check_plugins(params)
+    pairs = pairs or known_pairs(params)
+    yield f"study {params.study}: all parameters are valid, those of every plug-in too"
+    yield from plan(params, pairs)
+    yield from needs(params, pairs)
+
+
+def known_pairs(params: Params) -> int | None:
+    """Training pairs of a study without its data; None where only the data tells."""
+    told = params.data.train_limit or params.data.own.get("train")
+    return told or PAIRS_OF.get(params.study) or PAIRS.get(params.data.reader)
+
+
+def images(entry: GeneratorEntry, pairs: int | None) -> int | None:
+    """Images that an entry generates; None where that depends on the data."""
+    masks = entry.count or pairs
+    return None if masks is None else masks * entry.copies
+
+
+def plan(params: Params, pairs: int | None) -> Iterator[str]:
+    """Stages, arms and cells."""
+    tuned = {(entry.method or name, repr(sorted(entry.own.items()))) for name, entry in params.generators.items()}
+    arms, segmenters, seeds = len(params.training_sets), len(params.segmenters), len(params.segment.seeds)
+    yield f"real training pairs: {pairs or 'known when the data is there'} (validation is taken from them)"
+    yield f"finetune, generate, score, audit: {len(params.generators)} entries, {len(tuned)} different generators"
+    for name, entry in params.generators.items():
+        number = images(entry, pairs)
+        told = f"{number} images" if number else f"{entry.copies} images per mask"
+        yield f"  {name}: {entry.method or name}, masks {entry.masks}, {told}"
+    yield f"mix: {arms} training sets: {', '.join(params.training_sets)}"
+    yield f"segment: {arms} sets x {segmenters} segmenters ({', '.join(params.segmenters)}) x {seeds} seeds = " + (
+        f"{arms * segmenters * seeds} cells"
+    )
+
+
+def needs(params: Params, pairs: int | None) -> Iterator[str]:
+    """Parameters, arithmetic, memory, disk and time; what rests on assumptions is called an estimate."""
+    from pipeline.estimates import Cost, Subject  # loads torch
+
+    costs: dict[str, tuple[Subject, Cost]] = {}
+    settings = params.finetune
+    yield f"per sample of a training step at {params.data.size} pixels (counted, exact):"
+    for key, names in _alike(params).items():
+        subject = Subject(params, names[0])
+        cost = subject.cost()
+        if cost is None:
+            yield f"  {', '.join(names)}: nothing to train"
+            continue
+        costs[key] = subject, cost
+        yield (
+            f"  {', '.join(names)}: {cost.trained:,} parameters trained, {cost.frozen:,} frozen;"
+            f" {cost.early / 1e12:.3g} TFLOP early, {cost.late / 1e12:.3g} late"
+        )
+    if not costs:
+        return
+    total = sum(cost.mean for _, cost in costs.values()) * settings.max_steps * settings.global_batch
+    heaviest, largest = max(costs.values(), key=lambda pair: pair[1].late)
+    yield from _disk(params, pairs, largest.trained)
+    yield from _machines(params, heaviest, total, pairs)
+
+
+def _alike(params: Params) -> dict[str, list[str]]:
+    """Entries that cost the same: one method, and parameters that differ in the size of weights above 0 only."""
+    groups: dict[str, list[str]] = {}
+    for name, entry in params.generators.items():
+        own = {key: value > 0 if isinstance(value, float) else value for key, value in entry.own.items()}
+        relevant = {
+            key: value for key, value in own.items() if key not in ("w_c", "w_m", "start") and value is not True
+        }
+        groups.setdefault(f"{entry.method or name} {sorted(relevant.items())}", []).append(name)
+    return groups
+
+
+def _disk(params: Params, pairs: int | None, trained: int) -> Iterator[str]:
+    generators = len({(e.method or n, repr(e.own)) for n, e in params.generators.items()})
+    numbers = [images(entry, pairs) for entry in params.generators.values()]
+    weights = 4 * trained * generators / 1e9
+    line = (
+        f"disk (estimate): {weights:.3g} GB of weights, {12 * trained / 1e9:.3g} GB per kept checkpoint while training"
+    )
+    if all(numbers):
+        size = sum(number or 0 for number in numbers) * PAIR_BYTES * params.data.size**2
+        line += f", {size / 1e9:.2g} GB of synthetic images"
+    yield line
+
+
+def _machines(params: Params, heaviest: "object", total: float, pairs: int | None) -> Iterator[str]:
+    from pipeline.estimates import GB, Subject, sampling_operations
+
+    assert isinstance(heaviest, Subject)
+    numbers = [images(entry, pairs) for entry in params.generators.values()]
+    drawing = sampling_operations(params) * sum(number or 0 for number in numbers)
+    yield "memory per device of the heaviest entry (counted activations, assumed reserve) and hours (estimate from assumed TFLOP/s):"
+    for name in [presets.chosen()] if presets.chosen() else PRESETS:
+        preset = presets.load(name or "")
+        settings = presets.under(params.finetune, preset)
+        needed = heaviest.memory(settings, preset.devices, preset.sharding)
+        assert needed is not None
+        fits = "fits" if needed.total <= preset.memory_gib * 2**30 else "DOES NOT FIT"
+        rate = preset.tflops * 1e12 * preset.devices * 3600
+        hours = f"training all {total / rate:.2g} h" + (f", generating all {drawing / rate:.2g} h" if drawing else "")
+        yield (
+            f"  PRESET={name} LAUNCH={preset.launch}: {needed.total / GB:.3g} GB of {preset.memory_gib * 2**30 / GB:.3g},"
+            f" {fits}; {hours}; segmenters not estimated"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What a piece of training costs in memory and arithmetic, told without doing it: tensors on the meta device.
+
+The meta device knows shapes and no numbers. Every storage that an operation makes is counted from its birth to its
+death, so that what the gradient keeps, recomputation and short-lived tensors are all in the peak. Two things differ on
+the meta device from a GPU and are mended here: attention is counted as the kernel that keeps no attention matrix, and
+bf16 autocast is acted out (products in bf16, norms in float32, each weight cast once).
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+PRODUCTS = ("linear", "conv2d")
+NORMS = ("group_norm", "layer_norm")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one forward and backward pass beyond weights and gradients."""
+
+    kept: int  # alive after the forward pass: activations for the gradient, weights cast to bf16
+    peak: int  # at the worst moment of both passes
+
+
+class Living(TorchDispatchMode):
+    """Bytes of the storages made within that are still alive, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        old = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and id(leaf.untyped_storage()) not in old:
+                self._born(leaf.untyped_storage())
+        return result
+
+    def _born(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+class _Attention(torch.autograd.Function):
+    """Scaled dot-product attention that keeps query, key, value, result and one number per row."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, result, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, _, _ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+class AsOnGpu:
+    """Within: fused attention, and with `half` what bf16 autocast does on CUDA, for which the meta device has no name.
+
+    The functions themselves are exchanged: a TorchFunctionMode is not seen by what a checkpoint computes again.
+    """
+
+    def __init__(self, half: bool) -> None:
+        self.half, self.casts = half, dict[nn.Parameter, Tensor]()
+        self.keeping = True  # a weight is cast once in the forward pass, and again by every recomputation
+        self.exchanged: list[tuple[Any, str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._exchange(F, "scaled_dot_product_attention", lambda *x, **_: _Attention.apply(*map(self._product, x[:3])))
+        for name in PRODUCTS:
+            self._exchange(F, name, self._casting(getattr(F, name), self._product))
+        for name in NORMS:
+            self._exchange(F, name, self._casting(getattr(F, name), self._norm))
+        self._exchange(torch, "is_autocast_enabled", lambda *_: self.half)
+        self._exchange(torch, "autocast", self._switched)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place, name, function in self.exchanged:
+            setattr(place, name, function)
+
+    def forget(self) -> None:
+        """The end of autocast: weights' casts live on only where the gradient holds them."""
+        self.casts.clear()
+        self.keeping = False
+
+    def _exchange(self, place: Any, name: str, function: Any) -> None:
+        self.exchanged.append((place, name, getattr(place, name)))
+        setattr(place, name, function)
+
+    @contextmanager
+    def _switched(self, *_: object, enabled: bool = True) -> Iterator[None]:
+        before, self.half = self.half, self.half and enabled
+        yield
+        self.half = before
+
+    def _casting(self, function: Callable[..., Tensor], cast: Callable[[Any], Any]) -> Callable[..., Tensor]:
+        def called(*inputs: Any, **named: Any) -> Tensor:
+            return function(*map(cast, inputs), **{name: cast(value) for name, value in named.items()})
+
+        return called
+
+    def _norm(self, value: Any) -> Any:
+        return value.float() if self.half and isinstance(value, Tensor) else value
+
+    def _product(self, value: Any) -> Any:
+        if not self.half or not isinstance(value, Tensor):
+            return value
+        if not isinstance(value, nn.Parameter) or not value.requires_grad or not self.keeping:
+            return value.to(torch.bfloat16)
+        if value not in self.casts:
+            self.casts[value] = value.to(torch.bfloat16)
+        return self.casts[value]
+
+
+def footprint(forward: Callable[[], Tensor], half: bool = False, fused: bool = True) -> Footprint:
+    """Memory of `forward` (giving a loss) and its gradient; weights must have gradients already, on the meta device.
+
+    `fused` False counts attention as it is written, for a comparison with a CPU.
+    """
+    living, gpu = Living(), AsOnGpu(half)
+    with ExitStack() as modes:
+        if fused or half:
+            modes.enter_context(gpu)
+        modes.enter_context(living)
+        loss = forward()
+        gpu.forget()  # as autocast at its end; what the gradient holds lives on
+        kept = living.now
+        loss.backward()
+    return Footprint(kept, living.most)
+
+
+def operations(forward: Callable[[], Tensor]) -> int:
+    """Floating-point operations (2 per multiplication with addition) of `forward` and its gradient."""
+    with FlopCounterMode(display=False) as counter:
+        forward().backward()
+    return counter.get_total_flops()

@@ -1,0 +1,41 @@
+"""A base on the meta device: shapes of all parts and no weights, to count parameters, arithmetic and memory."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from pipeline.base_params import Base
+from pipeline.networks import sd15
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion import StableDiffusion
+
+
+def empty_base(base: Base, size: int) -> StableDiffusion:
+    """The base of a study whose images have `size` pixels: a local folder's shapes, small ones, else those of SD 1.5."""
+    with torch.device("meta"):
+        parts = _from_scratch(base, size) if base.source == "scratch" else _existing(Path(base.source))
+    for part in parts:
+        part.requires_grad_(False).eval()
+    vae, text_encoder, unet = parts
+    scheduler = tiny.scheduler(base.denoiser.prediction) if base.denoiser else sd15.scheduler()
+    return StableDiffusion(vae, text_encoder, cast(Any, None), unet, scheduler)  # no prompt is read
+
+
+def _from_scratch(base: Base, size: int) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionModel]:
+    assert base.autoencoder and base.denoiser  # Base has checked it
+    side = size // 2 ** (len(base.autoencoder.channels) - 1)
+    unet = tiny.denoiser(base.denoiser, base.autoencoder.latent_channels, side)
+    return tiny.autoencoder(base.autoencoder, size), tiny.text_tower(base.denoiser.text_width), unet
+
+
+def _existing(source: Path) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionModel]:
+    """A hub id or a single file is taken for SD 1.5; stage base refuses what is not."""
+    if not (source / "unet" / "config.json").is_file():
+        layout = sd15.Layout()
+        return sd15.empty_vae(layout), sd15.empty_text_tower(layout), sd15.empty_unet(layout)
+    vae: Any = AutoencoderKL.from_config(AutoencoderKL.load_config(source / "vae"))
+    unet: Any = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(source / "unet"))
+    return vae, CLIPTextModel(CLIPTextConfig.from_pretrained(source / "text_encoder")), unet

@@ -1,0 +1,86 @@
+"""Presets of hardware: how the same training fits a device. Chosen by the shell variable PRESET, not by params.yaml.
+
+A preset (configs/presets/<name>.yaml) may set the switches of `finetune` that leave the method as it is: results stay
+equal up to rounding. So it is no parameter of the study, no stage counts as changed by it, and a run may go on under
+another one. What changes the method (adamw_8bit, lora_rank, ema_decay, precision) belongs to the study and is refused.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.errors import UserError
+from pipeline.finetune_params import Finetune
+from pipeline.parsing import Section, parse, read_yaml
+
+FOLDER = Path("configs/presets")
+VARIABLE = "PRESET"
+
+
+class Switches(Section):
+    """Keys of `finetune` that hardware decides; those left out stay as the study has them."""
+
+    micro_batch: int | None = Field(default=None, gt=0)
+    gradient_checkpointing: bool | None = None
+    channels_last: bool | None = None
+    compile: bool | None = None
+    attention: Literal["sdpa", "xformers"] | None = None
+
+
+class Preset(Section):
+    """A kind of machine, and how training is fitted to it."""
+
+    launch: str  # the value of LAUNCH that goes with it, a file of configs/accelerate
+    devices: int = Field(gt=0)
+    memory_gib: float = Field(gt=0)  # of one device
+    tflops: float = Field(gt=0)  # assumed arithmetic per second and device in training, for estimates of time only
+    finetune: Switches = Switches()
+
+    @property
+    def sharding(self) -> Literal["none", "fsdp2", "zero2"]:
+        """How its launch lays trained weights out."""
+        return "zero2" if "zero2" in self.launch else "fsdp2" if "fsdp2" in self.launch else "none"
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The presets there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load(name: str, folder: Path = FOLDER) -> Preset:
+    """One preset. Raises UserError listing those there are, or naming the key that belongs to the study."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{VARIABLE} is {name!r}; there are: {', '.join(names(folder)) or f'none in {folder}'}")
+    values = read_yaml(path)
+    _refuse_method(path, values)
+    try:
+        return parse(Preset, values)
+    except UserError as error:
+        raise UserError(str(error).replace("params.yaml", str(path), 1)) from None
+
+
+def chosen() -> str | None:
+    """The preset that the shell asks for."""
+    return os.environ.get(VARIABLE) or None
+
+
+def fitted(settings: Finetune, name: str | None = None) -> Finetune:
+    """The settings under a preset (None: the shell's; without one, as they are). Raises UserError."""
+    name = name or chosen()
+    return settings if name is None else under(settings, load(name))
+
+
+def under(settings: Finetune, preset: Preset) -> Finetune:
+    """The settings with a preset's switches."""
+    return settings.model_copy(update=preset.finetune.model_dump(exclude_none=True))
+
+
+def _refuse_method(path: Path, values: Any) -> None:
+    section = values.get("finetune") if isinstance(values, dict) else None
+    asked = set(section or ()) & (set(Finetune.model_fields) - set(Switches.model_fields))
+    if asked:
+        keys = ", ".join(sorted(asked))
+        raise UserError(f"{path}: finetune.{keys} changes the method, not the hardware; set it in params.yaml")

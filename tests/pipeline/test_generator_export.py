@@ -360,6 +360,14 @@ def test_a_generator_must_be_fine_tuned_first(
     )
 
 
+def test_a_method_without_a_controlnet_is_refused(tmp_path: Path) -> None:
+    params = parse(
+        Params, STUDY | {"generators": STUDY["generators"] | {"pasted": {"method": "copy_paste", "copies": 1}}}
+    )
+    with pytest.raises(UserError, match=r"generators.pasted: the method copy_paste is no ControlNet on masks.*siamese"):
+        generator_export.export(params, "pasted", tmp_path / "out")
+
+
 def test_weights_of_other_parameters_are_refused(inside: Params, tmp_path: Path) -> None:
     other = inside.model_copy(update={"seed": 7})
     with pytest.raises(UserError, match="was trained with other parameters, data or base"):

@@ -60,6 +60,17 @@ class Objective(Protocol):
     def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]: ...
 
 
+class Hint(Protocol):
+    """What a control network sees of a pair (conditioning/*.py)."""
+
+    def __call__(self, masks: Tensor, images: Tensor | None = None) -> Tensor:
+        """Label maps [B, H, W] and their images [B, 3, H, W] in [0, 1] -> hints [B, 3, H, W] in [0, 1].
+
+        Raises UserError where it needs the images and there are none.
+        """
+        ...
+
+
 class Draws(Protocol):
     """Draws images that follow masks; what all generators share."""
 

@@ -33,7 +33,8 @@ def write_methods(params: Params) -> None:
 def _records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
-        yield f"generators/{name}", _record("generators", [entry.method or name])
+        hint = _record("conditioning", [str(entry.own.get("conditioning", "mask"))])
+        yield f"generators/{name}", _record("generators", [entry.method or name]) | hint
         yield f"masks/{name}", _record("masks", [entry.masks])
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])

@@ -29,6 +29,7 @@ class Weights:
     source: str  # URL, or "hf:owner/repository" for that file in a repository of the hub
     sha256: str | None  # whole, or its first 8 digits where the publisher states no more; None: not stated
     licence: str
+    key: str | None = None  # of params.yaml that may name another file; None: score.weights.<extractor>.file
 
     @property
     def repository(self) -> str | None:
@@ -166,5 +167,6 @@ def _reason(error: Exception) -> str:
 def _unavailable(extractor: str, published: Weights, reason: str) -> Unavailable:
     return Unavailable(
         f"{extractor} needs {published.file} from {published.source}: it is not here, and {reason}; put it at"
-        f" {published.place.as_posix()}, or name it in params.yaml as score.weights.{extractor}.file"
+        f" {published.place.as_posix()}, or name it in params.yaml as"
+        f" {published.key or f'score.weights.{extractor}.file'}"
     )

@@ -1,20 +1,21 @@
-"""What the ControlNet generators share: network, hint, sampler, folder layout, training data."""
+"""What the controlled generators share: parameters, network, hint, sampler, folder layout, training data."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline import files
-from pipeline.conditioning import mask as mask_hint
-from pipeline.contracts import Recipe, Sampling
+from pipeline import files, plugins
+from pipeline.contracts import Hint, Recipe, Sampling
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
@@ -27,7 +28,27 @@ from pipeline.networks.acceleration import accelerate
 from pipeline.networks.dense_hint_input import DenseHintInput
 from pipeline.networks.split_unet import Decoder
 from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.parsing import Section
 from pipeline.transfer import send
+
+
+class Conditioned(Section):
+    """What the control network sees of a pair: a file of pipeline/conditioning and its keys."""
+
+    conditioning: str = "mask"
+    conditioning_params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def conditioning_is_known(self) -> Self:
+        self._own()
+        return self
+
+    def conditions(self, num_classes: int) -> Hint:
+        """The conditioning over so many classes. Raises UserError where its weights are not to be had."""
+        return plugins.load("conditioning", self.conditioning).build(self._own(), num_classes)
+
+    def _own(self) -> Section:
+        return plugins.read_params("conditioning", self.conditioning, self.conditioning_params, "conditioning_params")
 
 
 def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:
@@ -56,9 +77,9 @@ class ControlledDiffusion:
     """A base model with a ControlNet and a trained decoder; samples images that follow masks."""
 
     def __init__(
-        self, model: StableDiffusion, spec: DatasetSpec, objective: nn.Module, network: ControlNetModel
+        self, model: StableDiffusion, spec: DatasetSpec, objective: nn.Module, network: ControlNetModel, hint: Hint
     ) -> None:
-        self.model, self.spec, self.objective, self.network = model, spec, objective, network
+        self.model, self.spec, self.objective, self.network, self.hint = model, spec, objective, network, hint
         self.decoder = Decoder(model.unet)
 
     def prepare(self, settings: Finetune) -> None:
@@ -81,19 +102,26 @@ class ControlledDiffusion:
         """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
         Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
-        mask. Raises UserError where the networks cannot be compiled.
+        mask. Raises UserError where the networks cannot be compiled, or the hint needs the sources and there are none.
         """
-        hint = self.network.controlnet_cond_embedding(
-            mask_hint.hint(masks.to(self.network.device), self.spec.num_classes)
-        )
+        device = self.model.unet.device
+        embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
         texts = [self.model.embed(prompts)]
         if settings.guidance_scale > 1:
             texts.insert(0, self.model.embed(["" for _ in prompts]))
         side = masks.shape[-1] // self.model.factor
-        noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(self.network.device)
-        networks = Networks(self.model.unet, self.network, self.decoder, settings.compile)
-        conditions = torch.cat(texts), torch.cat([hint] * len(texts))
+        noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
+        conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
+        networks = self.networks(settings.compile)
         return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
+
+    def embed(self, hints: Tensor) -> list[Tensor]:
+        """What the control network makes of hints [B, 3, H, W] before it sees the noisy latents."""
+        return [self.network.controlnet_cond_embedding(hints)]
+
+    def networks(self, compiled: bool) -> Networks:
+        """The networks of a denoising step."""
+        return Networks(self.model.unet, self.network, self.decoder, compiled)
 
     def save(self, folder: Path) -> None:
         """Writes ControlNet and decoder (the U-Net's trained half) as safetensors."""
@@ -116,6 +144,13 @@ class ControlledDiffusion:
 
     def _trained(self) -> dict[str, nn.Module]:
         return {"controlnet": self.network, "decoder": self.decoder}
+
+
+def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -> Tensor | None:
+    """Images [B, 3, H, W] in [0, 1]; None where one is missing."""
+    there = [torch.from_numpy(source) for source in sources if source is not None]
+    whole = bool(there) and len(there) == len(sources)
+    return torch.stack(there).to(device).float() / 255 if whole else None
 
 
 def recipe(settings: Finetune) -> Recipe:

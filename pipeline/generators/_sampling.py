@@ -19,6 +19,7 @@ from pipeline.errors import UserError
 from pipeline.networks import split_unet
 from pipeline.networks.split_unet import Decoder, Encoded
 
+Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
 Seen = tuple[Encoded, list[Tensor]]  # what the encoder and the control branch make of noisy latents
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 SCHEDULERS: dict[str, type[Scheduler]] = {
@@ -36,12 +37,12 @@ def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
 
 
 def denoise(
-    networks: "Networks", base: DDIMScheduler, noise: Tensor, conditions: tuple[Tensor, Tensor], settings: Sampling
+    networks: "Networks", base: DDIMScheduler, noise: Tensor, conditions: Conditions, settings: Sampling
 ) -> Tensor:
     """Latents [B, C, h, w] from noise of that shape.
 
-    `conditions` are text [GB, L, D] and embedded hint; G = 2 with guidance, all samples without a prompt first. Raises
-    UserError where the networks cannot be compiled.
+    `conditions` are text [GB, L, D] and embedded hints [GB, ...]; G = 2 with guidance, all samples without a prompt
+    first. Raises UserError where the networks cannot be compiled.
     """
     scheduler, latents, seen = scheduler_of(base, settings), noise, None
     branches = len(conditions[0]) // len(noise)
@@ -67,10 +68,11 @@ class Networks:
     ) -> None:
         self.unet, self.control, self.decoder, self.compiled = unet, control, decoder, compiled
 
-    def look(self, noisy: Tensor, times: Tensor, conditions: tuple[Tensor, Tensor]) -> Seen:
+    def look(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Seen:
         """The encoder's features and the control residuals of noisy latents [B, C, h, w] at timesteps [B]."""
-        residuals = self._call(split_unet.control, self.control, noisy, times, *conditions)
-        return self._call(split_unet.encode, self.unet, noisy, times, conditions[0]), residuals
+        text, embedded = conditions
+        residuals = self._call(split_unet.control, self.control, noisy, times, text, *embedded)
+        return self._call(split_unet.encode, self.unet, noisy, times, text), residuals
 
     def look_again(self, seen: Seen, noisy: Tensor, times: Tensor) -> Seen:
         """Features and residuals of an earlier step; only the decoder's time embedding is new (Li et al. 2024)."""
@@ -83,6 +85,18 @@ class Networks:
 
     def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
         return _compiled(function, *inputs) if self.compiled else function(*inputs)
+
+
+class AdaptedNetworks(Networks):
+    """Those of a U-Net whose encoder takes an adapter's features, and that has no control branch."""
+
+    def __init__(self, unet: UNet2DConditionModel, decoder: Decoder, compiled: bool = False) -> None:
+        self.unet, self.decoder, self.compiled = unet, decoder, compiled
+
+    def look(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Seen:
+        """The encoder's features with the adapter's; residuals of nothing."""
+        encoded = self._call(split_unet.encode, self.unet, noisy, times, *conditions)
+        return encoded, split_unet.no_control(encoded)
 
 
 def _decode(decoder: Decoder, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:

@@ -8,19 +8,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.conditioning import mask as mask_hint
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.generators._control import ControlledDiffusion, control_network, draw
+from pipeline.generators._control import Conditioned, ControlledDiffusion, control_network, draw
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.split_unet import Decoder, control, encode
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.parsing import Section
 
 VERSION = 1  # raised when results change
 
 
-class Params(Section):
+class Params(Conditioned):
     """The stock ControlNet; whether the compared one trained the decoder is not stated, ours does as Siamese does."""
 
     hint: Literal["dense", "sparse"] = "sparse"
@@ -31,7 +29,8 @@ class Params(Section):
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
     """The generator with fresh control weights over a base model."""
     network = control_network(model, params.hint, params.start)
-    return ControlledDiffusion(model, spec, ControlNetObjective(params, model, network, spec.num_classes), network)
+    objective = ControlNetObjective(params, model, network, spec.num_classes)
+    return ControlledDiffusion(model, spec, objective, network, objective.hint)
 
 
 class ControlNetObjective(nn.Module):
@@ -39,14 +38,14 @@ class ControlNetObjective(nn.Module):
 
     def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
         super().__init__()
-        self.schedule, self.num_classes, self.network = model.schedule, num_classes, network
+        self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
         self.decoder = Decoder(model.unet).requires_grad_(params.train_decoder)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
         latents, noise, t = draw(self.frozen[0], batch)
         noisy = self.schedule.q_sample(latents, noise, t)
-        hint = self.network.controlnet_cond_embedding(mask_hint.hint(batch.mask, self.num_classes))
+        hint = self.network.controlnet_cond_embedding(self.hint(batch.mask, batch.image))
         with torch.no_grad():
             encoded = encode(self.frozen[0].unet, noisy, t, batch.text)
         residuals = control(self.network, noisy, t, batch.text, hint)

@@ -12,20 +12,18 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.conditioning import mask as mask_hint
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.generators._control import ControlledDiffusion, control_network
+from pipeline.generators._control import Conditioned, ControlledDiffusion, control_network
 from pipeline.generators._latent_batches import LatentBatch, drawn
 from pipeline.networks.split_unet import Decoder, Encoded, control, encode
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.parsing import Section
 from pipeline.transfer import send
 
 VERSION = 1  # raised when results change
 
 
-class Params(Section):
+class Params(Conditioned):
     """Constants of the paper as defaults."""
 
     hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
@@ -41,7 +39,8 @@ class Params(Section):
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
     """The generator with fresh control weights over a base model."""
     network = control_network(model, params.hint, params.start)
-    return ControlledDiffusion(model, spec, SiameseObjective(params, model, network, spec.num_classes), network)
+    objective = SiameseObjective(params, model, network, spec.num_classes)
+    return ControlledDiffusion(model, spec, objective, network, objective.hint)
 
 
 class SiameseObjective(nn.Module):
@@ -54,14 +53,14 @@ class SiameseObjective(nn.Module):
 
     def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
         super().__init__()
-        self.params, self.schedule, self.num_classes = params, model.schedule, num_classes
+        self.params, self.schedule, self.hint = params, model.schedule, params.conditions(num_classes)
         self.network = network
         self.decoder = Decoder(model.unet).requires_grad_(True)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
         latents, noise, t = drawn(self.frozen[0], batch)
-        hints = torch.cat([mask_hint.hint(batch.mask, self.num_classes), batch.image])
+        hints = torch.cat([self.hint(batch.mask, batch.image), batch.image])
         return self.losses(latents, noise, t, batch.text, hints, progress)
 
     def losses(

@@ -3,6 +3,7 @@
 Control enters at the skips and the middle only, so all hints of one noisy latent share the encoder's output.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -14,23 +15,37 @@ from torch.utils.checkpoint import checkpoint
 Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time embedding
 
 
-def encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
-    """The encoder and the middle block, before any control; a bfloat16 encoder works in bfloat16 throughout."""
+def encode(
+    unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor, features: Sequence[Tensor] = ()
+) -> Encoded:
+    """The encoder and the middle block, before any control; a bfloat16 encoder works in bfloat16 throughout.
+
+    `features` of an adapter are added, one per level, to the level's last output before it is halved (Mou et al. 2023).
+    """
     own = unet.conv_in.weight.dtype
     if own == noisy.dtype:
-        return _encode(unet, noisy, timesteps, text)
+        return _encode(unet, noisy, timesteps, text, features)
     device = noisy.device.type
     with torch.autocast(device, enabled=False):
-        hidden, skips, embedding = _encode(unet, noisy.to(own), timesteps, text.to(own))
+        short = [feature.to(own) for feature in features]
+        hidden, skips, embedding = _encode(unet, noisy.to(own), timesteps, text.to(own), short)
     if torch.is_autocast_enabled(device):
         return hidden, skips, embedding
     return hidden.to(noisy.dtype), tuple(skip.to(noisy.dtype) for skip in skips), embedding.to(noisy.dtype)
 
 
-def _encode(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Encoded:
+def _encode(
+    unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor, features: Sequence[Tensor]
+) -> Encoded:
     embedding = embed_time(unet, timesteps, noisy)
-    hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text)
+    hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text, features)
     return hidden, skips, embedding
+
+
+def no_control(encoded: Encoded) -> list[Tensor]:
+    """Residuals that leave everything as it is."""
+    hidden, skips, _ = encoded
+    return [hidden.new_zeros(()) for _ in (*skips, hidden)]
 
 
 def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor) -> Tensor:
@@ -92,15 +107,37 @@ def control(
 
 
 def _descend(
-    network: UNet2DConditionModel | ControlNetModel, hidden: Tensor, embedding: Tensor, text: Tensor
+    network: UNet2DConditionModel | ControlNetModel,
+    hidden: Tensor,
+    embedding: Tensor,
+    text: Tensor,
+    features: Sequence[Tensor] = (),
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     skips: tuple[Tensor, ...] = (hidden,)
-    for block in network.down_blocks:
+    for level, block in enumerate(network.down_blocks):
         extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}
-        hidden, own = block(hidden_states=hidden, temb=embedding, **extra)
+        if features and _attends(block):
+            extra["additional_residuals"] = features[level]
+        if features and not _attends(block):
+            hidden, own = _adapted(block, hidden, embedding, features[level])
+        else:
+            hidden, own = block(hidden_states=hidden, temb=embedding, **extra)
         skips += own
     middle: Any = network.mid_block
     return middle(hidden, embedding, encoder_hidden_states=text), skips
+
+
+def _adapted(block: Any, hidden: Tensor, embedding: Tensor, feature: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A block without attention, which takes no features in diffusers."""
+    own: list[Tensor] = []
+    for resnet in block.resnets:
+        hidden = resnet(hidden, embedding)
+        own.append(hidden)
+    own[-1] = hidden = hidden + feature
+    for halve in block.downsamplers or ():
+        hidden = halve(hidden)
+        own.append(hidden)
+    return hidden, tuple(own)
 
 
 def _attends(block: nn.Module) -> bool:

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline import files, pretraining
 from pipeline.base_params import Base
 from pipeline.errors import UserError
+from pipeline.networks import ldm_base
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from tests.tiny_base import write_tiny_base
+from pipeline.parsing import parse
+from tests.tiny_base import RATES, write_tiny_base
+
+UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,118 @@ def test_changed_weights_of_a_local_base_are_another_base(folder: Path, tmp_path
     (tmp_path / "copy" / "model_index.json").write_text("{}")
     assert pretraining.content(tmp_path / "copy") != pretraining.content(folder)
     assert pretraining.content(Path("nobody/nothing")) is None
+
+
+def test_manifest_tells_files_by_hash_and_no_path(folder: Path, tmp_path: Path) -> None:
+    about = pretraining.bring(Base(source=str(folder)), tmp_path / "base")
+    name = "unet/diffusion_pytorch_model.safetensors"
+    assert about["kind"] == "folder" and about["unet_from"] == name and about["weights"] == "as_published"
+    assert about["files"][name] == files.sha256(folder / name) and len(about["files"]) == 10
+    assert str(folder) not in str(about) and pretraining.origin(Base(source=str(folder))) == folder.name
+
+
+def test_non_ema_weights_stand_under_the_plain_name(folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(folder, tmp_path / "both")
+    weights = load_file(source / UNET)
+    save_file({key: value + 1 for key, value in weights.items()}, source / UNET.replace(".safe", ".non_ema.safe"))
+    about = pretraining.bring(Base(source=str(source), weights="non_ema"), tmp_path / "base")
+    assert about["unet_from"] == "unet/diffusion_pytorch_model.non_ema.safetensors"
+    assert torch.equal(load_file(tmp_path / "base" / UNET)["conv_in.weight"], weights["conv_in.weight"] + 1)
+    assert [path.name for path in (tmp_path / "base" / "unet").glob("*.safetensors")] == [Path(UNET).name]
+    with pytest.raises(UserError, match=r"lacks unet/diffusion_pytorch_model.non_ema.safetensors \(3.4 GB\)"):
+        pretraining.bring(Base(source=str(folder), weights="non_ema"), tmp_path / "other")
+
+
+def test_torch_files_of_half_precision_become_safetensors_of_single(folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(folder, tmp_path / "half")
+    half = {key: value.half() for key, value in load_file(source / UNET).items()}
+    torch.save(half, source / "unet" / "diffusion_pytorch_model.bin")
+    (source / UNET).unlink()
+    about = pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    assert about["unet_from"] == "unet/diffusion_pytorch_model.bin"
+    brought = load_file(tmp_path / "base" / UNET)
+    assert brought.keys() == half.keys() and all(torch.equal(brought[key], half[key].float()) for key in half)
+
+
+def test_files_of_2022_are_taken(folder: Path, tmp_path: Path) -> None:
+    """Safety checker in the index, paths in the configs, half precision told: what Stable Diffusion 1.5 may bring."""
+    source = shutil.copytree(folder, tmp_path / "old")
+    index = files.read_json(source / "model_index.json")
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    files.write_json(source / "model_index.json", {**index, **checker})
+    text = files.read_json(source / "text_encoder" / "config.json")
+    told = {"_name_or_path": "/some/where/sd", "dtype": "float16"}
+    files.write_json(source / "text_encoder" / "config.json", {**text, **told})
+    tower = {f"text_model.{key}": value for key, value in load_file(source / TEXT).items()}
+    save_file({**tower, "text_model.embeddings.position_ids": torch.arange(32)[None]}, source / TEXT)
+    pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    assert files.read_json(tmp_path / "base" / "model_index.json") == index
+    assert files.read_json(tmp_path / "base" / "text_encoder" / "config.json") == text
+    prompts = ["A photo of a polyp."]
+    brought, before = StableDiffusion.open(tmp_path / "base"), StableDiffusion.open(folder)
+    assert torch.equal(brought.embed(prompts), before.embed(prompts))
+    layout = ldm_base.layout_of(folder)
+    assert ldm_base.read_folder(tmp_path / "base", layout).keys() == ldm_base.read_folder(folder, layout).keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("unet", {"cross_attention_dim": 24}, "the U-Net attends to width 24, the text tower has 16"),
+        ("unet", {"in_channels": 9}, "is an inpainting model: the U-Net takes 9 channels, the autoencoder gives 4"),
+        ("unet", {"use_linear_projection": True}, "is Stable Diffusion 2, not 1.5"),
+        ("unet", {"cross_attention_dim": 2048, "addition_embed_type": "text_time"}, "is Stable Diffusion XL, not 1.5"),
+        ("unet", {"block_out_channels": [64, 64]}, "the weights of unet do not fit its configuration"),
+        ("text_encoder", {"intermediate_size": 128}, "the weights of text_encoder do not fit its configuration"),
+    ],
+)
+def test_folder_of_another_shape_is_told(folder: Path, tmp_path: Path, part: str, change: dict, told: str) -> None:
+    source = shutil.copytree(folder, tmp_path / "other")
+    config = source / part / "config.json"
+    files.write_json(config, {**files.read_json(config), **change})
+    with pytest.raises(UserError, match=told) as caught:
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_of_another_kind_is_told(folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(folder, tmp_path / "other")
+    index = files.read_json(source / "model_index.json")
+    files.write_json(source / "model_index.json", {**index, "_class_name": "StableDiffusionInpaintPipeline"})
+    with pytest.raises(UserError, match="is made for StableDiffusionInpaintPipeline, not StableDiffusionPipeline"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    (source / "text_encoder_2").mkdir()
+    with pytest.raises(UserError, match="is Stable Diffusion XL"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    (source / "pytorch_lora_weights.safetensors").touch()
+    with pytest.raises(UserError, match="holds a LoRA"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+
+
+def test_weights_that_are_cut_off_or_missing_are_told(folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(folder, tmp_path / "cut")
+    (source / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"diffusion_pytorch_model.safetensors \(1,000 bytes\) is cut off"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    save_file({key: v for key, v in load_file(folder / UNET).items() if key != "conv_out.bias"}, source / UNET)
+    with pytest.raises(UserError, match=r"unet lacks 1 of its weights \(conv_out.bias"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+    (source / "unet" / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is no JSON object"):
+        pretraining.bring(Base(source=str(source)), tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"source": "a/b", "weights": "ema", "variant": "fp16"}, "weights ema and variant fp16 both choose files"),
+        ({"source": "a/b", "weights": "best"}, "base.weights"),
+        ({"source": "scratch", "weights": "ema", "autoencoder": RATES | {"crop": 8}, "denoiser": RATES}, "one set"),
+    ],
+)
+def test_weights_are_chosen_once(given: dict, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        parse(Base, given, "base")
 
 
 def test_prompts_longer_than_the_tower_are_cut_and_empty_ones_have_an_embedding(folder: Path) -> None:

@@ -84,7 +84,13 @@ def _train_autoencoder(
     start_linear(vae, Palette.of(pairs.image.float() / 127.5 - 1))
     batches = Batches(pairs, section.batch_size, f"{params.seed}/autoencoder", CropAndFlip(section.crop))
     recipe = Recipe(
-        section.max_steps, section.learning_rate, 0.01, (0.9, 0.99), "linear", 1.0, params.base.precision, None, 100
+        section.max_steps,
+        section.learning_rate,
+        betas=(0.9, 0.99),
+        schedule="linear",
+        max_grad_norm=1.0,
+        precision=params.base.precision,
+        checkpoint_every=100,
     )
     objective = Reconstruction(vae, section.kl_weight)
     rows = fit(objective, batches, recipe, runtime, work / "autoencoder", "autoencoder")
@@ -150,7 +156,12 @@ def _train_denoiser(
     model = replace(StableDiffusion.open(work / "base").to(runtime.device), unet=unet)
     batches = Batches(pairs, section.batch_size, f"{params.seed}/denoiser", flip)
     recipe = Recipe(
-        section.max_steps, section.learning_rate, 0.01, (0.9, 0.999), "one_cycle", 1.0, params.base.precision, None, 50
+        section.max_steps,
+        section.learning_rate,
+        schedule="one_cycle",
+        max_grad_norm=1.0,
+        precision=params.base.precision,
+        checkpoint_every=50,
     )
     objective = Denoising(model, section.prompt_dropout)
     rows = fit(objective, batches, recipe, runtime, work / "denoiser", "denoiser")

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmente
 def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list[str] | None = None) -> None:
     """Runs `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
 
-    A UserError ends the process with one message and status 2.
+    A UserError ends the process with one message and status 2; of several processes the first one tells it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=about)
@@ -26,7 +27,8 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
         params = load_params()
         stage(params, **{entry: _choice(params, entry, arguments[entry]) for entry in entries})
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
 
 

@@ -35,14 +35,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an objective is trained: AdamW, its schedule, clipping, precision."""
+    """How an objective is trained: optimiser, its schedule, clipping, precision.
+
+    A parameter's attribute `rate_factor`, where it has one, multiplies its learning rate.
+    """
 
     max_steps: int  # optimiser steps
     learning_rate: float
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "one_cycle", "linear"] = "constant"
+    schedule: Literal["constant", "one_cycle", "linear", "halved"] = "constant"
+    milestones: tuple[float, ...] = ()  # shares of the training after which the rate is halved (schedule halved)
     max_grad_norm: float | None = None
+    max_grad_value: float | None = None  # each number of the gradients is cut off there
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast with fp32 master weights
     micro_batch: int | None = None  # samples per forward pass; None: the process's whole share
     checkpoint_every: int | None = None  # optimiser steps; None: no checkpoint
@@ -50,7 +55,7 @@ class Recipe:
     schedule_steps: int | None = None  # N of progress k / N and of the learning rate; None: max_steps
     keep_checkpoints: int = 1  # the newest so many
     identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # optimizers.build
+    optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # optimizers.build
     ema_decay: float | None = None  # averaging.Average; None: no average
 
 
@@ -153,6 +158,10 @@ class Segmenter(Protocol):
 
     def augment(self, train: Any) -> Any:
         """What is done at random to each pair of an ImageSet in training (data.loading.Augment), or None."""
+        ...
+
+    def scale_encoder_rate(self, factor: float) -> None:
+        """The encoder is to learn at this multiple of the learning rate. Raises UserError where there is none."""
         ...
 
     def save(self, folder: Path) -> None: ...

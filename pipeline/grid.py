@@ -44,7 +44,7 @@ def plan(params: Params, segmenter: str) -> list[Cell]:
     real = ImageSet.open(paths.real(params.study))
     about = dict(build_segmenter(params, segmenter, real.spec).about)
     scored = [content(real.split(name), ("id", "source")) for name in ("val", "test")]
-    shared = (settings(params), about, scored)
+    shared = (settings(params, segmenter), about, scored)
     cells = []
     for seed in params.segment.seeds:
         for name, arm in params.training_sets.items():

@@ -1,4 +1,4 @@
-"""The optimisers of recipes: AdamW, and AdamW with states of 8 bits."""
+"""The optimisers of recipes: AdamW, AdamW with states of 8 bits, and SGD with Nesterov's momentum."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,15 +9,28 @@ from torch import nn
 from pipeline.contracts import Recipe
 from pipeline.errors import UserError
 
+MOMENTUM = 0.9  # of SGD
+
 
 def build(recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
     """The recipe's optimiser; on CUDA one kernel for all weights. Raises UserError where 8 bits are not usable."""
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "betas": recipe.betas, "weight_decay": recipe.weight_decay}
+    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    groups = _groups(parameters, recipe.learning_rate)
     if recipe.optimizer == "adamw_8bit":
-        return _eight_bit(device)(list(parameters), **settings)
+        return _eight_bit(device)(groups, betas=recipe.betas, **settings)
     if device.type == "cuda":
         settings["fused"] = True
-    return torch.optim.AdamW(list(parameters), **settings)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, **settings)
+    return torch.optim.AdamW(groups, betas=recipe.betas, **settings)
+
+
+def _groups(parameters: Iterable[nn.Parameter], learning_rate: float) -> list[dict[str, Any]]:
+    """One group for each factor of the learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for weight in parameters:
+        groups.setdefault(getattr(weight, "rate_factor", 1.0), []).append(weight)
+    return [{"params": weights, "lr": learning_rate * factor} for factor, weights in groups.items()]
 
 
 def _eight_bit(device: torch.device) -> Any:

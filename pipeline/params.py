@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.base_params import Base
+from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.parsing import Entry, Section, parse, read_yaml
 from pipeline.sampling import Generate
@@ -55,6 +56,7 @@ class SegmenterEntry(Entry):
     """A segmenter and its own keys."""
 
     method: str | None = None  # None: the entry's name
+    segment: dict[str, Any] = Field(default_factory=dict)  # its own values of the section segment, in every arm
 
 
 class Judge(Section):
@@ -123,6 +125,26 @@ class Params(Section):
     def audit_extractors(self) -> tuple[str, ...]:
         """Candidates for the audit's feature spaces, in the order in which they are asked."""
         return self.audit.extractors or tuple(dict.fromkeys([*self.score.extractors, *OFFLINE]))
+
+    def segment_for(self, name: str) -> Segment:
+        """The section `segment` with the own values of one entry of `segmenters`. Raises UserError."""
+        values, own, where = self.segment.model_dump(), self.segmenters[name].segment, f"segmenters.{name}.segment"
+        if own.keys() & {"seeds", "threads"}:
+            raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")
+        if own.keys() & {"max_steps", "epochs"}:
+            values |= {"max_steps": None, "epochs": None}
+        if "schedule" in own:
+            values["milestones"] = ()
+        return parse(Segment, values | own, where)
+
+    @model_validator(mode="after")
+    def own_values_of_segmenters_are_values_of_segment(self) -> Self:
+        for name in self.segmenters:
+            try:
+                self.segment_for(name)
+            except UserError as error:
+                raise ValueError(str(error).removeprefix("params.yaml: ")) from None
+        return self
 
     @model_validator(mode="after")
     def size_can_be_halved_often_enough(self) -> Self:

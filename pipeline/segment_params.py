@@ -9,13 +9,18 @@ from pipeline.parsing import Section
 
 
 class Segment(Section):
-    """Training of segmenters: the same for every training set."""
+    """Training of segmenters: the same for every training set; an entry of `segmenters` may have its own values."""
 
     max_steps: int | None = Field(default=None, gt=0)  # optimiser steps, equal for every arm
     epochs: int | None = Field(default=None, gt=0)  # instead: passes over the training set; more images, more steps
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: Nesterov's momentum of 0.9
+    schedule: Literal["one_cycle", "constant", "halved"] = "one_cycle"
+    milestones: tuple[float, ...] = ()  # halved: shares of the training after which the rate is halved
+    max_grad_value: float | None = Field(default=None, gt=0)  # each number of the gradients is cut off there
+    encoder_rate: float = Field(default=1.0, gt=0)  # multiple of the learning rate at which the encoder learns
     seeds: tuple[int, ...] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -24,6 +29,15 @@ class Segment(Section):
     def one_budget(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give max_steps (equal for every arm) or epochs (grows with the training set), not both")
+        return self
+
+    @model_validator(mode="after")
+    def milestones_belong_to_their_schedule(self) -> Self:
+        if (self.schedule == "halved") != bool(self.milestones) or not all(0 < m < 1 for m in self.milestones):
+            raise ValueError(
+                f"schedule halved needs milestones between 0 and 1, and only it; found {self.schedule} and"
+                f" {list(self.milestones)}"
+            )
         return self
 
     def steps(self, images: int) -> int:

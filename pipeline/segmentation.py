@@ -26,9 +26,10 @@ def threads(params: Params) -> int:
     return params.segment.threads or params.threads
 
 
-def settings(params: Params) -> dict[str, Any]:
+def settings(params: Params, name: str) -> dict[str, Any]:
     """What identifies the training of one segmenter, beside its images and its random stream."""
-    return params.segment.model_dump(exclude={"seeds"}) | {"threads": threads(params), "version": METHOD_VERSION}
+    own = params.segment_for(name).model_dump(exclude={"seeds"})
+    return own | {"threads": threads(params), "version": METHOD_VERSION}
 
 
 def build_segmenter(params: Params, name: str, spec: DatasetSpec) -> Segmenter:
@@ -53,17 +54,22 @@ def train_segmenter(
     Initial weights, order and augmentation (the segmenter's own) depend on `stream` alone: arms with one seed start
     alike.
     """
-    chosen = params.segment
+    chosen = params.segment_for(name)
     seeding.seed_everything(stream, "weights")
     segmenter = build_segmenter(params, name, train.spec)
+    if chosen.encoder_rate != 1:
+        segmenter.scale_encoder_rate(chosen.encoder_rate)
     augment, mixed = segmenter.augment(train), mixture(train, synthetic_share)
     batches = Batches(Pairs.read(train), chosen.batch_size, stream, augment, mixed)
     recipe = Recipe(
         max_steps=chosen.steps(len(train)),
         learning_rate=chosen.learning_rate,
         weight_decay=chosen.weight_decay,
-        schedule="one_cycle",
+        schedule=chosen.schedule,
+        milestones=chosen.milestones,
+        max_grad_value=chosen.max_grad_value,
         precision=chosen.precision,
+        optimizer=chosen.optimizer,
     )
     return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=title)
 
@@ -115,19 +121,25 @@ def train_judge(params: Params, runtime: Runtime) -> None:
     real, name = ImageSet.open(paths.real(params.study)), params.judge.segmenter
     stream, steps = f"judge/{params.seed}", params.judge.max_steps
     if steps is not None:
-        params = params.model_copy(
-            update={"segment": params.segment.model_copy(update={"max_steps": steps, "epochs": None})}
-        )
+        params = with_steps(params, name, steps)
     alone = Runtime.alone(threads(params), runtime.device)
     segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, "judge")
     rows = score_set(segmenter, real.split("test"), params.segment.batch_size)
-    folder = paths.work("judge", files.fingerprint(settings(params), real.digest, dict(segmenter.about), stream))
+    folder = paths.work("judge", files.fingerprint(settings(params, name), real.digest, dict(segmenter.about), stream))
     segmenter.save(folder)
     tracking.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])
     tracking.write_table(folder / "scores.csv", rows)
     means = {key: float(np.mean([row[key] for row in rows])) for key in ("dice", "iou")}
     tracking.write_metrics(folder / "metrics.json", means | {"n": len(rows)})
     files.publish(folder, paths.judge(params.study))
+
+
+def with_steps(params: Params, name: str, steps: int) -> Params:
+    """The same study with so many optimiser steps of one segmenter."""
+    entry = params.segmenters[name]
+    own = {key: value for key, value in entry.segment.items() if key != "epochs"} | {"max_steps": steps}
+    entries = {**params.segmenters, name: entry.model_copy(update={"segment": own})}
+    return params.model_copy(update={"segmenters": entries})
 
 
 def load_judge(study: str, params: Params, spec: DatasetSpec) -> Segmenter:

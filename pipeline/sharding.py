@@ -73,13 +73,21 @@ def trained(objective: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in objective.parameters() if weight.requires_grad]
 
 
+def clip(weights: list[nn.Parameter], recipe: Recipe) -> None:
+    """Cuts off the gradients' numbers, or their common norm, as the recipe asks."""
+    if recipe.max_grad_value is not None:
+        nn.utils.clip_grad_value_(weights, recipe.max_grad_value)
+    if recipe.max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm)
+
+
 class Replicas:
     """Each process holds everything; gradients are averaged while they are computed (DDP), or there is one process."""
 
     def __init__(self, objective: nn.Module, recipe: Recipe, runtime: Runtime) -> None:
         self.alone = runtime.world == 1
         self.wrapped: Any = objective if self.alone else _distributed(objective, runtime)
-        self.weights, self.max_norm = trained(objective), recipe.max_grad_norm
+        self.weights, self.recipe = trained(objective), recipe
         self.optimizer = optimizers.build(recipe, self.weights, runtime.device)
 
     def exchanging(self, last: bool) -> AbstractContextManager[Any]:
@@ -91,8 +99,7 @@ class Replicas:
 
     def update(self) -> None:
         """As in the protocol."""
-        if self.max_norm is not None:
-            nn.utils.clip_grad_norm_(self.weights, self.max_norm)
+        clip(self.weights, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -132,7 +139,7 @@ class Shards:
 
         mesh = torch.distributed.init_device_mesh(runtime.device.type, (runtime.world,))
         self.wrapped: Any = fully_shard(objective, mesh=mesh, reshard_after_forward=False)
-        self.weights, self.max_norm = trained(objective), recipe.max_grad_norm
+        self.weights, self.recipe = trained(objective), recipe
         self.optimizer = optimizers.build(recipe, self.weights, runtime.device)
         self.sharded, self.runtime = DTensor, runtime
 
@@ -147,8 +154,7 @@ class Shards:
 
     def update(self) -> None:
         """As in the protocol."""
-        if self.max_norm is not None:
-            nn.utils.clip_grad_norm_(self.weights, self.max_norm)
+        clip(self.weights, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

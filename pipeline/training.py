@@ -191,10 +191,13 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
     length = recipe.schedule_steps or recipe.max_steps
     if recipe.schedule == "one_cycle":
-        total, rate = max(length, 4), recipe.learning_rate
+        total, rates = max(length, 4), [group["lr"] for group in optimizer.param_groups]
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, rate, total_steps=total, pct_start=0.1, cycle_momentum=False
+            optimizer, rates, total_steps=total, pct_start=0.1, cycle_momentum=False
         )
+    if recipe.schedule == "halved":
+        steps = [round(share * length) for share in recipe.milestones]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=0.5)
     end = 1e-2 if recipe.schedule == "linear" else 1.0
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=length)
 

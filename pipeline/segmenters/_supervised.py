@@ -109,6 +109,14 @@ class Supervised:
         """What is done to each pair of `train` at random while training: one of the eight flips and quarter turns."""
         return dihedral
 
+    def scale_encoder_rate(self, factor: float) -> None:
+        """The encoder is to learn at this multiple of the learning rate. Raises UserError where there is none."""
+        encoder = getattr(self.network.network, "encoder", None)
+        if encoder is None:
+            raise UserError(f"{self.about['method']} has no encoder of its own; leave encoder_rate at 1")
+        for weight in encoder.parameters():
+            weight.rate_factor = factor
+
     def save(self, folder: Path) -> None:
         """Writes the weights and what they are; the record last."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}

@@ -44,6 +44,11 @@ class Logits(nn.Module):
         super().__init__()
         self.network = network
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The mixed transformer."""
+        return self.network.segformer  # type: ignore[return-value]
+
     def forward(self, image: Tensor) -> Tensor:
         return self.network(pixel_values=image).logits
 

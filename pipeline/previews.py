@@ -82,7 +82,7 @@ class Grid:
         rngs = [seeding.torch_rng(self.params.seed, "preview", name) for name in pairs.ids]
         sampling = Sampling(chosen.steps, chosen.guidance_scale, chosen.precision, chosen.sampler)
         with self.runtime.autocast(chosen.precision):
-            drawn = self.model.sample(pairs.mask.long(), pairs.prompts, rngs, sampling)
+            drawn = self.model.sample(pairs.mask.long(), pairs.prompts, rngs, sampling, list(pairs.image.numpy()))
         rows = [mask_hint.hint(pairs.mask, self.classes), pairs.image.float() / 255, drawn.float().cpu()]
         with files.replacing(self.folder / f"{done:06d}.png") as temporary:
             picture(rows).save(temporary, format="PNG")

@@ -148,9 +148,9 @@ class ControlledDiffusion:
 
 def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -> Tensor | None:
     """Images [B, 3, H, W] in [0, 1]; None where one is missing."""
-    there = [torch.from_numpy(source) for source in sources if source is not None]
+    there = [source for source in sources if source is not None]
     whole = bool(there) and len(there) == len(sources)
-    return torch.stack(there).to(device).float() / 255 if whole else None
+    return torch.from_numpy(np.stack(there)).to(device).float() / 255 if whole else None
 
 
 def recipe(settings: Finetune) -> Recipe:

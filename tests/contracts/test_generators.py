@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import plugins, seeding
-from pipeline.contracts import Generator, Recipe, Sampling
+from pipeline.contracts import Generator, Recipe, Sampling, Untrained
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
@@ -44,13 +44,19 @@ def build(name: str, base: Path, num_classes: int = 2) -> Generator:
     return module.build(module.Params(), StableDiffusion.open(base), spec)
 
 
-def trained(name: str, base: Path, pairs: Pairs) -> Generator:
-    """Three steps, with control that is not zero any more."""
+def stirred(name: str, base: Path) -> Generator:
+    """With control that is not zero any more."""
     generator = build(name, base)
     torch.manual_seed(2)
     for weight in generator.objective.network.parameters():  # type: ignore[union-attr]
         if not weight.detach().any():
             torch.nn.init.normal_(weight, std=0.2)
+    return generator
+
+
+def trained(name: str, base: Path, pairs: Pairs) -> Generator:
+    """After three steps."""
+    generator = stirred(name, base)
     fit(generator.objective, generator.batches(pairs, SETTINGS, "t"), _control.recipe(SETTINGS), Runtime.alone(1))
     return generator
 
@@ -96,6 +102,30 @@ def test_training_lowers_the_loss(name: str, base: Path, pairs: Pairs) -> None:
     rows = fit(generator.objective, batches, Recipe(40, 3e-3), Runtime.alone(1))
     first, last = (sum(row["mask"] for row in part) / 8 for part in (rows[:8], rows[-8:]))
     assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_step_moves_what_is_trained_and_nothing_else(name: str, base: Path, pairs: Pairs) -> None:
+    generator = stirred(name, base)
+    model = generator.objective.frozen[0]  # type: ignore[union-attr]
+    moving = {n: w.detach().clone() for n, w in generator.objective.named_parameters() if w.requires_grad}
+    still = {
+        n: w.clone() for n, w in model.unet.state_dict().items() if n.startswith(("conv_in", "time", "down", "mid"))
+    }
+    fit(
+        generator.objective, generator.batches(pairs, SETTINGS, "t"), Recipe(1, 1e-3, 0.0), Runtime.alone(1)
+    )  # no decay
+    after = dict(generator.objective.named_parameters())
+    moved = sum(not torch.equal(weight, after[n]) for n, weight in moving.items())
+    assert moved > 0.9 * len(moving)
+    assert all(torch.equal(weight, model.unet.state_dict()[n]) for n, weight in still.items())
+
+
+def test_every_generator_keeps_one_of_two_promises(base: Path) -> None:
+    """It is trained, or it draws from the training pairs themselves."""
+    assert all(isinstance(build(name, base), Generator) for name in TRAINED)
+    assert not isinstance(build("copy_paste", base), Generator)
+    assert isinstance(build("copy_paste", base), Untrained)
 
 
 @pytest.mark.parametrize("name", TRAINED)

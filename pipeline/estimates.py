@@ -18,14 +18,14 @@ from pipeline.contracts import Untrained
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
-from pipeline.footprint import Footprint, footprint, operations
+from pipeline.footprint import footprint, operations
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.empty_base import empty_base
 from pipeline.networks.split_unet import encode
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.parsing import Section
-from pipeline.runtime import Sharding
+from pipeline.runtime import Runtime, Sharding
 
 META = torch.device("meta")
 GB = 1e9
@@ -111,20 +111,28 @@ class Subject:
         frozen = _bytes(weight for weight in _held(model) if not weight.requires_grad)
         batch = settings.micro_batch or -(-settings.global_batch // world)
         batch = min(batch, -(-settings.global_batch // world))
-        print_of = self._footprint(model, settings, batch)
         states = STATES[settings.optimizer] + (MASTER if settings.ema_decay is not None else 0)
-        return Memory(*_dealt(weights, states, world, sharding), frozen, print_of.peak)
+        return Memory(*_dealt(weights, states, world, sharding), frozen, self.activations(settings, batch, model))
 
-    def _worst(self, settings: Finetune) -> Any:
-        """The generator at the most expensive moment of its training."""
-        own = self.own.model_copy(update={"t_tau": 999}) if _late(self.own)[0] else None
-        return self.build(settings, own)
-
-    def _footprint(self, model: Any, settings: Finetune, batch: int) -> Footprint:
+    def activations(self, settings: Finetune, batch: int, model: Any = None) -> int:
+        """Most bytes beyond weights and gradients that a step on `batch` samples needs."""
+        model = model or self._worst(settings)
         for weight in _trained(model.objective):
             weight.grad = torch.empty_like(weight)
         size = self.params.data.size
-        return footprint(lambda: _loss(model, size, batch, 1.0), settings.precision == "bf16")
+        return footprint(lambda: _loss(model, size, batch, 1.0), settings.precision == "bf16").peak
+
+    def batch(self, samples: int) -> LatentBatch:
+        """Shapes of a batch."""
+        return _batch(Bare(empty_base(self.params.base, self.params.data.size)), self.params.data.size, samples)
+
+    @property
+    def worst(self) -> Section:
+        """The entry's parameters where every sample of a late step is the most expensive."""
+        return self.own.model_copy(update={"t_tau": 999}) if _late(self.own)[0] else self.own
+
+    def _worst(self, settings: Finetune) -> Any:
+        return self.build(settings, self.worst)
 
 
 def _dealt(weights: int, states: int, world: int, sharding: Sharding) -> tuple[float, float, float]:
@@ -237,3 +245,10 @@ class Bare:
     """A base in the place of a generator."""
 
     model: StableDiffusion
+
+
+def check_device(params: Params, generator: str, settings: Finetune, runtime: Runtime) -> None:
+    """Raises UserError where training would not fit the GPU, before anything is put there. A CPU is not checked."""
+    if runtime.device.type == "cuda":
+        available = torch.cuda.get_device_properties(runtime.device).total_memory
+        check_fits(Subject(params, generator), settings, available, runtime.world, runtime.sharding)

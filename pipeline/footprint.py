@@ -64,15 +64,21 @@ class Living(TorchDispatchMode):
 class _Attention(torch.autograd.Function):
     """Scaled dot-product attention that keeps query, key, value, result and one number per row."""
 
+    operations = 0  # of all calls so far: two products forward and, beside recomputation, four backward
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         result = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, result, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        _Attention.operations += 2 * query.numel() * key.shape[-2] + 2 * result.numel() * key.shape[-2]
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, _, _ = ctx.saved_tensors
+        query, key, value, result, _ = ctx.saved_tensors
+        by_query, by_key, by_value = ctx.needs_input_grad
+        scores, mixes = 2 * query.numel() * key.shape[-2], 2 * result.numel() * key.shape[-2]  # of one product each
+        _Attention.operations += (by_query + by_key) * scores + (by_value + (by_query or by_key)) * mixes
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
@@ -154,6 +160,7 @@ def footprint(forward: Callable[[], Tensor], half: bool = False, fused: bool = T
 
 def operations(forward: Callable[[], Tensor]) -> int:
     """Floating-point operations (2 per multiplication with addition) of `forward` and its gradient."""
-    with FlopCounterMode(display=False) as counter:
+    before = _Attention.operations
+    with FlopCounterMode(display=False) as counter, AsOnGpu(half=False):
         forward().backward()
-    return counter.get_total_flops()
+    return counter.get_total_flops() + _Attention.operations - before

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import presets
 from pipeline.commands.validation import check_plugins
@@ -21,10 +22,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints the plan and exits with status 0, or one line and status 2."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", help="a name in configs/studies, or a file")
-    parser.add_argument("--pairs", type=int, help="real training pairs, where they are not known by the study")
+    parser.add_argument("--pairs", type=int, help="real training pairs, where the study's name does not tell them")
+    parser.add_argument("--plan", action="store_true", help="only check and plan; count nothing")
     arguments = parser.parse_args(argv)
     try:
-        for line in report(find(arguments.study), arguments.pairs):
+        for line in report(find(arguments.study), arguments.pairs, counted=not arguments.plan):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
     except UserError as error:
@@ -41,14 +43,15 @@ def find(study: str, folder: Path = STUDIES) -> Path:
     return path
 
 
-def report(path: Path, pairs: int | None = None) -> Iterator[str]:
+def report(path: Path, pairs: int | None = None, counted: bool = True) -> Iterator[str]:
     """The lines of the plan. Raises UserError."""
     params = load_params(path)
     check_plugins(params)
     pairs = pairs or known_pairs(params)
     yield f"study {params.study}: all parameters are valid, those of every plug-in too"
     yield from plan(params, pairs)
-    yield from needs(params, pairs)
+    if counted:
+        yield from needs(params, pairs)
 
 
 def known_pairs(params: Params) -> int | None:
@@ -130,13 +133,12 @@ def _disk(params: Params, pairs: int | None, trained: int) -> Iterator[str]:
     yield line
 
 
-def _machines(params: Params, heaviest: "object", total: float, pairs: int | None) -> Iterator[str]:
-    from pipeline.estimates import GB, Subject, sampling_operations
+def _machines(params: Params, heaviest: Any, total: float, pairs: int | None) -> Iterator[str]:
+    from pipeline.estimates import GB, sampling_operations
 
-    assert isinstance(heaviest, Subject)
     numbers = [images(entry, pairs) for entry in params.generators.values()]
     drawing = sampling_operations(params) * sum(number or 0 for number in numbers)
-    yield "memory per device of the heaviest entry (counted activations, assumed reserve) and hours (estimate from assumed TFLOP/s):"
+    yield "estimates: memory per device of the heaviest entry; time from assumed TFLOP/s, without segmenters:"
     for name in [presets.chosen()] if presets.chosen() else PRESETS:
         preset = presets.load(name or "")
         settings = presets.under(params.finetune, preset)
@@ -146,8 +148,8 @@ def _machines(params: Params, heaviest: "object", total: float, pairs: int | Non
         rate = preset.tflops * 1e12 * preset.devices * 3600
         hours = f"training all {total / rate:.2g} h" + (f", generating all {drawing / rate:.2g} h" if drawing else "")
         yield (
-            f"  PRESET={name} LAUNCH={preset.launch}: {needed.total / GB:.3g} GB of {preset.memory_gib * 2**30 / GB:.3g},"
-            f" {fits}; {hours}; segmenters not estimated"
+            f"  PRESET={name} LAUNCH={preset.launch}:"
+            f" {needed.total / GB:.3g} GB of {preset.memory_gib * 2**30 / GB:.3g}, {fits}; {hours}"
         )
 
 

@@ -14,7 +14,7 @@ from pipeline.networks.stable_diffusion import StableDiffusion
 
 
 def empty_base(base: Base, size: int) -> StableDiffusion:
-    """The base of a study whose images have `size` pixels: a local folder's shapes, small ones, else those of SD 1.5."""
+    """The base of a study of images of `size` pixels: a local folder's shapes, small ones, else those of SD 1.5."""
     with torch.device("meta"):
         parts = _from_scratch(base, size) if base.source == "scratch" else _existing(Path(base.source))
     for part in parts:

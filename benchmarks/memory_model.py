@@ -1,0 +1,100 @@
+"""Predicted memory of a training step (pipeline/footprint.py) against what the CPU's allocator counts; small networks.
+
+python benchmarks/memory_model.py [--json]. Both without weights and gradients: activations and short-lived tensors.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pipeline import plugins
+from pipeline.data.sample import DatasetSpec
+from pipeline.estimates import Subject
+from pipeline.generators._latent_batches import LatentBatch
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Params
+from pipeline.parsing import parse
+
+RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
+CASES = (  # channels of the U-Net, pixels, batch, checkpointing, method
+    ((64, 128, 192), 64, 4, False, "siamese"),
+    ((64, 128, 192), 64, 8, False, "siamese"),
+    ((128, 256), 64, 4, False, "siamese"),
+    ((64, 128, 192), 64, 4, True, "siamese"),
+    ((64, 128, 192), 64, 8, False, "controlnet"),
+    ((64, 128, 192), 128, 2, False, "siamese"),
+    ((64, 128, 192), 128, 2, True, "siamese"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ratios = []
+    for case in CASES:
+        params = study(*case)
+        subject = Subject(params, "g")
+        predicted, measured = subject.activations(params.finetune, case[2]), measure(subject, case[2])
+        ratios.append(predicted / measured)
+        sys.stdout.write(f"{case}: predicted {predicted / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB\n")
+    if arguments.json:
+        sys.stdout.write(json.dumps({"lowest": min(ratios), "highest": max(ratios)}) + "\n")
+
+
+def study(channels: tuple[int, ...], size: int, batch: int, checkpointing: bool, method: str) -> Params:
+    """A study of one generator, "g"."""
+    base: dict[str, Any] = {"source": "scratch", "autoencoder": {"channels": [16, 16, 32], "crop": 16, **RATES}}
+    base["denoiser"] = {"channels": channels, **RATES}
+    finetune = {"max_steps": 2, "global_batch": batch, "learning_rate": 1e-3, "gradient_checkpointing": checkpointing}
+    values = {"study": "memory", "threads": 1, "data": {"reader": "phantom", "size": size, "prompt": "-"}}
+    values |= {"base": base, "finetune": finetune, "generators": {"g": {"method": method, "copies": 1}}}
+    values |= {"generate": {"steps": 2, "guidance_scale": 1.0, "batch_size": 2}, "judge": {"segmenter": "unet"}}
+    values |= {"training_sets": {"real": {}}, "segmenters": {"unet": {}}}
+    values |= {"segment": {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3, "seeds": [0]}}
+    return parse(Params, values)
+
+
+def measure(subject: Subject, batch: int) -> int:
+    """Largest number of bytes that one real step allocates, once gradients exist."""
+    model, shapes = real(subject), subject.batch(batch)
+    tensors = (torch.zeros(x.shape, dtype=x.dtype) for x in (shapes.moments, shapes.text, shapes.image, shapes.mask))
+    filled = LatentBatch(*tensors, shapes.streams)
+
+    def step() -> None:
+        torch.stack([loss.float() for loss in model.objective(filled, 1.0).values()]).sum().backward()
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+        step()
+    now = most = 0
+    for event in told.profiler.kineto_results.events():  # type: ignore[union-attr]
+        now += event.nbytes() if event.name() == "[memory]" else 0
+        most = max(most, now)
+    return most
+
+
+def real(subject: Subject) -> Any:
+    """The generator with weights, at the most expensive moment of its training."""
+    base, size = subject.params.base, subject.params.data.size
+    assert base.autoencoder and base.denoiser
+    parts: Any = tiny.autoencoder(base.autoencoder, size), tiny.text_tower(base.denoiser.text_width), None
+    unet = tiny.denoiser(base.denoiser, base.autoencoder.latent_channels, size // 4)
+    model = StableDiffusion(*parts, unet, tiny.scheduler("epsilon"))
+    for part in (model.vae, model.text_encoder, model.unet):
+        part.requires_grad_(False).eval()
+    spec = DatasetSpec(name="memory", size=size)
+    generator = plugins.load("generators", subject.method).build(subject.worst, model, spec)
+    generator.prepare(subject.params.finetune)
+    generator.objective.train()
+    return generator
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What is told before a start: counts at full size, memory by hand, the message where it does not fit."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.errors import UserError
+from pipeline.estimates import GB, RESERVE, Subject, check_fits
+from pipeline.footprint import footprint, operations
+from pipeline.params import Params, load_params
+from pipeline.parsing import parse
+from tests.conftest import REPOSITORY, TOY_STUDY
+
+META = torch.device("meta")
+RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
+SMALL = {
+    "source": "scratch",
+    "autoencoder": {"channels": [16, 16], "crop": 8, **RATES},
+    "denoiser": {"channels": [32, 32], "text_width": 16, **RATES},
+}
+
+
+@pytest.fixture
+def small() -> Params:
+    return parse(Params, TOY_STUDY | {"base": SMALL})
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=False, device=META)
+    layer.weight.grad = torch.empty_like(layer.weight)
+    return layer
+
+
+def test_a_chain_of_layers_keeps_its_inputs_and_peaks_in_the_backward_pass() -> None:
+    first, second = linear(100, 50), linear(50, 10)
+    x = torch.empty(8, 100, device=META)
+    told = footprint(lambda: second(F.relu(first(x))).sum())
+    assert told.kept == 4 * (8 * 50 + 1)  # the ReLU's result serves ReLU and layer; the loss
+    assert told.peak > told.kept
+
+
+def test_bf16_casts_each_weight_once() -> None:
+    layer = linear(100, 100)
+    x = torch.empty(8, 100, device=META)
+    once = footprint(lambda: layer(x).float().sum(), half=True)
+    twice = footprint(lambda: (layer(x) + layer(x)).float().sum(), half=True)
+    weight, cast_input = 2 * 100 * 100, 2 * 8 * 100
+    assert once.kept == cast_input + 4  # no gradient reaches the input, so the cast weight is not needed again
+    assert twice.kept == 2 * cast_input + 4
+    assert once.peak >= weight + cast_input
+    assert twice.peak < 2 * weight
+
+
+def test_attention_keeps_no_matrix_of_scores() -> None:
+    q, k, v = (torch.empty(1, 2, 256, 8, device=META, requires_grad=True) for _ in range(3))
+    told = footprint(lambda: F.scaled_dot_product_attention(q, k, v).sum())
+    assert told.kept == 4 * (2 * 256 * 8 + 2 * 256 + 1)  # the result, a number per row, the loss
+    assert operations(lambda: F.scaled_dot_product_attention(q, k, v).sum()) == 6 * 2 * 2 * 256 * 256 * 8
+
+
+def test_what_was_exchanged_is_put_back() -> None:
+    before = F.linear, F.scaled_dot_product_attention, torch.autocast
+    with pytest.raises(ZeroDivisionError):
+        footprint(lambda: torch.empty(1 // 0), half=True)
+    assert (F.linear, F.scaled_dot_product_attention, torch.autocast) == before
+
+
+def test_memory_is_weights_gradients_states_and_activations(small: Params) -> None:
+    subject = Subject(small, "siamese")
+    cost, alone = subject.cost(), subject.memory(small.finetune)
+    assert cost is not None and alone is not None
+    assert (alone.weights, alone.gradients, alone.optimizer) == (4 * cost.trained, 4 * cost.trained, 8 * cost.trained)
+    assert alone.frozen == 4 * cost.frozen
+    assert alone.total == 16 * cost.trained + alone.frozen + alone.activations + RESERVE
+    dealt = subject.memory(small.finetune, world=2, sharding="zero2")
+    assert dealt is not None
+    assert (dealt.gradients, dealt.optimizer) == (2 * cost.trained, 4 * cost.trained)
+    assert dealt.activations < alone.activations  # one sample of two
+
+
+def test_checkpointing_and_small_batches_need_less(small: Params) -> None:
+    subject, settings = Subject(small, "siamese"), small.finetune.model_copy(update={"global_batch": 4})
+    whole = subject.activations(settings, 4)
+    assert subject.activations(settings, 2) < 0.6 * whole
+    assert subject.activations(settings.model_copy(update={"gradient_checkpointing": True}), 4) < 0.6 * whole
+
+
+def test_too_little_memory_is_told_with_what_would_do(small: Params) -> None:
+    settings = small.finetune.model_copy(update={"global_batch": 64})
+    subject = Subject(small, "siamese")
+    one = subject.memory(settings.model_copy(update={"micro_batch": 1}))
+    assert one is not None
+    with pytest.raises(UserError, match=r"needs about \d+ GB per device .* the device has \d+; try micro_batch [12]"):
+        check_fits(subject, settings, one.total * 1.001, 1, "none")
+    with pytest.raises(UserError, match="a GPU with more memory"):
+        check_fits(subject, settings, 1.0, 1, "none")
+    assert check_fits(subject, settings, 1000 * GB, 1, "none") is not None
+
+
+@pytest.mark.slow
+def test_full_size_counts_are_those_of_the_specification() -> None:
+    params = load_params(REPOSITORY / "configs" / "studies" / "polyps.yaml")
+    cost: Any = Subject(params, "siamese").cost()
+    assert (cost.trained, cost.frozen) == (874_264_516, 348_712_960)
+    assert cost.early == pytest.approx(2655.0e9, abs=0.1e9)
+    assert cost.late == pytest.approx(2939.1e9, abs=0.5e9)
+
+
+def test_copy_paste_trains_nothing() -> None:
+    study = TOY_STUDY | {"base": SMALL, "generators": {"copy_paste": {"copies": 1}}, "training_sets": {"real": {}}}
+    subject = Subject(parse(Params, study), "copy_paste")
+    assert subject.cost() is None
+    assert subject.memory(subject.params.finetune) is None

@@ -1,0 +1,53 @@
+"""Presets set what hardware decides and refuse what belongs to the study."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import presets
+from pipeline.errors import UserError
+from pipeline.finetune_params import Finetune
+from tests.conftest import REPOSITORY
+
+SETTINGS = Finetune(max_steps=2, global_batch=8, learning_rate=1e-3, precision="bf16")
+SHIPPED = REPOSITORY / "configs" / "presets"
+
+
+def write(folder: Path, finetune: str) -> None:
+    text = f"launch: gpu1\ndevices: 1\nmemory_gib: 24\ntflops: 60\nfinetune: {finetune}\n"
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["1x24g", "1x80g", "8x24g"])
+def test_shipped_preset_changes_hardware_only(name: str) -> None:
+    fitted = presets.under(SETTINGS, presets.load(name, SHIPPED))
+    changed = {key for key in Finetune.model_fields if getattr(fitted, key) != getattr(SETTINGS, key)}
+    assert changed and changed <= set(presets.Switches.model_fields)
+    assert (REPOSITORY / "configs" / "accelerate" / f"{presets.load(name, SHIPPED).launch}.yaml").is_file()
+
+
+def test_without_a_preset_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRESET", raising=False)
+    assert presets.fitted(SETTINGS) is SETTINGS
+
+
+def test_the_shell_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("PRESET", "1x24g")
+    assert presets.fitted(SETTINGS).gradient_checkpointing
+    monkeypatch.setenv("PRESET", "9x1g")
+    with pytest.raises(UserError, match="PRESET is '9x1g'; there are: 1x24g, 1x80g, 8x24g"):
+        presets.fitted(SETTINGS)
+
+
+@pytest.mark.parametrize("key", ["optimizer: adamw_8bit", "precision: fp32", "max_steps: 1", "lora_rank: 4"])
+def test_what_changes_the_method_is_refused(tmp_path: Path, key: str) -> None:
+    write(tmp_path, f"{{{key}}}")
+    with pytest.raises(UserError, match=f"finetune.{key.split(':')[0]} changes the method"):
+        presets.load("mine", tmp_path)
+
+
+def test_unknown_keys_are_named_with_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "{micro_bach: 2}")
+    with pytest.raises(UserError, match=r"mine.yaml: finetune.micro_bach is not a parameter; did you mean micro_batch"):
+        presets.load("mine", tmp_path)

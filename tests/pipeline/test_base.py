@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import files, pretraining
+from pipeline import files, paths, pretraining
 from pipeline.base_params import Base
 from pipeline.errors import UserError
 from pipeline.networks import ldm_base
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.params import Params
 from pipeline.parsing import parse
 from tests.tiny_base import RATES, write_tiny_base
 
@@ -61,6 +62,18 @@ def test_manifest_tells_files_by_hash_and_no_path(folder: Path, tmp_path: Path) 
     assert about["kind"] == "folder" and about["unet_from"] == name and about["weights"] == "as_published"
     assert about["files"][name] == files.sha256(folder / name) and len(about["files"]) == 10
     assert str(folder) not in str(about) and pretraining.origin(Base(source=str(folder))) == folder.name
+
+
+def test_stage_publishes_the_base_with_its_manifest(folder: Path, toy_study: Params) -> None:
+    params = toy_study.model_copy(update={"base": Base(source=str(folder))})
+    pretraining.make_base(params)
+    published = paths.base("toy")
+    manifest = files.read_json(published / "manifest.json")
+    assert manifest["source"] == folder.name and manifest["kind"] == "folder"
+    assert all(files.sha256(published / name) == told for name, told in manifest["files"].items())
+    before = files.tree_sha256(published)
+    pretraining.make_base(params)  # nothing is made twice
+    assert files.tree_sha256(published) == before and StableDiffusion.open(published).factor == 2
 
 
 def test_non_ema_weights_stand_under_the_plain_name(folder: Path, tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_dense_hint_has_the_names_and_shapes_of_the_authors() -> None:
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 363_456_512
 
 
+def test_released_file_has_1511_names_and_no_two_parts_share_one() -> None:
+    network = ldm_control.empty(LAYOUT, "dense")
+    control = ldm_keys.controlnet(network.state_dict(), LAYOUT.unet)
+    tables = [*ldm_base.base_tables(LAYOUT).values(), control]
+    names = {name for table in tables for name in table.values()} | ldm_control.buffers(77).keys()
+    assert len(control) == 340 - 16 + 44
+    assert len(names) == 686 + 248 + 196 + 368 + 13
+
+
 def test_text_tower_has_196_weights_under_the_prefix_of_2022(models: dict[str, nn.Module]) -> None:
     table = ldm_keys.text(models["text_encoder"].state_dict())
     assert len(table) == 196

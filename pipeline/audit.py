@@ -1,7 +1,7 @@
 """Audit: which synthetic images are copies of training images, judged by how near held-out real images come to these.
 
 Nearest training images are found in pixels, flips and small shifts included, and in feature spaces. All distances are
-read together (metrics.copies), so that the stated share of held-out images, and no more, would be called copies.
+read together (metrics.copies), so that of held-out images the stated share at most would be called copies.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,14 +70,20 @@ class Findings:
     absent: Mapping[str, str]  # extractors without weights, with the reason
 
     @property
-    def closest(self) -> NDArray[np.float64]:
-        """[N] closeness in the space in which each image is closest."""
-        return self.closeness.max(1)
+    def evidence(self) -> NDArray[np.float64]:
+        """[N] closeness in pixels plus that in the feature space in which each image is closest."""
+        return copies.evidence(self.closeness)
 
     @property
     def suspect(self) -> NDArray[np.bool_]:
-        """[N]."""
-        return self.closest > self.calibration.threshold
+        """[N] more evidence than the threshold, or a near-duplicate in pixels: no image that calibrates is one."""
+        return (self.evidence > self.calibration.threshold) | (self.nearest[PIXELS].distance < SAME)
+
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """[spaces] values below which the statistic of each space alone makes an image a suspect."""
+        limits = self.calibration.limits()
+        return np.maximum(limits, [SAME if name == PIXELS else 0 for name in self.nearest])
 
 
 def open_spaces(params: Params, runtime: Runtime) -> View:
@@ -114,7 +120,7 @@ def audit(real: ImageSet, synthetic: ImageSet, seen: View, params: Params, strea
     calibration = copies.calibrate(_statistics(kept)[alone], params.audit.false_alarms)
     closeness = calibration.closeness(_statistics(made))
     first = np.array([row["copy"] == 0 for row in synthetic])
-    sides = closeness[first].max(1), calibration.closeness(_statistics(kept)).max(1)
+    sides = copies.evidence(closeness[first]), copies.evidence(calibration.closeness(_statistics(kept)))
     rng = seeding.numpy_rng(params.seed, "audit", stream)
     return Findings(
         train, synthetic, made, closeness, calibration,

@@ -61,25 +61,24 @@ def summary(found: Findings, settings: Settings) -> Row:
 
 
 def spaces(found: Findings) -> list[Row]:
-    """Per space: the statistic's limit, how many images are beyond it, how often the nearest is the own source."""
-    beyond = found.closeness > found.calibration.threshold
+    """Per space: the limit at which it alone suffices, how many are beyond, how often the nearest is the own source."""
     return [
         {
             "name": name,
-            "limit": float(found.calibration.limits()[k]),
-            "suspects": int(beyond[:, k].sum()),
-            "own_source": float(np.mean([_own(found, space.index[i], i) for i in range(len(beyond))])),
+            "limit": float(limit),
+            "suspects": int((space.statistic < limit).sum()),
+            "own_source": float(np.mean([_own(found, near, i) for i, near in enumerate(space.index)])),
         }
-        for k, (name, space) in enumerate(found.nearest.items())
+        for (name, space), limit in zip(found.nearest.items(), found.limits, strict=True)
     ]
 
 
 def image_rows(found: Findings) -> list[Row]:
     """One row per image, the closest first; `nearest`, `own_source` and `space` are those of its closest space.
 
-    `p` is the share of held-out images that are as close: of an image that is no copy, uniform between 0 and 1.
+    `p` is the share of held-out images with as much evidence: of an image that is no copy, uniform between 0 and 1.
     """
-    p, order = found.calibration.p(found.closest), _order(found)
+    p, order = found.calibration.p(found.evidence), _order(found)
     return [_row(found, i, round(float(p[i]), 6)) for i in order]
 
 
@@ -105,7 +104,10 @@ def _space(found: Findings, i: int) -> str:
 
 
 def _order(found: Findings) -> list[int]:
-    return sorted(range(len(found.synthetic)), key=lambda i: (-found.closest[i], found.synthetic.rows[i]["id"]))
+    suspect, evidence = found.suspect, found.evidence
+    return sorted(
+        range(len(found.synthetic)), key=lambda i: (not suspect[i], -evidence[i], found.synthetic.rows[i]["id"])
+    )
 
 
 def sheet(found: Findings, pairs: int) -> NDArray[np.uint8]:

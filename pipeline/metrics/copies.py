@@ -1,7 +1,8 @@
 """Copies of training images: distances to the nearest one, and which distances are too small to be chance.
 
 A statistic is small for a copy. It is read against the same statistic of held-out real images, which nobody can have
-copied; the share of them that would be called copies is the false-alarm rate.
+copied; the share of them that would be called copies is the false-alarm rate. What pixels and features say is added:
+few images that are nobody's copy are near to one training image in both.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ SHIFT = 3  # pixels of a thumbnail, each way; windows are compared at half the r
 FLIPS = ("", "horizontal", "vertical", "both")
 BLOCK = 256  # images compared at once: memory stays below BLOCK x training images
 TAIL = 0.1  # share of held-out images whose distance from the median is the unit of a statistic
+CONFIDENCE = 0.99  # that no more than the tolerated share of all held-out images is beyond a threshold
+FRESH = 0.05  # chance that more than the stated share of 1 / share further images is beyond it nevertheless
 LEAST = 1e-6  # smaller statistics count as this one
 
 
@@ -114,46 +117,64 @@ def _windows(count: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Held-out images against which K statistics are read together."""
+    """Held-out images against which K statistics are read together; the first is that of pixels."""
 
     middle: Array  # [K] median of the logarithms
     unit: Array  # [K] from there down to the quantile TAIL
-    held: Array  # [H] closeness of the held-out images
-    threshold: float  # an image that is closer is called a copy
-    level: float  # the false-alarm rate that the threshold keeps
+    held: Array  # [H] evidence of the held-out images
+    threshold: float  # an image with more evidence is called a copy
+    level: float  # the false-alarm rate that the threshold keeps on the mean, whatever the statistics' distribution
 
     def closeness(self, statistics: Array) -> Array:
         """[N, K]: how many units each statistic lies below the median, in logarithms; large for a copy."""
         return (self.middle - _log(statistics)) / self.unit
 
-    def p(self, closest: Array) -> Array:
-        """Share of held-out images, itself added, at least as close as each value [N]; uniform for such an image."""
-        beyond = len(self.held) - np.searchsorted(np.sort(self.held), closest, side="left")
+    def p(self, evidence: Array) -> Array:
+        """Share of held-out images, itself added, with at least the evidence [N]; uniform for such an image."""
+        beyond = len(self.held) - np.searchsorted(np.sort(self.held), evidence, side="left")
         return (1 + beyond) / (1 + len(self.held))
 
     def limits(self) -> Array:
-        """[K] values below which each statistic alone makes an image a suspect."""
+        """[K] values below which each statistic alone, the others at their medians, makes an image a suspect."""
         return np.exp(self.middle - self.threshold * self.unit)
 
 
-def calibrate(statistics: Array, rate: float) -> Calibration:
-    """Reads K statistics of held-out images [H, K] together; an image's closeness is the largest of its K.
+def evidence(closeness: Array) -> Array:
+    """[N] from closenesses [N, K]: that in pixels plus the largest in a feature space.
 
-    With k = rate (H + 1), rounded down, an image is a suspect where fewer than k held-out images are as close: so is a
-    further held-out image with probability k / (H + 1), the level (Vovk et al. 2005, conformal prediction). Below
-    1 / rate - 1 images k is 1 and the level larger than `rate`. Few images place the k-th badly, so the threshold is
-    never below the tolerance limit of an exponential tail (`tail_limit`).
+    Below the median the chance to be a unit closer is about the same in every space, so that a sum of closenesses is a
+    sum of log-probabilities (Fisher 1932).
+    """
+    return closeness[:, 0] + (closeness[:, 1:].max(1) if closeness.shape[1] > 1 else 0)
+
+
+def calibrate(statistics: Array, rate: float) -> Calibration:
+    """Reads K statistics of held-out images [H, K] together, by their evidence.
+
+    With k = rate (H + 1), rounded down, the threshold is at least the k-th largest evidence, so that a further held-out
+    image is beyond it with probability k / (H + 1) at most, the level (Vovk et al. 2005, conformal prediction). Below
+    1 / rate - 1 images k is 1 and the level larger than `rate`. That is the mean over calibrations; so that each one
+    keeps `rate` on fresh images too, the threshold is also at least the tolerance limit (`tail_limit`) of
+    `tolerated(rate)`. The fewer the images, the higher that limit.
     """
     logs = _log(statistics)
     middle = np.median(logs, axis=0)
     unit = np.maximum(middle - np.quantile(logs, TAIL, axis=0), LEAST)
-    held = ((middle - logs) / unit).max(1)
+    held = evidence((middle - logs) / unit)
     k = max(1, int(rate * (len(held) + 1) * (1 + 1e-12)))
-    threshold = max(float(np.sort(held)[-k]), tail_limit(held, rate))
+    threshold = max(float(np.sort(held)[-k]), tail_limit(held, tolerated(rate)))
     return Calibration(middle, unit, held, threshold, k / (len(held) + 1))
 
 
-def tail_limit(values: Array, rate: float, share: float = 0.1, confidence: float = 0.95) -> float:
+def tolerated(rate: float) -> float:
+    """The share of the population of which 1 / rate images hold two or more with probability FRESH (Garwood 1936).
+
+    One of 1 / rate images is `rate`. In more images than that a larger share is less likely still.
+    """
+    return float(rate * stats.chi2.ppf(FRESH, 4) / 2)
+
+
+def tail_limit(values: Array, rate: float, share: float = 0.1, confidence: float = CONFIDENCE) -> float:
     """A value that, with this confidence, no more than `rate` of the population exceeds; -inf where rate >= share.
 
     The excesses over the quantile 1 - `share` are taken as exponential; twice their sum over their mean is chi-square

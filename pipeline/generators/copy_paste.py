@@ -1,8 +1,8 @@
 """Copy-paste, the classic baseline without training: a training lesion on another training image.
 
 As in Ghiasi et al. (2021), "Simple Copy-Paste", but the lesion goes where the mask says. A real mask brings the lesion
-of its own training image; for any other mask the lesion of a training image drawn at random is stretched, class by
-class, to the mask's bounding box. The background is another training image whose own lesion is inpainted.
+of its own training image; for any other mask the best fitting of some training lesions drawn at random is stretched,
+class by class, to the mask's bounding box. The background is another training image whose own lesion is inpainted.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.parsing import Section
 
-VERSION = 1  # raised when results change
+VERSION = 2  # raised when results change
 RECORD = "copy_paste.json"
 RADIUS = 3  # pixels around a gap that inpainting looks at
 Image = NDArray[np.uint8]  # [3, H, W]
@@ -36,7 +36,7 @@ class Params(Section):
 
     feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge
     margin: float = Field(default=0.02, ge=0, le=0.2)  # around the background's own lesion, covered with it
-    candidates: int = Field(default=4, gt=0)  # backgrounds drawn per image; the one with least to cover is taken
+    candidates: int = Field(default=4, gt=0)  # backgrounds, and lesions, drawn per image; those that fit best are taken
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "CopyPaste":
@@ -101,13 +101,21 @@ class CopyPaste:
         return ((share * front + (1 - share) * behind).clip(0, 255) / 255).astype(np.float32)
 
     def _lesion(self, mask: Mask, order: Sequence[int]) -> tuple[Image, Mask]:
-        """The first training pair in `order` that has every class of the mask."""
+        """Of the first candidates that have every class of the mask, the pair whose lesion fills it best."""
         train, wanted = self._shown(), {*np.unique(mask).tolist()} - {0}
+        found: list[tuple[int, int, Mask]] = []
         for index in order:
             own = train.mask(train.rows[index])
             if wanted <= {*np.unique(own).tolist()}:
-                return train.image(train.rows[index]), own
-        raise UserError(f"copy_paste: no training image has all classes {sorted(wanted)} of a mask to copy them from")
+                found.append((unfilled(own, mask), index, own))
+            if len(found) == self.params.candidates:
+                break
+        if not found:
+            raise UserError(
+                f"copy_paste: no training image has all classes {sorted(wanted)} of a mask to copy them from"
+            )
+        _, index, own = min(found, key=lambda one: one[0])
+        return train.image(train.rows[index]), own
 
     def _background(self, mask: Mask, lesion: Image, order: Sequence[int]) -> Image:
         """Of the first candidates, without the image that gives the lesion, the one with least left to cover."""
@@ -150,14 +158,27 @@ def texture(image: Image, own: Mask, mask: Mask) -> NDArray[np.float32]:
     return _nearest(made, mask > 0)
 
 
+def unfilled(own: Mask, mask: Mask) -> int:
+    """Pixels of a mask that a lesion, stretched class by class to the bounding boxes, leaves to its edge's colours."""
+    left = 0
+    for label in np.unique(mask[mask > 0]).tolist():
+        down, right = np.rint(_places(own == label, mask == label)).astype(int)
+        left += int((own[down, right] != label).sum())
+    return left
+
+
 def _stretched(image: Image, there: NDArray[np.bool_], here: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Colours [3, N] for the pixels `here`, from `there`, one bounding box laid over the other."""
-    filled, places = _nearest(image.astype(np.float32), there), []
-    for axis, positions in enumerate(np.nonzero(here)):
-        box = np.flatnonzero(there.any(1 - axis))[[0, -1]]
-        places.append(np.interp(positions, [positions.min(), positions.max()], box))
+    """Colours [3, N] for the pixels `here`, from `there`."""
+    filled, places = _nearest(image.astype(np.float32), there), _places(there, here)
     colours = [ndimage.map_coordinates(channel, places, order=1, mode="nearest") for channel in filled]
     return np.stack(colours).astype(np.float32)
+
+
+def _places(there: NDArray[np.bool_], here: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows and columns [2, N] that the pixels `here` get, where one bounding box is laid over the other."""
+    boxes = [np.flatnonzero(there.any(1 - axis))[[0, -1]] for axis in (0, 1)]
+    pixels = zip(np.nonzero(here), boxes, strict=True)
+    return np.stack([np.interp(own, [own.min(), own.max()], box) for own, box in pixels])
 
 
 def _nearest(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:

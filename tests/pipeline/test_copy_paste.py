@@ -105,6 +105,18 @@ def test_the_lesion_is_stretched_over_the_bounding_box() -> None:
     assert made[0, 4, :4].tolist() == [0] * 4 and made[0, 4, 11:].tolist() == [30] * 5  # the edge's colours around it
 
 
+def test_of_two_lesions_the_one_of_the_masks_shape_is_taken(make: Make) -> None:
+    """A square of 6 leaves nothing of a square of 8; a cross of arms 2 wide leaves the four corners: 4 x 3 x 3."""
+    cross = square(2, 2, 8)
+    for top, left in ((2, 2), (2, 7), (7, 2), (7, 7)):
+        cross[top : top + 3, left : left + 3] = 0
+    wanted = square(5, 5, 8)
+    assert copy_paste.unfilled(square(0, 0, 6), wanted) == 0
+    assert copy_paste.unfilled(cross, wanted) == 36
+    generator = make((cross, square(9, 9, 6), cross), candidates=3)
+    assert (draw(generator, [wanted])[0][:, wanted > 0] == 210).all()  # the second image's
+
+
 def test_each_class_gets_its_own_colours() -> None:
     own = square(0, 0, 4) + square(8, 8, 4, 2)
     image = np.where(own == 1, 100, np.where(own == 2, 200, 0))[None].repeat(3, 0).astype(np.uint8)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import plugins
+from pipeline import paths, plugins
 from pipeline.contracts import Untrained
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
@@ -251,4 +251,6 @@ def check_device(params: Params, generator: str, settings: Finetune, runtime: Ru
     """Raises UserError where training would not fit the GPU, before anything is put there. A CPU is not checked."""
     if runtime.device.type == "cuda":
         available = torch.cuda.get_device_properties(runtime.device).total_memory
-        check_fits(Subject(params, generator), settings, available, runtime.world, runtime.sharding)
+        published = params.base.model_copy(update={"source": str(paths.base(params.study))})
+        subject = Subject(params.model_copy(update={"base": published}), generator)
+        check_fits(subject, settings, available, runtime.world, runtime.sharding)

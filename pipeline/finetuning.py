@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline import files, paths, plugins, previews, seeding, tracking
+from pipeline import estimates, files, paths, plugins, presets, previews, seeding, tracking
 from pipeline.contracts import Generator, Recipe, Untrained
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
@@ -38,7 +38,7 @@ def finetune(params: Params, generator: str) -> None:
         _train(params, generator, real, runtime, work, folder)
         if runtime.is_main:
             about = {"fingerprint": _finished(course, params), "method": method(params, generator)}
-            files.write_json(folder / "manifest.json", about)
+            files.write_json(folder / "manifest.json", about | presets.record())
     if runtime.is_main:
         files.publish(folder, paths.generator(params.study, generator))
     runtime.barrier()
@@ -89,15 +89,17 @@ def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -
 
 def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, work: Path, folder: Path) -> None:
     train, val = real.split("train"), real.split("val")
+    settings = presets.fitted(params.finetune)
+    estimates.check_device(params, generator, settings, runtime)
     model = build(params, generator, train.spec, runtime)
     if isinstance(model, Untrained):
         model.show(train)
         if runtime.is_main:
             model.save(folder)
         return
-    model.prepare(params.finetune)
+    model.prepare(settings)
     batches = model.batches(Pairs.read(train), params.finetune, f"{params.seed}/finetune")
-    how = _recipe(params.finetune, work.name)
+    how = _recipe(settings, work.name)
     tracker = runtime.tracker(params.finetune.tracker, work / "tracker", f"{params.study}-{generator}")
     watch = Watch(previews.looks(params, model, val, runtime, work, tracker), tracker)
     rows = fit(model.objective, batches, how, runtime, work, f"finetune {generator}", watch)

@@ -73,6 +73,12 @@ def fitted(settings: Finetune, name: str | None = None) -> Finetune:
     return settings if name is None else under(settings, load(name))
 
 
+def record() -> dict[str, Any]:
+    """What a trained generator tells of the shell's preset; nothing without one."""
+    name = chosen()
+    return {} if name is None else {"preset": {"name": name, **load(name).finetune.model_dump(exclude_none=True)}}
+
+
 def under(settings: Finetune, preset: Preset) -> Finetune:
     """The settings with a preset's switches."""
     return settings.model_copy(update=preset.finetune.model_dump(exclude_none=True))

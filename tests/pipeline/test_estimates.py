@@ -51,7 +51,7 @@ def test_bf16_casts_each_weight_once() -> None:
     assert once.kept == cast_input + 4  # no gradient reaches the input, so the cast weight is not needed again
     assert twice.kept == 2 * cast_input + 4
     assert once.peak >= weight + cast_input
-    assert twice.peak < 2 * weight
+    assert twice.peak < once.peak + weight
 
 
 def test_attention_keeps_no_matrix_of_scores() -> None:

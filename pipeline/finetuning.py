@@ -63,7 +63,7 @@ def trajectory(params: Params, generator: str, train: ImageSet) -> str:
     settings = chosen.model_dump(mode="json", exclude=NOT_OF_THE_WEIGHTS)
     settings["schedule_steps"] = chosen.schedule_steps or chosen.max_steps
     seen = train.digest, _watched(params, train)
-    return files.fingerprint(name, version, own, settings, params.seed, params.threads, base, seen)
+    return files.fingerprint(name, version, own, settings, stream(params, generator), params.threads, base, seen)
 
 
 def _watched(params: Params, train: ImageSet) -> Any:
@@ -78,12 +78,18 @@ def method(params: Params, generator: str) -> str:
     return params.generators[generator].method or generator
 
 
+def stream(params: Params, generator: str) -> int | str:
+    """Name of the random streams of an entry: the study's seed, and the entry's own where it has one."""
+    own = params.generators[generator].seed
+    return f"{params.seed}.{own}" if own else params.seed
+
+
 def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -> Generator | Untrained:
     """The generator of an entry over the study's base, before training."""
     name = method(params, generator)
     own = plugins.read_params("generators", name, params.generators[generator].own, f"generators.{generator}")
     model = StableDiffusion.open(paths.base(params.study)).to(runtime.device)
-    seeding.seed_everything(params.seed, "control", name)
+    seeding.seed_everything(stream(params, generator), "control", name)
     return plugins.load("generators", name).build(own, model, spec)
 
 
@@ -98,7 +104,7 @@ def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, wor
             model.save(folder)
         return
     model.prepare(settings)
-    batches = model.batches(Pairs.read(train), params.finetune, f"{params.seed}/finetune")
+    batches = model.batches(Pairs.read(train), params.finetune, f"{stream(params, generator)}/finetune")
     how = _recipe(settings, work.name)
     tracker = runtime.tracker(params.finetune.tracker, work / "tracker", f"{params.study}-{generator}")
     watch = Watch(previews.looks(params, model, val, runtime, work, tracker), tracker)
@@ -107,7 +113,7 @@ def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, wor
         tracker.finish()
     if runtime.is_main:
         _save(model, rows, params.finetune.snapshots, work, folder)
-        previews.publish(work, folder)
+        previews.publish(work, folder, params.finetune.max_steps)
     runtime.barrier()
 
 

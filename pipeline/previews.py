@@ -94,11 +94,14 @@ def picture(rows: list[Tensor]) -> Image.Image:
     return Image.fromarray((grid * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
 
 
-def publish(work: Path, folder: Path) -> None:
-    """Copies what the looks left to the finished generator: validation.csv and samples/."""
-    rows = [files.read_json(path) for path in sorted((work / "validation").glob("[0-9]*.json"))]
+def publish(work: Path, folder: Path, until: int) -> None:
+    """Copies what the looks left in so many steps to the finished generator: validation.csv and samples/."""
+    rows = [files.read_json(path) for path in _until(work / "validation", "json", until)]
     if rows:
         tracking.write_table(folder / "validation.csv", rows)
-    for path in sorted((work / "samples").glob("[0-9]*.png")):
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        files.link_or_copy(path, folder / "samples" / path.name)
+    for path in _until(work / "samples", "png", until):
+        files.write_bytes(folder / "samples" / path.name, path.read_bytes())
+
+
+def _until(folder: Path, kind: str, last: int) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"[0-9]*.{kind}")) if int(path.stem) <= last]

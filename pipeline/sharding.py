@@ -188,8 +188,9 @@ class Shards:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Deals each whole tensor out as the weight is that it belongs to; counters stay as they are."""
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         dealt = {
-            index: {name: self._share(value, self.weights[index]) for name, value in one.items()}
+            index: {name: self._share(value, weights[index]) for name, value in one.items()}
             for index, one in state["state"].items()
         }
         self.optimizer.load_state_dict({"state": dealt, "param_groups": state["param_groups"]})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline import optimizers
@@ -66,14 +67,17 @@ class Zero:
         return {"state": {i: {"step": steps, **one} for i, one in enumerate(moments)}, "param_groups": groups}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Puts AdamW's moments and step back into the partitions."""
+        """Puts AdamW's moments and step back into the partitions, which have none before the first step."""
         from deepspeed.utils import safe_set_full_optimizer_state  # pyright: ignore[reportMissingImports]
 
+        step = next(iter(state["state"].values()))["step"]
+        for flat in (flat for group in self.optimizer.param_groups for flat in group["params"]):
+            moments = {name: torch.zeros_like(flat, requires_grad=False) for name in MOMENTS}
+            self.optimizer.state[flat] = {"step": step.clone(), **moments}
+        self.wrapped.optimizer._lazy_init_hp_params_optimizer_state()
         for index, one in state["state"].items():
             for name in MOMENTS:
                 safe_set_full_optimizer_state(self.weights[index], one[name].to(self.weights[index].device), name)
-        for partition in self.optimizer.state.values():
-            partition["step"] = next(iter(state["state"].values()))["step"]
         for group, saved in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             group |= {name: value for name, value in saved.items() if name != "params"}
 

@@ -95,6 +95,40 @@ def test_killed_finetune_resumes_to_the_same_weights(ready: Path, tmp_path: Path
 
 
 @pytest.mark.dist
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_finetune_killed_at_random_moments_has_the_weights_of_an_uninterrupted_run(
+    ready: Path, tmp_path: Path, processes: int
+) -> None:
+    without = ("outputs/smoke/generators", *works(ready, "finetune"))
+    once, killed = (copy_without(ready, tmp_path / name, *without) for name in ("once", "killed"))
+    began = time.monotonic()
+    run(once, "finetune", processes)
+    whole, moments = time.monotonic() - began, random.Random(processes)
+    for _ in range(3):
+        process = subprocess.Popen(
+            command("finetune", processes), cwd=killed, env=environment(), start_new_session=True
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=moments.uniform(0.3, 0.9) * whole)
+        with contextlib.suppress(ProcessLookupError):
+            kill_all(process)
+        process.wait()
+    run(killed, "finetune", processes)
+    assert digest(killed, "generators") == digest(once, "generators")
+
+
+def kill_all(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a launch and the processes it started, which may lead groups of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.dist
 def test_killed_and_shared_generation_give_the_same_files(ready: Path, tmp_path: Path) -> None:
     once = copy_without(ready, tmp_path / "once")
     run(once, "generate")

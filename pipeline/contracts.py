@@ -105,6 +105,10 @@ class Generator(Draws, Protocol):
 
     objective: nn.Module
 
+    def prepare(self, settings: Any) -> None:
+        """Sets the switches of the section finetune, once, before `batches`. Raises UserError for unusable ones."""
+        ...
+
     def batches(self, pairs: Any, settings: Any, seed: str) -> Any:
         """Global batches of the objective (as data.loading.Batches) of Pairs, under the section finetune."""
         ...

@@ -12,6 +12,7 @@ from pipeline.contracts import Recipe, Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
 from pipeline.metrics import overlap
 from pipeline.params import Params
 from pipeline.runtime import Runtime
@@ -60,7 +61,7 @@ def train_segmenter(
     if chosen.encoder_rate != 1:
         segmenter.scale_encoder_rate(chosen.encoder_rate)
     augment, mixed = segmenter.augment(train), mixture(train, synthetic_share)
-    batches = Batches(Pairs.read(train), chosen.batch_size, stream, augment, mixed)
+    batches = Batches(with_all_classes(Pairs.read(train), train.spec), chosen.batch_size, stream, augment, mixed)
     recipe = Recipe(
         max_steps=chosen.steps(len(train)),
         learning_rate=chosen.learning_rate,
@@ -72,6 +73,17 @@ def train_segmenter(
         optimizer=chosen.optimizer,
     )
     return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=title)
+
+
+def with_all_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:
+    """The same pairs. Raises UserError where a class is in none of their masks."""
+    absent = [label for label in range(spec.num_classes) if not (pairs.mask == label).any()]
+    if absent:
+        raise UserError(
+            f"{spec.name}: of the classes 0 to {spec.num_classes - 1} (0: background) none of {len(pairs)} training"
+            f" masks shows {', '.join(map(str, absent))}; check the masks and data.num_classes, or use more images"
+        )
+    return pairs
 
 
 def mixture(train: ImageSet, synthetic_share: float | None) -> Mixture | None:

@@ -54,12 +54,18 @@ def from_timm(
     `rename` gives the tensors of a file the encoder's names.
     """
     if weights == "hub":
-        repository = timm.get_pretrained_cfg(architecture).hf_hub_id
+        repository = timm_repository(architecture)
         with downloading(repository):
             encoder = make(True)
         return encoder, hub_record(repository, encoder)
     encoder = make(False)
     return encoder, load_file(encoder, weights, rename)
+
+
+def timm_repository(architecture: str) -> str:
+    """Where timm downloads weights from; its own name where it has none."""
+    config = timm.get_pretrained_cfg(architecture)
+    return (config and config.hf_hub_id) or architecture
 
 
 def load_file(

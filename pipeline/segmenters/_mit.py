@@ -61,8 +61,9 @@ class Encoder(nn.Module):
 
     def __init__(self, size: Size, drop_path: float) -> None:
         super().__init__()
-        shape = {"hidden_sizes": list(size.widths), "depths": list(size.depths)}
-        self.transformer = SegformerModel(SegformerConfig(**shape, drop_path_rate=drop_path))
+        widths, depths = list(size.widths), list(size.depths)
+        config = SegformerConfig(hidden_sizes=widths, depths=depths, drop_path_rate=drop_path)
+        self.transformer = SegformerModel(config)
         for layer in self.modules():
             if isinstance(layer, nn.LayerNorm):
                 layer.eps = EPSILON

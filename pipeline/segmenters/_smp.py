@@ -17,7 +17,7 @@ from pipeline.segmenters import _encoders, _supervised
 
 PACKAGED = f"tu-{packaged_efficientnet.ARCHITECTURE}"
 Weights = Literal["packaged", "hub", "none"] | Path  # packaged: ImageNet; a path: the encoder's tensors
-Make = Callable[[str | bool | None], Any]  # from encoder_weights to a network
+Make = Callable[[Any], Any]  # from encoder_weights to a network
 
 
 def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, str]]:
@@ -59,10 +59,9 @@ def _load_packaged(inner: nn.Module, encoder: str) -> dict[str, str]:
 
 def _repository(encoder: str) -> str:
     """Where the library downloads from."""
-    if not encoder.startswith("tu-"):
-        return f"smp-hub/{encoder}.imagenet"
-    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-    return (config and config.hf_hub_id) or encoder
+    if encoder.startswith("tu-"):
+        return _encoders.timm_repository(encoder.removeprefix("tu-"))
+    return f"smp-hub/{encoder}.imagenet"
 
 
 def _inner(encoder: nn.Module) -> nn.Module:

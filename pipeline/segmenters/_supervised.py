@@ -31,7 +31,8 @@ class Preprocessed(nn.Module):
     def __init__(self, network: nn.Module, normalisation: tuple[Sequence[float], Sequence[float]], stride: int) -> None:
         super().__init__()
         # Depthwise convolutions take about half the time in this layout on a CPU.
-        self.network, self.stride = network.to(memory_format=torch.channels_last), stride  # type: ignore[call-overload]
+        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stride = stride
         self.mean: Tensor
         self.std: Tensor
         for name, values in zip(("mean", "std"), normalisation, strict=True):

@@ -95,7 +95,7 @@ class SANet(Supervised):
         super().__init__(network, spec, about, BceDice(network, params.multi_scale))
         self.params = params
 
-    def augment(self, train: ImageSet) -> Augment:
+    def augment(self, train: ImageSet) -> Augment | None:
         """Colours of a real reference, then one of the eight flips and quarter turns."""
         if not self.params.colour_exchange:
             return super().augment(train)

@@ -26,7 +26,7 @@ class Params(Section):
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """A U-Net with `spec.num_classes` output channels. Raises UserError."""
 
-    def make(encoder_weights: str | bool | None) -> Any:
+    def make(encoder_weights: Any) -> Any:
         channels = list(params.decoder_channels)
         return smp.Unet(
             params.encoder, encoder_weights=encoder_weights, classes=spec.num_classes, decoder_channels=channels

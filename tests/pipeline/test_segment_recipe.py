@@ -76,6 +76,13 @@ def test_the_judges_steps_take_the_place_of_an_entrys(toy_params: Params) -> Non
     assert segmentation.with_steps(study({"epochs": 9}), "unet", 5).segment_for("unet").steps(8) == 5
 
 
+def test_a_class_that_no_training_mask_shows_is_named(batches: Batches, spec: DatasetSpec) -> None:
+    with pytest.raises(
+        UserError, match=r"of the classes 0 to 2 \(0: background\) none of 4 training masks shows 1, 2;"
+    ):
+        segmentation.with_all_classes(batches.pairs, spec.model_copy(update={"num_classes": 3}))
+
+
 def test_a_network_without_an_encoder_cannot_slow_it(spec: DatasetSpec) -> None:
     params = parse(Params, {**TOY_STUDY, "segmenters": {"unet": {"method": "unet_plain32"}}})
     segmenter = segmentation.build_segmenter(params, "unet", spec)

@@ -31,13 +31,14 @@ def import_checkpoint(path: Path, base: Path, generator: Path, layout: Layout | 
     hint = ldm_control.hint_of(found)
     network = ldm_control.empty(layout, hint)
     table = ldm_keys.controlnet(network.state_dict(), layout.unet)
-    tables = ldm_base.base_tables(layout)
-    _check(path, found, ldm_base.wanted(tables, layout), ldm_base.shapes_of(network, table))
+    models = ldm_base.empty(layout)
+    tables = ldm_base.base_tables(models, layout)
+    _check(path, found, ldm_base.wanted(models, tables), ldm_base.shapes_of(network, table))
     state = {ldm_base.inner(key): value for key, value in weight_file.read(path).items()}
     _check_schedule(path, state)
     _tell_left(path, state.keys() - ldm_control.buffers(1).keys(), tables, table)
     state = weight_file.float32(state)
-    ldm_base.write_folder(state, tables, base, layout)
+    ldm_base.write_folder(state, models, tables, base)
     network.save_config(generator / "controlnet")
     weight_file.write({ours: state[theirs] for ours, theirs in table.items()}, generator / "controlnet.safetensors")
     decoder = {ours: state[theirs] for ours, theirs in tables["unet"].items() if ours.startswith(DECODER)}

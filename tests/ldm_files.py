@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -23,8 +24,14 @@ TOKENS = 77
 
 def base(seed: int = 0) -> dict[str, Tensor]:
     """All weights of a base under their LDM names."""
+    return dict(_base(seed))
+
+
+@cache
+def _base(seed: int) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    shapes = ldm_base.wanted(ldm_base.base_tables(SMALL), SMALL)
+    models = ldm_base.empty(SMALL)
+    shapes = ldm_base.wanted(models, ldm_base.base_tables(models, SMALL))
     return {key: torch.randn(shape, generator=rng) for key, shape in shapes.items()}
 
 
@@ -37,15 +44,16 @@ def both(seed: int = 0) -> dict[str, Tensor]:
 
 def released(hint: Hint, seed: int = 0) -> dict[str, Tensor]:
     """A generator as Siamese-Diffusion's authors release it: base, ControlNet, and LDM's tables."""
+    return dict(_released(hint, seed))
+
+
+@cache
+def _released(hint: Hint, seed: int) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(seed + 1)
     network = ldm_control.empty(SMALL, hint)
     shapes = ldm_base.shapes_of(network, ldm_keys.controlnet(network.state_dict(), SMALL.unet))
     control = {key: torch.randn(shape, generator=rng) for key, shape in shapes.items()}
     return base(seed) | control | ldm_control.buffers(TOKENS)
-
-
-class ModelCheckpoint:
-    """What Lightning leaves in a checkpoint beside the weights, by name."""
 
 
 @contextmanager

@@ -30,14 +30,15 @@ def unpack(path: Path, weights: Weights, folder: Path, layout: Layout) -> str:
     Raises UserError where the file is damaged, not SD 1.5-shaped, or cannot tell EMA weights from others.
     """
     found = {inner(key): shape for key, shape in weight_file.shapes(path).items()}
-    tables = base_tables(layout)
-    ldm_shape.check(path, found, wanted(tables, layout))
+    models = empty(layout)
+    tables = base_tables(models, layout)
+    ldm_shape.check(path, found, wanted(models, tables))
     prefix = _chosen(path, weights, any(key.startswith(ldm_keys.EMA) for key in found))
     tensors = weight_file.read(path, lambda key: key.startswith((prefix, ldm_keys.VAE, BARE_TEXT)))
     state = {inner(key): value for key, value in tensors.items()}
     if prefix == ldm_keys.EMA:
         state |= {key: state[ldm_keys.ema(key)] for key in tables["unet"].values()}
-    write_folder(weight_file.float32(state), tables, folder, layout)
+    write_folder(weight_file.float32(state), models, tables, folder)
     return prefix
 
 
@@ -60,9 +61,8 @@ def _chosen(path: Path, weights: Weights, both: bool) -> str:
     )
 
 
-def base_tables(layout: Layout) -> dict[Part, Table]:
+def base_tables(models: Mapping[Part, nn.Module], layout: Layout) -> dict[Part, Table]:
     """The keys of all parts."""
-    models = empty(layout)
     return {
         "unet": ldm_keys.unet(models["unet"].state_dict(), layout.unet),
         "vae": ldm_keys.vae(models["vae"].state_dict(), layout.vae),
@@ -76,9 +76,9 @@ def empty(layout: Layout) -> dict[Part, nn.Module]:
     return {"unet": sd15.empty_unet(layout), "vae": sd15.empty_vae(layout), "text_encoder": text}
 
 
-def wanted(tables: Mapping[Part, Table], layout: Layout) -> Shapes:
+def wanted(models: Mapping[Part, nn.Module], tables: Mapping[Part, Table]) -> Shapes:
     """The shape that every weight must have in the file."""
-    return {k: v for part, model in empty(layout).items() for k, v in shapes_of(model, tables[part]).items()}
+    return {k: v for part, model in models.items() for k, v in shapes_of(model, tables[part]).items()}
 
 
 def shapes_of(model: nn.Module, table: Table) -> Shapes:
@@ -87,13 +87,16 @@ def shapes_of(model: nn.Module, table: Table) -> Shapes:
     return {theirs: tuple(_theirs(theirs, state[ours]).shape) for ours, theirs in table.items()}
 
 
-def write_folder(state: Mapping[str, Tensor], tables: Mapping[Part, Table], folder: Path, layout: Layout) -> None:
+def write_folder(
+    state: Mapping[str, Tensor], models: Mapping[Part, nn.Module], tables: Mapping[Part, Table], folder: Path
+) -> None:
     """Writes weights with LDM names as a diffusers folder, configurations and tokenizer included."""
-    for part, model in empty(layout).items():
+    for part, model in models.items():
         _save_config(part, model, folder / part)
         own = {ours: _ours(theirs, state[theirs]) for ours, theirs in tables[part].items()}
         weight_file.write(own, folder / part / FILES[part])
-    sd15.tokenizer(layout.text["max_position_embeddings"]).save_pretrained(folder / "tokenizer")
+    text: Any = models["text_encoder"].config
+    sd15.tokenizer(text.max_position_embeddings).save_pretrained(folder / "tokenizer")
     sd15.scheduler().save_pretrained(folder / "scheduler")
     files.write_json(index_path(folder), MODEL_INDEX)
 

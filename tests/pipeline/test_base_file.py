@@ -175,7 +175,8 @@ def test_kinds_of_sources(source: str, kind: str) -> None:
 def test_file_of_full_size_becomes_a_base_of_full_size(tmp_path: Path) -> None:
     """Every weight is one number, stored once, so that only the base takes 4.3 GB; needs 8 GB of memory."""
     layout = Layout()
-    shapes = ldm_base.wanted(ldm_base.base_tables(layout), layout)
+    models = ldm_base.empty(layout)
+    shapes = ldm_base.wanted(models, ldm_base.base_tables(models, layout))
     numbers = {key: float(number) for number, key in enumerate(shapes)}
     state = {key: torch.tensor(numbers[key]).expand(shape) for key, shape in shapes.items()}
     path = ldm_files.write_ckpt(state, tmp_path / "sd.ckpt")

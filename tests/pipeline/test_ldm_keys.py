@@ -88,7 +88,7 @@ def test_dense_hint_has_the_names_and_shapes_of_the_authors() -> None:
 def test_released_file_has_1511_names_and_no_two_parts_share_one() -> None:
     network = ldm_control.empty(LAYOUT, "dense")
     control = ldm_keys.controlnet(network.state_dict(), LAYOUT.unet)
-    tables = [*ldm_base.base_tables(LAYOUT).values(), control]
+    tables = [*ldm_base.base_tables(ldm_base.empty(LAYOUT), LAYOUT).values(), control]
     names = {name for table in tables for name in table.values()} | ldm_control.buffers(77).keys()
     assert len(control) == 340 - 16 + 44
     assert len(names) == 686 + 248 + 196 + 368 + 13

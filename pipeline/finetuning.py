@@ -88,7 +88,7 @@ def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -
     """The generator of an entry over the study's base, before training."""
     name = method(params, generator)
     own = plugins.read_params("generators", name, params.generators[generator].own, f"generators.{generator}")
-    model = StableDiffusion.open(paths.base(params.study)).to(runtime.device)
+    model = StableDiffusion.open(paths.base(params.study), keep=paths.WORK / "moments").to(runtime.device)
     seeding.seed_everything(stream(params, generator), "control", name)
     return plugins.load("generators", name).build(own, model, spec)
 

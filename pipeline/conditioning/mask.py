@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pipeline.contracts import Hint
 from pipeline.parsing import Section
+from pipeline.transfer import send
 
 
 class Params(Section):
@@ -20,7 +21,7 @@ def build(params: Params, num_classes: int) -> Hint:
 
 def hint(masks: Tensor, num_classes: int) -> Tensor:
     """Label maps [B, H, W] -> hints [B, 3, H, W] in [0, 1]; a binary mask becomes white on black, as in the paper."""
-    return palette(num_classes).to(masks.device)[masks.long()].permute(0, 3, 1, 2).contiguous()
+    return send(palette(num_classes), masks.device)[masks.long()].permute(0, 3, 1, 2).contiguous()
 
 
 def palette(num_classes: int) -> Tensor:

@@ -9,6 +9,7 @@ classes see _foreground.py. The encoder is that of transformers, with the author
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -134,8 +135,9 @@ class StructureAndContrast(_structure.Structure):
         stages = net.stages(self.network.prepared(image))
         logits = self.network.restored(net.decode(stages), image)
         embedding = self.network.restored(net.embedding(stages), image)
-        mask = labels(target)
-        contrast = _contrast.pixel_contrast(embedding, mask, logits.argmax(1), batch.streams, self.min_pixels)
+        with torch.autocast(logits.device.type, enabled=False):
+            pixels = labels(target), logits.argmax(1), batch.streams
+            contrast = _contrast.pixel_contrast(embedding, *pixels, self.min_pixels)
         return {"structure": self.structure(logits, target), "contrast": self.contrast * contrast}
 
 

@@ -215,3 +215,14 @@ def test_a_mixed_transformer_can_be_the_encoder_of_a_unet(spec: DatasetSpec, tmp
 def test_an_encoder_that_cannot_be_dilated_is_refused(spec: DatasetSpec) -> None:
     with pytest.raises(UserError, match=r"encoder 'densenet121' cannot be built"):
         build("deeplabv3plus", spec, encoder="densenet121")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sanet", "polyp_pvt", "ctnet"])
+def test_a_step_at_the_size_of_the_papers(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    """At 352 the coarsest stage has an odd side of 11; multi-scale steps have 8 to 14."""
+    large = torch.nn.functional.interpolate(toy_batch.image[:2], size=352)
+    mask = torch.nn.functional.interpolate(toy_batch.mask[:2, None].float(), size=352)[:, 0].long()
+    segmenter = build(name, spec.model_copy(update={"size": 352}))
+    total(segmenter.objective.train(), Batch(large, mask, ("", ""), ("s/0/0", "s/0/1"))).backward()
+    assert segmenter.predict(large[:1]).shape == (1, 1, 2, 352, 352)

@@ -106,14 +106,15 @@ class ControlledDiffusion:
         """
         device = self.model.unet.device
         embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
-        texts = [self.model.embed(prompts)]
-        if settings.guidance_scale > 1:
-            texts.insert(0, self.model.embed(["" for _ in prompts]))
-        side = masks.shape[-1] // self.model.factor
-        noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
-        conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
-        networks = self.networks(settings.compile)
-        return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
+        with self.model.at_work():
+            texts = [self.model.embed(prompts)]
+            if settings.guidance_scale > 1:
+                texts.insert(0, self.model.embed(["" for _ in prompts]))
+            side = masks.shape[-1] // self.model.factor
+            noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
+            conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
+            networks = self.networks(settings.compile)
+            return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """What the control network makes of hints [B, 3, H, W] before it sees the noisy latents."""

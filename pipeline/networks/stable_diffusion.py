@@ -1,6 +1,7 @@
 """A Stable-Diffusion-shaped base model: an ordinary diffusers folder, opened part by part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -73,6 +74,16 @@ class StableDiffusion:
         place = torch.device("cpu" if self.folder is None else "meta")
         for part in (self.vae, self.text_encoder):
             part.to(place)  # pyright: ignore[reportArgumentType]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """After the block autoencoder and text tower are put away again, if they were before."""
+        away = self.vae.device != self.unet.device
+        try:
+            yield
+        finally:
+            if away:
+                self.put_away()
 
     @property
     def autoencoder(self) -> AutoencoderKL:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.contracts import Sampling
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
@@ -124,6 +125,17 @@ def test_autoencoder_and_text_tower_are_away_while_training_and_come_back(base: 
     assert (model.vae.device.type, model.text_encoder.device.type, model.unet.device.type) == ("meta", "meta", "cpu")
     assert torch.equal(model.embed(["a polyp"]), text)
     assert torch.equal(model.images(torch.ones(1, 4, 8, 8)), image)
+
+
+def test_drawing_while_training_leaves_the_autoencoder_away(base: Path, pairs: Pairs) -> None:
+    generator = built(base)
+    masks, rngs = pairs.mask[:1].long(), [torch.Generator().manual_seed(0)]
+    before = generator.sample(masks, ["a polyp"], rngs, Sampling(2, 1.0))
+    assert generator.model.vae.device.type == "cpu"
+    generator.batches(pairs, SETTINGS, "t")
+    again = generator.sample(masks, ["a polyp"], [torch.Generator().manual_seed(0)], Sampling(2, 1.0))
+    assert torch.equal(before, again)
+    assert generator.model.vae.device.type == generator.model.text_encoder.device.type == "meta"
 
 
 def test_moments_are_kept_by_content(base: Path, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,9 @@ def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k:
                 assert b.grad is None, name
                 continue
             scale = (
-                b.grad.abs().max().clamp(min=1e-6)
+                b.grad.abs().max().clamp(min=1e-5)
             )  # zero by symmetry where a bias precedes a one-channel group norm
-            assert float((a.grad - b.grad).abs().max() / scale) < 1e-10, name
+            assert float((a.grad - b.grad).abs().max() / scale) < 1e-12, name
             compared += 1
     assert compared > 100
 

@@ -3,7 +3,7 @@
 | fact | test |
 |---|---|
 | 1 parameters of every part | test_siamese_exactness.py::test_parameters_of_every_part |
-| 2 sizes of the hint input, patch merging | test_siamese_exactness.py::test_the_hint_input_makes_48_cells_of_384_pixels |
+| 2 hint input and patch merging | test_siamese_exactness.py::test_the_hint_input_makes_48_cells_of_384_pixels |
 | | test_siamese.py::test_patch_merging_gathers_columns_first |
 | 3 identities of the first step | test_siamese.py::test_first_step_is_the_base_model |
 | 4 which loss reaches which weights | test_siamese.py::test_gradient_table |

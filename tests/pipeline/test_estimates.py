@@ -89,14 +89,12 @@ def test_checkpointing_and_small_batches_need_less(small: Params) -> None:
 
 
 def test_too_little_memory_is_told_with_what_would_do(small: Params) -> None:
-    settings = small.finetune.model_copy(update={"global_batch": 64})
+    settings = small.finetune.model_copy(update={"global_batch": 3})
     subject = Subject(small, "siamese")
     one = subject.memory(settings.model_copy(update={"micro_batch": 1}))
     assert one is not None
-    with pytest.raises(UserError, match=r"needs about \d+ GB per device .* the device has \d+; try micro_batch [12]"):
+    with pytest.raises(UserError, match=r"needs about \d+ GB per device .* the device has \d+; try micro_batch 1"):
         check_fits(subject, settings, one.total * 1.001, 1, "none")
-    with pytest.raises(UserError, match="a GPU with more memory"):
-        check_fits(subject, settings, 1.0, 1, "none")
     assert check_fits(subject, settings, 1000 * GB, 1, "none") is not None
 
 

@@ -55,6 +55,11 @@ class Job:
         """Hash of the trained generator's files."""
         return files.tree_sha256(self.trained)
 
+    @property
+    def stream(self) -> int | str:
+        """Name of the random streams of the entry."""
+        return finetuning.stream(self.params, self.generator)
+
     @cached_property
     def plan(self) -> Plan:
         """Which masks are drawn. Raises UserError where there is none."""
@@ -84,7 +89,7 @@ class Job:
 
     def about(self, image: Planned) -> dict[str, Any]:
         """The columns of one image."""
-        seed = seeding.number(self.params.seed, "sample", image.mask.id, image.copy)
+        seed = seeding.number(self.stream, "sample", image.mask.id, image.copy)
         return provenance.of_image(self.columns, image.mask, image.copy, seed)
 
     def facts(self) -> card.Facts:
@@ -174,7 +179,7 @@ class _Making:
 
     def _draw(self, images: Sequence[Planned]) -> NDArray[np.uint8]:
         """Colours [B, H, W, 3], each image from a random stream of its own."""
-        seed, settings = self.job.params.seed, self.job.params.generate
+        seed, settings = self.job.stream, self.job.params.generate
         masks = torch.from_numpy(np.stack([image.mask.pixels for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]
         prompts = [image.mask.prompt for image in images]

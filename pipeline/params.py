@@ -46,6 +46,7 @@ class GeneratorEntry(Entry):
     """A method, how often each mask is used, and the method's own keys."""
 
     method: str | None = None  # None: the entry's name
+    seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
     copies: int = Field(gt=0)  # images per mask
     masks: str = "real"  # a file of pipeline/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file

@@ -28,7 +28,9 @@ def prepare(params: Params) -> ImageSet:
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
     spec = DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
     samples = tracking.progress(checked.samples, "prepare: writing")
-    images = ImageSet.create(work, spec, ((sample, {}) for sample in samples))
+    grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
+    pairs = ((sample, {"group": sample.group} if grouped else {}) for sample in samples)
+    images = ImageSet.create(work, spec, pairs)
     write_prompts(images)
     write_names(params.study, checked.samples)
     files.write_json(report_path(params.study), report(params, checked))

@@ -58,3 +58,4 @@ class Compare(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=5000, ge=200)
     margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
+    power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found

@@ -14,7 +14,7 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
-    EQUIVALENT = "equivalent"  # the whole interval lies within the margin
+    EQUIVALENT = "equivalent"  # the difference surely lies within the margin
     INCONCLUSIVE = "inconclusive"
 
 
@@ -27,14 +27,14 @@ OPENINGS = {
 
 
 def decide(row: Row, settings: Compare) -> Verdict:
-    """Equivalent where the interval lies within +-margin; better or worse where both adjusted p-values say so.
+    """Equivalent where two one-sided tests place it within +-margin; better or worse where both adjusted p say so.
 
-    Both: that of seeds and images and that of images alone (sign flips). One seed decides nothing.
+    Both: that of seeds and images, and that of images alone (sign flips). One seed decides nothing.
     """
     low, high, level = row["difference_low"], row["difference_high"], 1 - settings.confidence
     if row["n_seeds"] < 2 or row["n_images"] < 2:
         return Verdict.INCONCLUSIVE
-    if -settings.margin <= low and high <= settings.margin:
+    if row["p_equivalent"] < level:
         return Verdict.EQUIVALENT
     if low <= 0 <= high or max(row["p_holm"], row["p_images_holm"]) >= level:
         return Verdict.INCONCLUSIVE

@@ -123,8 +123,8 @@ def _named(
     """Gives every sample its pseudonym and its prompt."""
     ids = pseudonyms(candidates)
     samples = [
-        replace(c.sample, id=i, split=s, prompt=prompt(c.sample, data))
-        for c, i, s in zip(candidates, ids, splits, strict=True)
+        replace(c.sample, id=i, split=s, prompt=prompt(c.sample, data), group=group)
+        for c, i, s, group in zip(candidates, ids, splits, _groups(candidates, ids), strict=True)
     ]
     by_id = limited(sorted(samples, key=lambda sample: sample.id), data.train_limit)
     moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after)
@@ -132,6 +132,15 @@ def _named(
     images = {own: c.digest for own, c in zip(ids, candidates, strict=True)}
     content = [(s.id, s.split, s.origin, s.prompt, s.source, images[s.id], hashing.content(s.masks)) for s in by_id]
     return Checked(tuple(by_id), apart, tuple(moved), files.fingerprint(content))
+
+
+def _groups(candidates: Sequence[Candidate], ids: Sequence[str]) -> list[str]:
+    """group_<number> of every pair that has a group, numbered by the lowest id in it: a name of a patient stays here."""
+    lowest: dict[str, str] = {}
+    for name, candidate in sorted(zip(ids, candidates, strict=True), key=lambda pair: pair[0]):
+        lowest.setdefault(candidate.sample.group, name)
+    number = {group: rank for rank, group in enumerate(group for group in lowest if group)}
+    return [f"group_{number[c.sample.group]:05d}" if c.sample.group else "" for c in candidates]
 
 
 def limited(samples: Sequence[Sample], train_limit: int | None) -> list[Sample]:

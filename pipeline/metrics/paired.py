@@ -3,27 +3,28 @@
 A bootstrap over three seeds is far too narrow: it finds sqrt(2/3) of the SD, and its tails are not Student's. Instead,
 the interval of the seeds (Student's t at few degrees of freedom) and that of the images are added in squares (MOVER,
 Zou & Donner 2008). To gain degrees of freedom, the variance between seeds is pooled over all arms of a segmenter, but
-never taken as smaller than what the compared arms' own seeds show. Noise of seed x image is in both parts, so the
-interval errs on the wide side. Arms that share seeds share initial weights: what these do to both cancels in the
-difference, seed by seed. tests/pipeline/test_comparison.py simulates how often this claims an effect that is none.
+never taken as smaller than what the compared arms' own seeds show. The noise of seed x image is counted once, with the
+images: it is taken out of the variance between seeds. Arms that share seeds share initial weights: what these do to
+both cancels in the difference, seed by seed. docs/statistics.md holds how often this claims an effect that is none.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-Table = NDArray[np.float64]  # [seeds, images]
+Table = NDArray[np.float64]  # [seeds, images], or [seeds, clusters] by by_cluster
 SMALLEST_P = 1e-12
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance, from seed to seed, of a mean over images; and how well it is known."""
+    """Variance of one seed's mean over images, without noise of seed x image; and how well it is known."""
 
-    variance: float
+    variance: float  # may be below 0, as estimates of a variance that is 0 are half of the time
     df: float  # degrees of freedom
 
 
@@ -37,6 +38,47 @@ class Estimate:
     p: float
 
 
+@dataclass(frozen=True)
+class Half:
+    """Half the width of an interval as a function of 1 - confidence: parts from seeds and from images."""
+
+    of_seeds: float
+    df_seeds: float
+    of_images: float
+    df_images: float
+
+    def at(self, p: float) -> float:
+        """Half the width of the interval at confidence 1 - p."""
+        seeds = special.stdtrit(self.df_seeds, p / 2) ** 2 * self.of_seeds  # quantile of Student's t
+        return float(np.sqrt(seeds + special.stdtrit(self.df_images, p / 2) ** 2 * self.of_images))
+
+
+def by_cluster(table: Table, clusters: Sequence[str]) -> Table:
+    """[seeds, clusters]: one column per cluster of images, so that the mean over columns is that over images.
+
+    A cluster's column is the seed's mean plus its images' summed deviations from it, scaled by clusters / images.
+    """
+    member = membership(tuple(clusters))
+    means = table.mean(1, keepdims=True)
+    return means + (table - means) @ member * (member.shape[1] / len(member))
+
+
+@lru_cache(maxsize=8)
+def membership(clusters: tuple[str, ...]) -> NDArray[np.float64]:
+    """[images, clusters]: 1 where an image belongs to a cluster; clusters in the order of their names."""
+    labels, index = np.unique(np.asarray(clusters), return_inverse=True)
+    return np.eye(len(labels))[index]
+
+
+def cell_noise(table: Table) -> float:
+    """Variance of seed x image: what neither the seed's mean nor the image's mean explains."""
+    seeds, images = table.shape
+    if seeds < 2 or images < 2:
+        return 0.0
+    rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (images - 1)))
+
+
 def seed_noise(tables: Sequence[Table]) -> Noise:
     """Pools the variance between seeds over k tables of S seeds.
 
@@ -46,17 +88,30 @@ def seed_noise(tables: Sequence[Table]) -> Noise:
     count, seeds = len(tables), len(tables[0])
     if seeds < 2:
         return Noise(0.0, 1.0)
-    variance = np.mean([table.mean(1).var(ddof=1) for table in tables])
+    variance = np.mean([_of_seeds(table) for table in tables])
     return Noise(float(variance), count * (seeds - 1) / (1 + (count - 1) / 4))
 
 
 def unpaired_noise(one: Table, other: Table) -> Noise:
     """Noise of the difference of two arms whose seeds have nothing in common (Welch 1947)."""
-    first, second = seed_noise([one]), seed_noise([other])
-    total = first.variance + second.variance
+    seeds = len(one)
+    first, second = (max(seed_noise([table]).variance, 0.0) for table in (one, other))
+    total = first + second
     if total == 0:
-        return first
-    return Noise(total, total**2 / (first.variance**2 / first.df + second.variance**2 / second.df))
+        return seed_noise([one])
+    return Noise(total, total**2 * (seeds - 1) / (first**2 + second**2))
+
+
+def _of_seeds(table: Table) -> float:
+    return float(table.mean(1).var(ddof=1)) - cell_noise(table) / table.shape[1]
+
+
+def half_width(table: Table, noise: Noise) -> Half:
+    """The interval's half width for new seeds and new images. With one seed it speaks of images only."""
+    seeds, images = table.shape
+    of_images = table.mean(0).var(ddof=1) / images if images > 1 else 0.0
+    of_seeds = max(noise.variance, _of_seeds(table), 0.0) / seeds if seeds > 1 else 0.0
+    return Half(of_seeds, noise.df, float(of_images), max(images - 1, 1))
 
 
 def estimate(table: Table, noise: Noise, confidence: float) -> Estimate:
@@ -64,39 +119,40 @@ def estimate(table: Table, noise: Noise, confidence: float) -> Estimate:
 
     With one seed the interval speaks of images only; a caller must not decide on it.
     """
-    seeds, images = table.shape
-    of_images = table.mean(0).var(ddof=1) / images if images > 1 else 0.0
-    of_seeds = max(noise.variance, table.mean(1).var(ddof=1)) / seeds if seeds > 1 else 0.0
-    mean = float(table.mean())
-
-    def half(p: float) -> float:
-        """Half the width of the interval at confidence 1 - p."""
-        from_seeds = special.stdtrit(noise.df, p / 2) ** 2 * of_seeds  # quantile of Student's t
-        return float(np.sqrt(from_seeds + special.stdtrit(max(images - 1, 1), p / 2) ** 2 * of_images))
-
-    width = half(1 - confidence)
-    return Estimate(mean, mean - width, mean + width, _p_of(abs(mean), half))
+    mean, half = float(table.mean()), half_width(table, noise)
+    width = half.at(1 - confidence)
+    return Estimate(mean, mean - width, mean + width, p_of(abs(mean), half.at))
 
 
-def _p_of(distance: float, half: Callable[[float], float]) -> float:
+def equivalence_p(mean: float, half: Half, margin: float) -> float:
+    """p of two one-sided tests (TOST, Schuirmann 1987): small where the mean is surely within +-margin."""
+    distance = margin - abs(mean)
+    one_sided = p_of(abs(distance), half.at) / 2
+    return one_sided if distance > 0 else 1 - one_sided
+
+
+def p_of(distance: float, half: Callable[[float], float]) -> float:
     """The p at which the interval just reaches `distance`."""
     if distance == 0:
         return 1.0
     if half(SMALLEST_P) <= distance:
         return SMALLEST_P
-    return float(optimize.root_scalar(lambda p: half(p) - distance, bracket=(SMALLEST_P, 1.0)).root)
+    return float(optimize.brentq(lambda p: half(p) - distance, SMALLEST_P, 1.0, xtol=1e-9))
 
 
-def two_level_bootstrap(table: Table, resamples: int, rng: np.random.Generator) -> Table:
-    """Means [resamples] with seeds and images drawn again; the part from seeds is widened by sqrt(S / (S - 1)).
+def two_level_bootstrap(tables: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means [resamples, arms] of tables [arms, seeds, images] with the same seeds and images drawn again for all arms.
 
-    A second opinion without a normal assumption; with few seeds still too narrow, because its tails are not Student's.
+    The part from seeds is widened by sqrt(S / (S - 1)). A second opinion without a normal assumption; with few seeds
+    still too narrow, because its tails are not Student's.
     """
-    seeds, images = table.shape
-    grand = table.mean()
-    of_seeds = table.mean(1) - grand
+    _, seeds, images = tables.shape
+    means = tables.mean(2)  # [arms, seeds]
+    grand = means.mean(1)
     drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     drawn_images = rng.multinomial(images, np.full(images, 1 / images), size=resamples) / images
-    inner = table - table.mean(1, keepdims=True)
     widen = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
-    return grand + widen * (drawn_seeds @ of_seeds) + ((drawn_seeds @ inner) * drawn_images).sum(1)
+    draws = grand + widen * drawn_seeds @ (means - grand[:, None]).T
+    for arm, inner in enumerate(tables - means[:, :, None]):
+        draws[:, arm] += ((drawn_seeds @ inner) * drawn_images).sum(1)
+    return draws

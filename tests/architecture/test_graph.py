@@ -52,7 +52,7 @@ DATA = {
         *(paths.scores(STUDY, "x").parent, paths.audit(STUDY, "x").parent),
     },
     "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
-    "compare": {paths.segmentation(STUDY, "x").parent},
+    "compare": {paths.real(STUDY), paths.segmentation(STUDY, "x").parent},
 }
 
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline import files, paths, tracking
-from pipeline.comparison import Results, collect_metrics, compare, compare_arms, conclude, publish_comparison
+from pipeline.arms import compare_arms, conclude
+from pipeline.comparison import collect_metrics, compare, publish_comparison
+from pipeline.data import manifest
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
+from pipeline.results import Results
 from pipeline.segment_params import Compare
 from pipeline.verdict import Verdict, decide, headline, sentence
 
@@ -121,7 +124,7 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) ->
 def row(**changes: Any) -> dict[str, Any]:
     usual = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128, "n_seeds": 3}
     usual |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
-    return usual | {"p_holm": 0.01, "p_images_holm": 0.01, "verdict": "better"} | changes
+    return usual | {"p_holm": 0.01, "p_images_holm": 0.01, "p_equivalent": 0.9, "verdict": "better"} | changes
 
 
 @pytest.mark.parametrize(
@@ -132,10 +135,11 @@ def row(**changes: Any) -> dict[str, Any]:
         ({"p_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"p_images_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"difference_low": -0.001}, Verdict.INCONCLUSIVE),
-        ({"difference_low": -0.009, "difference_high": 0.009}, Verdict.EQUIVALENT),
-        ({"difference_low": 0.001, "difference_high": 0.009}, Verdict.EQUIVALENT),
+        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent": 0.01}, Verdict.EQUIVALENT),
+        ({"difference_low": 0.001, "difference_high": 0.009, "p_equivalent": 0.04}, Verdict.EQUIVALENT),
+        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent": 0.06}, Verdict.INCONCLUSIVE),
         ({"n_seeds": 1}, Verdict.INCONCLUSIVE),
-        ({"n_seeds": 1, "difference_low": -0.001, "difference_high": 0.001}, Verdict.INCONCLUSIVE),
+        ({"n_seeds": 1, "p_equivalent": 0.001}, Verdict.INCONCLUSIVE),
     ],
 )
 def test_verdicts_by_hand(changes: dict[str, Any], verdict: Verdict) -> None:
@@ -165,6 +169,16 @@ def write_scores(params: Params, results: Results, drop: int = 0) -> None:
                     about = {"segmenter": "unet", "training_set": arm, "seed": seed, "split": split}
                     rows.append(about | {"test_set": test_set, "image": image, "dice": dice, "iou": dice * 0.8})
     tracking.write_table(paths.segmentation(params.study, "unet") / "scores.csv", rows[: len(rows) - drop])
+    names = [(split, image) for split, columns in results.images.items() for _, image in columns]
+    owner = {
+        image: group
+        for split, groups in results.clusters.items()
+        for (_, image), group in zip(results.images[split], groups, strict=True)
+    }
+    real = [{"id": image, "split": split} | ({"group": owner[image]} if owner else {}) for split, image in names]
+    paths.real(params.study).mkdir(parents=True, exist_ok=True)
+    with manifest.writing(paths.real(params.study), real):
+        pass
 
 
 def test_files_hold_arms_curve_and_verdict(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,20 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.metrics.paired import Noise, estimate, seed_noise, two_level_bootstrap, unpaired_noise
+from pipeline.metrics import power
+from pipeline.metrics.paired import (
+    Noise,
+    by_cluster,
+    cell_noise,
+    equivalence_p,
+    estimate,
+    half_width,
+    seed_noise,
+    two_level_bootstrap,
+    unpaired_noise,
+)
 from pipeline.metrics.resampling import bootstrap_means, derangement, holm, percentile_interval, sign_flip_p
+from pipeline.metrics.trend import Trend, page
 
 
 def rng() -> np.random.Generator:
@@ -27,7 +39,7 @@ def test_four_equal_copies_of_each_mask_make_no_interval_narrower() -> None:
 
 def test_sign_flips_of_five_gains_by_hand() -> None:
     # 2 of 32 sign patterns reach |sum| = 15
-    p = sign_flip_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 20000, rng())
+    p = sign_flip_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 20000, 0)
     assert p == pytest.approx(2 / 32, abs=0.006)
 
 
@@ -35,12 +47,12 @@ def test_sign_flips_agree_with_all_patterns() -> None:
     values = np.array([0.9, -0.4, 1.3, 0.2, -0.1, 0.7])
     sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=6)]
     exact = np.mean(np.array(sums) >= abs(values.sum()) - 1e-12)
-    assert sign_flip_p(values, 20000, rng()) == pytest.approx(exact, abs=0.015)
+    assert sign_flip_p(values, 20000, 0) == pytest.approx(exact, abs=0.015)
 
 
 def test_p_is_never_zero_and_is_one_without_any_difference() -> None:
-    assert sign_flip_p(np.ones(40), 999, rng()) == pytest.approx(1 / 1000)
-    assert sign_flip_p(np.zeros(5), 999, rng()) == 1
+    assert sign_flip_p(np.ones(40), 999, 0) == pytest.approx(1 / 1000)
+    assert sign_flip_p(np.zeros(5), 999, 0) == 1
 
 
 def test_holm_by_hand() -> None:
@@ -58,9 +70,81 @@ def test_a_derangement_leaves_nothing_in_its_place(n: int) -> None:
 
 
 def test_seed_noise_pools_arms_by_hand() -> None:
-    # means over images 0, 2 (variance 2) and 5, 5 (variance 0); 2 (2 - 1) / (1 + 1/4) degrees of freedom
+    # means over images 0, 2 (variance 2) and 5, 5 (variance 0, less noise of seed x image 1 over 2 images);
+    # 2 (2 - 1) / (1 + 1/4) degrees of freedom
     noise = seed_noise([np.array([[0.0, 0.0], [2.0, 2.0]]), np.array([[4.0, 6.0], [5.0, 5.0]])])
-    assert noise == Noise(1.0, 1.6)
+    assert noise == Noise(0.75, 1.6)
+
+
+def test_noise_of_seed_and_image_by_hand() -> None:
+    # what is left after row means 5, 5 and column means 4.5, 5.5: four times 1/2, squared 1; one degree of freedom
+    assert cell_noise(np.array([[4.0, 6.0], [5.0, 5.0]])) == pytest.approx(1.0)
+    assert cell_noise(np.array([[1.0], [2.0], [4.0]]) + np.array([[0.0, 3.0, 5.0, 6.0]])) == pytest.approx(0)
+
+
+def test_noise_of_seed_and_image_is_counted_once() -> None:
+    table = rng().normal(size=(6, 400))  # nothing else: the mean's SD is 1 / sqrt(2400)
+    width = half_width(table, seed_noise([table]))
+    assert width.of_images == pytest.approx(1 / 2400, rel=0.15)
+    assert width.of_seeds < 0.5 / 2400
+
+
+def test_clusters_by_hand() -> None:
+    # seed means 3 and 0; clusters a: 1, 2; b: 6; deviations summed -2 - 1 = -3 and 3, scaled by 2 / 3
+    table = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0]])
+    assert by_cluster(table, ["a", "a", "b"]) == pytest.approx(np.array([[1.0, 5.0], [0.0, 0.0]]))
+    assert by_cluster(table, ["a", "b", "c"]) == pytest.approx(table)
+
+
+def test_copies_of_every_image_in_one_cluster_change_no_interval() -> None:
+    table = rng().normal(size=(4, 50))
+    copied = by_cluster(np.repeat(table, 3, axis=1), [f"{k:02d}" for k in np.repeat(range(50), 3)])
+    assert copied == pytest.approx(table)
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    from scipy import stats
+
+    gains = rng().normal(0.1, 1, size=40)
+    half = half_width(np.stack([gains] * 3), Noise(0.0, 4))
+    for margin in (0.05, 0.3, 0.6):
+        above = stats.ttest_1samp(gains, -margin, alternative="greater").pvalue
+        below = stats.ttest_1samp(gains, margin, alternative="less").pvalue
+        assert equivalence_p(gains.mean(), half, margin) == pytest.approx(max(above, below), rel=1e-5)
+
+
+def test_page_finds_order_and_nothing_else() -> None:
+    # three blocks in perfect order: each of the 3! orders is as likely, 1 / 216 one-sided
+    assert page(np.array([[1.0, 2, 3], [1, 5, 6], [0, 3, 9]])) == Trend("up", pytest.approx(2 / 216))
+    assert page(-np.array([[1.0, 2, 3], [1, 5, 6], [0, 3, 9]])) == Trend("down", pytest.approx(2 / 216))
+    assert page(np.array([[1.0, 2, 3], [3, 2, 1]])).p == 1
+
+
+def test_power_of_a_test_without_noise_of_seeds_is_that_of_the_t_test() -> None:
+    from scipy import stats
+
+    effect, sd, n = 0.02, 0.12, 300
+    limit, shift = stats.t.ppf(0.975, n - 1), effect / sd * np.sqrt(n)
+    exact = stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift)
+    found = power.Spread(0.0, sd**2, 0.0)
+    assert power.power(effect, found, 5, n, 0.05) == pytest.approx(exact, abs=0.005)
+    assert power.power(0.0, found, 5, n, 0.05) == pytest.approx(0.05, abs=0.002)
+
+
+def test_needed_numbers_are_the_fewest_that_suffice() -> None:
+    found = power.Spread(1e-4, 0.01, 0.02)
+    images = power.images_needed(0.02, found, 10, 0.05, 0.8)
+    seeds = power.seeds_needed(0.02, found, 500, 0.05, 0.8)
+    assert images is not None
+    assert seeds is not None
+    assert power.power(0.02, found, 10, images, 0.05) >= 0.8 > power.power(0.02, found, 10, images - 1, 0.05)
+    assert power.power(0.02, found, seeds, 500, 0.05) >= 0.8 > power.power(0.02, found, seeds - 1, 500, 0.05)
+    least = power.detectable(found, 10, images, 0.05, 0.8)
+    assert least == pytest.approx(0.02, rel=0.01)
+
+
+def test_no_number_of_images_makes_up_for_seeds_that_disagree() -> None:
+    assert power.images_needed(0.01, power.Spread(1e-3, 0.01, 0.0), 5, 0.05, 0.8) is None
 
 
 def test_without_noise_of_seeds_the_interval_is_that_of_a_paired_t_test() -> None:
@@ -103,7 +187,13 @@ def test_one_seed_and_no_difference_have_limits() -> None:
 
 def test_the_bootstrap_finds_the_two_parts_of_the_variance() -> None:
     of_seeds, of_images = np.array([[-1.0], [0.0], [1.0]]), np.linspace(-3, 3, 40)[None]
-    draws = two_level_bootstrap(of_seeds + of_images, 20000, rng())
+    draws = two_level_bootstrap((of_seeds + of_images)[None], 20000, rng())[:, 0]
     expected = of_seeds.var(ddof=1) / 3 + of_images.var() / 40
     assert draws.var() == pytest.approx(expected, rel=0.05)
     assert draws.mean() == pytest.approx(0, abs=0.03)
+
+
+def test_the_bootstrap_draws_the_same_seeds_and_images_for_all_arms() -> None:
+    table = rng().normal(size=(3, 40))
+    draws = two_level_bootstrap(np.stack([table, table + 1]), 50, rng())
+    assert draws[:, 1] - draws[:, 0] == pytest.approx(np.ones(50))

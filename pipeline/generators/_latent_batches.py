@@ -95,7 +95,7 @@ def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
     try:
         return load_file(path)["moments"]
     except (OSError, SafetensorError, KeyError):  # not there, or damaged
-        moments = _encoded(model, images, mirrored)
+        moments = _encoded(model, images, mirrored).contiguous()
     with files.replacing(path) as temporary:
         save_file({"moments": moments}, temporary)
     return moments

@@ -137,7 +137,7 @@ def p_of(distance: float, half: Callable[[float], float]) -> float:
         return 1.0
     if half(SMALLEST_P) <= distance:
         return SMALLEST_P
-    return float(optimize.brentq(lambda p: half(p) - distance, SMALLEST_P, 1.0, xtol=1e-9))
+    return float(optimize.root_scalar(lambda p: half(p) - distance, bracket=(SMALLEST_P, 1.0), xtol=1e-9).root)
 
 
 def two_level_bootstrap(tables: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:

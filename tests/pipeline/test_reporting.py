@@ -47,9 +47,11 @@ def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:
         "test_sets": {"blobs": {"dice": dice, "n": 4}},
     }
     row |= {"iou": dice - 0.1, "iou_low": dice - 0.15, "iou_high": dice - 0.05, "verdict": None}
+    row |= {"seed_sd": 0.0123, "n_clusters": 3}
     if role != "reference":
         row |= {"difference": dice - 0.7, "difference_low": dice - 0.75, "difference_high": dice - 0.65}
-        row |= {"p_holm": 0.0421, "verdict": "inconclusive"}
+        row |= {"p_holm": 0.0421, "verdict": "inconclusive", "p_equivalent": 0.4567, "worst_tenth": -0.2345}
+        row |= {"images_needed": 1234, "seeds_needed": None, "detectable": 0.0678}
     return row
 
 
@@ -66,6 +68,12 @@ def study(toy_study: Params) -> Params:
         for m, d in ((0, 0.7), (1, 0.8125))
     ]
     comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
+    choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
+    trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
+    seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
+    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True}]
+    comparison["trend"] = [trend | {"p_seeds": 0.0417}]
+    comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244}]
     files.write_json(paths.comparison("toy") / "comparison.json", comparison)
     tracking.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
@@ -190,6 +198,19 @@ def test_numbers_stand_in_the_tables(study: Params) -> None:
     assert "too few" in text
     assert "0.876" in text or "0.877" in text  # the judge
     assert "-0.000" not in text  # real_again differs by -0.00001
+
+
+def test_the_comparison_tells_harm_choice_trend_spread_and_needs(study: Params) -> None:
+    text = " ".join(Page(page(study)).text.split())
+    for told in ("0.457", "-0.234", "0.012", "one of 3 clusters"):  # p (equal), worst tenth, SD between seeds
+        assert told in text.replace("-0.235", "-0.234")
+    assert "0<1<2: ranks go up (Page’s test: p = 0.0031 over test images of these models, 0.0417 over seeds)" in text
+    rows = [
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", page(study), re.DOTALL)
+    ]
+    assert ["unet", "siamese", "1", "0.832", "0.95", "chosen"] in rows
+    assert ["unet", "siamese", "1", "0 7", "0.079", "0.033", "0.124", "0.046"] in rows
+    assert [row for row in rows if "1234" in row] == [["unet", "siamese_x1", "1234", "none suffices", "0.068"]]
 
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:

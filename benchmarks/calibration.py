@@ -1,6 +1,6 @@
 """How often verdicts err, and how often they find what is there: simulated studies through the code of real ones.
 
-Every run draws the scores of a whole study and hands them to pipeline.arms (tested, conclude), whose verdicts are
+Every run draws the scores of a whole study and hands them to pipeline.arms (evidence, conclude), whose verdicts are
 counted. SDs are in Dice points: that of a segmenter's mean from seed to seed within an arm, and that of the paired
 difference of one image, averaged over seeds; the share `cells` of the latter's variance is noise of seed x image (0.3
 to 0.9 in two studies of real and drawn polyps). Clusters hold five images that share half of the variance. The last
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.arms import conclude, needs, tested
+from pipeline.arms import conclude, evidence, needs
 from pipeline.params import Params, load_params
 from pipeline.results import Results
 
@@ -41,7 +41,8 @@ class Scenario:
 
 
 NULL = [
-    Scenario((0.0, 0.0, 0.0), seed_sd=seed_sd, image_sd=image_sd, clustered=clustered)
+    Scenario(gains, seed_sd=seed_sd, image_sd=image_sd, clustered=clustered)
+    for gains in ((0.0, 0.0, 0.0), (0.0,))
     for clustered in (False, True)
     for image_sd in (6.0, 12.0)
     for seed_sd in (0.0, 1.0, 2.0)
@@ -124,7 +125,7 @@ def verdicts(scenario: Scenario, runs: int, params: Params | None = None) -> lis
     found = []
     for _ in range(runs):
         results = draw(scenario, rng)
-        arms = [about | tested(params, name, results) for name in study_arms(scenario)[1:]]
+        arms = [about | evidence(params, name, results) for name in study_arms(scenario)[1:]]
         conclude(arms, params.compare)
         found.append([arm["verdict"] for arm in arms])
     return found

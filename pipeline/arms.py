@@ -1,6 +1,6 @@
 """One row per training set: means, paired difference to the reference arm, tests, what a finer study would need.
 
-`tested` and `conclude` give all that a verdict rests on; benchmarks/calibration.py simulates how often they err.
+`evidence` and `conclude` give all that a verdict rests on; benchmarks/calibration.py simulates how often they err.
 """
 
 from collections.abc import Sequence
@@ -43,12 +43,12 @@ def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:
             row |= _estimate(metric, found, least=0.0, most=1.0)
         row |= _about_seeds(results, name)
         if name != settings.reference:
-            row |= tested(params, name, results) | described(params, name, results)
+            row |= evidence(params, name, results) | described(params, name, results)
         rows.append(row)
     return rows
 
 
-def tested(params: Params, name: str, results: Results) -> Row:
+def evidence(params: Params, name: str, results: Results) -> Row:
     """The difference to the reference arm in Dice on test images, and every p that the verdict rests on."""
     settings = params.compare
     dice = _difference(results, name, settings.reference, "test", "dice")

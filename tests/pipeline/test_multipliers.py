@@ -1,0 +1,124 @@
+"""Facts of the choice of a multiplier, the trend, clusters, and generators that differ in their seed alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import multipliers
+from pipeline.arms import compare_arms, conclude, needs, evidence
+from pipeline.finetuning import stream
+from pipeline.params import Params, load_params
+from pipeline.results import Results
+
+ROOT = Path(__file__).parents[2]
+
+
+def study(sets: dict[str, Any], generators: dict[str, Any], **compare: Any) -> Params:
+    values = load_params(ROOT / "params.yaml").model_dump() | {"segmenters": {"unet": {}}, "generators": generators}
+    values |= {"judge": {"segmenter": "unet"}, "training_sets": sets, "compare": {"resamples": 400} | compare}
+    return Params.model_validate(values)
+
+
+LADDER = {"x4": {"generator": "siamese", "multiplier": 4}, "real": {}, "x1": {"generator": "siamese", "multiplier": 1}}
+
+
+def results(dice: dict[str, np.ndarray], clusters: tuple[str, ...] = ()) -> Results:
+    tables = {
+        (arm, split, m): table for arm, table in dice.items() for split in ("val", "test") for m in ("dice", "iou")
+    }
+    seeds, images = next(iter(dice.values())).shape
+    names = tuple(("", str(place)) for place in range(images))
+    groups = {"val": clusters, "test": clusters} if clusters else {}
+    return Results(tables, tuple(map(str, range(seeds))), {"val": names, "test": names}, groups)
+
+
+def scores(gains: dict[str, float], seeds: int = 3, images: int = 40) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0.7, 0.1, images)
+    return {arm: shared + gain + rng.normal(0, 0.01, (seeds, images)) for arm, gain in gains.items()}
+
+
+def test_the_choice_falls_on_the_highest_validation_dice_and_wins_sum_to_one() -> None:
+    params = study(LADDER, {"siamese": {"copies": 4}})
+    rows = multipliers.choices(params, "unet", results(scores({"real": 0.0, "x1": 0.03, "x4": 0.01})))
+    assert [(row["multiplier"], row["chosen"]) for row in rows] == [(0, False), (1, True), (4, False)]
+    assert sum(row["wins"] for row in rows) == pytest.approx(1)
+    assert rows[1]["wins"] > 0.99
+    alike = multipliers.choices(params, "unet", results(scores({"real": 0.0, "x1": 0.0, "x4": 0.0}, images=12)))
+    assert max(row["wins"] for row in alike) < 0.95  # a choice among equals is no choice
+
+
+def test_the_trend_goes_over_the_multipliers_in_their_order() -> None:
+    params = study(LADDER, {"siamese": {"copies": 4}})
+    (row,) = multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": 0.01, "x4": 0.03})))
+    assert (row["multipliers"], row["direction"]) == ("0<1<4", "up")
+    assert row["p"] < 1e-6
+    assert row["p_seeds"] == pytest.approx(2 / 216)  # three seeds in perfect order, two-sided
+    (row,) = multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": -0.01, "x4": -0.03})))
+    assert row["direction"] == "down"
+
+
+def test_two_levels_are_no_trend() -> None:
+    params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
+    assert multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": 0.01}))) == []
+
+
+def test_spread_between_generator_seeds_by_hand() -> None:
+    generators = {
+        "siamese": {"copies": 1},
+        "second": {"copies": 1, "method": "siamese", "seed": 7},
+        "other": {"copies": 1, "method": "controlnet", "seed": 7},
+    }
+    sets = {"real": {}} | {name: {"generator": name, "multiplier": 1} for name in generators}
+    params = study(sets, generators)
+    row = {"segmenter": "unet", "role": "arm", "multiplier": 1, "screened": False}
+    gains = {"siamese": 0.01, "second": 0.03, "other": -0.2}
+    (found,) = multipliers.generator_seeds(params, [row | {"generator": g, "difference": d} for g, d in gains.items()])
+    assert (found["method"], found["generators"], found["seeds"]) == ("siamese", "siamese second", "0 7")
+    assert (found["difference"], found["least"], found["most"]) == pytest.approx((0.02, 0.01, 0.03))
+    assert found["seed_sd"] == pytest.approx(0.02 / np.sqrt(2))
+    assert stream(params, "siamese") == params.seed  # as before there were seeds of entries
+    assert stream(params, "second") == stream(params, "other") != params.seed
+
+
+def test_images_of_one_patient_count_once() -> None:
+    rng = np.random.default_rng(1)
+    gain = rng.normal(0.01, 0.03, 30)
+    few = {"real": np.zeros((3, 30)) + 0.5, "x1": 0.5 + np.stack([gain] * 3)}
+    many = {arm: np.repeat(table, 4, axis=1) for arm, table in few.items()}
+    params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
+    patients = tuple(f"{k:02d}" for k in np.repeat(range(30), 4))
+    single, frames = evidence(params, "x1", results(few)), evidence(params, "x1", results(many, patients))
+    assert frames == pytest.approx(single, abs=1e-3)
+    assert evidence(params, "x1", results(many))["p"] < single["p"] / 5  # were they taken for independent
+    about = compare_arms(params, "unet", results(many, patients))
+    assert [row["n_clusters"] for row in about] == [30, 30]
+    assert needs(params, "x1", results(many, patients))["images_needed"] == pytest.approx(
+        4 * needs(params, "x1", results(few))["images_needed"]
+    )
+
+
+def test_one_seed_needs_are_not_told() -> None:
+    params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
+    told = needs(params, "x1", results(scores({"real": 0.0, "x1": 0.0}, seeds=1)))
+    assert set(told.values()) == {None}
+
+
+def test_the_smallest_difference_found_shrinks_with_fewer_arms() -> None:
+    """The correction for several arms costs power: the needed numbers are those at its strictest step."""
+    table = scores({"real": 0.0, "x1": 0.0, "x4": 0.0})
+    alone = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
+    both = study(LADDER, {"siamese": {"copies": 4}})
+    assert needs(alone, "x1", results(table))["images_needed"] <= needs(both, "x1", results(table))["images_needed"]
+
+
+def test_worst_tenth_by_hand() -> None:
+    change = np.concatenate([[-0.4, -0.2], np.full(18, 0.1)])  # of 20 images the two that lose most
+    params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
+    tables = {"real": np.full((2, 20), 0.5), "x1": 0.5 + np.stack([change] * 2)}
+    rows = compare_arms(params, "unet", results(tables))
+    conclude(rows, params.compare)
+    assert rows[1]["worst_tenth"] == pytest.approx(-0.3)
+    assert rows[1]["share_improved"] == pytest.approx(0.9)

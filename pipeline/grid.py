@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, paths, tracking
+from pipeline import files, keeping, paths, protocol, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.runtime import Counter, Runtime, counter
-from pipeline.segmentation import Row, build_segmenter, score_set, settings, threads, train_segmenter
+from pipeline.scoring import Row, score_set
+from pipeline.segment_params import Segment
+from pipeline.segmentation import build_segmenter, scoring, settings, threads, train_segmenter
 
+SCORED = ("val", "test")  # splits; both hold real images only
 POLL = 0.2  # seconds between looks at the cells of other processes
-COLUMNS = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area", "dice", "iou")
+COLUMNS = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area", *protocol.METRICS)
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,39 @@ class Cell:
     train: ImageSet
     fingerprint: str
     synthetic_share: float | None = None  # of every batch; None: as the images are counted
+    keep: str = "none"  # segment.keep
 
     @property
     def path(self) -> Path:
-        """The file that exists once the cell is finished."""
+        """The file of its scores and losses, written last."""
         return paths.work("segment", self.fingerprint) / "cell.json"
+
+    @property
+    def kept(self) -> Path:
+        """Where its trained segmenter is kept, if it is."""
+        return self.path.parent / "segmenter"
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing is left to do, on whatever process."""
+        return self.path.is_file() and (self.keep != "all" or keeping.is_kept(self.kept))
 
 
 def plan(params: Params, segmenter: str) -> list[Cell]:
     """All cells in the order of params.yaml, seed by seed. Raises UserError where an input or parameter is wrong."""
     real = ImageSet.open(paths.real(params.study))
     about = dict(build_segmenter(params, segmenter, real.spec).about)
-    scored = [content(real.split(name), ("id", "source")) for name in ("val", "test")]
-    shared = (settings(params, segmenter), about, scored)
+    chosen = params.segment_for(segmenter)
+    protocol.check_unseen(chosen, [row["source"] for row in real.split("test")])
+    scored = [_scored(real.split(name), chosen) for name in SCORED]
+    shared = (settings(params, segmenter), scoring(params, segmenter), about, scored)
     cells = []
     for seed in params.segment.seeds:
         for name, arm in params.training_sets.items():
             train, stream = _open(params, name, real), f"segment/{seed + arm.seed_offset}"
             share = () if arm.synthetic_share is None else (arm.synthetic_share,)
             identity = files.fingerprint(*shared, content(train), stream, *share)
-            cells.append(Cell(name, seed, stream, train, identity, arm.synthetic_share))
+            cells.append(Cell(name, seed, stream, train, identity, arm.synthetic_share, chosen.keep))
     return cells
 
 
@@ -59,6 +75,11 @@ def content(images: ImageSet, further: tuple[str, ...] = ()) -> str:
     """Identifies the pixels of a set and their order, whatever its name."""
     columns = ("sha256", "mask_sha256", *further)
     return files.fingerprint(images.spec, [[row[column] for column in columns] for row in images])
+
+
+def _scored(images: ImageSet, chosen: Segment) -> str:
+    """Identifies a set that is scored."""
+    return content(images, ("id", "source", *(images.native_columns if chosen.resolution == "native" else ())))
 
 
 def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
@@ -69,7 +90,7 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     alone = Runtime.alone(threads(params), runtime.device)
 
     def finish(cell: Cell) -> None:
-        if not cell.path.is_file():
+        if not cell.is_finished:
             files.write_json(cell.path, run_cell(params, segmenter, cell, alone))
 
     if not runtime.is_main:
@@ -79,7 +100,11 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     done = finished(distinct, claimed, finish)
     for _ in tracking.progress(done, f"segment {segmenter}", total=len(distinct)):
         pass
-    publish(params, segmenter, cells)
+    kept = chosen_cells(cells)
+    for cell in kept:
+        if not keeping.is_kept(cell.kept):  # finished before segment.keep asked for it
+            run_cell(params, segmenter, cell, alone)
+    publish(params, segmenter, cells, kept)
 
 
 def claims(cells: list[Cell], numbers: Counter) -> Iterator[Cell]:
@@ -95,7 +120,7 @@ def finished(cells: list[Cell], claimed: Iterator[Cell], finish: Callable[[Cell]
         own = next(claimed, None)
         if own is not None:
             finish(own)
-        ready = [cell for cell in waiting if cell.path.is_file()]
+        ready = [cell for cell in waiting if cell.is_finished]
         yield from ready
         waiting = [cell for cell in waiting if cell not in ready]
         if own is None and waiting:
@@ -103,21 +128,32 @@ def finished(cells: list[Cell], claimed: Iterator[Cell], finish: Callable[[Cell]
 
 
 def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> dict[str, Any]:
-    """Trains one segmenter and scores it on validation and test images."""
+    """Trains one segmenter, keeps it if asked to, and scores it on validation and test images."""
     share = cell.synthetic_share
     trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, synthetic_share=share)
     real = ImageSet.open(paths.real(params.study))
-    scored = [score_set(trained, real.split(name), params.segment.batch_size) for name in ("val", "test")]
+    chosen = params.segment_for(segmenter)
+    if cell.keep != "none":
+        keeping.keep(trained, cell.train.spec, cell.kept)
     return {
         "weights": trained.about["weights"],
         "steps": len(losses),
-        "scores": [*scored[0], *scored[1]],
+        "scores": [row for name in SCORED for row in score_set(trained, real.split(name), chosen)],
         "losses": losses,
     }
 
 
-def publish(params: Params, segmenter: str, cells: list[Cell]) -> None:
-    """Gathers finished cells into scores.csv, losses.csv and cells.json of the segmenter's folder."""
+def chosen_cells(cells: list[Cell]) -> list[Cell]:
+    """The finished cells whose trained segmenters are to be published; the best seed is chosen on validation."""
+    if cells[0].keep != "best_seed":
+        return cells if cells[0].keep == "all" else []
+    scores = {(cell.training_set, cell.seed): files.read_json(cell.path)["scores"] for cell in cells}
+    best = keeping.best_seeds(scores)
+    return [cell for cell in cells if (cell.training_set, cell.seed) in best]
+
+
+def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell]) -> None:
+    """Gathers finished cells into tables, cells.json, the protocol's summary, and kept/<training set>/seed_<seed>."""
     scores: list[Row] = []
     losses: list[Row] = []
     records: list[Row] = []
@@ -127,11 +163,17 @@ def publish(params: Params, segmenter: str, cells: list[Cell]) -> None:
         scores += [name | row for row in result["scores"]]
         losses += [name | {"step": step} | row for step, row in enumerate(result["losses"])]
         records.append(name | _record(cell) | {key: result[key] for key in ("steps", "weights")})
-    work = paths.work("segment", files.fingerprint(segmenter, [cell.fingerprint for cell in cells], records))
+    chosen = params.segment_for(segmenter)
+    work = paths.work("segment", files.fingerprint(segmenter, chosen, [cell.fingerprint for cell in cells], records))
     classes = sorted({column for row in scores for column in row} - set(COLUMNS))
+    lines = protocol.summary(scores, chosen)
     tracking.write_table(work / "scores.csv", scores, [*COLUMNS, *classes])
     tracking.write_table(work / "losses.csv", losses)
+    tracking.write_table(work / "protocol.csv", lines, protocol.COLUMNS)
+    files.write_json(work / "protocol.json", protocol.report(lines, chosen))
     files.write_json(work / "cells.json", records)
+    for cell in kept:
+        keeping.copy_kept(cell.kept, work / "kept" / cell.training_set / f"seed_{cell.seed}")
     files.publish(work, paths.segmentation(params.study, segmenter))
 
 

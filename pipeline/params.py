@@ -33,6 +33,7 @@ class Data(Entry):
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
     val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
     test_share: float = Field(default=0.2, gt=0, lt=1)
+    native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
     train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
 
     @model_validator(mode="after")
@@ -161,6 +162,12 @@ class Params(Section):
         check_training_sets(self.training_sets, copies, self.score.metrics)
         _known("judge.segmenter", self.judge.segmenter, self.segmenters)
         _known("compare.reference", self.compare.reference, self.training_sets)
+        return self
+
+    @model_validator(mode="after")
+    def native_scores_have_native_masks(self) -> Self:
+        if not self.data.native_masks and any(self.segment_for(n).resolution == "native" for n in self.segmenters):
+            raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import files, paths, tracking
 from pipeline.data.checked import Checked, check
-from pipeline.data.image_set import ImageSet
+from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.params import Params
@@ -29,7 +29,7 @@ def prepare(params: Params) -> ImageSet:
     spec = DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
     samples = tracking.progress(checked.samples, "prepare: writing")
     grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
-    pairs = ((sample, {"group": sample.group} if grouped else {}) for sample in samples)
+    pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
     images = ImageSet.create(work, spec, pairs)
     write_prompts(images)
     write_names(params.study, checked.samples)

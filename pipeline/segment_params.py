@@ -24,6 +24,12 @@ class Segment(Section):
     seeds: tuple[int, ...] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"
+    keep: Literal["none", "best_seed", "all"] = "none"  # trained segmenters to publish; best: in Dice on validation
+    resolution: Literal["training", "native"] = "training"  # of scores; native needs data.native_masks
+    nsd_tolerance: float = Field(default=0.01, gt=0, lt=1)  # share of the image's diagonal
+    spacing: tuple[float, float] | None = None  # height and width of a native pixel in mm: HD95 in mm, not in pixels
+    unseen: tuple[str, ...] = ()  # test sets (sources) of which no image is trained on; the others are seen
+    small_lesion: float = Field(default=0.05, gt=0, lt=1)  # share of the image below which a lesion is small
 
     @model_validator(mode="after")
     def one_budget(self) -> Self:
@@ -38,6 +44,12 @@ class Segment(Section):
                 f"schedule halved needs milestones between 0 and 1, and only it; found {self.schedule} and"
                 f" {list(self.milestones)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def spacing_is_that_of_native_pixels(self) -> Self:
+        if self.spacing is not None and (self.resolution != "native" or min(self.spacing) <= 0):
+            raise ValueError("spacing is the size of original pixels in mm, above 0, and needs resolution native")
         return self
 
     def steps(self, images: int) -> int:

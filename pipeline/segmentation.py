@@ -1,11 +1,8 @@
-"""Train one segmenter, score it per image, and keep the judge: the segmenter of real images only."""
+"""Train one segmenter, and keep the judge: the segmenter of real images only."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.contracts import Recipe, Segmenter
@@ -13,13 +10,14 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
-from pipeline.metrics import overlap
 from pipeline.params import Params
 from pipeline.runtime import Runtime
+from pipeline.scoring import score_set
 from pipeline.training import fit
 
-METHOD_VERSION = 1  # raise it when the same parameters give other results
-Row = dict[str, Any]
+METHOD_VERSION = 2  # raise it when the same parameters give other results
+SCORING = {"resolution", "nsd_tolerance", "spacing"}  # parameters of section segment that training does not see
+SUMMARY = {"seeds", "keep", "unseen", "small_lesion"}  # nor do scores see these
 
 
 def threads(params: Params) -> int:
@@ -29,8 +27,13 @@ def threads(params: Params) -> int:
 
 def settings(params: Params, name: str) -> dict[str, Any]:
     """What identifies the training of one segmenter, beside its images and its random stream."""
-    own = params.segment_for(name).model_dump(exclude={"seeds"})
+    own = params.segment_for(name).model_dump(exclude=SCORING | SUMMARY)
     return own | {"threads": threads(params), "version": METHOD_VERSION}
+
+
+def scoring(params: Params, name: str) -> dict[str, Any]:
+    """What else identifies the scores of a trained segmenter."""
+    return params.segment_for(name).model_dump(include=SCORING)
 
 
 def build_segmenter(params: Params, name: str, spec: DatasetSpec) -> Segmenter:
@@ -96,36 +99,6 @@ def mixture(train: ImageSet, synthetic_share: float | None) -> Mixture | None:
     return Mixture(tuple(groups[0]), tuple(groups[1]), synthetic_share)
 
 
-def predict_set(segmenter: Segmenter, images: ImageSet, batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """Label maps [H, W] in the order of the rows: the class with the highest mean probability."""
-    for start in range(0, len(images), batch_size):
-        rows = images.rows[start : start + batch_size]
-        image = torch.from_numpy(np.stack([images.image(row) for row in rows])).float() / 255
-        chance = segmenter.predict(image).mean(1)
-        yield from chance.argmax(1).to(torch.uint8).cpu().numpy()
-
-
-def score_set(segmenter: Segmenter, images: ImageSet, batch_size: int) -> list[Row]:
-    """One row per image: split, test_set (its source), image, area (share of foreground), Dice and IoU."""
-    labels = predict_set(segmenter, images, batch_size)
-    return [
-        {"split": row["split"], "test_set": row["source"], "image": row["id"]}
-        | image_scores(found, images.mask(row), images.spec.num_classes)
-        for row, found in zip(images, labels, strict=True)
-    ]
-
-
-def image_scores(found: NDArray[np.uint8], true: NDArray[np.uint8], num_classes: int) -> Row:
-    """Dice and IoU of one label map, averaged over the foreground classes; each class too where there are several."""
-    pair = overlap.foreground(found, num_classes), overlap.foreground(true, num_classes)
-    dice, iou = overlap.dice(*pair), overlap.iou(*pair)
-    scores = {"area": float((true > 0).mean()), "dice": float(dice.mean()), "iou": float(iou.mean())}
-    if num_classes > 2:
-        scores |= {f"dice_{label}": float(value) for label, value in enumerate(dice, start=1)}
-        scores |= {f"iou_{label}": float(value) for label, value in enumerate(iou, start=1)}
-    return {name: round(value, 6) for name, value in scores.items()}
-
-
 def train_judge(params: Params, runtime: Runtime) -> None:
     """Trains the judge on the real training images, scores it on the real test images and publishes it."""
     if not runtime.is_main:
@@ -136,7 +109,8 @@ def train_judge(params: Params, runtime: Runtime) -> None:
         params = with_steps(params, name, steps)
     alone = Runtime.alone(threads(params), runtime.device)
     segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, "judge")
-    rows = score_set(segmenter, real.split("test"), params.segment.batch_size)
+    at_training_size = params.segment_for(name).model_copy(update={"resolution": "training", "spacing": None})
+    rows = score_set(segmenter, real.split("test"), at_training_size)
     folder = paths.work("judge", files.fingerprint(settings(params, name), real.digest, dict(segmenter.about), stream))
     segmenter.save(folder)
     tracking.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])

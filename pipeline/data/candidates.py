@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import hashing, labels
 from pipeline.data.decoding import Fault, Faulty, Item, Reference, decode, resize
+from pipeline.data.image_set import png
 from pipeline.data.sample import Sample
 from pipeline.params import Data
 
@@ -50,7 +51,8 @@ def _accept(sample: Sample, data: Data) -> Candidate:
     small_image, small_labels = resize(image, label_map, data.size)
     if label_map.any() and not small_labels.any():
         notes.append(f"mask: all foreground lost at {data.size} pixels")
-    kept = replace(sample, image=small_image, masks=small_labels[None], notes=(*sample.notes, *notes))
+    native = png(label_map) if data.native_masks else b""
+    kept = replace(sample, image=small_image, masks=small_labels[None], notes=(*sample.notes, *notes), native=native)
     return Candidate(kept, hashing.content(image), hashing.look(image))
 
 

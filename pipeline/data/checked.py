@@ -123,7 +123,7 @@ def _named(
     """Gives every sample its pseudonym and its prompt."""
     ids = pseudonyms(candidates)
     samples = [
-        replace(c.sample, id=i, split=s, prompt=prompt(c.sample, data), group=group)
+        replace(_without_spare(c.sample, s), id=i, split=s, prompt=prompt(c.sample, data), group=group)
         for c, i, s, group in zip(candidates, ids, splits, _groups(candidates, ids), strict=True)
     ]
     by_id = limited(sorted(samples, key=lambda sample: sample.id), data.train_limit)
@@ -134,8 +134,13 @@ def _named(
     return Checked(tuple(by_id), apart, tuple(moved), files.fingerprint(content))
 
 
+def _without_spare(sample: Sample, split: str) -> Sample:
+    """Masks of their own size are for scoring, so those of validation and test are kept."""
+    return sample if split in splitting.HELD_OUT else replace(sample, native=b"")
+
+
 def _groups(candidates: Sequence[Candidate], ids: Sequence[str]) -> list[str]:
-    """group_<number> of every pair that has a group, numbered by the lowest id in it: a name of a patient stays here."""
+    """group_<number> of every pair that has a group, numbered by the lowest id in it: a patient's name stays."""
     lowest: dict[str, str] = {}
     for name, candidate in sorted(zip(ids, candidates, strict=True), key=lambda pair: pair[0]):
         lowest.setdefault(candidate.sample.group, name)

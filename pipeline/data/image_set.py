@@ -20,10 +20,11 @@ from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
 
-__all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_pair"]
+__all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_native", "write_pair"]
 SPEC = "spec.json"
 FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
 HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
+NATIVE = "native_mask"  # column of masks at the images' own size, of validation and test, where they are asked for
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,19 @@ class ImageSet:
         """[H, W] uint8 label map; 0 is background."""
         return _decode(self.folder / row["mask"], "L")
 
+    def native_mask(self, row: Row) -> NDArray[np.uint8]:
+        """[H, W] label map at the image's own size, of a set that has `native_columns`."""
+        return _decode(self.folder / row[NATIVE], "L")
+
+    @property
+    def native_columns(self) -> tuple[str, str]:
+        """Columns of masks at the images' own size. Raises UserError where a row has none."""
+        if absent := [row["id"] for row in self if NATIVE not in row]:
+            raise UserError(
+                f"{self.folder}: {absent[0]} has no mask of its own size; set data.native_masks: true and run prepare"
+            )
+        return NATIVE, f"{NATIVE}_sha256"
+
     def sample(self, row: Row) -> Sample:
         """The decoded pair of one row."""
         return Sample(row["id"], self.image(row), self.mask(row)[None], row["prompt"], row["split"], row["source"])
@@ -123,6 +137,15 @@ def write_pair(
     about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
     return {**defaults, **about, **names, **hashes, **extra}
+
+
+def write_native(folder: Path, sample: Sample) -> Row:
+    """Writes the mask of a sample's own size, where it has one, and returns its columns."""
+    if not sample.native:
+        return {}
+    name = f"native/{sample.id}.png"
+    files.write_bytes(folder / name, sample.native)
+    return {NATIVE: name, f"{NATIVE}_sha256": files.sha256_of(sample.native)}
 
 
 def png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:

@@ -24,6 +24,7 @@ class Sample:
     group: str = ""  # samples of one group (patient, sequence) stay in one split
     origin: str = ""  # file relative to data.root; local only, never exported
     notes: tuple[str, ...] = field(default=())  # what the reader had to mend, for the data report
+    native: bytes = b""  # PNG of the label map at the image's own size, where data.native_masks asks for it
 
 
 class DatasetSpec(Section):

@@ -21,6 +21,8 @@ from pipeline.runtime import Counter, Runtime
 from pipeline.segmentation import load_judge, train_judge
 from tests.conftest import REPOSITORY, TOY_STUDY
 
+SCORE_COLUMNS = ["segmenter", "training_set", "seed", "split", "test_set", "image", "area"]
+
 
 @pytest.fixture
 def mixed(toy_study: Params) -> Params:
@@ -113,7 +115,7 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
     first = files.tree_sha256(folder)
     scores = tracking.read_table(folder / "scores.csv")
     assert len(scores) == 4 * 2 * (3 + 4)
-    assert list(scores[0]) == ["segmenter", "training_set", "seed", "split", "test_set", "image", "area", "dice", "iou"]
+    assert list(scores[0]) == [*SCORE_COLUMNS, "dice", "iou", "jaccard_65", "nsd", "hd95", "dice_swept", "iou_swept"]
     assert {row["split"] for row in scores} == {"val", "test"}
     losses = tracking.read_table(folder / "losses.csv")
     assert len(losses) == 4 * 2 * 2

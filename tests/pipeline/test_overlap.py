@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import overlap
-from pipeline.segmentation import image_scores
+from pipeline.protocol import METRICS
+from pipeline.scoring import image_scores
 
 
 def masks(*rows: str) -> np.ndarray:
     return np.array([[letter == "#" for letter in row] for row in rows])
+
+
+def chances(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Probabilities [K, H, W] that are sure of these labels."""
+    return np.moveaxis(np.eye(num_classes, dtype=np.float32)[labels], -1, 0)
 
 
 def test_two_pixels_in_common_of_three_and_four() -> None:
@@ -48,11 +54,12 @@ def test_each_foreground_class_is_a_mask_of_its_own() -> None:
 def test_scores_of_an_image_are_means_over_its_foreground_classes() -> None:
     true = np.array([[1, 1, 2, 0]], np.uint8)
     found = np.array([[1, 0, 2, 2]], np.uint8)  # Dice 2/3 for both classes, IoU 1/2 for both
-    scores = image_scores(found, true, 3)
+    scores = image_scores(chances(found, 3), true)
     assert scores["area"] == 0.75
     assert scores["dice"] == scores["dice_1"] == scores["dice_2"] == pytest.approx(2 / 3, abs=1e-6)
     assert scores["iou"] == scores["iou_1"] == scores["iou_2"] == 0.5
 
 
 def test_a_binary_image_has_no_columns_per_class() -> None:
-    assert set(image_scores(np.zeros((2, 2), np.uint8), np.ones((2, 2), np.uint8), 2)) == {"area", "dice", "iou"}
+    scores = image_scores(chances(np.zeros((2, 2), np.uint8), 2), np.ones((2, 2), np.uint8))
+    assert set(scores) == {"area", *METRICS}

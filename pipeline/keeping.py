@@ -1,0 +1,63 @@
+"""Trained segmenters of a grid that are kept: which ones, and a folder that tells all that prediction needs."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import files, plugins
+from pipeline.contracts import Segmenter
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+
+RECORD = "kept.json"  # the last file of a kept segmenter
+
+
+def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path) -> None:
+    """Writes a trained segmenter that `open_kept` opens without params.yaml; the record last."""
+    segmenter.save(folder)
+    files.write_json(folder / RECORD, {"spec": spec.model_dump(), **segmenter.about})
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a whole segmenter lies in the folder."""
+    return (folder / RECORD).is_file()
+
+
+def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec]:
+    """A kept segmenter with its weights. Raises UserError where the folder holds none."""
+    if not is_kept(folder):
+        raise UserError(
+            f"{folder} holds no kept segmenter ({RECORD} is missing); set segment.keep to best_seed or all, run the"
+            " stage segment and give a folder of outputs/<study>/segmentation/<segmenter>/kept"
+        )
+    record = files.read_json(folder / RECORD)
+    spec, method = DatasetSpec.model_validate(record["spec"]), record["method"]
+    own = plugins.read_params("segmenters", method, record["params"] | {"weights": "none"}, str(folder / RECORD))
+    segmenter: Segmenter = plugins.load("segmenters", method).build(own, spec)
+    segmenter.load(folder)
+    return segmenter, spec
+
+
+def best_seeds(scores: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> list[tuple[str, int]]:
+    """Of each training set the seed with the highest mean Dice on validation images; the first of equal ones.
+
+    `scores` has the rows of each (training set, seed). Test images have no say.
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for (name, seed), rows in scores.items():
+        dice = float(np.mean([row["dice"] for row in rows if row["split"] == "val"]))
+        if name not in best or dice > best[name][0]:
+            best[name] = dice, seed
+    return [(name, seed) for name, (_, seed) in best.items()]
+
+
+def copy_kept(folder: Path, target: Path) -> None:
+    """Links the files of a kept segmenter into a folder that is about to be published."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted(folder.iterdir()):
+        if not path.match(files.TEMPORARY):
+            target.mkdir(parents=True, exist_ok=True)
+            files.link_or_copy(path, target / path.name)

@@ -38,7 +38,7 @@ def test_edge_of_the_image_is_a_border() -> None:
 
 def test_square_moved_by_two_pixels() -> None:
     one, other = square(20, 5, 5, 5), square(20, 5, 7, 5)
-    # Each has 16 border pixels; in the upper and the lower row, three columns are common. The rest lies one or two away.
+    # 16 border pixels each; three columns of the upper and the lower row are common, the rest lies one or two away.
     found = agreement(one, other, tolerance=0.0)
     assert found.nsd == pytest.approx((6 + 6) / 32)
     assert found.hd95 == 2

@@ -5,6 +5,7 @@ arm that the verdict speaks of is chosen on validation images, its numbers come 
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline import files, multipliers, paths, tracking
 from pipeline.arms import compare_arms, conclude
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.results import METRICS, Row, read_results
+from pipeline.results import METRICS, Results, Row, read_results
 from pipeline.verdict import sentence
 
 TABLES = {
@@ -24,13 +25,13 @@ TABLES = {
 }
 
 
-def compare(params: Params) -> Row:
+def compare(params: Params, read: Callable[[Params, str], Results] = read_results) -> Row:
     """The whole comparison: arms, curve, choice of the multiplier, trend, verdict. Raises UserError without a score."""
     arms: list[Row] = []
     choice: list[Row] = []
     trend: list[Row] = []
     for segmenter in params.segmenters:
-        results = read_results(params, segmenter)
+        results = read(params, segmenter)
         arms += compare_arms(params, segmenter, results)
         choice += multipliers.choices(params, segmenter, results)
         trend += multipliers.trends(params, segmenter, results)

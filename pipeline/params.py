@@ -35,11 +35,19 @@ class Data(Entry):
     test_share: float = Field(default=0.2, gt=0, lt=1)
     native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
     train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
+    folds: int | None = Field(default=None, ge=2)  # cross-validation: the test split is one of so many folds,
+    fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
 
     @model_validator(mode="after")
     def something_is_left_to_train_on(self) -> Self:
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share + test_share must be below 1, else no training image is left")
+        return self
+
+    @model_validator(mode="after")
+    def fold_is_one_of_the_folds(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"fold is {self.fold}, folds is {self.folds}; folds count from 0")
         return self
 
 

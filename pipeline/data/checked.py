@@ -61,7 +61,10 @@ def check(data: Data, seed: int) -> Checked:
     if faults:
         raise UserError(_told(faults))
     _warn(candidates, splits, near, data)
-    return _named(candidates, brought, splits, near, data)
+    named = _named(candidates, brought, splits, near, data)
+    if absent := checks.absent_classes(named.samples, data.num_classes):
+        raise UserError(_told(absent))
+    return named
 
 
 def read(data: Data) -> Found:
@@ -84,9 +87,22 @@ def read(data: Data) -> Found:
 def _splits(found: Found, data: Data, seed: int) -> list[str]:
     """The split of every pair; one that the data set brings is not drawn, even where none of its pairs can be used."""
     candidates = found.candidates
+    splits, groups = [c.sample.split for c in candidates], [c.split_group for c in candidates]
     shares = {"test": data.test_share, "val": data.val_share}
+    if data.folds is not None:
+        splits, shares = _fold(splits, groups, data, seed), {"val": data.val_share}
     missing = {split: share for split, share in shares.items() if split not in found.lost}
-    return splitting.fill([c.sample.split for c in candidates], [c.split_group for c in candidates], missing, seed)
+    return splitting.fill(splits, groups, missing, seed)
+
+
+def _fold(splits: Sequence[str | None], groups: Sequence[str], data: Data, seed: int) -> list[str | None]:
+    """test for the images of the study's fold. Raises UserError where the data set has splits, or too few groups."""
+    if brought := sorted({split for split in splits if split}):
+        raise UserError(f"data.folds: the data set has splits of its own ({', '.join(brought)}); folds would mix them")
+    if len(set(groups)) <= (data.folds or 0):
+        raise UserError(f"data.folds is {data.folds}, but there are {len(set(groups))} images or groups to deal out")
+    dealt = splitting.deal(groups, data.folds or 1, seed)
+    return ["test" if fold == data.fold else None for fold in dealt]
 
 
 def _look_alikes_apart(pair: tuple[int, int, int], candidates: Sequence[Candidate], splits: Sequence[str]) -> bool:

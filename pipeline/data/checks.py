@@ -1,11 +1,14 @@
 """Checks of a whole data set, each a list of faults: what no single pair shows."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 
 from pipeline.data.candidates import Candidate
 from pipeline.data.decoding import Fault
+from pipeline.data.sample import Sample
 from pipeline.data.splitting import SPLITS
 from pipeline.params import Data
 
@@ -65,6 +68,19 @@ def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[
     empty = [split for split in SPLITS if split in splits and split not in full]
     what = "every mask is empty (background only); are these the right files, and is data.num_classes right?"
     return [Fault(f"split {split}", what) for split in empty] if full else [Fault("data", what)]
+
+
+def absent_classes(samples: Sequence[Sample], num_classes: int) -> list[Fault]:
+    """Labels that no training mask holds, background included: nobody can learn them."""
+    found = Counter(label for s in samples if s.split == "train" for label in np.unique(s.masks[0]).tolist())
+    elsewhere = Counter(label for s in samples if s.split != "train" for label in np.unique(s.masks[0]).tolist())
+    faults = []
+    for label in (label for label in range(num_classes) if not found[label]):
+        name = f"label {label}" if label else "background (label 0)"
+        there = f"{elsewhere[label]} other masks hold it" if elsewhere[label] else "nor in any other"
+        cure = "check data.num_classes and the masks' values, and data.train_limit"
+        faults.append(Fault(name, f"is in no training mask ({there}); {cure}"))
+    return faults
 
 
 def groups_across(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[str]:

@@ -42,6 +42,19 @@ def _draw(pool: Counter[str], wanted: float, seed: int) -> list[str]:
     return chosen or sorted(order, key=lambda group: pool[group])[:1]
 
 
+def deal(groups: Sequence[str], folds: int, seed: int) -> list[int]:
+    """The fold of every image, for cross-validation; a group is never divided.
+
+    Groups, the largest first, else in seeded order, each to the fold that has fewest images; their order in the data
+    set does not matter.
+    """
+    sizes, held, fold_of = Counter(groups), [0] * folds, {}
+    for group in sorted(sizes, key=lambda group: (-sizes[group], seeding.number(seed, "fold", group))):
+        fold_of[group] = held.index(min(held))
+        held[fold_of[group]] += sizes[group]
+    return [fold_of[group] for group in groups]
+
+
 def regroup(splits: Sequence[str], groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[str]:
     """Moves into train every set of near-duplicates that lies in more than one split, with the groups it touches.
 

@@ -11,6 +11,7 @@ from PIL import ExifTags, Image
 from pipeline import files, paths, plugins, tracking
 from pipeline.commands.validation import check_plugins
 from pipeline.data.image_set import ImageSet
+from pipeline.data.splitting import SPLITS
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.parsing import parse
@@ -399,3 +400,39 @@ def test_real_data_is_prepared(name: str, reader: str, sizes: list[int]) -> None
         pytest.skip(f"{root} is absent")
     images = prepare(study(reader, root=root, size=64))
     assert [len(images.split(split)) for split in ("train", "val", "test")] == sizes
+
+
+def flat(root: Path, split_values: dict[str, list[int]]) -> Path:
+    """Pairs whose left half has one label, whose right half another: `split_values` lists both for each pair."""
+    for split, labels in split_values.items():
+        stems = [f"{split}{number}" for number in range(len(labels))]
+        for stem, (left, right) in zip(stems, labels, strict=True):
+            save(root / "images" / f"{stem}.png", picture(stem, 16, 16))
+            mask = np.full((16, 16), left, np.uint8)
+            mask[:, 8:] = right
+            save(root / "masks" / f"{stem}.png", Image.fromarray(mask))
+        lists(root, **{split: " ".join(stems)})
+    return root
+
+
+def test_a_class_that_no_training_mask_holds_is_named(tmp_path: Path) -> None:
+    both, first = (0, 1), (0, 2)
+    root = flat(tmp_path / "set", {"train": [both, both], "val": [both, first], "test": [first, first]})
+    (fault,) = told(study(root=root, num_classes=3))
+    assert fault.startswith("label 2: is in no training mask (3 other masks hold it); check data.num_classes")
+    (fault,) = told(study(root=flat(tmp_path / "two", {s: [both, both] for s in SPLITS}), num_classes=3))
+    assert fault.startswith("label 2: is in no training mask (nor in any other)")
+
+
+def test_masks_without_background_are_refused(tmp_path: Path) -> None:
+    root = flat(tmp_path / "set", {"train": [(255, 255)] * 2, "val": [(0, 255)], "test": [(0, 255)]})
+    (fault,) = told(study(root=root))
+    assert fault.startswith("background (label 0): is in no training mask (2 other masks hold it)")
+
+
+def test_a_limit_that_loses_a_class_is_refused(tmp_path: Path) -> None:
+    values = {"train": [(0, 1), (0, 2)], "val": [(0, 1)], "test": [(0, 2)]}
+    root = flat(tmp_path / "set", values)
+    prepare(study(root=root, num_classes=3))
+    with pytest.raises(UserError, match=r"is in no training mask .*data\.train_limit"):
+        prepare(study(root=root, num_classes=3, train_limit=1))

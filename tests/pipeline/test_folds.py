@@ -1,0 +1,124 @@
+"""Facts of cross-validation: folds that divide no group, and the comparison over all of them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from pipeline import files, paths, tracking
+from pipeline.commands import folds
+from pipeline.data import manifest
+from pipeline.data.splitting import deal
+from pipeline.errors import UserError
+from pipeline.params import Data, Params, load_params
+from pipeline.preparation import prepare
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_folds_are_even_and_divide_no_group() -> None:
+    groups = [f"patient {number // 3}" for number in range(30)]
+    found = deal(groups, 5, seed=0)
+    assert Counter(found) == {fold: 6 for fold in range(5)}
+    assert len(set(zip(groups, found, strict=True))) == 10
+    backwards = deal(groups[::-1], 5, seed=0)
+    assert backwards[::-1] == found  # the order of the images does not matter
+    assert deal(groups, 5, seed=1) != found
+
+
+def test_a_fold_is_one_of_the_folds() -> None:
+    about = {"reader": "kvasir", "size": 8, "prompt": ""}
+    assert Data.model_validate(about | {"folds": 3, "fold": 2}).fold == 2
+    with pytest.raises(ValidationError, match="fold is 3, folds is 3; folds count from 0"):
+        Data.model_validate(about | {"folds": 3, "fold": 3})
+    with pytest.raises(ValidationError, match="fold is 1, folds is None"):
+        Data.model_validate(about | {"fold": 1})
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    return load_params(ROOT / "params.yaml").model_dump()
+
+
+def drawn(root: Path, lists: bool = False) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(root / "images" / f"i{number}.png")
+        Image.fromarray(np.tri(16, k=number - 6, dtype=np.uint8) * 255).save(root / "masks" / f"i{number}.png")
+    rows = [f"i{number},patient {number // 2}" for number in range(12)]
+    (root / "manifest.csv").write_text("\n".join(["id,group", *rows]))
+    if lists:
+        (root / "splits").mkdir()
+        (root / "splits" / "test.txt").write_text("i0\n")
+
+
+def study(shipped: dict[str, Any], root: Path, **changes: Any) -> Params:
+    data = {"reader": "paired_folders", "root": str(root), "size": 16, "prompt": "", "val_share": 0.2} | changes
+    return Params.model_validate(shipped | {"study": "small", "data": data})
+
+
+def test_every_image_is_tested_once_and_groups_stay_whole(shipped: dict[str, Any], tmp_path: Path) -> None:
+    drawn(tmp_path / "set")
+    tested: Counter[str] = Counter()
+    for fold in range(3):
+        images = prepare(study(shipped, tmp_path / "set", folds=3, fold=fold))
+        tested.update(row["id"] for row in images.split("test"))
+        places = {(row["group"], row["split"]) for row in images}
+        assert len(places) == 6  # six patients, each in one split
+        assert all(len(images.split(split)) for split in ("train", "val", "test"))
+        assert {row["group"] for row in images} == {f"group_{number:05d}" for number in range(6)}  # no patient's name
+    assert set(tested.values()) == {1}
+    assert len(tested) == 12
+
+
+def test_folds_refuse_splits_of_the_data_set_and_too_few_groups(shipped: dict[str, Any], tmp_path: Path) -> None:
+    drawn(tmp_path / "set")
+    with pytest.raises(UserError, match=r"data\.folds is 6, but there are 6 images or groups"):
+        prepare(study(shipped, tmp_path / "set", folds=6))
+    drawn(tmp_path / "listed", lists=True)
+    with pytest.raises(UserError, match="the data set has splits of its own"):
+        prepare(study(shipped, tmp_path / "listed", folds=3))
+
+
+def finish(name: str, tests: range, gain: float) -> None:
+    """Leaves what the grid of one fold leaves."""
+    rng, rows = np.random.default_rng(tests.start), []
+    columns = [("val", f"case_{k:05d}") for k in (0, 1)] + [("test", f"case_{k:05d}") for k in tests]
+    for seed in (0, 1, 2):
+        for split, image in columns:
+            for arm, more in (("real", 0.0), ("x1", gain)):
+                dice = 0.5 + more + rng.normal(0, 0.01)
+                about = {"segmenter": "unet", "training_set": arm, "seed": seed, "split": split, "test_set": ""}
+                rows.append(about | {"image": image, "dice": dice, "iou": dice})
+    tracking.write_table(paths.segmentation(name, "unet") / "scores.csv", rows)
+    paths.real(name).mkdir(parents=True)
+    with manifest.writing(paths.real(name), [{"id": image} for _, image in columns]):
+        pass
+
+
+def test_the_pooled_comparison_speaks_of_all_images(
+    shipped: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish("small_f0", range(2, 12), 0.05)
+    finish("small_f1", range(12, 32), 0.08)
+    sets = {"real": {}, "x1": {"generator": "siamese", "multiplier": 1}}
+    values = shipped | {"study": "small", "training_sets": sets, "segmenters": {"unet": {}}}
+    values |= {"generators": {"siamese": {"copies": 1}}, "judge": {"segmenter": "unet"}}
+    values["data"] = {"reader": "kvasir", "root": "x", "size": 16, "prompt": "", "folds": 2}
+    files.write_json(Path("params.yaml"), Params.model_validate(values).model_dump(mode="json"))
+    folds.main(["small_f0", "small_f1"])
+    assert capsys.readouterr().out.startswith("Synthetic data helped: unet, x1 +6.9 Dice points")
+    row = files.read_json(paths.comparison("small_folds") / "comparison.json")["arms"][1]
+    assert (row["n_images"], row["verdict"]) == (30, "better")
+    assert row["difference"] == pytest.approx((10 * 0.05 + 20 * 0.08) / 30, abs=0.005)
+    for wrong, told in ((["small_f0"], "but 1 studies are named"), (["small_f0"] * 2, "'case_00002' is tested in")):
+        with pytest.raises(SystemExit):
+            folds.main(wrong)
+        assert told in capsys.readouterr().err

@@ -35,8 +35,10 @@ def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec]:
         )
     record = files.read_json(folder / RECORD)
     spec, method = DatasetSpec.model_validate(record["spec"]), record["method"]
-    own = plugins.read_params("segmenters", method, record["params"] | {"weights": "none"}, str(folder / RECORD))
-    segmenter: Segmenter = plugins.load("segmenters", method).build(own, spec)
+    module = plugins.load("segmenters", method)
+    own = {key: value for key, value in record["params"].items() if key in module.Params.model_fields}
+    own |= {"weights": "none"} if "weights" in own else {}  # the trained ones follow
+    segmenter: Segmenter = module.build(plugins.read_params("segmenters", method, own, RECORD), spec)
     segmenter.load(folder)
     return segmenter, spec
 

@@ -106,13 +106,19 @@ def read_mask(path: Path) -> tuple[Pixels, list[str]]:
 def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
     """Squashes image [3, H, W] and labels [H, W] to size x size (the aspect is not kept).
 
-    The image is averaged over the pixels it loses (linear with antialiasing); the paper's code uses OpenCV's linear
-    interpolation without, which aliases where the factor is above 2. Labels take the nearest pixel: no new values.
+    Labels take the nearest pixel: no new values.
+    """
+    nearest = Image.fromarray(np.ascontiguousarray(labels)).resize((size, size), Image.Resampling.NEAREST)
+    return resize_image(image, size), np.asarray(nearest)
+
+
+def resize_image(image: Pixels, size: int) -> Pixels:
+    """Squashes an image [3, H, W] to size x size, averaged over the pixels it loses (linear with antialiasing).
+
+    The paper's code uses OpenCV's linear interpolation without, which aliases where the factor is above 2.
     """
     picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
-    small = np.moveaxis(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)), -1, 0)
-    nearest = Image.fromarray(np.ascontiguousarray(labels)).resize((size, size), Image.Resampling.NEAREST)
-    return small, np.asarray(nearest)
+    return np.moveaxis(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)), -1, 0)
 
 
 def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:

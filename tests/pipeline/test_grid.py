@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import files, grid, paths, segmentation, tracking
+from pipeline import files, grid, paths, scoring, segmentation, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.mixing import mix
@@ -117,6 +117,10 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
     assert len(scores) == 4 * 2 * (3 + 4)
     assert list(scores[0]) == [*SCORE_COLUMNS, "dice", "iou", "jaccard_65", "nsd", "hd95", "dice_swept", "iou_swept"]
     assert {row["split"] for row in scores} == {"val", "test"}
+    lines = tracking.read_table(folder / "protocol.csv")
+    real = [float(row["dice"]) for row in scores if (row["training_set"], row["split"]) == ("real", "test")]
+    assert [line["kind"] for line in lines[:3]] == ["test_set", "weighted", "macro"]
+    assert float(lines[1]["dice"]) == pytest.approx(sum(real) / len(real), abs=1e-6)
     losses = tracking.read_table(folder / "losses.csv")
     assert len(losses) == 4 * 2 * 2
     assert float(losses[0]["dice"]) > 0
@@ -155,6 +159,59 @@ def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batc
     assert load_judge("toy", mixed, spec).predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
     with pytest.raises(UserError, match="weights of another network"):
         load_judge("toy", variant({"segmenters": {"unet": {"weights": "none", "decoder_channels": [9] * 5}}}), spec)
+
+
+def test_all_segmenters_are_kept_and_finished_cells_are_run_again_only_for_that(
+    mixed: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"training_sets": {"real": {}, "real_again": {"seed_offset": 1000}}}
+    grid.run_grid(variant(few), "unet", Runtime.alone(1))
+    folder = paths.segmentation("toy", "unet")
+    scores = files.sha256(folder / "scores.csv")
+    assert not (folder / "kept").exists()
+    keeping_all = variant(few | {"segment": TOY_STUDY["segment"] | {"keep": "all"}})
+    assert fingerprints(keeping_all) == fingerprints(variant(few))
+    grid.run_grid(keeping_all, "unet", Runtime.alone(1))
+    kept = sorted(path.parent.relative_to(folder / "kept").as_posix() for path in folder.rglob("kept.json"))
+    assert kept == ["real/seed_0", "real/seed_1", "real_again/seed_0", "real_again/seed_1"]
+    assert files.sha256(folder / "scores.csv") == scores
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished cell was run again")
+
+    monkeypatch.setattr(grid, "run_cell", never)
+    grid.run_grid(keeping_all, "unet", Runtime.alone(1))
+
+
+def test_best_seed_is_that_of_validation_even_where_test_says_otherwise(mixed: Params) -> None:
+    alone = {"training_sets": {"real": {}}}
+    grid.run_grid(variant(alone), "unet", Runtime.alone(1))
+    better_on = {0: "test", 1: "val"}
+    for cell in grid.plan(variant(alone), "unet"):
+        result = files.read_json(cell.path)
+        for row in result["scores"]:
+            row["dice"] = 0.9 if row["split"] == better_on[cell.seed] else 0.1
+        files.write_json(cell.path, result)
+    grid.run_grid(variant(alone | {"segment": TOY_STUDY["segment"] | {"keep": "best_seed"}}), "unet", Runtime.alone(1))
+    kept = paths.segmentation("toy", "unet") / "kept"
+    assert [path.parent.name for path in kept.rglob("kept.json")] == ["seed_1"]
+
+
+def test_synthetic_images_are_not_scored(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
+    with pytest.raises(UserError, match=r"is synthetic \(16 are\); scores need real images"):
+        scoring.score_set(object(), synthetic, mixed.segment)  # type: ignore[arg-type]
+
+
+def test_a_test_set_that_does_not_exist_cannot_be_unseen(mixed: Params) -> None:
+    with pytest.raises(UserError, match=r"unseen names 'ETIS'; the sources of test images are: blobs"):
+        grid.plan(variant({"segment": TOY_STUDY["segment"] | {"unseen": ["ETIS"]}}), "unet")
+
+
+def test_native_scores_need_a_set_that_was_prepared_for_them(mixed: Params) -> None:
+    native = {"data": TOY_STUDY["data"] | {"native_masks": True}}
+    with pytest.raises(UserError, match=r"val_0 has no mask of its own size; set data.native_masks: true"):
+        grid.plan(variant(native | {"segment": TOY_STUDY["segment"] | {"resolution": "native"}}), "unet")
 
 
 @pytest.mark.dist

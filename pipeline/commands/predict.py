@@ -1,0 +1,38 @@
+"""Write masks and overlays of a folder of images with a segmenter that a study has kept (segment.keep)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import UserError
+
+EXAMPLE = (
+    "example: python -m pipeline.commands.predict"
+    " --segmenter outputs/kvasir/segmentation/unet/kept/siamese_x1/seed_0 --images new_images --to predicted"
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one prediction. A UserError ends the process with one message and status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.commands.predict",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--segmenter", type=Path, required=True, metavar="FOLDER", help="a folder that holds kept.json")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images; folders within are searched")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets masks/ and overlays/")
+    arguments = parser.parse_args(argv)
+    from pipeline.prediction import predict_folder  # here, for it loads torch
+
+    try:
+        count = predict_folder(arguments.segmenter, arguments.images, arguments.to)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+    sys.stdout.write(f"{arguments.to}: masks/ and overlays/ of {count} images\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -40,9 +40,11 @@ def mix(params: Params, name: str) -> ImageSet:
 def real_parts(real: ImageSet, recipe: TrainingSet) -> list[ImageSet]:
     """The real images of a training set, `recipe.repeat` times; the ids of later times end in _again<number>.
 
-    Raises UserError where all pairs are asked for and none lies in reserve.
+    Raises UserError where there is none, or where all pairs are asked for and none lies in reserve.
     """
     chosen = real.split("train")
+    if not len(chosen):
+        raise UserError(f"{real.folder} holds no image of the split train; run the stage prepare again")
     if recipe.real == "all":
         if not len(real.split(RESERVE)):
             raise UserError(f"{real.folder} has no split {RESERVE}; real: all needs a data.train_limit below the pairs")

@@ -151,6 +151,14 @@ def test_a_training_set_that_was_not_made_is_named(toy_study: Params) -> None:
         grid.plan(toy_study, "unet")
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_empty_split_is_refused_before_anything_is_trained(mixed: Params, split: str) -> None:
+    real = ImageSet.open(paths.real("toy"))
+    ImageSet.finish(real.folder, real.spec, [row for row in real if row["split"] != split])
+    with pytest.raises(UserError, match=f"holds no image of the split {split}; run the stage prepare again"):
+        grid.plan(mixed, "unet")
+
+
 def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batch: Any, spec: Any) -> None:
     train_judge(mixed, Runtime.alone(1))
     metrics = files.read_json(paths.judge("toy") / "metrics.json")

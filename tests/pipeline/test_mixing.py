@@ -130,6 +130,13 @@ def test_more_copies_than_there_are_is_refused(toy_study: Params) -> None:
         mix(toy_study, "siamese_x2")
 
 
+def test_a_set_without_training_images_is_refused(toy_study: Params) -> None:
+    real = ImageSet.open(paths.real("toy"))
+    ImageSet.finish(real.folder, real.spec, [row for row in real if row["split"] != "train"])
+    with pytest.raises(UserError, match="holds no image of the split train; run the stage prepare again"):
+        mix(toy_study, "real")
+
+
 def test_images_of_another_size_are_refused(toy_study: Params) -> None:
     images = synthetic()
     ImageSet.finish(images.folder, images.spec.model_copy(update={"size": 64}), images.rows)

@@ -19,6 +19,7 @@ class Candidate:
     sample: Sample  # image [3, size, size], masks [1, size, size] with labels 0..K-1
     digest: str  # content hash of the image at its own size
     look: NDArray[np.bool_]  # perceptual hash
+    shape: tuple[int, int]  # height and width of the image's own size
 
     @property
     def where(self) -> str:
@@ -53,7 +54,7 @@ def _accept(sample: Sample, data: Data) -> Candidate:
         notes.append(f"mask: all foreground lost at {data.size} pixels")
     native = png(label_map) if data.native_masks else b""
     kept = replace(sample, image=small_image, masks=small_labels[None], notes=(*sample.notes, *notes), native=native)
-    return Candidate(kept, hashing.content(image), hashing.look(image))
+    return Candidate(kept, hashing.content(image), hashing.look(image), (image.shape[1], image.shape[2]))
 
 
 def _same_size(image: NDArray[np.uint8], mask: NDArray[np.uint8], notes: tuple[str, ...]) -> None:

@@ -34,6 +34,17 @@ class Near:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """A data set as it is: the pairs that can be used, where they lie, and what is wrong with it."""
+
+    candidates: tuple[Candidate, ...]
+    brought: tuple[str, ...]  # split of every pair, before regrouping
+    splits: tuple[str, ...]  # and after
+    near: tuple[Near, ...]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
 class Checked:
     """A data set without faults: samples under pseudonyms, sorted by id, and what the data report tells of them."""
 
@@ -45,6 +56,18 @@ class Checked:
 
 def check(data: Data, seed: int) -> Checked:
     """Reads and checks a data set. Raises UserError naming every fault."""
+    found = examine_set(data, seed)
+    if found.faults:
+        raise UserError(_told(found.faults))
+    _warn(found, data)
+    named = name(found, data)
+    if absent := checks.absent_classes(named.samples, data.num_classes):
+        raise UserError(_told(absent))
+    return named
+
+
+def examine_set(data: Data, seed: int) -> Examined:
+    """Reads a data set and finds everything that is wrong with it, but for absent classes. Raises UserError."""
     found = read(data)
     candidates, faults = found.candidates, [*found.faults]
     brought = _splits(found, data, seed)
@@ -58,13 +81,7 @@ def check(data: Data, seed: int) -> Checked:
         faults += _near_faults(near, candidates, brought)
     faults += checks.repeated_images(candidates, brought)
     faults += checks.check_set(candidates, splits, found.lost, data)
-    if faults:
-        raise UserError(_told(faults))
-    _warn(candidates, splits, near, data)
-    named = _named(candidates, brought, splits, near, data)
-    if absent := checks.absent_classes(named.samples, data.num_classes):
-        raise UserError(_told(absent))
-    return named
+    return Examined(candidates, tuple(brought), tuple(splits), tuple(near), tuple(faults))
 
 
 def read(data: Data) -> Found:
@@ -125,26 +142,26 @@ def _told(faults: Sequence[Fault]) -> str:
     return "\n  ".join([f"the data set has {count}; nothing was written", *lines])
 
 
-def _warn(candidates: Sequence[Candidate], splits: Sequence[str], near: Sequence[Near], data: Data) -> None:
-    if near:
+def _warn(found: Examined, data: Data) -> None:
+    if found.near:
         what = "moved into train" if data.near_duplicates == "regroup" else "kept (data.near_duplicates: warn)"
-        log.warning("near-duplicates across splits: %d pairs, %s; real_report.json lists them", len(near), what)
-    if divided := checks.groups_across(candidates, splits):
+        log.warning("near-duplicates across splits: %d pairs, %s; real_report.json lists them", len(found.near), what)
+    if divided := checks.groups_across(found.candidates, found.splits):
         log.warning("groups that the split lists divide: %d, for example %s", len(divided), divided[0])
 
 
-def _named(
-    candidates: Sequence[Candidate], brought: Sequence[str], splits: Sequence[str], near: Sequence[Near], data: Data
-) -> Checked:
-    """Gives every sample its pseudonym and its prompt."""
+def name(found: Examined, data: Data) -> Checked:
+    """Gives every sample of a set without faults its pseudonym and its prompt."""
+    candidates = found.candidates
     ids = pseudonyms(candidates)
     samples = [
         replace(_without_spare(c.sample, s), id=i, split=s, prompt=prompt(c.sample, data), group=group)
-        for c, i, s, group in zip(candidates, ids, splits, _groups(candidates, ids), strict=True)
+        for c, i, s, group in zip(candidates, ids, found.splits, _groups(candidates, ids), strict=True)
     ]
     by_id = limited(sorted(samples, key=lambda sample: sample.id), data.train_limit)
-    moved = sorted(i for i, before, after in zip(ids, brought, splits, strict=True) if before != after)
-    apart = tuple(sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in near))
+    changed = zip(ids, found.brought, found.splits, strict=True)
+    moved = sorted(i for i, before, after in changed if before != after)
+    apart = tuple(sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in found.near))
     images = {own: c.digest for own, c in zip(ids, candidates, strict=True)}
     content = [(s.id, s.split, s.origin, s.prompt, s.source, images[s.id], hashing.content(s.masks)) for s in by_id]
     return Checked(tuple(by_id), apart, tuple(moved), files.fingerprint(content))

@@ -41,12 +41,15 @@ class Scenario:
 
 
 NULL = [
-    Scenario(gains, seed_sd=seed_sd, image_sd=image_sd, clustered=clustered)
-    for gains in ((0.0, 0.0, 0.0), (0.0,))
-    for clustered in (False, True)
-    for image_sd in (6.0, 12.0)
-    for seed_sd in (0.0, 1.0, 2.0)
-] + [Scenario((0.0, 0.0, 0.0), 3, seed_sd) for seed_sd in (0.0, 1.0, 2.0)]
+    *(
+        Scenario(gains, seed_sd=seed_sd, image_sd=image_sd, clustered=clustered, cells=cells)
+        for gains, cells in (((0.0, 0.0, 0.0), 0.5), ((0.0,), 0.0), ((0.0,), 0.5), ((0.0,), 0.9))
+        for clustered in (False, True)
+        for image_sd in (6.0, 12.0)
+        for seed_sd in (0.0, 1.0, 2.0)
+    ),
+    *(Scenario((0.0, 0.0, 0.0), 3, seed_sd) for seed_sd in (0.0, 1.0, 2.0)),
+]
 TRUE = [
     *(Scenario((2.0,), 5, seed_sd, cells=cells) for cells in (0.0, 0.25, 0.5) for seed_sd in (0.0, 0.5, 1.0)),
     *(Scenario((2.0,), seeds, seed_sd) for seeds in (10, 20) for seed_sd in (0.0, 0.5, 1.0)),

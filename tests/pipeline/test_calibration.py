@@ -11,6 +11,7 @@ FEW = [
     scenario
     for scenario in NULL
     if scenario.seeds == 5
+    and scenario.cells == 0.5
     and (scenario.seed_sd, scenario.image_sd) in ((0.0, 6.0), (2.0, 6.0))
     and scenario.clustered == (len(scenario.gains) > 1)
 ]

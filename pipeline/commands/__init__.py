@@ -5,10 +5,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
-from pipeline.params import Params, load_params
+
+if TYPE_CHECKING:
+    from pipeline.params import Params
 
 ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmenter": "segmenters"}
 
@@ -23,6 +25,8 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     for entry in entries:
         parser.add_argument(f"--{entry.replace('_', '-')}", help=f"a key of {ENTRIES[entry]} (default: the first)")
     arguments = vars(parser.parse_args(argv))
+    from pipeline.params import load_params
+
     try:
         params = load_params()
         stage(params, **{entry: _choice(params, entry, arguments[entry]) for entry in entries})
@@ -32,7 +36,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
         raise SystemExit(2) from None
 
 
-def _choice(params: Params, entry: str, name: str | None) -> str:
+def _choice(params: "Params", entry: str, name: str | None) -> str:
     there: dict[str, Any] = getattr(params, ENTRIES[entry])
     chosen = name or next(iter(there))
     if chosen not in there:

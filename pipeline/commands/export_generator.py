@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.params import load_params
 
 EXAMPLE = "example: python -m pipeline.commands.export_generator siamese --to exported/siamese"
 
@@ -22,20 +21,28 @@ def main(argv: list[str] | None = None) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="NAME", help="a key of generators in params.yaml")
-    parser.add_argument(
-        "--to", type=Path, required=True, metavar="DIR", help="a new folder, or an older export of the same generator"
-    )
+    add_arguments(parser)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        _export(arguments.name, arguments.to)
+        run(arguments.name, arguments.to)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
 
 
-def _export(name: str, target: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `run` takes."""
+    parser.add_argument("name", metavar="NAME", help="a key of generators in params.yaml")
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="a new folder, or an older export of the same generator"
+    )
+
+
+def run(name: str, target: Path) -> None:
+    """Writes one generator. Raises UserError."""
+    from pipeline.params import load_params
+
     params = load_params()
     from pipeline.generator_export import export  # here, for it loads torch
 

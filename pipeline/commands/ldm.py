@@ -16,18 +16,24 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m pipeline.commands.ldm", description=__doc__)
     parser.add_argument("direction", choices=("import", "export"))
-    parser.add_argument("file", type=Path, help="the checkpoint: .safetensors, .ckpt or .pth")
-    parser.add_argument("--base", type=Path, required=True, help="folder of the base, as outputs/STUDY/base")
-    parser.add_argument("--generator", type=Path, required=True, help="as outputs/STUDY/generators/siamese")
+    add_arguments(parser)
     chosen = parser.parse_args(argv)
     try:
-        _run(chosen.direction, chosen.file, chosen.base, chosen.generator)
+        run(chosen.direction, chosen.file, chosen.base, chosen.generator)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
 
 
-def _run(direction: str, file: Path, base: Path, generator: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `run` takes beside the direction."""
+    parser.add_argument("file", type=Path, help="the checkpoint: .safetensors, .ckpt or .pth")
+    parser.add_argument("--base", type=Path, required=True, help="folder of the base, as outputs/STUDY/base")
+    parser.add_argument("--generator", type=Path, required=True, help="as outputs/STUDY/generators/siamese")
+
+
+def run(direction: str, file: Path, base: Path, generator: Path) -> None:
+    """Converts one checkpoint. Raises UserError."""
     from pipeline import ldm_generator
 
     if direction == "export":

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import plugins
 from pipeline.errors import UserError
 
 NUMBERS = (  # flag, lowest, highest, default, what it is
@@ -24,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs one export. A UserError ends the process with one message and status 2."""
     arguments = _parser().parse_args(argv)
     try:
-        _export(arguments)
+        export(arguments)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
@@ -32,7 +31,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline.exports", description=__doc__)
-    parser.add_argument("format", metavar="FORMAT", help=", ".join(plugins.names("exports")))
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `export` reads; loads nothing."""
+    formats = sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
+    parser.add_argument("format", metavar="FORMAT", help=", ".join(formats))
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--training-set", metavar="NAME", help="a folder of outputs/STUDY/training_sets")
     chosen.add_argument("--generator", metavar="NAME", help="a folder of outputs/STUDY/synthetic")
@@ -41,7 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--study", metavar="NAME", help="a folder of outputs (default: the study of params.yaml)")
     for flag, low, high, default, told in NUMBERS:
         parser.add_argument(flag, type=_whole(low, high), default=default, help=f"{told} (default: {default})")
-    return parser
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -55,7 +60,10 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def export(arguments: argparse.Namespace) -> None:
+    """Writes one set. Raises UserError."""
+    from pipeline import plugins
+
     plugins.source("exports", arguments.format)
     from pipeline.exports import _sets
     from pipeline.exports._pairs import Settings

@@ -1,0 +1,1 @@
+"""The command `twinsynth`: a module per verb with `add(subparsers)` (light) and `run(arguments)` (loads what it calls)."""

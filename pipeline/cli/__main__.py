@@ -1,0 +1,5 @@
+"""python -m pipeline.cli, the same as twinsynth."""
+
+from pipeline.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""How verbs are declared and how they talk: help with an example, text for people, JSON for machines."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+Formatter = argparse.RawDescriptionHelpFormatter
+
+
+def declare(verbs: Any, name: str, about: str, *examples: str) -> argparse.ArgumentParser:
+    """A parser below `verbs` whose help says what it does in one line and ends with examples."""
+    if len(examples) == 1:
+        epilog = f"example: {examples[0]}"
+    else:
+        epilog = "\n  ".join(["examples:", *examples])
+    return verbs.add_parser(
+        name, help=about, description=about, epilog=epilog, formatter_class=Formatter, allow_abbrev=False
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON value, for machines")
+
+
+def tell(text: str) -> None:
+    """One or more lines to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def tell_json(value: Any) -> None:
+    """One JSON value to standard output."""
+    tell(json.dumps(value, indent=2, default=_plain))
+
+
+def agreed(question: str) -> bool:
+    """Whether the user says yes on a terminal. Raises UserError where there is none to ask on."""
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is no terminal to ask on; say --yes to go on")
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,56 @@
+"""twinsynth: start, check, run and hand on a study of synthetic training data for medical image segmentation."""
+
+import argparse
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from pipeline.cli._telling import Formatter
+from pipeline.errors import UserError
+
+VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "export", "completion")
+EXAMPLE = """example: a first study of your own images
+
+  twinsynth init --images data/mine/images --masks data/mine/masks --name mine
+  twinsynth study use mine
+  twinsynth doctor
+  dvc repro
+  twinsynth report --open"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; its exit status. What the user can mend is told in one line with status 2."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        status = importlib.import_module(f"pipeline.cli.{arguments.verb}").run(arguments)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        return _refuse("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))
+    except BrokenPipeError:  # as in `twinsynth study show demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; needs nothing but the standard library."""
+    whole = argparse.ArgumentParser(
+        prog="twinsynth", description=__doc__, epilog=EXAMPLE, formatter_class=Formatter, allow_abbrev=False
+    )
+    verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in (name for name in VERBS if importlib.util.find_spec(f"pipeline.cli.{name}")):
+        importlib.import_module(f"pipeline.cli.{name}").add(verbs)
+    return whole
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 2

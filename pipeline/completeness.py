@@ -1,0 +1,36 @@
+"""Which stages of a study have published what they make: by the files alone, without asking DVC whether they are stale."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.params import Params
+
+LAST = "report"
+
+
+def missing(params: Params) -> list[str]:
+    """Stages that have not run, by the names that `dvc repro` takes, in the order of the graph; the report is last."""
+    return [stage for stage, place in places(params) if not place.exists()]
+
+
+def places(params: Params) -> Iterator[tuple[str, Path]]:
+    """Every stage before the report with what it publishes last, then the report."""
+    study = params.study
+    yield "methods", paths.methods(study)
+    yield "prepare", paths.real(study)
+    yield "base", paths.base(study)
+    for stage, place in (("finetune", paths.generator), ("generate", paths.synthetic)):
+        yield from ((f"{stage}@{name}", place(study, name)) for name in params.generators)
+    yield "judge", paths.judge(study)
+    for stage, place in (("score", paths.scores), ("snapshots", paths.snapshots), ("audit", paths.audit)):
+        yield from ((f"{stage}@{name}", place(study, name)) for name in params.generators)
+    yield from ((f"mix@{name}", paths.training_set(study, name)) for name in params.training_sets)
+    yield from ((f"segment@{name}", paths.segmentation(study, name)) for name in params.segmenters)
+    yield "compare", paths.comparison(study)
+    yield LAST, paths.REPORT / "index.html"
+
+
+def is_report_of(page: Path, study: str) -> bool:
+    """Whether a report was written for this study; it shows all parameters, the study's name among them."""
+    return page.is_file() and f"study: {study}\n" in page.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which stages of a study have published what they make: by the files alone, without asking DVC whether they are stale."""
+"""Which stages of a study have published what they make: by the files alone, stale or not."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -13,10 +13,7 @@ Formatter = argparse.RawDescriptionHelpFormatter
 
 def declare(verbs: Any, name: str, about: str, *examples: str) -> argparse.ArgumentParser:
     """A parser below `verbs` whose help says what it does in one line and ends with examples."""
-    if len(examples) == 1:
-        epilog = f"example: {examples[0]}"
-    else:
-        epilog = "\n  ".join(["examples:", *examples])
+    epilog = f"example: {examples[0]}" if len(examples) == 1 else "\n  ".join(["examples:", *examples])
     return verbs.add_parser(
         name, help=about, description=about, epilog=epilog, formatter_class=Formatter, allow_abbrev=False
     )

@@ -38,7 +38,7 @@ FLOORS = (
     {"conditioning"},  # hints that the generators paint
     {"generators", "masks", "segmenters", "quality", "features"},
     set(),  # everything else: what the stages call
-    {"commands", "cli"},
+    {"commands", "cli", "doctor"},
 )
 ROOMS = 4  # the floor of everything else
 FENCES = {

@@ -120,6 +120,17 @@ def test_fewer_copies_are_the_first_copies(study: Params) -> None:
     assert np.array_equal(pixels(one), pixels(two))
 
 
+def test_an_entry_with_another_seed_is_another_training_and_other_noise(study: Params) -> None:
+    train = ImageSet.open(paths.real("toy")).split("train")
+    same, other = changed({"seed": 0}), changed({"seed": 7})
+    trained = [finetuning.fingerprint(params, "siamese", train) for params in (study, same, other)]
+    assert trained[0] == trained[1] != trained[2]
+    here, there = make(changed({"copies": 1}), "here"), make(changed({"copies": 1, "seed": 7}), "there")
+    assert here.ids == there.ids
+    assert not {row["seed"] for row in here} & {row["seed"] for row in there}
+    assert abs(pixels(here) - pixels(there)).mean() > 1
+
+
 def test_what_is_whole_is_kept_and_what_is_damaged_is_made_again(study: Params) -> None:
     made = make(study)
     before = {path: path.read_bytes() for path in Path("work/set").rglob("*") if path.is_file()}

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks import grid as benchmark
 from pipeline import files, grid, paths, scoring, segmentation, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params
+from pipeline.params import Params, load_params
 from pipeline.parsing import parse
 from pipeline.runtime import Counter, Runtime
 from pipeline.segmentation import load_judge, train_judge
@@ -220,6 +221,12 @@ def test_native_scores_need_a_set_that_was_prepared_for_them(mixed: Params) -> N
     native = {"data": TOY_STUDY["data"] | {"native_masks": True}}
     with pytest.raises(UserError, match=r"val_0 has no mask of its own size; set data.native_masks: true"):
         grid.plan(variant(native | {"segment": TOY_STUDY["segment"] | {"resolution": "native"}}), "unet")
+
+
+def test_benchmark_of_the_grid_has_eight_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    benchmark.material(benchmark.study(steps=1, pixels=32))
+    assert len({cell.fingerprint for cell in grid.plan(load_params(), "unet")}) == 8
 
 
 @pytest.mark.dist

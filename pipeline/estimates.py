@@ -1,8 +1,8 @@
 """Before anything starts: parameters, arithmetic and memory of fine-tuning an entry, counted on the meta device.
 
 Counted: every weight, operation and activation of the plug-in's own forward and backward pass. Assumed: RESERVE (what
-the driver, kernels and fragmentation take), and the arithmetic per second of a device. docs/paper_studies.md tells how
-far the counted memory is from measured peaks.
+the driver, kernels and fragmentation take), and the arithmetic per second of a device. Left out: networks that find
+edges for a hint. docs/paper_studies.md tells how far the counted memory is from measured peaks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,8 @@ META = torch.device("meta")
 GB = 1e9
 RESERVE = 1.2 * GB  # assumed: CUDA context, workspaces of kernels, fragmentation
 STATES = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimiser states per trained weight
-MASTER, HALF = 4, 2  # bytes of a weight
+MASTER = 4  # bytes of a weight
+SMALL = 40  # of a U-Net so many times smaller than the memory, weights, gradients and states take a tenth of it
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Subject:
         spec = DatasetSpec(name=self.params.study, size=self.params.data.size, num_classes=self.params.data.num_classes)
         with META:
             base = empty_base(self.params.base, self.params.data.size)
-            model = plugins.load("generators", self.method).build(own or self.own, base, spec)
+            model = plugins.load("generators", self.method).build(_of_masks(own or self.own), base, spec)
             if isinstance(model, Untrained):
                 return None
             model.prepare(plain)
@@ -133,6 +134,13 @@ class Subject:
 
     def _worst(self, settings: Finetune) -> Any:
         return self.build(settings, self.worst)
+
+
+def _of_masks(own: Section) -> Section:
+    """The entry with masks as hints: edges need real images and weights, and cost little beside the denoiser."""
+    if "conditioning" not in type(own).model_fields:
+        return own
+    return own.model_copy(update={"conditioning": "mask", "conditioning_params": {}})
 
 
 def _dealt(weights: int, states: int, world: int, sharding: Sharding) -> tuple[float, float, float]:
@@ -248,9 +256,14 @@ class Bare:
 
 
 def check_device(params: Params, generator: str, settings: Finetune, runtime: Runtime) -> None:
-    """Raises UserError where training would not fit the GPU, before anything is put there. A CPU is not checked."""
-    if runtime.device.type == "cuda":
-        available = torch.cuda.get_device_properties(runtime.device).total_memory
-        published = params.base.model_copy(update={"source": str(paths.base(params.study))})
-        subject = Subject(params.model_copy(update={"base": published}), generator)
-        check_fits(subject, settings, available, runtime.world, runtime.sharding)
+    """Raises UserError where training would not fit the GPU, before anything is put there, or the machine.
+
+    On a CPU a base that is small beside the memory is not counted: it fits, and counting takes seconds.
+    """
+    available = runtime.memory()
+    weights = sum(file.stat().st_size for file in (paths.base(params.study) / "unet").glob("*.safetensors"))
+    if runtime.device.type == "cpu" and weights < available / SMALL:
+        return
+    published = params.base.model_copy(update={"source": str(paths.base(params.study))})
+    subject = Subject(params.model_copy(update={"base": published}), generator)
+    check_fits(subject, settings, available, runtime.world, runtime.sharding)

@@ -90,6 +90,13 @@ class Runtime:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
+    def memory(self) -> int:
+        """Bytes of this process's GPU, or its share of the machine's memory."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_properties(self.device).total_memory
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.world > 1 else 1
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // beside
+
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
         """bf16 arithmetic where it is safe, or plain float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,5 +1,6 @@
 """What is told before a start: counts at full size, memory by hand, the message where it does not fit."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +8,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline import estimates, paths
 from pipeline.errors import UserError
-from pipeline.estimates import GB, RESERVE, Subject, check_fits
+from pipeline.estimates import GB, RESERVE, Subject, check_device, check_fits
 from pipeline.footprint import footprint, operations
 from pipeline.params import Params, load_params
 from pipeline.parsing import parse
+from pipeline.runtime import Runtime
 from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.tiny_base import write_tiny_base
 
 META = torch.device("meta")
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
@@ -96,6 +100,30 @@ def test_too_little_memory_is_told_with_what_would_do(small: Params) -> None:
     with pytest.raises(UserError, match=r"needs about \d+ GB per device .* the device has \d+; try micro_batch 1"):
         check_fits(subject, settings, one.total * 1.001, 1, "none")
     assert check_fits(subject, settings, 1000 * GB, 1, "none") is not None
+
+
+@pytest.mark.parametrize("conditioning", ["canny", "soft_edge_hed"])
+def test_edges_are_counted_without_an_image_and_without_their_weights(conditioning: str) -> None:
+    entries = {"masked": {}, "edges": {"conditioning": conditioning}}
+    generators = {name: {"method": "t2i_adapter", "copies": 1, **own} for name, own in entries.items()}
+    study = parse(Params, TOY_STUDY | {"base": SMALL, "generators": generators, "training_sets": {"real": {}}})
+    masked, edges = (Subject(study, name).memory(study.finetune) for name in entries)
+    assert masked is not None and masked == edges
+
+
+def test_a_machine_is_checked_where_the_base_is_large_for_it(
+    toy_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny_base(paths.base("toy"), "epsilon")
+    runtime = Runtime.alone(1, torch.device("cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "memory", lambda self: 4_000_000)
+        with pytest.raises(UserError, match="needs about 1 GB per device"):
+            check_device(toy_params, "siamese", toy_params.finetune, runtime)
+    monkeypatch.setattr(estimates, "Subject", None)  # not counted
+    assert runtime.memory() > 1e9
+    check_device(toy_params, "siamese", toy_params.finetune, runtime)
 
 
 @pytest.mark.slow

@@ -93,10 +93,24 @@ def present(pair: Reference) -> Iterator[Item]:
         yield pair
 
 
-def listed(root: Path, source: str, source_column: str = "") -> Iterator[Item]:
+@dataclass(frozen=True)
+class Places:
+    """Folders below root of pairs by stem; in one folder the masks' suffix tells them from the images."""
+
+    images: Path = Path("images")
+    masks: Path = Path("masks")
+    suffix: str = ""  # of the masks' stems
+
+
+USUAL = Places()
+
+
+def listed(root: Path, source: str, source_column: str = "", places: Places = USUAL) -> Iterator[Item]:
     """The layout images/ + masks/ with optional splits/*.txt and manifest.csv."""
-    images, image_faults = scan(root, root / "images")
-    masks, mask_faults = scan(root, root / "masks")
+    images, image_faults = scan(root, root / places.images)
+    masks, mask_faults = scan(root, root / places.masks, places.suffix)
+    if places.images == places.masks:
+        images = {name: path for name, path in images.items() if not name.endswith(key(places.suffix))}
     splits, split_faults = read_splits(root, images)
     manifest, manifest_faults = read_manifest(root, images, source_column)
     yield from (*image_faults, *mask_faults, *unpaired(root, images, masks), *split_faults, *manifest_faults)

@@ -16,7 +16,7 @@ from pipeline.generators._control import recipe
 from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.runtime import Runtime
-from pipeline.training import fit, snapshot
+from pipeline.training import check, fit, snapshot
 from pipeline.watching import Row, Watch
 
 # Keys of finetune that change no weight; max_steps is told by the name of the finished folder.
@@ -103,10 +103,11 @@ def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, wor
         if runtime.is_main:
             model.save(folder)
         return
-    model.prepare(settings)
-    batches = model.batches(Pairs.read(train), params.finetune, f"{stream(params, generator)}/finetune")
     how = _recipe(settings, work.name)
+    check(how, settings.global_batch, runtime)
+    model.prepare(settings)
     tracker = runtime.tracker(params.finetune.tracker, work / "tracker", f"{params.study}-{generator}")
+    batches = model.batches(Pairs.read(train), params.finetune, f"{stream(params, generator)}/finetune")
     watch = Watch(previews.looks(params, model, val, runtime, work, tracker), tracker)
     rows = fit(model.objective, batches, how, runtime, work, f"finetune {generator}", watch)
     if tracker is not None:

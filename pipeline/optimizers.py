@@ -25,6 +25,18 @@ def build(recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.devi
     return torch.optim.AdamW(groups, betas=recipe.betas, **settings)
 
 
+def check(recipe: Recipe, device: torch.device, sharding: str) -> None:
+    """Raises UserError where the recipe's optimiser is not usable on this device, or not in this layout."""
+    if recipe.optimizer != "adamw_8bit":
+        return
+    if sharding != "none":
+        raise UserError(
+            f"optimizer adamw_8bit keeps its states whole on every process and cannot be sharded ({sharding}); launch"
+            " with gpu1, gpu8 or gpu2x8, or use optimizer adamw"
+        )
+    _eight_bit(device)
+
+
 def _groups(parameters: Iterable[nn.Parameter], learning_rate: float) -> list[dict[str, Any]]:
     """One group for each factor of the learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import files, seeding
+from pipeline import files, optimizers, seeding
 from pipeline.averaging import Average
 from pipeline.checkpoints import Checkpoints
 from pipeline.contracts import Batch, Recipe
@@ -36,7 +36,7 @@ def fit(
     equals an uninterrupted one bit for bit on the same machine; with `recipe.schedule_steps` a finished run goes on to
     a larger `max_steps`. Raises UserError where a loss is not finite; nothing is saved after that step.
     """
-    _check(recipe, batches, runtime)
+    check(recipe, batches.batch_size, runtime)
     run = Run(objective, recipe, runtime, folder)
     with Display(title, run.done, recipe.max_steps, runtime) as display:
         for step in range(run.done, recipe.max_steps):
@@ -56,16 +56,18 @@ def fit(
     return run.losses.rows
 
 
-def _check(recipe: Recipe, batches: Batches, runtime: Runtime) -> None:
-    if batches.batch_size % runtime.world:
+def check(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
+    """Raises UserError where a recipe cannot be followed here; costs nothing, so it may be asked before data is read."""
+    if global_batch % runtime.world:
         raise UserError(
-            f"a global batch of {batches.batch_size} cannot be dealt evenly to {runtime.world} processes;"
+            f"a global batch of {global_batch} cannot be dealt evenly to {runtime.world} processes;"
             " make it a multiple or launch another number"
         )
     if recipe.max_steps <= 0:
         raise UserError(f"max_steps is {recipe.max_steps}; it must be above 0")
     if recipe.precision not in ("fp32", "bf16"):
         raise UserError(f"precision is {recipe.precision!r}; there are fp32 and bf16")
+    optimizers.check(recipe, runtime.device, runtime.sharding)
 
 
 def _pause(done: int, recipe: Recipe, watch: Watch) -> bool:
@@ -144,6 +146,11 @@ class Run:
                 weight.copy_(mean)
         self.layout.settle()
         self.objective.eval()
+        if not all(value.isfinite().all() for value in trained(self.objective).values()):
+            raise UserError(
+                f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, though its loss was;"
+                " lower the learning rate or use precision fp32"
+            )
 
     def _averaged(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.average is None else self.average.applied()

@@ -14,6 +14,7 @@ from pipeline import finetuning, paths, training
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
+from pipeline.networks.stable_diffusion import StableDiffusion
 from pipeline.params import Params
 from pipeline.parsing import parse
 from tests.conftest import TOY_STUDY, blobs
@@ -102,6 +103,23 @@ def test_only_what_changes_weights_starts_another_run(ready: Path) -> None:
         for change in ({}, {"max_steps": 4, "schedule_steps": 2})
     }
     assert len(finished) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adamw_8bit"}, "optimizer adamw_8bit needs CUDA, found cpu"),
+        ({"attention": "xformers"}, "attention: xformers needs CUDA"),
+        ({"tracker": "wandb"}, "tracker wandb needs the package"),
+    ],
+)
+def test_what_is_not_usable_here_is_told_before_images_are_encoded(
+    ready: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(StableDiffusion, "moments", None)
+    with pytest.raises(UserError, match=message):
+        tuned(study(**change))
 
 
 def test_schedule_longer_than_the_run_is_refused() -> None:

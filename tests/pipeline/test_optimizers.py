@@ -56,3 +56,12 @@ def test_average_is_applied_for_a_while_and_survives_a_restart() -> None:
     assert weight.item() == 11.0
     assert again.weights[0].item() == pytest.approx(9.0)
     assert again.updates == 1
+
+
+@pytest.mark.parametrize("sharding", ["zero2", "fsdp2"])
+def test_eight_bit_states_are_not_sharded(sharding: str) -> None:
+    """bitsandbytes keeps them in tensors of its own, which neither layout can deal out or gather for a checkpoint."""
+    recipe = Recipe(1, 1e-3, optimizer="adamw_8bit")
+    with pytest.raises(UserError, match=rf"cannot be sharded \({sharding}\); launch with gpu1, gpu8"):
+        optimizers.check(recipe, torch.device("cuda"), sharding)
+    optimizers.check(Recipe(1, 1e-3), CPU, sharding)

@@ -117,6 +117,19 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(pairs: Pairs) 
         fit(Broken(), Batches(pairs, 4, "seed"), Recipe(12, 1e-2), Runtime.alone())
 
 
+def test_last_update_that_is_not_finite_is_named(pairs: Pairs) -> None:
+    """Its loss was finite, and no later loss tells."""
+
+    class Steep(Brightness):
+        def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+            losses = super().forward(batch, progress)
+            weight = self.layers[1].bias
+            return losses | {"steep": (weight - weight.detach()).sum().sqrt() if progress > 0.8 else losses["late"] * 0}
+
+    with pytest.raises(UserError, match="step 5: its update left weights that are not finite"):
+        fit(Steep(), Batches(pairs, 4, "seed"), Recipe(6, 1e-2), Runtime.alone())
+
+
 def test_uneven_shares_are_refused(pairs: Pairs) -> None:
     three = Runtime(torch.device("cpu"), 0, 3)
     with pytest.raises(UserError, match="global batch of 4 cannot be dealt evenly to 3 processes"):

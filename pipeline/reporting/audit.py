@@ -1,13 +1,32 @@
-"""The audit in the report: a row per generator and the picture of its closest pairs. No torch."""
+"""The audit in the report: a row per generator and its closest pairs. No torch."""
 
-import base64
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import files, paths, tracking
+from pipeline.data.image_set import ImageSet
 from pipeline.params import Params
+from pipeline.reporting import pictures
+from pipeline.reporting.gallery import colours_last
 
 TOP = 12  # suspects listed per generator
+PIXELS = "pixels"  # the space in which a mirrored image is found too
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic image and its nearest training image, mirrored as it fits best, as data URIs."""
+
+    id: str
+    nearest: str
+    suspect: bool
+    own_source: bool
+    space: str
+    distance: str
+    synthetic: str
+    real: str
 
 
 @dataclass(frozen=True)
@@ -17,24 +36,41 @@ class AuditOf:
     generator: str
     record: dict[str, Any]  # audit.json
     suspects: list[dict[str, str]]  # the first TOP rows of suspects.csv
-    picture: str  # data URI of the closest pairs, suspects framed in red
+    pairs: list[Pair]  # the closest first
 
 
-def audits(params: Params) -> list[AuditOf]:
+def audits(params: Params, side: int = pictures.SIDE) -> list[AuditOf]:
     """The audits there are, in the order of params.yaml; a generator that has not been audited is left out."""
-    return [_audit(params, name) for name in params.generators if _folder(params, name).is_dir()]
+    return [_audit(params, name, side) for name in params.generators if _folder(params, name).is_dir()]
 
 
-def _audit(params: Params, generator: str) -> AuditOf:
+def _audit(params: Params, generator: str, side: int) -> AuditOf:
     folder = _folder(params, generator)
-    picture = base64.b64encode((folder / "closest.png").read_bytes()).decode()
     return AuditOf(
         generator,
         files.read_json(folder / "audit.json"),
         tracking.read_table(folder / "suspects.csv")[:TOP],
-        f"data:image/png;base64,{picture}",
+        list(_pairs(params, generator, side)),
     )
 
 
-def _folder(params: Params, generator: str) -> Any:
+def _pairs(params: Params, generator: str, side: int) -> Iterator[Pair]:
+    real, made = ImageSet.open(paths.real(params.study)), ImageSet.open(paths.synthetic(params.study, generator))
+    real_rows, made_rows = ({row["id"]: row for row in images} for images in (real, made))
+    for row in tracking.read_table(_folder(params, generator) / "images.csv")[: params.audit.pictures]:
+        flip = row["flip"] if row["space"] == PIXELS else ""
+        down, right = -1 if flip in ("vertical", "both") else 1, -1 if flip in ("horizontal", "both") else 1
+        yield Pair(
+            row["id"],
+            row["nearest"],
+            row["suspect"] == "1",
+            row["own_source"] == "1",
+            row["space"].replace("_", " "),
+            row[f"distance_{row['space']}"],
+            pictures.photo(colours_last(made, made_rows[row["id"]]), side),
+            pictures.photo(colours_last(real, real_rows[row["nearest"]])[::down, ::right], side),
+        )
+
+
+def _folder(params: Params, generator: str) -> Path:
     return paths.audit(params.study, generator)

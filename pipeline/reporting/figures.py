@@ -1,33 +1,21 @@
-"""Figures of the report as SVG text: the same bytes for the same numbers, in the colours of the page's mode."""
+"""Figures of the report. Series differ in marker, line style and label, never in colour alone."""
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from pipeline.reporting.drawing import INK, Drawing
 from pipeline.reporting.losses import smooth
 
-INK = "#010203"  # replaced by the colour of the page's text
-COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b55fa8", "#8f8a3c", "#c4554d", "#5d6fd0", "#7f8792")
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "legend.frameon": False,
-    **dict.fromkeys(["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], INK),
-}
+# A contrast of at least 3 on white and on the dark page.
+COLOURS = ("#3b82c4", "#c9731c", "#2f9e77", "#b55fa8", "#8f8a3c", "#c4554d", "#5d6fd0")
+GREY = "#7f8792"
+MARKERS, LINES = "osD^vP*X<>", ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 @dataclass(frozen=True)
@@ -40,53 +28,115 @@ class Point:
     high: float
 
 
-def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], reference: Point) -> str:
-    """Dice over the multiplier, a line per generator; the band is the interval of the reference arm."""
+@dataclass(frozen=True)
+class Difference:
+    """An arm's Dice minus that of the reference, with its interval and verdict."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    verdict: str
+
+
+def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], reference: Point) -> Drawing:
+    """Dice over the multiplier, a labelled line per generator; the band is the interval of the reference arm."""
 
     def draw(axes: Axes) -> None:
-        axes.axhspan(reference.low, reference.high, color=COLOURS[-1], alpha=0.18, linewidth=0)
-        axes.axhline(reference.mean, color=COLOURS[-1], linewidth=1.2, linestyle="--", label="real images only")
-        for number, ((name, points), colour) in enumerate(zip(curves.items(), _cycle(len(curves)), strict=True)):
-            shift = 0.04 * (number - (len(curves) - 1) / 2)  # intervals of equal multipliers must not cover each other
+        axes.axhspan(reference.low, reference.high, color=GREY, alpha=0.18, linewidth=0)
+        axes.axhline(reference.mean, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label="real images only")
+        for number, (name, points) in enumerate(curves.items()):
+            shift = 0.05 * (number - (len(curves) - 1) / 2)  # intervals of equal multipliers must not cover each other
             x, mean = [p.multiplier + shift for p in points], [p.mean for p in points]
             spread = [[_reach(p, p.low) for p in points], [_reach(p, p.high) for p in points]]
-            axes.errorbar(x, mean, spread, color=colour, marker="o", markersize=5, capsize=3, label=name)
+            axes.errorbar(x, mean, spread, markersize=5.5, capsize=3, elinewidth=1, label=name, **_look(number))
         axes.set_xticks(sorted({p.multiplier for points in curves.values() for p in points} | {0}))
         axes.set_xlabel("synthetic images per real image (multiplier)")
         axes.set_ylabel("Dice on real test images")
         axes.legend(loc="best")
 
-    return _svg(f"curve {title}", draw, (5.4, 3.5))
+    ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
+    about = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}. {ends}."
+    return Drawing(f"multiplier_curve_{title}", title, about, draw, (4.6, 3.5))
 
 
-def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> str:
+def differences(title: str, rows: Sequence[Difference], reference: str, margin: float) -> Drawing:
+    """A line per arm: its interval around its difference; the band is the margin within which arms count as equal."""
+
+    def draw(axes: Axes) -> None:
+        axes.axvspan(-margin, margin, facecolor=GREY, alpha=0.18, linewidth=0)
+        axes.axvline(0, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
+        for place, row in enumerate(reversed(rows)):
+            axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=1.6, solid_capstyle="butt")
+            axes.plot([row.value], [place], color=COLOURS[0], marker=SIGNS.get(row.verdict, "o"), markersize=7)
+        axes.set_yticks(range(len(rows)), [f"{row.name}\n{row.verdict}" for row in reversed(rows)])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"Dice minus {reference}")
+        axes.grid(visible=False, axis="y")
+
+    told = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)
+    about = f"Dice minus {reference}, {title}, with intervals. {told}. Within {margin} arms count as equal."
+    return Drawing(f"differences_{title}", title, about, draw, (4.6, max(2.0, 0.9 + 0.42 * len(rows))))
+
+
+SIGNS = {"better": ">", "worse": "<", "equivalent": "D", "inconclusive": "o"}
+
+
+def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
     """Losses over optimiser steps on a logarithmic axis, each the mean over a fiftieth of the run; 0 is left out."""
 
     def draw(axes: Axes) -> None:
-        for (name, values), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+        for number, (name, values) in enumerate(curves.items()):
             line = smooth(values, max(1, len(values) // 50))
-            axes.plot(np.where(line > 0, line, np.nan), color=colour, linewidth=1.3, label=name)
-        axes.set_yscale("log")
+            steps, every = np.arange(1, len(line) + 1), max(1, len(line) // 5)
+            look = _look(number) | {"markevery": (number * every // (len(curves) + 1), every)}
+            axes.plot(steps, np.where(line > 0, line, np.nan), label=name, markersize=4, linewidth=1.3, **look)
+        _logarithmic(axes)
         axes.set_xlabel("optimiser step")
-        axes.legend(loc="best", fontsize=8)
+        axes.set_ylabel("loss")
+        axes.legend(loc="best")
 
-    return _svg(f"loss {title}", draw, (4.6, 2.9))
+    ends = "; ".join(
+        f"{name} from {v[0]:.3g} to {smooth(v, max(1, len(v) // 50))[-1]:.3g}" for name, v in curves.items()
+    )
+    return Drawing(f"loss_{title}", title, f"Loss of {title} over optimiser steps: {ends}.", draw, (4.4, 3.0))
 
 
-def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> str:
+def validation_curves(title: str, steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Drawing:
+    """Losses on validation images over optimiser steps, on a logarithmic axis."""
+
+    def draw(axes: Axes) -> None:
+        for number, (name, values) in enumerate(curves.items()):
+            line = np.array(values, float)
+            axes.plot(
+                steps, np.where(line > 0, line, np.nan), label=name, markersize=4.5, linewidth=1.3, **_look(number)
+            )
+        _logarithmic(axes)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("loss on validation images")
+        axes.legend(loc="best")
+
+    ends = "; ".join(f"{name} from {values[0]:.3g} to {values[-1]:.3g}" for name, values in curves.items())
+    return Drawing(f"validation_{title}", title, f"Validation loss of {title}: {ends}.", draw, (4.4, 3.0))
+
+
+def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> Drawing:
     """Images of several sorts (name -> [N, 2]) on one plane; each sort has its own colour and marker."""
 
     def draw(axes: Axes) -> None:
-        for (name, places), colour, marker in zip(points.items(), _cycle(len(points)), "os^Dv", strict=False):
-            axes.scatter(*places.T, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=name)
+        for number, (name, places) in enumerate(points.items()):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            axes.scatter(*places.T, s=15, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(loc="best", fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(3, len(points)), handletextpad=0.2)
 
-    return _svg(f"map {title}", draw, (4.6, 3.6))
+    counts = ", ".join(f"{len(places)} {name}" for name, places in points.items())
+    about = f"Features of real images and those of {title} on a plane by t-SNE: {counts} images."
+    return Drawing(f"map_{title}", title, about, draw, (4.4, 3.8))
 
 
-def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> str:
+def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> Drawing:
     """A score over training steps with its interval; `values` are value, low and high [3, N], NaN where unknown."""
 
     def draw(axes: Axes) -> None:
@@ -95,28 +145,46 @@ def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) 
         axes.plot(steps, middle, color=COLOURS[0], marker="o", markersize=4, linewidth=1.3)
         axes.set_xlabel("optimiser step")
 
-    return _svg(f"steps {title}", draw, (4.6, 2.6))
+    told = ", ".join(f"{value:.3g} at {step:g}" for step, value in zip(steps, values[0], strict=True))
+    return Drawing(f"steps_{title}", title, f"{title} over optimiser steps: {told}.", draw, (4.4, 2.8))
+
+
+def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
+    """A bar per screened training set: images kept (filled) and dropped (hatched), with their numbers."""
+
+    def draw(axes: Axes) -> None:
+        for place, (kept, dropped) in enumerate(reversed(counts.values())):
+            axes.barh(place, kept, color=COLOURS[0], height=0.6)
+            axes.barh(place, dropped, left=kept, height=0.6, fill=False, hatch="////", edgecolor=COLOURS[1])
+            axes.text(kept + dropped, place, f"  {kept} kept, {dropped} dropped", va="center", color=INK)
+        axes.set_yticks(range(len(counts)), list(reversed(counts)))
+        axes.set_xlim(0, 1.7 * max(sum(pair) for pair in counts.values()))
+        axes.set_xlabel("synthetic images")
+        axes.grid(visible=False, axis="y")
+
+    told = "; ".join(f"{name}: {kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items())
+    about = f"Synthetic images of screened training sets. {told}."
+    return Drawing("screening", "Kept and dropped", about, draw, (4.4, 0.9 + 0.4 * len(counts)))
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of every decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Colour, marker and line style of the series of this number."""
+    style = LINES[number % len(LINES)]
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "linestyle": style}
+
+
+def _steps(points: Sequence[Point]) -> str:
+    return ", ".join(f"{p.mean:.3f} at {p.multiplier}" for p in points)
 
 
 def _reach(point: Point, end: float) -> float:
     """Length of one half of an error bar; the reference arm shows its interval as a band."""
     return abs(point.mean - end) if point.multiplier else 0.0
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[number % (len(COLOURS) - 1)] for number in range(count)]
-
-
-def _svg(name: str, draw: Callable[[Axes], None], size: tuple[float, float]) -> str:
-    """Only the <svg> element: no date, ids that depend on the name alone, as wide as its place."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img"', text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    return text.replace(INK, "currentColor")

@@ -43,6 +43,17 @@ def write_totals(folder: Path, runs: Iterable[Run]) -> None:
         tracking.write_table(folder / f"{run.name.replace(' ', '_')}.csv", rows)
 
 
+def endings(runs: Iterable[Run]) -> list[tuple[str, str, int, float, float, float]]:
+    """Run, loss, steps, and the means over the first, the best and the last fiftieth: the curves as a table."""
+    found = []
+    for run in runs:
+        for name, values in run.curves.items():
+            window = max(1, len(values) // 50)
+            line = smooth(values, window)[window - 1 :]
+            found.append((run.name, name, len(values), float(line[0]), float(line.min()), float(line[-1])))
+    return found
+
+
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Mean over the last `window` steps (over those there are, at the start)."""
     sums = np.cumsum(np.concatenate([[0.0], values]))

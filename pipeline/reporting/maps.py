@@ -8,28 +8,30 @@ from numpy.typing import NDArray
 from pipeline import paths
 from pipeline.params import Params
 from pipeline.reporting import figures
+from pipeline.reporting.drawing import Drawing
 from pipeline.tracking import read_table
 
 
-def feature_maps(params: Params) -> Iterator[tuple[str, str]]:
+def feature_maps(params: Params) -> Iterator[Drawing]:
     """One map per generator (map.csv of its scores); none where no extractor gave features."""
     for generator in params.generators:
         points: dict[str, list[tuple[float, float]]] = {}
         for row in read_table(paths.scores(params.study, generator) / "map.csv"):
             points.setdefault(row["kind"], []).append((float(row["x"]), float(row["y"])))
         if points:
-            yield generator, figures.feature_map(generator, {kind: np.array(p) for kind, p in points.items()})
+            yield figures.feature_map(generator, {kind: np.array(p) for kind, p in points.items()})
 
 
-def snapshots(params: Params) -> Iterator[tuple[str, str]]:
+def snapshots(params: Params) -> Iterator[Drawing]:
     """One figure per generator and score over training steps; none where no snapshot was kept."""
     for generator in params.generators:
         curves: dict[str, list[tuple[float, NDArray[np.float64]]]] = {}
-        for row in read_table(paths.snapshots(params.study, generator) / "steps.csv"):
+        path = paths.snapshots(params.study, generator) / "steps.csv"
+        for row in read_table(path) if path.is_file() else []:
             values = np.array([float(row[name] or "nan") for name in ("value", "low", "high")])
             curves.setdefault(row["score"], []).append((float(row["step"]), values))
         for score, points in curves.items():
             steps, values = zip(*points, strict=True)
             if np.isfinite(values).any():
                 title = f"{generator}: {score.replace('.', ', ').replace('_', ' ')}"
-                yield title, figures.over_steps(title, steps, np.stack(values, 1))
+                yield figures.over_steps(title, steps, np.stack(values, 1))

@@ -1,91 +1,124 @@
-"""The report of a study: one HTML page that needs nothing else, and beside it the files that `dvc` shows. No torch."""
+"""The report of a study: one HTML page that needs nothing else, figures, the files that `dvc` shows. No torch."""
 
-import platform
-from collections.abc import Iterator
-from importlib.metadata import version
-from io import StringIO
-from pathlib import PurePath
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from ruamel.yaml import YAML
 
 from pipeline import files, paths
 from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import audit, figures, gallery, losses, maps, screening
-from pipeline.reporting.figures import Point
+from pipeline.reporting import audit, gallery, history, identity, losses, screening
+from pipeline.reporting.charts import Charts, charts, write_figures
+from pipeline.reporting.identity import as_yaml
 from pipeline.tracking import write_metrics
 
+__all__ = ["as_yaml", "page", "write_report"]
 Row = dict[str, Any]
-VERSIONS = ("torch", "diffusers", "transformers")
+SIDES = (256, 192, 128, 96)  # pixels of a picture: the largest that lets the page be smaller than LARGEST
+LARGEST = 15 * 1000**2  # bytes
 
 
 def write_report(params: Params) -> None:
-    """Writes metrics.json, multiplier_curve.csv, losses/ and, last, index.html below reports/."""
+    """Writes metrics.json, multiplier_curve.csv, losses/, figures/ and, last, index.html below reports/."""
     write_metrics(paths.REPORT / "metrics.json", collect_metrics(params))
     curve = paths.comparison(params.study) / "multiplier_curve.csv"
     files.write_bytes(paths.REPORT / "multiplier_curve.csv", curve.read_bytes())
     losses.write_totals(paths.REPORT / "losses", [*losses.read_runs(params), *losses.read_arms(params)])
-    files.write_bytes(paths.REPORT / "index.html", page(params).encode())
+    drawn = charts(params, read_comparison(params))
+    write_figures(paths.REPORT / "figures", params, drawn)
+    files.write_bytes(paths.REPORT / "index.html", page(params, drawn).encode())
 
 
-def page(params: Params) -> str:
-    """The page as text; everything in it is escaped but the figures that we draw."""
-    comparison = _json(paths.comparison(params.study) / "comparison.json")
-    scores = _scores(params)
-    environment = Environment(
-        loader=PackageLoader("pipeline.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(
-        params=params,
-        title=params.report.title,
-        verdict=comparison["verdict"],
-        facts=_facts(params),
-        confidence=f"{params.compare.confidence:.0%}",
-        curves={name: Markup(svg) for name, svg in _curves(comparison)},
-        arms=comparison["arms"],
-        choice=comparison["choice"],
-        trend=comparison["trend"],
-        generator_seeds=comparison["generator_seeds"],
-        needs=[arm for arm in comparison["arms"] if arm["role"] == "arm" and arm["detectable"] is not None],
-        test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
-        gallery=gallery.examples(params),
-        judge_dice=_json(paths.judge(params.study) / "metrics.json")["dice"],
-        scores={title: row for title, row in scores.items() if _told(row)},
-        untold=_untold(scores),
-        with_p=any(score["p_value"] is not None for row in scores.values() for score in row.values()),
-        audits=audit.audits(params),
-        screenings=screening.screenings(params),
-        maps={name: Markup(svg) for name, svg in maps.feature_maps(params)},
-        snapshots={name: Markup(svg) for name, svg in maps.snapshots(params)},
-        losses={name: Markup(svg) for name, svg in _loss_figures(params)},
-        versions=", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in VERSIONS)]),
-        yaml=as_yaml(params),
+def page(params: Params, drawn: Charts | None = None) -> str:
+    """The page as text, its pictures as large as its size allows. Raises UserError where none are small enough."""
+    about = _about(params, drawn or charts(params, read_comparison(params)))
+    for side in SIDES:
+        text = _template().render(about | _pictures(params, side))
+        if len(text.encode()) < LARGEST:
+            return text
+    raise UserError(
+        f"the report would have {len(text) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; show fewer pictures:"
+        f" report.samples is {params.report.samples}, audit.pictures is {params.audit.pictures}"
     )
 
 
-def as_yaml(params: Params) -> str:
-    """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
-
-    Of an absolute path only the last part is shown (elsewhere/name): a report must not tell whose machine made it.
-    """
-    text = StringIO()
-    writer = YAML()
-    writer.default_flow_style = False
-    writer.dump(_without_places(params.model_dump(mode="json")), text)
-    return text.getvalue()
+def read_comparison(params: Params) -> Row:
+    """comparison.json. Raises UserError where the stage compare has not run."""
+    return _json(paths.comparison(params.study) / "comparison.json")
 
 
-def _without_places(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_places(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_places(item) for item in value]
-    return f"elsewhere/{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
+def _template() -> Any:
+    loader = PackageLoader("pipeline.reporting", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("page.html.j2")
+
+
+def _pictures(params: Params, side: int) -> Row:
+    return {
+        "gallery": gallery.examples(params, side),
+        "extremes": gallery.extremes(params, side),
+        "audits": audit.audits(params, side),
+    }
+
+
+def _about(params: Params, drawn: Charts) -> Row:
+    """All that the template shows but pictures; everything is escaped but the figures that we draw."""
+    comparison, scores = read_comparison(params), _scores(params)
+    return {
+        "params": params,
+        "title": params.report.title,
+        "script": _own("page.js"),
+        "style": _own("page.css"),
+        "policy": policy(),
+        "verdict": comparison["verdict"],
+        "verdicts": comparison.get("verdicts", {}),
+        "facts": _facts(params),
+        "confidence": f"{params.compare.confidence:.0%}",
+        "charts": {section: [(one.caption, Markup(one.inline())) for one in drawn[section]] for section in drawn},
+        "curve": comparison["curve"],
+        "arms": comparison["arms"],
+        "choice": comparison["choice"],
+        "trend": comparison["trend"],
+        "generator_seeds": comparison["generator_seeds"],
+        "needs": [arm for arm in comparison["arms"] if arm["role"] == "arm" and arm["detectable"] is not None],
+        "test_sets": sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
+        "judge_dice": _json(paths.judge(params.study) / "metrics.json")["dice"],
+        "scores": {title: row for title, row in scores.items() if _told(row)},
+        "untold": _untold(scores),
+        "with_p": any(score["p_value"] is not None for row in scores.values() for score in row.values()),
+        "screenings": screening.screenings(params),
+        "strips": history.strips(params),
+        "endings": losses.endings([*losses.read_runs(params), *losses.read_arms(params)]),
+        "hashes": identity.hashes(params),
+        "versions": identity.versions(),
+        "yaml": as_yaml(params),
+    }
+
+
+@cache
+def policy() -> str:
+    """The content security policy: our own script and style by their hashes, pictures that the page holds, no more."""
+    script, style = (_hash(_own(name)) for name in ("page.js", "page.css"))
+    return (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _own(name: str) -> Markup:
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8").strip())
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _facts(params: Params) -> str:
@@ -95,19 +128,6 @@ def _facts(params: Params) -> str:
         f"Real pairs: {', '.join(counts)}; {real.spec.size} x {real.spec.size} pixels,"
         f" {real.spec.num_classes} classes with background, data read by “{params.data.reader}”."
     )
-
-
-def _curves(comparison: Row) -> Iterator[tuple[str, str]]:
-    for arm in comparison["arms"]:
-        if arm["role"] != "reference":
-            continue
-        lines: dict[str, list[Point]] = {}
-        for point in comparison["curve"]:
-            if point["segmenter"] == arm["segmenter"]:
-                place = Point(point["multiplier"], point["dice"], point["low"], point["high"])
-                lines.setdefault(point["generator"], []).append(place)
-        reference = Point(0, arm["dice"], arm["dice_low"], arm["dice_high"])
-        yield arm["segmenter"], figures.multiplier_curve(arm["segmenter"], lines, reference)
 
 
 def _scores(params: Params) -> dict[str, dict[str, Row]]:
@@ -136,11 +156,6 @@ def _untold(scores: dict[str, dict[str, Row]]) -> dict[str, list[str]]:
 
 def _digits(*values: float | None) -> int:
     return 1 if max(abs(value or 0.0) for value in values) >= 10 else 3
-
-
-def _loss_figures(params: Params) -> Iterator[tuple[str, str]]:
-    for run in [*losses.read_runs(params), *losses.read_arms(params)]:
-        yield run.name, figures.loss_curves(run.name, run.curves)
 
 
 def _json(path: Any) -> Any:

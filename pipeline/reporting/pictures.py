@@ -1,6 +1,7 @@
 """Small pictures of the report as data URIs: label maps, images, outlines of masks on images."""
 
 import base64
+import io
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from PIL import Image
 from pipeline.data.image_set import png
 
 Pixels = NDArray[np.uint8]
-SIDE = 192  # pixels of a picture in the page
+SIDE = 256  # pixels of a picture in the page, at most
+QUALITY = 88  # of the JPEG of a picture that was made smaller; others stay lossless
+LINE, HALO = (64, 255, 160), (8, 12, 20)
 LABELS = np.array(
     [(16, 18, 24), (240, 240, 240), (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167)], np.uint8
 )
@@ -20,20 +23,33 @@ def uri(pixels: Pixels) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
+def photo(pixels: Pixels, side: int = SIDE) -> str:
+    """An image [H, W, 3], brought to `side`, as a data URI: JPEG where that made it smaller, else PNG."""
+    shown = enlarge(pixels, side)
+    return jpeg(shown) if pixels.shape[0] > side else uri(shown)
+
+
+def jpeg(pixels: Pixels) -> str:
+    """A JPEG of [H, W, 3] colours as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=QUALITY, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def colours(mask: Pixels) -> Pixels:
     """[H, W] labels as [H, W, 3] colours; background dark, further classes repeat the palette."""
     return LABELS[np.where(mask > 0, (mask.astype(int) - 1) % (len(LABELS) - 1) + 1, 0)]
 
 
-def enlarge(pixels: Pixels) -> Pixels:
-    """[H, W] or [H, W, 3] brought to about SIDE pixels: small ones by repetition, large ones by sampling."""
+def enlarge(pixels: Pixels, side: int = SIDE) -> Pixels:
+    """[H, W] or [H, W, 3] brought to about `side` pixels: small ones by repetition, large ones by sampling."""
     height = pixels.shape[0]
-    if height <= SIDE:
-        return pixels.repeat(SIDE // height, 0).repeat(SIDE // height, 1)
+    if height <= side:
+        return pixels.repeat(side // height, 0).repeat(side // height, 1)
     picture = Image.fromarray(pixels)
-    width = round(pixels.shape[1] * SIDE / height)
+    width = round(pixels.shape[1] * side / height)
     return np.asarray(
-        picture.resize((width, SIDE), Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.LANCZOS)
+        picture.resize((width, side), Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.LANCZOS)
     )
 
 
@@ -48,8 +64,15 @@ def outline(mask: Pixels) -> NDArray[np.bool_]:
     return edge
 
 
-def overlay(image: Pixels, mask: Pixels) -> Pixels:
-    """The enlarged image [H, W, 3] with the outline of the mask [H, W] drawn on it, bright on dark."""
-    drawn, edge = enlarge(image).copy(), outline(enlarge(mask))
-    drawn[edge] = (64, 255, 160)
+def overlay(image: Pixels, mask: Pixels, side: int = SIDE) -> Pixels:
+    """The enlarged image [H, W, 3] with the outline of the mask [H, W] drawn on it, bright between dark lines."""
+    drawn, edge = enlarge(image, side).copy(), outline(enlarge(mask, side))
+    drawn[outline(edge.astype(np.uint8)) | edge] = HALO
+    drawn[edge] = LINE
     return drawn
+
+
+def overlaid(image: Pixels, mask: Pixels, side: int = SIDE) -> str:
+    """The same as a data URI."""
+    drawn = overlay(image, mask, side)
+    return jpeg(drawn) if image.shape[0] > side else uri(drawn)

@@ -34,7 +34,9 @@ OUTPUTS = {
     "mix": {paths.training_set(STUDY, T)},
     "segment": {paths.segmentation(STUDY, S)},
     "compare": {paths.comparison(STUDY)},
-    "report": {paths.REPORT / name for name in ("index.html", "metrics.json", "multiplier_curve.csv", "losses")},
+    "report": {
+        paths.REPORT / name for name in ("index.html", "figures", "metrics.json", "multiplier_curve.csv", "losses")
+    },
 }
 DATA = {
     "base": {paths.real(STUDY)},

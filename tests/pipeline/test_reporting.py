@@ -1,5 +1,7 @@
 """The report: self-contained, escaped, the same bytes twice; its curves and pictures by hand."""
 
+import base64
+import hashlib
 import html.parser
 import re
 import subprocess
@@ -15,7 +17,7 @@ from pipeline.data.image_set import ImageSet, png
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.parsing import parse
-from pipeline.reporting import gallery, losses, maps, pictures
+from pipeline.reporting import audit, gallery, history, identity, losses, maps, pictures
 from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
 from pipeline.reporting.page import as_yaml, page, write_report
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -123,13 +125,74 @@ def write_audit(folder: Path) -> None:
     files.write_json(folder / "audit.json", record)
     suspect = {"id": "p0_c0", "nearest": "p<1>", "own_source": 1, "space": "pixels", "flip": "horizontal"}
     tracking.write_table(folder / "suspects.csv", [suspect])
-    files.write_bytes(folder / "closest.png", png(np.zeros((4, 8, 3), np.uint8)))
+    pair = {"id": "train_0_c1", "nearest": "train_3", "suspect": 1, "own_source": 0, "space": "pixels"}
+    pair |= {"flip": "horizontal", "distance_pixels": 0.278473}
+    other = {"id": "train_2_c0", "suspect": 0, "own_source": 1, "nearest": "train_2", "distance_pixels": 0.9}
+    tracking.write_table(folder / "images.csv", [pair, pair | other])
 
 
 def test_suspected_copies_are_listed(study: Params) -> None:
     text = Page(page(study)).text
     for found in ("0.125", "0.750", "0.031", "p0_c0", "p<1>", "horizontal"):
         assert found in text
+
+
+def test_closest_pairs_are_shown_and_mirrored_as_they_fit(study: Params) -> None:
+    (found,) = audit.audits(study)
+    real = ImageSet.open(paths.real("toy"))
+    nearest = np.moveaxis(real.image(next(row for row in real if row["id"] == "train_3")), 0, -1)
+    assert found.pairs[0].real == pictures.photo(nearest[:, ::-1])
+    assert [(pair.suspect, pair.own_source) for pair in found.pairs] == [(True, False), (False, True)]
+    assert "suspect</strong>, pixels: 0.278473" in page(study)
+
+
+def test_most_and_least_faithful_images_are_shown(study: Params) -> None:
+    assert gallery.extremes(study) == {}
+    rows = [{"id": f"train_{n}_c0", "dice": value} for n, value in enumerate([0.5, 0.1, 0.9, "", 0.7, 0.2, 0.3])]
+    tracking.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
+    found = gallery.extremes(study)["siamese"]
+    assert [image.dice for image in found["most faithful"]] == [0.9, 0.7, 0.5, 0.3]
+    assert [image.id for image in found["least faithful"]][:2] == ["train_1_c0", "train_5_c0"]
+    assert "siamese, most faithful: train_2_c0 with the outline of its mask, Dice 0.900" in page(study)
+
+
+def test_validation_and_samples_over_training_are_shown_where_they_were_kept(study: Params) -> None:
+    assert history.strips(study) == {} and list(history.validations(study)) == []
+    folder = paths.generator("toy", "siamese")
+    tracking.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
+    for step in range(2, 24, 2):  # 11 moments, of which 8 are shown
+        files.write_bytes(folder / "samples" / f"{step:06d}.png", png(np.full((3 * 32, 64, 3), step, np.uint8)))
+    labels = [strip.label for strip in history.strips(study)["siamese"]]
+    assert labels[:3] == ["masks", "real", "step 2"] and labels[-1] == "step 22" and len(labels) == 10
+    assert "Validation loss of validation siamese: mask from 0.5 to 0.25." in page(study)
+    assert "the same masks at several moments" in page(study)
+
+
+def test_hashes_name_what_the_study_is_made_of(study: Params) -> None:
+    found = {what: (which, value) for what, which, value in identity.hashes(study)}
+    assert found["real images"] == ("15 pairs", ImageSet.open(paths.real("toy")).digest)
+    assert found["synthetic images of siamese"][0] == "16 pairs"
+    assert all(value in page(study) for _, value in found.values())
+
+
+def test_a_page_that_is_too_large_shows_smaller_pictures(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = len(page(study).encode())
+    monkeypatch.setattr("pipeline.reporting.page.LARGEST", whole)
+    assert len(page(study).encode()) < whole
+    monkeypatch.setattr("pipeline.reporting.page.LARGEST", 1000)
+    with pytest.raises(UserError, match=r"more than 0; show fewer pictures: report\.samples is 8"):
+        page(study)
+
+
+def test_figures_lie_beside_the_page_for_papers(study: Params) -> None:
+    files.write_bytes(paths.REPORT / "figures" / "old.svg", b"of another study")
+    write_report(study)
+    found = {path.name for path in (paths.REPORT / "figures").iterdir()}
+    assert {"multiplier_curve_unet.svg", "multiplier_curve_unet.png", "map_siamese.svg", "samples_siamese.png"} <= found
+    assert {"differences_unet.svg", "loss_finetune_siamese.png", "steps_siamese_faithfulness.svg"} <= found
+    assert "old.svg" not in found
+    drawn = (paths.REPORT / "figures" / "multiplier_curve_unet.svg").read_text()
+    assert "currentColor" not in drawn and "<dc:date>" not in drawn
 
 
 def test_screening_is_shown_where_a_set_is_screened(study: Params) -> None:
@@ -166,14 +229,31 @@ def test_examples_show_the_mask_that_was_followed(study: Params) -> None:
     assert shown.mask == pictures.uri(pictures.colours(pictures.enlarge(turned)))
 
 
-def test_page_fetches_nothing_and_runs_nothing(study: Params) -> None:
+def test_page_fetches_nothing_and_runs_only_its_own_script(study: Params) -> None:
     found = Page(page(study))
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.tags}
+    tags = [tag for tag, _ in found.tags]
+    assert not {"iframe", "object", "base"} & set(tags)
+    assert (tags.count("script"), tags.count("style"), tags.count("link")) == (1, 1, 1)
     for tag, attributes in found.tags:
+        assert not any(name == "style" or name.startswith("on") for name in attributes), (tag, attributes)
         for name in ("src", "href", "xlink:href"):
             target = attributes.get(name) or "#"
-            assert target.startswith(("data:image/png;base64,", "#")), (tag, target)
+            assert target.startswith(("data:image/png;base64,", "data:,", "#")), (tag, target)
     assert not re.search(r"url\((?!#)|@import", page(study))
+
+
+def test_policy_allows_the_script_and_style_of_the_page_and_pictures_within_it(study: Params) -> None:
+    text = page(study)
+    hashes = []
+    for tag in ("script", "style"):
+        (inner,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        hashes.append("'sha256-" + base64.b64encode(hashlib.sha256(inner.encode()).digest()).decode() + "'")
+    (policy,) = [
+        about["content"] for tag, about in Page(text).tags if about.get("http-equiv") == "Content-Security-Policy"
+    ]
+    rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
+    expected = {"default-src": "'none'", "script-src": hashes[0], "style-src": hashes[1], "img-src": "data:"}
+    assert rules == expected | {"base-uri": "'none'", "form-action": "'none'"}
 
 
 def test_verdict_comes_first_and_is_escaped(study: Params) -> None:
@@ -186,7 +266,7 @@ def test_verdict_comes_first_and_is_escaped(study: Params) -> None:
 
 def test_title_and_names_are_escaped(study: Params) -> None:
     values = study.model_dump(mode="json") | {"report": {"title": "<script>alert(1)</script>"}}
-    assert "<script>" not in page(parse(Params, values))
+    assert "alert(1)</script>" not in page(parse(Params, values))
 
 
 def test_numbers_stand_in_the_tables(study: Params) -> None:
@@ -214,8 +294,8 @@ def test_the_comparison_tells_harm_choice_trend_spread_and_needs(study: Params) 
 
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:
-    images = [about for tag, about in Page(page(study)).tags if tag == "img" and about.get("class") != "sheet"]
-    assert len(images) == 4 * 8  # report.samples is 8, and there are 8 training masks
+    images = [about for tag, about in Page(page(study)).tags if tag == "img" and about.get("src")]
+    assert len(images) == 4 * 8 + 4  # report.samples is 8, and there are 8 training masks; two pairs of the audit
     assert all(image["alt"] for image in images)
 
 
@@ -275,7 +355,7 @@ def test_labels_have_their_own_colours() -> None:
     assert len({tuple(pixel) for pixel in shown.tolist()}) == 3
 
 
-@pytest.mark.parametrize(("size", "shown"), [(32, 192), (64, 192), (192, 192), (352, 192)])
+@pytest.mark.parametrize(("size", "shown"), [(32, 256), (64, 256), (192, 192), (256, 256), (352, 256)])
 def test_pictures_are_brought_to_one_size(size: int, shown: int) -> None:
     assert pictures.enlarge(np.zeros((size, size, 3), np.uint8)).shape == (shown, shown, 3)
 
@@ -295,9 +375,12 @@ def test_samples_are_spread_over_the_set() -> None:
 
 
 def test_map_and_snapshots_are_drawn(study: Params) -> None:
-    drawn = dict(maps.feature_maps(study))["siamese"]
-    assert all(kind in drawn for kind in ("train", "test", "synthetic"))
-    assert list(dict(maps.snapshots(study))) == ["siamese: faithfulness"]
+    (drawn,) = maps.feature_maps(study)
+    assert all(kind in drawn.inline() for kind in ("train", "test", "synthetic"))
+    assert "1 train, 1 test, 1 synthetic images" in drawn.about
+    assert [(one.caption, one.about) for one in maps.snapshots(study)] == [
+        ("siamese: faithfulness", "siamese: faithfulness over optimiser steps: 0.1 at 1, 0.2 at 2.")
+    ]
     assert "Quality over training" in page(study)
 
 
@@ -310,15 +393,17 @@ def test_without_features_and_snapshots_their_sections_are_left_out(study: Param
 
 def test_multiplier_curve_draws_a_line_per_generator() -> None:
     curves = {"siamese": [Point(0, 0.7, 0.6, 0.8), Point(2, 0.9, 0.8, 1.0)], "a<b": [Point(1, 0.5, 0.4, 0.6)]}
-    svg = multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8))
+    svg = multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8)).inline()
     assert svg.startswith("<svg")
     assert "a&lt;b" in svg
     assert "currentColor" in svg  # axes follow the page's mode
-    assert svg == multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8))
+    assert svg == multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8)).inline()
+    assert "style=" not in svg and "<style" not in svg  # forbidden by the page's policy
+    assert 'aria-label="Dice over the multiplier, unet. Real images only: 0.700.' in svg
 
 
 def test_a_loss_of_zero_can_be_drawn() -> None:
-    assert "<svg" in loss_curves("finetune", {"online": np.array([0.0, 0.0, 1.0])})
+    assert "<svg" in loss_curves("finetune", {"online": np.array([0.0, 0.0, 1.0])}).inline()
 
 
 def test_shown_parameters_give_the_same_study(study: Params, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""All drawings of a study by the section of the page in which they stand, and their files."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.data.image_set import png
+from pipeline.params import Params
+from pipeline.reporting import figures, gallery, history, losses, maps, screening
+from pipeline.reporting.drawing import Drawing
+from pipeline.reporting.figures import Difference, Point
+
+Row = dict[str, Any]
+Charts = Mapping[str, list[Drawing]]
+
+
+def charts(params: Params, comparison: Row) -> Charts:
+    """Drawings by section, each section in the order of params.yaml."""
+    runs = [*losses.read_runs(params), *losses.read_arms(params)]
+    return {
+        "curve": list(_curves(comparison)),
+        "differences": list(_differences(params, comparison)),
+        "screening": list(_screened(params)),
+        "maps": list(maps.feature_maps(params)),
+        "snapshots": list(maps.snapshots(params)),
+        "losses": [*(figures.loss_curves(run.name, run.curves) for run in runs), *history.validations(params)],
+    }
+
+
+def write_figures(folder: Path, params: Params, drawn: Charts) -> None:
+    """Every drawing as SVG and PNG, and a sheet of samples per generator; what else lay in `folder` is removed."""
+    made = {f"samples_{name}.png": png(gallery.sheet(params, name)) for name in params.generators}
+    for drawing in chain(*drawn.values()):
+        made |= {f"{slug(drawing.name)}.svg": drawing.svg(), f"{slug(drawing.name)}.png": drawing.png()}
+    for name, content in made.items():
+        files.write_bytes(folder / name, content)
+    for path in folder.iterdir():
+        if path.name not in made:
+            path.unlink()
+
+
+def slug(name: str) -> str:
+    """A name as a file's name."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
+
+
+def _curves(comparison: Row) -> Iterator[Drawing]:
+    for arm in comparison["arms"]:
+        if arm["role"] != "reference":
+            continue
+        lines: dict[str, list[Point]] = {}
+        for point in comparison["curve"]:
+            if point["segmenter"] == arm["segmenter"]:
+                place = Point(point["multiplier"], point["dice"], point["low"], point["high"])
+                lines.setdefault(point["generator"], []).append(place)
+        reference = Point(0, arm["dice"], arm["dice_low"], arm["dice_high"])
+        yield figures.multiplier_curve(arm["segmenter"], lines, reference)
+
+
+def _differences(params: Params, comparison: Row) -> Iterator[Drawing]:
+    for segmenter in params.segmenters:
+        rows = [
+            Difference(
+                arm["training_set"], arm["difference"], arm["difference_low"], arm["difference_high"], arm["verdict"]
+            )
+            for arm in comparison["arms"]
+            if arm["segmenter"] == segmenter and arm["role"] != "reference" and arm["difference_low"] is not None
+        ]
+        if rows:
+            yield figures.differences(segmenter, rows, params.compare.reference, params.compare.margin)
+
+
+def _screened(params: Params) -> Iterator[Drawing]:
+    found = screening.screenings(params)
+    if found:
+        kept = {one.training_set: (one.record["kept"], one.record["images"] - one.record["kept"]) for one in found}
+        yield figures.kept_and_dropped(kept)

@@ -1,0 +1,62 @@
+"""A generator while it was trained: validation losses and images of the same masks, where finetune kept them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline import paths, tracking
+from pipeline.params import Params
+from pipeline.reporting import figures, pictures
+from pipeline.reporting.drawing import Drawing
+
+STRIPS = 8  # moments of the training that are shown
+HEIGHT = 96  # pixels of a strip
+ROWS = 3  # of a kept grid: masks, real images, synthetic images
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images side by side: the masks, the real ones, or those of one moment of the training."""
+
+    label: str
+    picture: str  # data URI
+
+
+def validations(params: Params) -> Iterator[Drawing]:
+    """Validation losses of each generator; none where finetune.validate_every is not set."""
+    for name in params.generators:
+        path = paths.generator(params.study, name) / "validation.csv"
+        rows = tracking.read_table(path) if path.is_file() else []
+        if rows:
+            losses = [column for column in rows[0] if column != "step"]
+            curves = {column: [float(row[column] or "nan") for row in rows] for column in losses}
+            yield figures.validation_curves(f"validation {name}", [float(row["step"]) for row in rows], curves)
+
+
+def strips(params: Params) -> dict[str, list[Strip]]:
+    """By generator, the same masks drawn at several moments; none where finetune.sample_every is not set."""
+    found = {
+        name: sorted((paths.generator(params.study, name) / "samples").glob("*.png")) for name in params.generators
+    }
+    return {name: list(_strips(grids)) for name, grids in found.items() if grids}
+
+
+def _strips(grids: list[Path]) -> Iterator[Strip]:
+    places = sorted(set(np.linspace(0, len(grids) - 1, STRIPS).round().astype(int).tolist()))
+    masks, real, _ = _split(grids[0])
+    yield Strip("masks", pictures.jpeg(masks))
+    yield Strip("real", pictures.jpeg(real))
+    for place in places:
+        yield Strip(f"step {int(grids[place].stem)}", pictures.jpeg(_split(grids[place])[-1]))
+
+
+def _split(grid: Path) -> list[NDArray[np.uint8]]:
+    """The rows of a kept grid, each HEIGHT pixels high or less."""
+    with Image.open(grid) as picture:
+        height = min(HEIGHT, picture.height // ROWS)
+        size = round(picture.width * height * ROWS / picture.height), height * ROWS
+        return np.split(np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)), ROWS)

@@ -1,0 +1,86 @@
+"""What a study is made of, by hash: two runs that agree in these lines agree in everything that the report tells."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
+from pathlib import Path, PurePath
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import files, paths
+from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.params import Params
+
+PACKAGES = (
+    *("twinsynth", "torch", "torchvision", "diffusers", "transformers", "accelerate", "segmentation-models-pytorch"),
+    *("timm", "numpy", "scipy", "scikit-learn", "pillow", "dvc"),
+)
+Line = tuple[str, str, str]  # what, how many or which, hash
+
+
+def hashes(params: Params) -> list[Line]:
+    """Parameters, image sets, generators, judge, results; what is not there is left out."""
+    study = params.study
+    results = paths.comparison(study) / "comparison.json", paths.judge(study) / "weights.safetensors"
+    return [
+        ("parameters", f"study {study}", files.fingerprint(as_yaml(params))),
+        *_set("real images", paths.real(study)),
+        *_manifest("base", paths.base(study)),
+        *(line for name in params.generators for line in _generator(study, name)),
+        *(
+            line
+            for name in params.training_sets
+            for line in _set(f"training set {name}", paths.training_set(study, name))
+        ),
+        *((path.parent.name, path.name, files.sha256(path)) for path in results if path.is_file()),
+    ]
+
+
+def versions() -> list[tuple[str, str]]:
+    """Python and the packages that numbers depend on."""
+    return [("Python", platform.python_version()), *((name, found) for name in PACKAGES if (found := _version(name)))]
+
+
+def as_yaml(params: Params) -> str:
+    """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
+
+    Of an absolute path only the last part is shown (elsewhere/name): a report must not tell whose machine made it.
+    """
+    text = StringIO()
+    writer = YAML()
+    writer.default_flow_style = False
+    writer.dump(_without_places(params.model_dump(mode="json")), text)
+    return text.getvalue()
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    return f"elsewhere/{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
+
+
+def _generator(study: str, name: str) -> Iterator[Line]:
+    yield from _manifest(f"generator {name}", paths.generator(study, name))
+    yield from _set(f"synthetic images of {name}", paths.synthetic(study, name))
+
+
+def _set(what: str, folder: Path) -> Iterator[Line]:
+    if (folder / MANIFEST).is_file():
+        images = ImageSet.open(folder)
+        yield what, f"{len(images)} pairs", images.digest
+
+
+def _manifest(what: str, folder: Path) -> Iterator[Line]:
+    if (folder / "manifest.json").is_file():
+        yield what, "settings and inputs", files.read_json(folder / "manifest.json").get("fingerprint", "–")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline import files, paths, tracking
-from pipeline.arms import compare_arms, conclude
+from pipeline.arms import compare_arms, conclude, evidence
 from pipeline.comparison import collect_metrics, compare, publish_comparison
 from pipeline.data import manifest
 from pipeline.errors import UserError
+from pipeline.metrics.paired import two_level_bootstrap
+from pipeline.metrics.resampling import percentile_interval
 from pipeline.params import Params, load_params
 from pipeline.results import Results
 from pipeline.segment_params import Compare
@@ -60,26 +62,28 @@ def concluded(params: Params, results: Results) -> dict[str, dict[str, Any]]:
     return {row["training_set"]: row for row in arms}
 
 
-@pytest.mark.parametrize(("seed_sd", "image_sd"), [(0, 12), (2, 6)])
-def test_without_an_effect_claims_are_rare(params: Params, seed_sd: float, image_sd: float) -> None:
-    rng, runs, control, family, helped = np.random.default_rng(1), 80, 0, 0, 0
+def test_without_an_effect_claims_are_rare(params: Params) -> None:
+    """Of a control with other seeds, too; benchmarks/calibration.py looks closer."""
+    rng, runs, control, family = np.random.default_rng(1), 80, 0, 0
+    roles = {name: "control" if name == "real_again" else "arm" for name in SETS if name != "real"}
     for _ in range(runs):
-        rows = concluded(params, simulated(rng, seed_sd, image_sd))
-        claims = {name for name, row in rows.items() if row["verdict"] in ("better", "worse")}
-        control += "real_again" in claims
-        family += bool(claims - {"real_again"})
-        helped += sentence(list(rows.values()), params.compare).startswith(
-            ("Synthetic data helped", "Synthetic data hurt")
-        )
+        results, about = simulated(rng, 2, 6), {"n_images": 128, "n_seeds": 3}
+        arms = [{"role": role} | about | evidence(params, name, results) for name, role in roles.items()]
+        conclude(arms, params.compare)
+        claims = {arm["role"] for arm in arms if arm["verdict"] in ("better", "worse")}
+        control += "control" in claims
+        family += "arm" in claims
     # 5 % of 80 is 4; 10 or more happen with probability 0.6 %
-    assert max(control, family, helped) < 10
+    assert max(control, family) < 10
 
 
-def test_a_plain_bootstrap_over_three_seeds_would_claim_too_much(params: Params) -> None:
+def test_a_plain_bootstrap_over_three_seeds_would_claim_too_much() -> None:
     rng, claims = np.random.default_rng(2), 0
     for _ in range(80):
-        row = concluded(params, simulated(rng, 2, 6))["real_again"]
-        claims += not row["bootstrap_low"] <= 0 <= row["bootstrap_high"]
+        tables = simulated(rng, 2, 6).tables
+        difference = tables["real_again", "test", "dice"] - tables["real", "test", "dice"]
+        low, high = percentile_interval(two_level_bootstrap(difference[None], 400, rng)[:, 0])
+        claims += not low <= 0 <= high
     assert claims >= 6  # why the verdict does not rest on it
 
 

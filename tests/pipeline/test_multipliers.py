@@ -106,12 +106,14 @@ def test_one_seed_needs_are_not_told() -> None:
     assert set(told.values()) == {None}
 
 
-def test_the_smallest_difference_found_shrinks_with_fewer_arms() -> None:
-    """The correction for several arms costs power: the needed numbers are those at its strictest step."""
-    table = scores({"real": 0.0, "x1": 0.0, "x4": 0.0})
+def test_the_correction_for_several_arms_asks_for_more_images() -> None:
+    """z is 1.96 + 0.84 for one arm and 2.24 + 0.84 for two, the square of their ratio is 1.21."""
+    gain = np.random.default_rng(2).normal(0, 0.1, 200)
+    table = results({"real": np.full((3, 200), 0.5), "x1": 0.5 + np.stack([gain] * 3), "x4": np.full((3, 200), 0.5)})
     alone = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
     both = study(LADDER, {"siamese": {"copies": 4}})
-    assert needs(alone, "x1", results(table))["images_needed"] <= needs(both, "x1", results(table))["images_needed"]
+    more, fewer = needs(both, "x1", table)["images_needed"], needs(alone, "x1", table)["images_needed"]
+    assert more / fewer == pytest.approx(1.21, abs=0.01)
 
 
 def test_worst_tenth_by_hand() -> None:

@@ -402,7 +402,7 @@ def test_real_data_is_prepared(name: str, reader: str, sizes: list[int]) -> None
     assert [len(images.split(split)) for split in ("train", "val", "test")] == sizes
 
 
-def flat(root: Path, split_values: dict[str, list[int]]) -> Path:
+def flat(root: Path, split_values: dict[str, list[tuple[int, int]]]) -> Path:
     """Pairs whose left half has one label, whose right half another: `split_values` lists both for each pair."""
     for split, labels in split_values.items():
         stems = [f"{split}{number}" for number in range(len(labels))]

@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY
 
 PAGES = sorted([REPOSITORY / "README.md", REPOSITORY / "data" / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
 FENCE = "```"
-MARK = re.compile(r"<!-- (runnable|fragment|not params)(?:: (.+?))? -->")
+MARK = re.compile(r"<!-- (runnable|fragment)(?:: (.+?))? -->")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 
@@ -23,7 +23,7 @@ class Block:
     line: int  # of the opening fence, from 1
     language: str
     text: str
-    mark: str  # runnable, fragment, not params, or nothing
+    mark: str  # runnable, fragment (of YAML that is no whole section), or nothing
     words: frozenset[str]  # behind the colon of the mark
 
     def __str__(self) -> str:

@@ -31,8 +31,8 @@ def my_data(folder: Path) -> None:
     for number in range(24):
         image, mask = phantom.draw(f"docs/{number}", 96 + number % 3, phantom.Look(0.5, 2), instrument=False)
         for name, pixels in (("images", np.moveaxis(image, 0, -1)), ("masks", 255 * mask)):
-            (folder / "my_data" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / "my_data" / name / f"case{number}.png")
+            (folder / "data" / "mine" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / "data" / "mine" / name / f"case{number}.png")
 
 
 def toy_outputs(folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import multipliers
-from pipeline.arms import compare_arms, conclude, needs, evidence
+from pipeline.arms import compare_arms, conclude, evidence, needs
 from pipeline.finetuning import stream
 from pipeline.params import Params, load_params
 from pipeline.results import Results

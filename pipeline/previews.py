@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline import files, seeding, tracking
+from pipeline import files, presets, seeding, tracking
 from pipeline.conditioning import mask as mask_hint
 from pipeline.contracts import Generator, Sampling
 from pipeline.data.image_set import ImageSet
@@ -16,6 +16,7 @@ from pipeline.data.loading import Pairs
 from pipeline.finetune_params import Finetune
 from pipeline.params import Params
 from pipeline.runtime import Runtime, Tracker
+from pipeline.training import parts
 from pipeline.watching import Look
 
 COLUMNS = 8  # fixed masks of a sample grid
@@ -25,10 +26,11 @@ def looks(
     params: Params, model: Generator, val: ImageSet, runtime: Runtime, work: Path, tracker: Tracker | None
 ) -> tuple[Look, ...]:
     """What finetune.validate_every and finetune.sample_every ask for; results lie below `work`."""
-    chosen = params.finetune
+    chosen = presets.fitted(params.finetune)
     found: list[Look] = []
     if chosen.validate_every is not None:
-        found.append(Look(chosen.validate_every, Validation(params, model, Pairs.read(val), runtime, work, tracker).at))
+        validation = Validation(chosen, params.seed, model, Pairs.read(val), runtime, work, tracker)
+        found.append(Look(chosen.validate_every, validation.at))
     if chosen.sample_every is not None:
         found.append(Look(chosen.sample_every, Grid(params, model, val, runtime, work).at))
     return tuple(found)
@@ -37,33 +39,44 @@ def looks(
 class Validation:
     """The objective's losses on the split val, always with the same noise, timesteps and prompts.
 
-    Progress is that of the end of training (w_i = 1, every loss present), so that the values of a run compare.
+    Progress is that of the end of training (w_i = 1, every loss present), so that the values of a run compare. Samples
+    pass in the training's micro-batches: what fits the device there fits here.
     """
 
     def __init__(
-        self, params: Params, model: Generator, pairs: Pairs, runtime: Runtime, work: Path, tracker: Tracker | None
+        self,
+        settings: Finetune,
+        seed: int,
+        model: Generator,
+        pairs: Pairs,
+        runtime: Runtime,
+        work: Path,
+        tracker: Tracker | None,
     ) -> None:
         self.objective, self.runtime, self.tracker = model.objective, runtime, tracker
-        self.folder, self.settings = work / "validation", params.finetune
-        still: Finetune = params.finetune.model_copy(update={"flip": False, "prompt_dropout": 0.0})
-        self.batches = model.batches(pairs, still, f"{params.seed}/validation")
+        self.folder, self.settings = work / "validation", settings
+        still = settings.model_copy(update={"flip": False, "prompt_dropout": 0.0})
+        self.batches = model.batches(pairs, still, f"{seed}/validation")
         self.count = max(1, len(pairs) // still.global_batch)
 
     def at(self, done: int) -> None:
         """Writes the mean losses after so many steps; all processes take their shares."""
         with self.runtime.autocast(self.settings.precision):
-            rows = [self.objective(batch, 1.0) for batch in self._shares()]
-        names = sorted(rows[0])
-        sums = torch.stack([torch.stack([row[name].double() for name in names]) for row in rows]).mean(0)
+            rows = [(share, self.objective(part, 1.0)) for part, share in self._parts()]
+        names = sorted(rows[0][1])
+        sums = torch.stack([share * torch.stack([row[name].double() for name in names]) for share, row in rows]).sum(0)
         means = dict(zip(names, self.runtime.mean(sums).tolist(), strict=True))
         if self.runtime.is_main:
             tracking.write_metrics(self.folder / f"{done:06d}.json", {"step": done, **means})
         if self.tracker is not None:
             self.tracker.log({f"validation/{name}": value for name, value in means.items()}, done)
 
-    def _shares(self) -> Iterator[Any]:
+    def _parts(self) -> Iterator[tuple[Any, float]]:
+        """Micro-batches of this process, and how much of its samples each is."""
         for step in range(self.count):
-            yield self.batches.batch(step, self.runtime.rank, self.runtime.world).to(self.runtime.device)
+            batch = self.batches.batch(step, self.runtime.rank, self.runtime.world).to(self.runtime.device)
+            for part in parts(batch, self.settings.micro_batch or len(batch)):
+                yield part, len(part) / len(batch) / self.count
 
 
 class Grid:

@@ -57,7 +57,7 @@ def fit(
 
 
 def check(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
-    """Raises UserError where a recipe cannot be followed here; costs nothing, so it may be asked before data is read."""
+    """Raises UserError where a recipe cannot be followed here, without touching data or weights."""
     if global_batch % runtime.world:
         raise UserError(
             f"a global batch of {global_batch} cannot be dealt evenly to {runtime.world} processes;"
@@ -158,10 +158,10 @@ class Run:
     def _accumulate(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Adds the gradients of all micro-batches; the losses are a mean over them weighted by their size."""
         total: dict[str, Tensor] = {}
-        parts = list(_parts(batch, self.recipe.micro_batch or len(batch)))
-        for part in parts:
+        own = list(parts(batch, self.recipe.micro_batch or len(batch)))
+        for part in own:
             share = len(part) / len(batch)
-            with self.layout.exchanging(last=part is parts[-1]):
+            with self.layout.exchanging(last=part is own[-1]):
                 with self.runtime.autocast(self.recipe.precision):
                     losses: dict[str, Tensor] = self.layout.wrapped(part, progress)
                 self.layout.backward(sum(losses.values(), torch.zeros((), device=self.runtime.device)) * share)
@@ -191,7 +191,8 @@ class Run:
             self.average.load_state_dict(average | {"weights": self.layout.dealt(average["weights"])})
 
 
-def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+def parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """Micro-batches of so many samples; the last may have fewer."""
     return (batch.part(start, start + size) for start in range(0, len(batch), size))
 
 

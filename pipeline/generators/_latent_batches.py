@@ -107,9 +107,18 @@ def _encoded(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
 
 
 def _content(model: StableDiffusion, images: Tensor, mirrored: bool) -> str:
-    """Names the moments by what their bytes depend on: images, autoencoder, kind of device, number of threads."""
-    total = hashlib.sha256(f"{images.shape} {mirrored} {model.unet.device.type} {torch.get_num_threads()}".encode())
+    """Names the moments by what their bytes depend on: images, autoencoder, device and its products, threads."""
+    how = f"{images.shape} {mirrored} {_device(model.unet.device)} {torch.get_num_threads()}"
+    total = hashlib.sha256(how.encode())
     total.update(images.numpy().tobytes())
     for name, weight in model.autoencoder.state_dict().items():
         total.update(name.encode() + weight.cpu().numpy().tobytes())
     return total.hexdigest()[:32]
+
+
+def _device(device: torch.device) -> str:
+    """A GPU by its name and whether it multiplies in TF32."""
+    if device.type != "cuda":
+        return device.type
+    exact = not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
+    return f"{torch.cuda.get_device_name(device)} {'fp32' if exact else 'tf32'}"

@@ -67,6 +67,14 @@ def test_validation_and_sample_grids_are_published_and_change_no_weight(ready: P
     assert [path.name for path in (folder / "samples").iterdir()] == ["000002.png"]
 
 
+def test_validation_in_micro_batches_has_the_losses_of_the_whole_batch(ready: Path) -> None:
+    whole = rows(tuned(study(global_batch=3, max_steps=1, validate_every=1)) / "validation.csv")
+    parted = rows(tuned(study(global_batch=3, max_steps=1, validate_every=1, micro_batch=2)) / "validation.csv")
+    assert {name: float(value) for name, value in parted[0].items()} == pytest.approx(
+        {name: float(value) for name, value in whole[0].items()}, rel=1e-4
+    )
+
+
 def test_finished_run_goes_on_to_more_steps(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned(study())
     steps: list[int] = []

@@ -135,6 +135,20 @@ def on_hub(base: Base) -> Found:
     return Found(found, hub.commit)
 
 
+def lacking(base: Base) -> str | None:
+    """What the hub's cache lacks of a base, with its size; None: nothing. Downloads nothing."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name = repository(base.source)
+
+    def find(file: str) -> Path | None:
+        path = try_to_load_from_cache(name, file, revision=base.revision)
+        return Path(path) if isinstance(path, str) else None
+
+    _, missing = _collect(needs(base), find)
+    return f"about {sum(need.size for need in missing) / 1e9:.1f} GB, {_large(missing)}" if missing else None
+
+
 class _Hub:
     """One revision of one repository; its first file pins the commit of all others."""
 

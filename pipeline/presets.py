@@ -41,7 +41,12 @@ class Preset(Section):
     @property
     def sharding(self) -> Literal["none", "fsdp2", "zero2"]:
         """How its launch lays trained weights out."""
-        return "zero2" if "zero2" in self.launch else "fsdp2" if "fsdp2" in self.launch else "none"
+        return sharding_of(self.launch)
+
+
+def sharding_of(launch: str) -> Literal["none", "fsdp2", "zero2"]:
+    """How a launch (a file of configs/accelerate) lays trained weights out, by its name."""
+    return "zero2" if "zero2" in launch else "fsdp2" if "fsdp2" in launch else "none"
 
 
 def names(folder: Path = FOLDER) -> list[str]:

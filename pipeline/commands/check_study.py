@@ -9,12 +9,10 @@ from typing import Any
 from pipeline import presets
 from pipeline.commands.validation import check_plugins
 from pipeline.errors import UserError
-from pipeline.params import GeneratorEntry, Params, load_params
+from pipeline.forecast import PAIR_BYTES, alike, images, known_pairs
+from pipeline.params import Params, load_params
 
 STUDIES = Path("configs/studies")
-PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn from them
-PAIRS_OF = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}  # by study
-PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 PRESETS = ("8x24g", "1x24g", "1x80g")
 
 
@@ -54,18 +52,6 @@ def report(path: Path, pairs: int | None = None, counted: bool = True) -> Iterat
         yield from needs(params, pairs)
 
 
-def known_pairs(params: Params) -> int | None:
-    """Training pairs of a study without its data; None where only the data tells."""
-    told = params.data.train_limit or params.data.own.get("train")
-    return told or PAIRS_OF.get(params.study) or PAIRS.get(params.data.reader)
-
-
-def images(entry: GeneratorEntry, pairs: int | None) -> int | None:
-    """Images that an entry generates; None where that depends on the data."""
-    masks = entry.count or pairs
-    return None if masks is None else masks * entry.copies
-
-
 def plan(params: Params, pairs: int | None) -> Iterator[str]:
     """Stages, arms and cells."""
     tuned = {(entry.method or name, repr(sorted(entry.own.items()))) for name, entry in params.generators.items()}
@@ -89,7 +75,7 @@ def needs(params: Params, pairs: int | None) -> Iterator[str]:
     costs: dict[str, tuple[Subject, Cost]] = {}
     settings = params.finetune
     yield f"per sample of a training step at {params.data.size} pixels (counted, exact):"
-    for key, names in _alike(params).items():
+    for key, names in alike(params).items():
         subject = Subject(params, names[0])
         cost = subject.cost()
         if cost is None:
@@ -106,18 +92,6 @@ def needs(params: Params, pairs: int | None) -> Iterator[str]:
     heaviest, largest = max(costs.values(), key=lambda pair: pair[1].late)
     yield from _disk(params, pairs, largest.trained)
     yield from _machines(params, heaviest, total, pairs)
-
-
-def _alike(params: Params) -> dict[str, list[str]]:
-    """Entries that cost the same: one method, and parameters that differ in the size of weights above 0 only."""
-    groups: dict[str, list[str]] = {}
-    for name, entry in params.generators.items():
-        own = {key: value > 0 if isinstance(value, float) else value for key, value in entry.own.items()}
-        relevant = {
-            key: value for key, value in own.items() if key not in ("w_c", "w_m", "start") and value is not True
-        }
-        groups.setdefault(f"{entry.method or name} {sorted(relevant.items())}", []).append(name)
-    return groups
 
 
 def _disk(params: Params, pairs: int | None, trained: int) -> Iterator[str]:

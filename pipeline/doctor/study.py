@@ -1,0 +1,28 @@
+"""Checks of the study file: every parameter and every plug-in's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.commands.validation import check_plugins
+from pipeline.doctor.findings import Finding, errors
+from pipeline.errors import UserError
+from pipeline.params import Params, load_params
+
+CHECK = "parameters"
+ADVICE = "mend the study file; a file of configs/studies shows what there is"
+
+
+def read(path: Path) -> tuple[Params | None, list[Finding]]:
+    """The study, and what is wrong with it; None where nothing else can be checked."""
+    try:
+        params = load_params(path)
+    except UserError as fault:
+        return None, list(errors(CHECK, str(fault), ADVICE))
+    return params, list(_plugins(params))
+
+
+def _plugins(params: Params) -> Iterator[Finding]:
+    try:
+        check_plugins(params)
+    except UserError as fault:
+        yield from errors(CHECK, str(fault), ADVICE)

@@ -1,0 +1,67 @@
+"""Arithmetic per sample of what is trained beside generators, counted on the meta device: the base and segmenters."""
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline import plugins
+from pipeline.base_params import Base
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
+from pipeline.footprint import operations
+from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.params import Params
+
+META = torch.device("meta")
+BATCH = 2  # batch norms need more than one value per channel
+TRAINING = 3  # the gradient takes twice the forward pass; torch counts it wrongly for grouped convolutions
+
+
+def autoencoder_operations(base: Base) -> float:
+    """Floating-point operations of one crop in training the autoencoder, forward and backward."""
+    assert base.autoencoder
+    crop = base.autoencoder.crop
+    with META:
+        vae: Any = tiny.autoencoder(base.autoencoder, crop)
+        image = torch.empty(1, 3, crop, crop)
+    return float(operations(lambda: vae.decode(vae.encode(image).latent_dist.mean).sample.sum()))  # noqa: PLW0108 (counted within)
+
+
+def denoiser_operations(base: Base, size: int) -> float:
+    """Operations of one image of `size` pixels in training the denoiser; its latents are made once and not counted."""
+    assert base.autoencoder and base.denoiser
+    side, channels = size // 2 ** (len(base.autoencoder.channels) - 1), base.autoencoder.latent_channels
+    with META:
+        unet: Any = tiny.denoiser(base.denoiser, channels, side)
+        latents, time = torch.empty(1, channels, side, side), torch.zeros(1, dtype=torch.long)
+        text = torch.empty(1, tiny.TOKENS, base.denoiser.text_width)
+    return float(operations(lambda: unet(latents, time, text).sample.sum()))  # noqa: PLW0108 (counted within)
+
+
+def segmenter_operations(params: Params, name: str) -> float | None:
+    """Operations of one image in training an entry of segmenters: TRAINING times its forward pass, without the loss.
+
+    None where they cannot be counted. Initial weights do not matter, so none are read or downloaded.
+    """
+    entry, spec = params.segmenters[name], _spec(params)
+    method = entry.method or name
+    own = plugins.read_params("segmenters", method, entry.own, f"segmenters.{name}")
+    if hasattr(own, "weights"):
+        own = own.model_copy(update={"weights": "none"})
+    segmenter = plugins.load("segmenters", method).build(own, spec)
+    segmenter.objective.to(META)
+    network = getattr(segmenter, "network", None)
+    if network is None:
+        return None
+    image = torch.empty(BATCH, 3, spec.size, spec.size, device=META)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.network(network.prepared(image))
+    except (NotImplementedError, RuntimeError, UserError):  # an operation that needs numbers, not shapes
+        return None
+    return TRAINING * counter.get_total_flops() / BATCH
+
+
+def _spec(params: Params) -> DatasetSpec:
+    return DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)

@@ -5,6 +5,7 @@ equal cells and the same command resumes. Processes meet only at a counter and a
 another in a collective that could time out. On several machines the folder `work` must be shared.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,10 +104,10 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     for _ in tracking.progress(done, f"segment {segmenter}", total=len(distinct)):
         pass
     kept = chosen_cells(cells)
-    for cell in kept:
-        if not keeping.is_kept(cell.kept):  # finished before segment.keep asked for it
-            run_cell(params, segmenter, cell, alone)
+    for cell in [cell for cell in kept if not keeping.is_kept(cell.kept)]:  # finished before segment.keep asked for it
+        run_cell(params, segmenter, cell, alone)
     publish(params, segmenter, cells, kept)
+    drop_others(cells, kept)
 
 
 def claims(cells: list[Cell], numbers: Counter) -> Iterator[Cell]:
@@ -152,6 +153,13 @@ def chosen_cells(cells: list[Cell]) -> list[Cell]:
     scores = {(cell.training_set, cell.seed): files.read_json(cell.path)["scores"] for cell in cells}
     best = keeping.best_seeds(scores)
     return [cell for cell in cells if (cell.training_set, cell.seed) in best]
+
+
+def drop_others(cells: list[Cell], kept: list[Cell]) -> None:
+    """Removes the trained segmenters of seeds that are not the best."""
+    if cells[0].keep == "best_seed":
+        for path in {cell.kept for cell in cells} - {cell.kept for cell in kept}:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell]) -> None:

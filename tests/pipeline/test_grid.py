@@ -204,6 +204,7 @@ def test_best_seed_is_that_of_validation_even_where_test_says_otherwise(mixed: P
     grid.run_grid(variant(alone | {"segment": TOY_STUDY["segment"] | {"keep": "best_seed"}}), "unet", Runtime.alone(1))
     kept = paths.segmentation("toy", "unet") / "kept"
     assert [path.parent.name for path in kept.rglob("kept.json")] == ["seed_1"]
+    assert len(list(paths.WORK.rglob("kept.json"))) == 1 + 1  # of the cell, and beside the tables
 
 
 def test_synthetic_images_are_not_scored(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:

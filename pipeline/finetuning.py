@@ -38,7 +38,7 @@ def finetune(params: Params, generator: str) -> None:
         _train(params, generator, real, runtime, work, folder)
         if runtime.is_main:
             about = {"fingerprint": _finished(course, params), "method": method(params, generator)}
-            files.write_json(folder / "manifest.json", about | presets.record())
+            files.write_json(folder / "manifest.json", about | presets.record(work))
     if runtime.is_main:
         files.publish(folder, paths.generator(params.study, generator))
     runtime.barrier()
@@ -105,6 +105,8 @@ def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, wor
         return
     how = _recipe(settings, work.name)
     check(how, settings.global_batch, runtime)
+    if runtime.is_main:
+        presets.note(work)
     model.prepare(settings)
     tracker = runtime.tracker(params.finetune.tracker, work / "tracker", f"{params.study}-{generator}")
     batches = model.batches(Pairs.read(train), params.finetune, f"{stream(params, generator)}/finetune")

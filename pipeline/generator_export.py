@@ -18,7 +18,7 @@ from pipeline.networks import pipeline_folder
 from pipeline.params import Params
 from pipeline.runtime import Runtime
 
-METHODS = ("siamese", "controlnet")  # those that diffusers' ControlNet pipeline can run
+METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
 RECORD = "twinsynth.json"  # tells what a folder is an export of; written last
 
 

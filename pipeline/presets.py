@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipeline import files
 from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.parsing import Section, parse, read_yaml
 
 FOLDER = Path("configs/presets")
 VARIABLE = "PRESET"
+NOTES = "presets.json"
 
 
 class Switches(Section):
@@ -78,10 +80,23 @@ def fitted(settings: Finetune, name: str | None = None) -> Finetune:
     return settings if name is None else under(settings, load(name))
 
 
-def record() -> dict[str, Any]:
-    """What a trained generator tells of the shell's preset; nothing without one."""
-    name = chosen()
-    return {} if name is None else {"preset": {"name": name, **load(name).finetune.model_dump(exclude_none=True)}}
+def note(work: Path) -> None:
+    """Writes down beside a run's checkpoints that it goes on under the shell's preset, or under none."""
+    name, before = chosen(), _noted(work)
+    switches = {} if name is None else load(name).finetune.model_dump(exclude_none=True)
+    now = {"name": name, **switches}
+    if before[-1:] != [now]:
+        files.write_json(work / NOTES, [*before, now])
+
+
+def record(work: Path) -> dict[str, Any]:
+    """What a trained generator tells of the presets that its run was under, in their order; nothing without any."""
+    under = _noted(work)
+    return {"presets": under} if any(one["name"] for one in under) else {}
+
+
+def _noted(work: Path) -> list[dict[str, Any]]:
+    return files.read_json(work / NOTES) if (work / NOTES).is_file() else []
 
 
 def under(settings: Finetune, preset: Preset) -> Finetune:

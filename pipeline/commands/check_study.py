@@ -119,6 +119,8 @@ def _machines(params: Params, heaviest: Any, total: float, pairs: int | None) ->
         needed = heaviest.memory(settings, preset.devices, preset.sharding)
         assert needed is not None
         fits = "fits" if needed.total <= preset.memory_gib * 2**30 else "DOES NOT FIT"
+        if settings.optimizer == "adamw_8bit" and preset.sharding != "none":
+            fits = "NOT POSSIBLE: adamw_8bit cannot be sharded"
         rate = preset.tflops * 1e12 * preset.devices * 3600
         hours = f"training all {total / rate:.2g} h" + (f", generating all {drawing / rate:.2g} h" if drawing else "")
         yield (

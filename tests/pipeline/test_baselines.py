@@ -168,6 +168,25 @@ def test_edges_guide_any_generator_by_one_key(name: str, base: StableDiffusion, 
         drawn(pairs.image, sources=False)
 
 
+def test_a_mirrored_sample_is_mirrored_in_mask_image_latents_and_edges(base: StableDiffusion, pairs: Pairs) -> None:
+    own = {"conditioning": "canny", "conditioning_params": {"low": 20, "high": 60, "over_mask": False}}
+    generator = controlnet.build(controlnet.Params(**own), base, SPEC)
+    batches = generator.batches(pairs, SETTINGS.model_copy(update={"flip": True}), "t")
+    mirrored = []
+    for step in range(4):
+        batch = batches.batch(step)
+        for index, moments, image, mask in zip(batches.plan(step), batch.moments, batch.image, batch.mask, strict=True):
+            real = pairs.image[index].float() / 255
+            mirrored.append(not torch.equal(image, real))
+            shown = real.flip(-1) if mirrored[-1] else real
+            assert torch.equal(image, shown)
+            labels = pairs.mask[index].long()
+            assert torch.equal(mask, labels.flip(-1) if mirrored[-1] else labels)
+            assert torch.allclose(moments, base.moments(shown[None])[0], atol=1e-5)
+            assert torch.equal(generator.hint(mask[None], image[None]), generator.hint(labels[None], shown[None]))
+    assert 0 < sum(mirrored) < len(mirrored)
+
+
 def test_conditioning_is_checked_with_the_entry() -> None:
     with pytest.raises(UserError, match="no 'sobel' among the conditioning; there are: canny, mask"):
         plugins.read_params("generators", "siamese", {"conditioning": "sobel"}, "generators.s")

@@ -43,7 +43,7 @@ STUDY: dict[str, Any] = TOY_STUDY | {
     "generators": {
         "siamese": {"copies": 2},
         "controlnet": {"copies": 1},
-        "multistep": {"method": "controlnet", "copies": 1, "train_decoder": False, "conditioning": "mask_boundary"},
+        "multistep": {"method": "mask_image", "copies": 1, "train_decoder": False, "conditioning": "mask_boundary"},
     },
 }
 OUTSIDE = """

@@ -40,6 +40,20 @@ def test_the_shell_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         presets.fitted(SETTINGS)
 
 
+def test_all_presets_of_a_run_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may be killed under one and go on under another or none: its bytes are those of none of them alone."""
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.delenv("PRESET", raising=False)
+    presets.note(tmp_path)
+    assert presets.record(tmp_path) == {}
+    for name in ("1x24g", "1x24g", "8x24g"):
+        monkeypatch.setenv("PRESET", name)
+        presets.note(tmp_path)
+    told = presets.record(tmp_path)["presets"]
+    assert [one["name"] for one in told] == [None, "1x24g", "8x24g"]
+    assert told[1]["micro_batch"] == 2
+
+
 @pytest.mark.parametrize("key", ["optimizer: adamw_8bit", "precision: fp32", "max_steps: 1", "lora_rank: 4"])
 def test_what_changes_the_method_is_refused(tmp_path: Path, key: str) -> None:
     write(tmp_path, f"{{{key}}}")

@@ -57,6 +57,8 @@ FENCES = {
     "dvc": set(),
     "matplotlib": {"reporting"},
     "jinja2": {"reporting"},
+    "fastapi": {"rating"},
+    "uvicorn": {"rating"},
 }
 SIBLINGS = {("networks", "diffusion")}  # the one import between siblings: a base knows the schedule of its folder
 LIGHT = ("methods", "prepare", "mix", "compare", "report")

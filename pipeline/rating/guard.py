@@ -1,0 +1,150 @@
+"""What stands before every request: host, origin, content type, size and rate; and the headers of every response."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.rating.bounds import Buckets
+from pipeline.rating.refusals import Refused
+
+LARGEST = 8192  # bytes of a request's body
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Requests of one address, and of those the ones with a wrong key or token."""
+
+    requests: Buckets = field(default_factory=lambda: Buckets(rate=200, burst=1000))
+    failures: Buckets = field(default_factory=lambda: Buckets(rate=0.5, burst=30))
+
+
+@dataclass(frozen=True)
+class Guard:
+    """ASGI middleware; refuses before anything is read from the database."""
+
+    app: ASGIApp
+    policy: str  # the content security policy
+    hosts: tuple[str, ...] | None  # names under which this computer is asked; None: any
+    bounds: Bounds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or answers it with what it is refused for."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = (scope.get("client") or ("unknown",))[0]
+        respond = _Response(send, {**HEADERS, "Content-Security-Policy": self.policy}, client, self.bounds)
+        try:
+            headers = Headers(scope=scope)
+            self._check_rate(client)
+            self._check_origin(headers)
+            body = await _body(scope["method"], headers, receive)
+        except Refused as refusal:
+            await respond.refuse(refusal)
+        else:
+            await self.app(scope, _Replay(body, receive), respond)
+
+    def _check_rate(self, client: str) -> None:
+        if not (self.bounds.requests.take(client) and self.bounds.failures.holds(client)):
+            raise Refused(429, "too many requests; wait a little")
+
+    def _check_origin(self, headers: Headers) -> None:
+        host = headers.get("host", "")
+        name = _host_name(host)
+        if self.hosts is not None and name not in self.hosts:
+            raise Refused(400, "this computer is not known by that name")
+        origin = headers.get("origin")
+        if origin is not None and _netloc(origin) != host:
+            raise Refused(403, "requests from other pages are refused")
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise Refused(403, "requests from other pages are refused")
+
+
+@dataclass(frozen=True)
+class _Response:
+    """Sends responses with our headers, and counts failed attempts to prove who one is."""
+
+    send: Send
+    headers: Mapping[str, str]
+    client: str
+    bounds: Bounds
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = MutableHeaders(scope=message)
+            for name, value in self.headers.items():
+                own[name] = value
+            if message["status"] == 401:
+                self.bounds.failures.take(self.client)
+        await self.send(message)
+
+    async def refuse(self, refusal: Refused) -> None:
+        """A whole response."""
+        body = json.dumps({"error": str(refusal)}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if refusal.status == 429:
+            headers.append((b"retry-after", b"2"))
+        if refusal.status == 413:
+            headers.append((b"connection", b"close"))
+        await self({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self({"type": "http.response.body", "body": body})
+
+
+@dataclass
+class _Replay:
+    """Gives the body, which was read already, once more; then what follows, such as a closed connection."""
+
+    body: bytes | None
+    receive: Receive
+
+    async def __call__(self) -> Message:
+        if self.body is None:
+            return await self.receive()
+        message = {"type": "http.request", "body": self.body, "more_body": False}
+        self.body = None
+        return message
+
+
+async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
+    """The whole body of a POST. Raises Refused where it is no JSON (415) or too large (413)."""
+    if method != "POST":
+        return None
+    if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "send JSON")
+    declared, body = headers.get("content-length", "0"), b""
+    if not declared.isdecimal() or int(declared[:20]) > LARGEST:
+        raise Refused(413, f"a request has at most {LARGEST} bytes")
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > LARGEST:
+            raise Refused(413, f"a request has at most {LARGEST} bytes")
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return body
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

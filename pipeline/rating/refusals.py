@@ -1,0 +1,11 @@
+"""What a rater's request, or a file of ratings, is refused for."""
+
+from pipeline.errors import UserError
+
+
+class Refused(UserError):
+    """A request that is not carried out; nothing was changed. `status` is the one of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

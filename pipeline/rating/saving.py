@@ -1,0 +1,39 @@
+"""Pages for raters behind a firewall: one HTML file each; what its ids mean stays in the database."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.rating import raters
+from pipeline.rating.database import Database
+from pipeline.rating.pages import saved
+
+
+def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[Path]:
+    """One file per rater; raters who are not there yet are taken in. Raises UserError for names that give one file."""
+    targets = {name: folder / f"rate_{_file_name(name)}.html" for name in map(raters.clean_name, names)}
+    if len(set(targets.values())) < len(names):
+        raise UserError(
+            f"two of the raters {', '.join(names)} would get one file; choose names that differ in a letter"
+        )
+    with database.writing() as connection:
+        for name in names:
+            raters.key_of(connection, name)
+    for name, path in targets.items():
+        files.write_bytes(path, _page(database, name).encode())
+    return list(targets.values())
+
+
+def _page(database: Database, name: str) -> str:
+    with database.reading() as connection:
+        rater = raters.find(connection, raters.key_of(connection, name))
+        tasks = connection.execute(
+            "SELECT image, png FROM tasks JOIN images USING (item) WHERE rater = ? ORDER BY position", (rater.number,)
+        ).fetchall()
+    return saved(rater.name, tasks).html
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("._").lower()

@@ -1,0 +1,62 @@
+"""Runs the application on a port of this computer until it is stopped."""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.errors import UserError
+from pipeline.rating.database import Database
+from pipeline.rating.guard import LOOPBACK
+
+CONNECTIONS = 256  # at once; further ones are told to come again
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765  # 0: any that is free
+    token: str | None = None  # None: one is made where others than this computer can ask
+    keys: Mapping[str, str] = field(default_factory=dict)  # of raters, by name
+
+
+def serve(database: Database, address: Address, tell: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C. Raises UserError where the address is not to be had."""
+    import uvicorn
+
+    from pipeline.rating.app import create_app
+
+    local = address.host in LOOPBACK
+    token = address.token or (None if local else secrets.token_urlsafe(24))
+    app = create_app(database, token, LOOPBACK if local else None)
+    with _listening(address) as listener:
+        port = listener.getsockname()[1]
+        for line in _links(address, port, token):
+            tell(line)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"cannot listen at {address.host}, port {address.port} ({error}); choose another --port or --host"
+        ) from None
+
+
+def _links(address: Address, port: int, token: str | None) -> list[str]:
+    """What the raters need; what stands behind # reaches no log and no other server."""
+    name = socket.getfqdn() if address.host in ("0.0.0.0", "::") else address.host
+    top = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+    secret = f"token={token}" if token else ""
+    lines = [f"rating page: {top}{f'#{secret}' if secret else ''}"]
+    for rater, key in address.keys.items():
+        lines.append(f"personal link of {rater}: {top}#{'&'.join(filter(None, [secret, f'key={key}']))}")
+    return [*lines, "Ctrl-C stops it; nothing is lost"]

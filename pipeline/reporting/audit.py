@@ -24,7 +24,7 @@ class Pair:
     suspect: bool
     own_source: bool
     space: str
-    distance: str
+    distance: float
     synthetic: str
     real: str
 
@@ -66,7 +66,7 @@ def _pairs(params: Params, generator: str, side: int) -> Iterator[Pair]:
             row["suspect"] == "1",
             row["own_source"] == "1",
             row["space"].replace("_", " "),
-            row[f"distance_{row['space']}"],
+            float(row["distance_" + row["space"]]),
             pictures.photo(colours_last(made, made_rows[row["id"]]), side),
             pictures.photo(colours_last(real, real_rows[row["nearest"]])[::down, ::right], side),
         )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from pipeline.reporting.drawing import INK, Drawing
+from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.losses import smooth
 
 # A contrast of at least 3 on white and on the dark page.
@@ -57,7 +57,7 @@ def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], referenc
 
     ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
     about = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}. {ends}."
-    return Drawing(f"multiplier_curve_{title}", title, about, draw, (4.6, 3.5))
+    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", about, draw, (4.6, 3.5))
 
 
 def differences(title: str, rows: Sequence[Difference], reference: str, margin: float) -> Drawing:
@@ -76,7 +76,13 @@ def differences(title: str, rows: Sequence[Difference], reference: str, margin: 
 
     told = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)
     about = f"Dice minus {reference}, {title}, with intervals. {told}. Within {margin} arms count as equal."
-    return Drawing(f"differences_{title}", title, about, draw, (4.6, max(2.0, 0.9 + 0.42 * len(rows))))
+    return Drawing(
+        f"differences_{title}",
+        f"{title}: difference from {reference}",
+        about,
+        draw,
+        (4.6, max(3.5, 0.9 + 0.42 * len(rows))),
+    )
 
 
 SIGNS = {"better": ">", "worse": "<", "equivalent": "D", "inconclusive": "o"}
@@ -89,7 +95,7 @@ def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawin
         for number, (name, values) in enumerate(curves.items()):
             line = smooth(values, max(1, len(values) // 50))
             steps, every = np.arange(1, len(line) + 1), max(1, len(line) // 5)
-            look = _look(number) | {"markevery": (number * every // (len(curves) + 1), every)}
+            look: dict[str, Any] = _look(number) | {"markevery": (number * every // (len(curves) + 1), every)}
             axes.plot(steps, np.where(line > 0, line, np.nan), label=name, markersize=4, linewidth=1.3, **look)
         _logarithmic(axes)
         axes.set_xlabel("optimiser step")
@@ -129,7 +135,9 @@ def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> Drawin
             axes.scatter(*places.T, s=15, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(3, len(points)), handletextpad=0.2)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(3, len(points)), handletextpad=0.2, markerscale=1.6
+        )
 
     counts = ", ".join(f"{len(places)} {name}" for name, places in points.items())
     about = f"Features of real images and those of {title} on a plane by t-SNE: {counts} images."
@@ -153,24 +161,24 @@ def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
     """A bar per screened training set: images kept (filled) and dropped (hatched), with their numbers."""
 
     def draw(axes: Axes) -> None:
-        for place, (kept, dropped) in enumerate(reversed(counts.values())):
+        for place, (kept, dropped) in enumerate(reversed(list(counts.values()))):
             axes.barh(place, kept, color=COLOURS[0], height=0.6)
             axes.barh(place, dropped, left=kept, height=0.6, fill=False, hatch="////", edgecolor=COLOURS[1])
-            axes.text(kept + dropped, place, f"  {kept} kept, {dropped} dropped", va="center", color=INK)
-        axes.set_yticks(range(len(counts)), list(reversed(counts)))
-        axes.set_xlim(0, 1.7 * max(sum(pair) for pair in counts.values()))
+        told = [f"{name}\n{kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items()]
+        axes.set_yticks(range(len(counts)), told[::-1])
         axes.set_xlabel("synthetic images")
         axes.grid(visible=False, axis="y")
 
     told = "; ".join(f"{name}: {kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items())
     about = f"Synthetic images of screened training sets. {told}."
-    return Drawing("screening", "Kept and dropped", about, draw, (4.4, 0.9 + 0.4 * len(counts)))
+    return Drawing("screening", "Kept and dropped", about, draw, (4.4, 0.9 + 0.5 * len(counts)))
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Plain numbers at 1, 2 and 5 of every decade."""
+    """Plain numbers at 1, 2 and 5 of every decade, or at some decades of many."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -3,7 +3,7 @@
   const empty = (text) => text === "" || text === "–";
   const order = new Intl.Collator("en", { numeric: true }).compare;
   const text = (row, column) => (row.cells[column] ? row.cells[column].textContent.trim() : "");
-  const number = (string) => (/^[-+]?[\d.]/.test(string) ? parseFloat(string) : NaN);
+  const number = (string) => (/^<?[-+]?[\d.]/.test(string) ? parseFloat(string.replace("<", "")) : NaN);
 
   // Tables: a button in every header; first click up, second down, third as it was. Cells without a value come last.
   const sort = (table, rows, column, direction) => {

@@ -39,12 +39,14 @@ def write_report(params: Params) -> None:
 def page(params: Params, drawn: Charts | None = None) -> str:
     """The page as text, its pictures as large as its size allows. Raises UserError where none are small enough."""
     about = _about(params, drawn or charts(params, read_comparison(params)))
+    size = 0
     for side in SIDES:
         text = _template().render(about | _pictures(params, side))
-        if len(text.encode()) < LARGEST:
+        size = len(text.encode())
+        if size < LARGEST:
             return text
     raise UserError(
-        f"the report would have {len(text) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; show fewer pictures:"
+        f"the report would have {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; show fewer pictures:"
         f" report.samples is {params.report.samples}, audit.pictures is {params.audit.pictures}"
     )
 

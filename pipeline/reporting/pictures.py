@@ -66,10 +66,15 @@ def outline(mask: Pixels) -> NDArray[np.bool_]:
 
 def overlay(image: Pixels, mask: Pixels, side: int = SIDE) -> Pixels:
     """The enlarged image [H, W, 3] with the outline of the mask [H, W] drawn on it, bright between dark lines."""
-    drawn, edge = enlarge(image, side).copy(), outline(enlarge(mask, side))
-    drawn[outline(edge.astype(np.uint8)) | edge] = HALO
+    drawn, edge = enlarge(image, side).copy(), wider(outline(enlarge(mask, side)))
+    drawn[wider(edge)] = HALO
     drawn[edge] = LINE
     return drawn
+
+
+def wider(edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels and their neighbours on the left, right, above and below."""
+    return outline(edge.astype(np.uint8)) | edge
 
 
 def overlaid(image: Pixels, mask: Pixels, side: int = SIDE) -> str:

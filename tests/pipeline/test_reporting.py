@@ -143,7 +143,7 @@ def test_closest_pairs_are_shown_and_mirrored_as_they_fit(study: Params) -> None
     nearest = np.moveaxis(real.image(next(row for row in real if row["id"] == "train_3")), 0, -1)
     assert found.pairs[0].real == pictures.photo(nearest[:, ::-1])
     assert [(pair.suspect, pair.own_source) for pair in found.pairs] == [(True, False), (False, True)]
-    assert "suspect</strong>, pixels: 0.278473" in page(study)
+    assert "suspect</strong>, pixels: 0.278<" in page(study)
 
 
 def test_most_and_least_faithful_images_are_shown(study: Params) -> None:

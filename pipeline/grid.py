@@ -61,7 +61,7 @@ def plan(params: Params, segmenter: str) -> list[Cell]:
     chosen = params.segment_for(segmenter)
     if empty := [name for name in SCORED if not len(real.split(name))]:
         raise UserError(f"{real.folder} holds no image of the split {empty[0]}; run the stage prepare again")
-    protocol.check_unseen(chosen, [row["source"] for row in real.split("test")])
+    chosen.check_unseen([row["source"] for row in real.split("test")])
     scored = [_scored(real.split(name), chosen) for name in SCORED]
     shared = (settings(params, segmenter), scoring(params, segmenter), about, scored)
     cells = []

@@ -17,7 +17,6 @@ from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.params import Params
-from pipeline.protocol import check_unseen
 
 VERSION = 1  # raised by hand when the same files give another set
 PROMPTS = "prompts.jsonl"
@@ -28,7 +27,7 @@ def prepare(params: Params) -> ImageSet:
     checked = check(params.data, params.seed)
     test_sets = [sample.source for sample in checked.samples if sample.split == "test"]
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
-        check_unseen(params.segment_for(name), test_sets)
+        params.segment_for(name).check_unseen(test_sets)
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
     spec = DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
     samples = tracking.progress(checked.samples, "prepare: writing")

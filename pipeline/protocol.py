@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
 from pipeline.segment_params import Segment
 
 Row = dict[str, Any]
@@ -34,13 +33,6 @@ class Group:
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values [..., images] -> [...]."""
         return np.mean([values[..., part].mean(-1) for part in self.parts], axis=0)
-
-
-def check_unseen(chosen: Segment, test_sets: Sequence[str]) -> None:
-    """Raises UserError where a set that is called unseen does not exist."""
-    if strange := [name for name in chosen.unseen if name not in test_sets]:
-        there = ", ".join(dict.fromkeys(test_sets))
-        raise UserError(f"params.yaml: segment.unseen names {strange[0]!r}; the sources of test images are: {there}")
 
 
 def summary(rows: Sequence[Row], chosen: Segment) -> list[Row]:

@@ -1,10 +1,12 @@
 """The sections `segment` and `compare` of a study: training of segmenters, and how arms are compared."""
 
 import math
+from collections.abc import Collection
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.errors import UserError
 from pipeline.parsing import Section
 
 
@@ -51,6 +53,14 @@ class Segment(Section):
         if self.spacing is not None and (self.resolution != "native" or min(self.spacing) <= 0):
             raise ValueError("spacing is the size of original pixels in mm, above 0, and needs resolution native")
         return self
+
+    def check_unseen(self, test_sets: Collection[str]) -> None:
+        """Raises UserError where a test set that is called unseen does not exist."""
+        if strange := [name for name in self.unseen if name not in test_sets]:
+            there = ", ".join(dict.fromkeys(test_sets))
+            raise UserError(
+                f"params.yaml: segment.unseen names {strange[0]!r}; the sources of test images are: {there}"
+            )
 
     def steps(self, images: int) -> int:
         """Optimiser steps on a training set of so many images."""

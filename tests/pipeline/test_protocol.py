@@ -74,4 +74,4 @@ def test_no_group_without_an_image_and_no_number_without_a_score() -> None:
 
 def test_an_unseen_set_must_exist() -> None:
     with pytest.raises(UserError, match="names 'ETIS'; the sources of test images are: kvasir, etis"):
-        protocol.check_unseen(segment(unseen=["ETIS"]), ["kvasir", "kvasir", "etis"])
+        segment(unseen=["ETIS"]).check_unseen(["kvasir", "kvasir", "etis"])

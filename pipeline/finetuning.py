@@ -70,7 +70,7 @@ def _watched(params: Params, train: ImageSet) -> Any:
     """What the published previews depend on beside the weights; None where there are none."""
     if params.finetune.validate_every is None and params.finetune.sample_every is None:
         return None
-    return ImageSet.open(train.folder).split("val").digest, params.generate.model_dump(mode="json")
+    return ImageSet.open(train.folder).split("val").digest
 
 
 def method(params: Params, generator: str) -> str:

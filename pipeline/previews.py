@@ -20,6 +20,8 @@ from pipeline.training import parts
 from pipeline.watching import Look
 
 COLUMNS = 8  # fixed masks of a sample grid
+# The paper's sampler, and not that of the section `generate`: another one there must not make a run train again.
+STEPS, SCALE = 50, 9.0
 
 
 def looks(
@@ -91,10 +93,10 @@ class Grid:
         """Writes the grid on the main process, from the same noise every time."""
         if not self.runtime.is_main:
             return
-        pairs, chosen = self.pairs, self.params.generate
+        pairs, precision = self.pairs, self.params.finetune.precision
         rngs = [seeding.torch_rng(self.params.seed, "preview", name) for name in pairs.ids]
-        sampling = Sampling(chosen.steps, chosen.guidance_scale, chosen.precision, chosen.sampler)
-        with self.runtime.autocast(chosen.precision):
+        sampling = Sampling(STEPS, SCALE, precision)
+        with self.runtime.autocast(precision):
             drawn = self.model.sample(pairs.mask.long(), pairs.prompts, rngs, sampling, list(pairs.image.numpy()))
         rows = [mask_hint.hint(pairs.mask, self.classes), pairs.image.float() / 255, drawn.float().cpu()]
         with files.replacing(self.folder / f"{done:06d}.png") as temporary:

@@ -106,6 +106,10 @@ def test_only_what_changes_weights_starts_another_run(ready: Path) -> None:
     assert course(max_steps=4, schedule_steps=2) == course()
     others = [{"max_steps": 4}, {"learning_rate": 1e-4}, {"ema_decay": 0.9}, {"micro_batch": 1}, {"validate_every": 1}]
     assert len({course(), *(course(**change) for change in others)}) == 6
+    previewed = study(sample_every=1)
+    drawn = previewed.generate.model_copy(update={"guidance_scale": 4.0, "batch_size": 7})
+    other = previewed.model_copy(update={"generate": drawn})
+    assert finetuning.trajectory(other, "siamese", train) == finetuning.trajectory(previewed, "siamese", train)
     finished = {
         finetuning.fingerprint(study(**change), "siamese", train)
         for change in ({}, {"max_steps": 4, "schedule_steps": 2})

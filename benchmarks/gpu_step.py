@@ -48,6 +48,7 @@ def main() -> int:
     needed, peak = operations(size), arguments.peak or peak_of(device)
     rows = []
     for preset in arguments.presets:
+        confine(preset, device)
         for batch in arguments.batches:
             for compiled in {"both": (False, True), "no": (False,), "yes": (True,)}[arguments.compiled]:
                 row = {"preset": preset, "batch": batch, "compiled": compiled}
@@ -62,6 +63,13 @@ def main() -> int:
             json.dumps({"device": name, "flop_per_sample": needed, "peak_flops": peak, "rows": rows}) + "\n"
         )
     return 0
+
+
+def confine(preset: str, device: torch.device) -> None:
+    """Leaves of the GPU no more than the preset's device has."""
+    if device.type == "cuda":
+        allowed = parsing.read_yaml(PRESETS / f"{preset}.yaml")["memory_gib"] * 2**30
+        torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / torch.cuda.mem_get_info(device)[1]))
 
 
 def settings_of(preset: str, batch: int, compiled: bool) -> Finetune:

@@ -237,13 +237,14 @@ def sampling_operations(params: Params) -> float:
     """Operations of one synthetic image: denoiser and control at every step, twice under guidance, and one decoding."""
     base, size = empty_base(params.base, params.data.size), params.data.size
     batch, unet = _batch(Bare(base), size, 1), base.unet
+    decode: Any = base.vae.decode  # diffusers asks for FloatTensor
     noisy = batch.moments[:, : batch.moments.shape[1] // 2]
     with META, torch.no_grad(), FlopCounterMode(display=False) as step:
         times = torch.zeros(1, dtype=torch.long)
         unet(noisy, times, batch.text)
         encode(unet, noisy, times, batch.text)  # a control branch is a copy of the encoder
     with META, torch.no_grad(), FlopCounterMode(display=False) as decoding:
-        base.vae.decode(noisy)
+        decode(noisy)
     passes = params.generate.steps * (2 if params.generate.guidance_scale > 1 else 1)
     return float(passes * step.get_total_flops() + decoding.get_total_flops())
 

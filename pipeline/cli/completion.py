@@ -1,6 +1,7 @@
 """twinsynth completion: a script with which the shell completes verbs and options."""
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.cli._telling import declare, tell
@@ -25,5 +26,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pipeline.cli.main import parser
 
-    tell(shtab.complete(parser(), shell=arguments.shell).rstrip("\n"))
+    whole = parser()
+    for action in _actions(whole):
+        if action.metavar in ("DIR", "FILE"):
+            places = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+            setattr(action, "complete", places)  # noqa: B010, where shtab looks; argparse does not know it
+    tell(shtab.complete(whole, shell=arguments.shell).rstrip("\n"))
     return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The arguments of a parser and of all verbs below it."""
+    for action in parser._actions:
+        yield action
+        for inner in dict(action.choices).values() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from _actions(inner)

@@ -1,7 +1,7 @@
 """twinsynth: start, check, run and hand on a study of synthetic training data for medical image segmentation."""
 
 import argparse
-import importlib.util
+import importlib
 import logging
 import os
 import sys
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         prog="twinsynth", description=__doc__, epilog=EXAMPLE, formatter_class=Formatter, allow_abbrev=False
     )
     verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in (name for name in VERBS if importlib.util.find_spec(f"pipeline.cli.{name}")):
+    for name in VERBS:
         importlib.import_module(f"pipeline.cli.{name}").add(verbs)
     return whole
 

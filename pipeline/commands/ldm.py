@@ -27,9 +27,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `run` takes beside the direction."""
-    parser.add_argument("file", type=Path, help="the checkpoint: .safetensors, .ckpt or .pth")
-    parser.add_argument("--base", type=Path, required=True, help="folder of the base, as outputs/STUDY/base")
-    parser.add_argument("--generator", type=Path, required=True, help="as outputs/STUDY/generators/siamese")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint: .safetensors, .ckpt or .pth")
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", required=True, help="folder of the base, as outputs/STUDY/base"
+    )
+    parser.add_argument(
+        "--generator", type=Path, metavar="DIR", required=True, help="as outputs/STUDY/generators/siamese"
+    )
 
 
 def run(direction: str, file: Path, base: Path, generator: Path) -> None:

@@ -1,0 +1,186 @@
+"""twinsynth init: seven layouts give studies that hold, that the doctor passes and that prepare can run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli.init import study_name
+from pipeline.cli.main import main
+from pipeline.data.image_set import ImageSet
+from pipeline.doctor.examination import examine
+from pipeline.params import Params, load_params
+from pipeline.preparation import prepare
+from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
+from tests.drawn_pairs import save
+
+PROJECT = {"git", "dvc", "gpu", "weights", "disk", "memory"}  # checks of the machine and the project's folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """What a successful call tells machines."""
+    assert main(["init", *arguments, "--device", "cpu", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a call that ends with status 2 and writes nothing."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert main(["init", *arguments, "--device", "cpu"]) == 2
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    return told
+
+
+def written(told: dict[str, Any]) -> Params:
+    return load_params(Path(told["file"]))
+
+
+def arguments_for(layout: str) -> list[str]:
+    """Two folders for pairs of one's own, the whole folder for data sets."""
+    root = Path("data") / layout
+    if layout == "paired":
+        return ["--images", str(root / "Scans"), "--masks", str(root / "Ground Truth"), "--name", "paired"]
+    return ["--root", str(root), "--name", layout]
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> str:
+    LAYOUTS[request.param](Path("data") / request.param)
+    return request.param
+
+
+def test_every_layout_gives_a_study_that_the_doctor_passes_and_prepare_runs(
+    layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = init(capsys, *arguments_for(layout))
+    params = written(told)
+    assert (params.data.reader, params.study) == (READERS[layout], layout)
+    assert told["faults"] == []
+    found = [finding for finding in examine(Path(told["file"]), quick=True) if finding.check not in PROJECT]
+    assert [finding for finding in found if finding.severity != "note"] == []
+    prepare(params)
+    real = ImageSet.open(Path("outputs") / layout / "real")
+    assert all(len(real.split(split)) for split in ("train", "val", "test"))
+    assert all(real.mask(row).any() for row in real)
+
+
+EXPECTED = {  # pairs, size, images, classes, splits
+    "paired": (16, [80, 72], "colour", 2, {"drawn": 16}),
+    "kvasir": (16, [80, 72], "colour", 2, {"drawn": 16}),
+    "isic": (15, [80, 72], "colour", 2, {"train": 8, "val": 3, "test": 4}),
+    "pranet": (16, [80, 72], "colour", 2, {"train": 10, "test": 6}),
+    "ph2": (16, [80, 72], "colour", 2, {"drawn": 16}),
+    "cimd": (16, [80, 72], "grey", 2, {"train": 12, "test": 4}),
+    "msd": (24, [80, 72], "grey", 3, {"drawn": 24}),  # 8 volumes, 3 slices with foreground each
+}
+
+
+def test_what_is_seen_is_what_is_there(layout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = init(capsys, *arguments_for(layout))
+    seen = tuple(told[key] for key in ("pairs", "size", "images", "num_classes", "splits"))
+    assert seen == EXPECTED[layout]
+    assert told["groups"] == {"cimd": 8, "msd": 8}.get(layout, 0)
+
+
+def test_names_of_folders_and_the_masks_suffix_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("data/mine"))
+    data = written(init(capsys, "--images", "data/mine/Scans", "--masks", "data/mine/Ground Truth")).data
+    expected = {"root": "data/mine", "images": "Scans", "masks": "Ground Truth", "mask_suffix": "_mask"}
+    assert data.own == expected
+
+
+def test_images_and_masks_of_one_folder_are_told_apart_by_the_suffix(capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(12):
+        drawn(Path(f"busi/benign ({n}).png"), Path(f"busi/benign ({n})_mask.png"), f"busi {n}")
+    told = init(capsys, "--root", "busi")
+    assert (told["pairs"], written(told).data.own["mask_suffix"]) == (12, "_mask")
+
+
+def test_a_gpu_gets_a_pretrained_base_and_larger_images(capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(12):
+        save(Path(f"d/images/{n}.png"), _large(n))
+        save(Path(f"d/masks/{n}.png"), _large(n).convert("L").point(lambda v: 255 * (v > 127)))
+    assert main(["init", "--root", "d", "--device", "gpu"]) == 0
+    params = load_params(Path("configs/studies/d.yaml"))
+    assert (params.data.size, params.base.source) == (256, "stable-diffusion-v1-5/stable-diffusion-v1-5")
+    assert "12 pairs (12 without a split)" in capsys.readouterr().out
+
+
+def _large(n: int) -> Any:
+    from tests.drawn_pairs import picture
+
+    return picture(f"large {n}", 320, 300)
+
+
+def test_a_study_is_never_replaced_without_force(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("d"))
+    arguments = ("--images", "d/Scans", "--masks", "d/Ground Truth", "--name", "mine")
+    init(capsys, *arguments)
+    path = Path("configs/studies/mine.yaml")
+    path.write_text("mine")
+    assert "configs/studies/mine.yaml is there already" in refused(capsys, *arguments)
+    init(capsys, *arguments, "--force", "--prompt", "No: 1")
+    assert load_params(path).data.prompt == "No: 1"
+
+
+def test_a_fault_is_told_and_the_study_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("d"))
+    Path("d/Scans/case 3.jpg").write_bytes(b"no image")
+    told = init(capsys, "--images", "d/Scans", "--masks", "d/Ground Truth")
+    assert len(told["faults"]) == 1
+    assert "case 3.jpg: cannot be decoded" in told["faults"][0]
+
+
+def test_masks_that_are_neither_labels_nor_binary_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    for n in range(6):
+        drawn(Path(f"d/images/{n}.png"), Path(f"d/masks/{n}.png"), f"grey {n}")
+        save(Path(f"d/masks/{n}.png"), np.tile(np.arange(80, dtype=np.uint8), (72, 1)))
+    assert "the masks hold 80 grey levels up to 79" in refused(capsys, "--root", "d")
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ([], "give --images and --masks, or --root"),
+        (["--images", "a"], "give both --images and --masks"),
+        (["--images", "a", "--masks", "b"], "a is not a folder"),
+        (["--root", "a"], "a is not a folder"),
+        (["--root", "empty"], "no known layout in empty (paired folders, Kvasir-SEG"),
+        (["--images", "empty", "--masks", "empty"], "empty holds no image file"),
+        (["--root", "empty", "--name", "../x"], "--name is '../x'"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    assert told in refused(capsys, *arguments)
+
+
+def test_names_that_do_not_agree_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn(Path("i/a.png"), Path("m/b.png"), "x")
+    assert "do not agree ('a' and 'b')" in refused(capsys, "--images", "i", "--masks", "m")
+
+
+def test_a_volume_that_is_cut_off_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    msd(Path("d"))
+    path = Path("d/imagesTr/part_003.nii.gz")
+    path.write_bytes(path.read_bytes()[:2000])
+    (fault,) = init(capsys, "--root", "d")["faults"]
+    assert fault.startswith("imagesTr/part_003.nii.gz: cannot be read")
+
+
+@pytest.mark.parametrize("folder, name", [("Kvasir-SEG", "kvasir_seg"), ("_ß_", "mine"), ("2018 Täg", "2018_t_g")])
+def test_a_study_is_named_after_its_folder(folder: str, name: str) -> None:
+    assert study_name(Path(folder)) == name

@@ -1,0 +1,96 @@
+"""What the stages of the toy study leave for its report; the real and synthetic sets come from conftest.py."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import files, paths, tracking
+
+
+def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"segmenter": "unet", "training_set": name, "role": role, "multiplier": multiplier}
+    row |= {"generator": "siamese" if multiplier else None, "n_images": 4, "n_seeds": 2, "val_dice": dice}
+    row |= {
+        "dice": dice,
+        "dice_low": dice - 0.05,
+        "dice_high": dice + 0.05,
+        "test_sets": {"blobs": {"dice": dice, "n": 4}},
+    }
+    row |= {"iou": dice - 0.1, "iou_low": dice - 0.15, "iou_high": dice - 0.05, "verdict": None}
+    row |= {"seed_sd": 0.0123, "n_clusters": 3}
+    if role != "reference":
+        row |= {"difference": dice - 0.7, "difference_low": dice - 0.75, "difference_high": dice - 0.65}
+        row |= {"p_holm": 0.0421, "verdict": "inconclusive", "p_equivalent": 0.4567, "worst_tenth": -0.2345}
+        row |= {"images_needed": 1234, "seeds_needed": None, "detectable": 0.0678}
+    return row
+
+
+def leave_results() -> None:
+    """Below the current folder, what every stage of the toy study leaves that the report reads."""
+    arms = [
+        arm("real", "reference", 0, 0.7),
+        arm("real_again", "control", 0, 0.69999),
+        arm("siamese_x1", "arm", 1, 0.8125),
+    ]
+    curve = [
+        {"segmenter": "unet", "generator": "siamese", "multiplier": m, "dice": d, "low": d - 0.05, "high": d + 0.05}
+        for m, d in ((0, 0.7), (1, 0.8125))
+    ]
+    comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
+    choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
+    trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
+    seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
+    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True}]
+    comparison["trend"] = [trend | {"p_seeds": 0.0417}]
+    comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244}]
+    files.write_json(paths.comparison("toy") / "comparison.json", comparison)
+    tracking.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
+    files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
+    score = {"name": "frechet.efficientnet_lite0", "value": 231.25, "low": 200.0, "high": 260.0, "floor": 81.5}
+    score |= {
+        "n": 8,
+        "direction": "lower",
+        "variant": "train",
+        "reason": None,
+        "seed": 0,
+        "standard_error": None,
+        "p_value": None,
+    }
+    silent = {
+        **score,
+        "variant": "heldout",
+        "value": None,
+        "low": None,
+        "high": None,
+        "floor": None,
+        "reason": "too few",
+    }
+    files.write_json(paths.scores("toy", "siamese") / "scores.json", [score, silent])
+    files.write_json(
+        paths.scores("toy", "siamese") / "metrics.json", {"faithfulness": 0.61, "faithfulness_shuffled": 0.2}
+    )
+    points = [{"kind": kind, "id": "p0", "x": k, "y": -k} for k, kind in enumerate(("train", "test", "synthetic"))]
+    tracking.write_table(paths.scores("toy", "siamese") / "map.csv", points)
+    moved = [{"step": k, "score": "faithfulness", "value": k / 10, "low": "", "high": "", "n": 8} for k in (1, 2)]
+    tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", moved)
+    write_audit(paths.audit("toy", "siamese"))
+    steps = [{"step": k, "mask": 1.0 / (k + 1), "image": 0.5, "augmented": "" if k < 2 else 0.25} for k in range(4)]
+    tracking.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
+    cells = [
+        {"segmenter": "unet", "training_set": name, "seed": seed, "step": step, "ce": value, "dice": 1.0}
+        for name, seed, value in (("real", 0, 1.0), ("real", 1, 3.0), ("siamese_x1", 0, 5.0), ("siamese_x1", 1, 5.0))
+        for step in range(2)
+    ]
+    tracking.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
+
+
+def write_audit(folder: Path) -> None:
+    """What the stage audit leaves that the page reads: one suspect of eight images."""
+    record = {"images": 8, "suspects": 1, "share": 0.125, "share_low": 0.02, "share_high": 0.47}
+    record |= {"expected_false_alarms": 0.08, "near_share": 0.75, "near_p": 0.031, "spaces": [{"name": "pixels"}]}
+    files.write_json(folder / "audit.json", record)
+    suspect = {"id": "p0_c0", "nearest": "p<1>", "own_source": 1, "space": "pixels", "flip": "horizontal"}
+    tracking.write_table(folder / "suspects.csv", [suspect])
+    pair = {"id": "train_0_c1", "nearest": "train_3", "suspect": 1, "own_source": 0, "space": "pixels"}
+    pair |= {"flip": "horizontal", "distance_pixels": 0.278473}
+    other = {"id": "train_2_c0", "suspect": 0, "own_source": 1, "nearest": "train_2", "distance_pixels": 0.9}
+    tracking.write_table(folder / "images.csv", [pair, pair | other])

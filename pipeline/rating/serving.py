@@ -3,6 +3,7 @@
 import secrets
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.errors import UserError
@@ -38,7 +39,8 @@ def serve(database: Database, address: Address, tell: Callable[[str], None]) -> 
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # which it raises once more after it has stopped
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(address: Address) -> socket.socket:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.commands.validation import check_plugins
-from pipeline.doctor.findings import Finding, errors
+from pipeline.doctor.findings import Finding, error, errors
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
+from pipeline.parsing import read_yaml
 
 CHECK = "parameters"
 ADVICE = "mend the study file; a file of configs/studies shows what there is"
@@ -14,6 +15,10 @@ ADVICE = "mend the study file; a file of configs/studies shows what there is"
 
 def read(path: Path) -> tuple[Params | None, list[Finding]]:
     """The study, and what is wrong with it; None where nothing else can be checked."""
+    try:
+        read_yaml(path)
+    except UserError as fault:
+        return None, [error(CHECK, " ".join(str(fault).split()), ADVICE)]
     try:
         params = load_params(path)
     except UserError as fault:

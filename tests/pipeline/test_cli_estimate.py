@@ -1,0 +1,198 @@
+"""What the forecast adds up, with numbers worked out by hand, and how the verb tells it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline import estimates
+from pipeline import forecast as told_before
+from pipeline.cli.main import main
+from pipeline.estimates import Cost
+from pipeline.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
+from pipeline.params import Params, load_params
+from pipeline.parsing import parse
+from pipeline.stage_costs import autoencoder_operations, segmenter_operations
+from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.drawn_pairs import folder, study
+
+SMALL = {
+    "source": "scratch",
+    "autoencoder": {"channels": [16, 16], "crop": 8, "max_steps": 7, "batch_size": 3, "learning_rate": 1e-3},
+    "denoiser": {"channels": [32, 32], "text_width": 16, "max_steps": 5, "batch_size": 2, "learning_rate": 1e-3},
+}
+
+
+def toy(**changes: Any) -> Params:
+    data = {**TOY_STUDY["data"], "train": 10, "val": 3, "test": 4}
+    return parse(Params, {**TOY_STUDY, "base": SMALL, "data": data, **changes})
+
+
+def plain_unet() -> dict[str, Any]:
+    return {"segmenters": {"unet": {"method": "unet_plain32"}}}
+
+
+def test_a_unet_of_four_levels_costs_what_its_convolutions_cost() -> None:
+    """3 x 3 convolutions dominate: 2 * 9 * inputs * outputs per pixel of their level; three times that in training."""
+    params = toy(**plain_unet())
+    network = segmenter_operations(params, "unet")
+    assert network is not None
+    larger = segmenter_operations(toy(**plain_unet(), data={**params.data.model_dump(), "size": 64}), "unet")
+    assert larger == pytest.approx(4 * network)
+    first = 2 * 9 * 3 * 32 * 32**2 * 3
+    assert network > 10 * first
+
+
+def test_counting_a_segmenter_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", None)
+    params = toy(segmenters={"unet": {"weights": "no/such/file.pth", "decoder_channels": [8, 8, 8, 8, 8]}})
+    assert (segmenter_operations(params, "unet") or 0) > 0
+
+
+def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "sampling_operations", lambda _: 3.0)
+    params = toy(**plain_unet())
+    cost = Cost(trained=1000, frozen=10, early=100.0, late=200.0, switch=0.5)
+    found = {(part.stage, part.entry): part for part in works(params, {"siamese": cost}, pairs=10)}
+    assert [key[0] for key in found] == ["base", "base", "finetune", "generate", "judge", "segment"]
+    assert found["finetune", "siamese"].operations == 150 * 2 * 2  # mean cost, 2 steps of 2 samples
+    generated = found["generate", "siamese"]
+    assert (generated.steps, generated.operations) == (20, 60)  # 10 masks, 2 copies
+    assert found["base", "autoencoder"].operations == 7 * 3 * autoencoder_operations(params.base)
+    each = segmenter_operations(params, "unet") or 0
+    assert found["segment", "unet"].steps == 4 * 2 * 2  # sets, seeds, steps
+    assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
+
+
+def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "sampling_operations", lambda _: 1.0)
+    by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
+    params = toy(**plain_unet(), segment=by_epochs)
+    (segment,) = (part for part in works(params, {}, pairs=10) if part.stage == "segment")
+    assert segment.steps == 2 * (5 + 5 + 10 + 15)  # seeds; 10, 10, 20 and 30 images in batches of 4, twice
+    (unknown,) = (part for part in works(params, {}, pairs=None) if part.stage == "segment")
+    assert (unknown.steps, unknown.operations) == (None, None)
+
+
+def test_entries_that_share_weights_are_fine_tuned_once() -> None:
+    entries = {"siamese": {"copies": 2}, "random": {"method": "siamese", "copies": 1, "masks": "random"},
+               "again": {"method": "siamese", "copies": 1, "seed": 1}}  # fmt: skip
+    assert tuned(toy(generators=entries)) == {"siamese": "siamese", "random": "siamese", "again": "again"}
+
+
+def test_disk_counts_weights_checkpoints_and_pictures_of_pairs() -> None:
+    params = toy()
+    cost = Cost(1000, 0, 1.0, 1.0, 1.0)
+    found = told_before.disk(params, {"siamese": cost}, pairs=10)
+    assert (found.generators, found.checkpoints) == (4000, 12000)
+    assert found.images == pytest.approx(1.54 * (10 + 20) * 32**2)
+    assert Disk(1, 2, 4, 8).total == 2 * (1 + 2 + 8) + 4
+    assert told_before.disk(params, {"siamese": cost}, pairs=None).images is None
+
+
+def test_pairs_are_counted_from_the_data_without_decoding(tmp_path: Path) -> None:
+    root = folder(tmp_path / "set", train="a b c d", val="e", test="f g")
+    (root / "images/a.png").write_bytes(b"broken")
+    assert listed_pairs(study(root=root)) == 4
+    drawn = tmp_path / "drawn"
+    folder(drawn, train="a b c d e f g h i j")
+    (drawn / "splits/train.txt").unlink()
+    assert listed_pairs(study(root=drawn)) == 7  # a tenth is val, a fifth is test
+    assert listed_pairs(study(root=tmp_path / "nowhere")) is None
+
+
+@pytest.fixture(scope="module")
+def counted() -> Forecast:
+    """The small study on one device of 1 GiB and on two of 9 GiB; the reserve alone is 1.2 GB."""
+    return forecast(toy(**plain_unet()), [Machine("one", 1, GIB, 1.0), Machine("two", 2, 9 * GIB, 1.0)])
+
+
+def test_time_falls_with_devices_but_for_stages_of_one_device(counted: Forecast) -> None:
+    one, two = counted.fits
+    for stage in ("finetune", "generate", "segment"):
+        assert two.hours[stage] == pytest.approx(one.hours[stage] / 2)
+    assert two.hours["base"] == one.hours["base"] and two.hours["judge"] == one.hours["judge"]
+    assert not one.fits and two.fits
+
+
+def test_nothing_to_train_fits_everywhere() -> None:
+    assert Fit("m", 1, 1.0, None, {}).fits
+    assert not Fit("m", 1, 1.0, 2.0, {}).fits
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> str:
+    path = tmp_path / "toy.yaml"
+    path.write_text(toy(**plain_unet()).model_dump_json(exclude_none=True), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def asked(counted: Forecast, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the verb asks the forecast; it is told what was counted once."""
+    questions = []
+
+    def answer(params: Params, machines: list[Machine], pairs: int | None) -> Forecast:
+        questions.append((params.study, machines, pairs))
+        return counted
+
+    monkeypatch.setattr(told_before, "forecast", answer)
+    return questions
+
+
+def test_the_verb_asks_for_the_machine_of_its_arguments(small_study: str, asked: list[Any]) -> None:
+    machine = ["--devices", "2", "--memory", "24", "--tflops", "7", "--sharding", "zero2", "--pairs", "5"]
+    assert main(["estimate", "--study", small_study, *machine]) == 0
+    assert asked == [("toy", [Machine("2 x 24 GiB", 2, 24 * GIB, 7.0, "zero2")], 5)]
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_verb_tells_it_in_words_and_as_json(small_study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "--study", small_study, "--memory", "9"]) == 0
+    words = capsys.readouterr().out
+    assert "real training pairs: 10" in words and "GB of 1.07, DOES NOT FIT; base " in words
+    assert "of 9.66, fits; base " in words
+    assert main(["estimate", "--study", small_study, "--memory", "9", "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert [(fit["memory"], fit["fits"]) for fit in plain["fits"]] == [(GIB, False), (9 * GIB, True)]
+    assert plain["disk"]["total"] > 0 and plain["costs"]["siamese"]["trained"] > 0
+
+
+def test_a_study_that_fits_nowhere_is_status_1(
+    small_study: str, counted: Forecast, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = replace(counted, fits=counted.fits[:1])
+    monkeypatch.setattr(told_before, "forecast", lambda *_: nowhere)
+    assert main(["estimate", "--study", small_study, "--memory", "1"]) == 1
+    assert "DOES NOT FIT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["--devices", "8"], "need --memory"), (["--study", "polypes"], "there is no study")]
+)
+def test_faults_are_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], small_study: str
+) -> None:
+    assert main(["estimate", "--study", small_study, *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+@pytest.mark.parametrize("bad", [["--devices", "0"], ["--memory", "-1"], ["--memory", "nan"], ["--pairs", "x"]])
+def test_numbers_are_bounded(bad: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["estimate", *bad])
+    assert stop.value.code == 2
+
+
+@pytest.mark.slow
+def test_the_paper_s_study_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    params = load_params(Path("configs/studies/polyps.yaml"))
+    found = forecast(params, [Machine("8 x 24", 8, 24 * GIB, 60.0, "zero2")])
+    assert found.pairs == 1450
+    assert found.costs["siamese"] is not None and found.costs["siamese"].trained == 874_264_516
+    assert found.fits[0].fits and {part.stage for part in found.work} == {"finetune", "generate", "judge", "segment"}

@@ -16,7 +16,8 @@ def feature_maps(params: Params) -> Iterator[Drawing]:
     """One map per generator (map.csv of its scores); none where no extractor gave features."""
     for generator in params.generators:
         points: dict[str, list[tuple[float, float]]] = {}
-        for row in read_table(paths.scores(params.study, generator) / "map.csv"):
+        path = paths.scores(params.study, generator) / "map.csv"
+        for row in read_table(path) if path.is_file() else []:
             points.setdefault(row["kind"], []).append((float(row["x"]), float(row["y"])))
         if points:
             yield figures.feature_map(generator, {kind: np.array(p) for kind, p in points.items()})

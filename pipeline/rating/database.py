@@ -55,9 +55,9 @@ class Database:
             yield connection
             connection.execute("COMMIT")  # closing without it rolls back
 
-    def connect(self, mode: str = "rw") -> sqlite3.Connection:
-        """A connection; mode "rwc" makes a file that is not there."""
-        place = f"{self.path.resolve().as_uri()}?mode={mode}"
+    def connect(self) -> sqlite3.Connection:
+        """A connection to a file that is there; it is never made anew."""
+        place = f"{self.path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(place, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
@@ -69,7 +69,8 @@ class Database:
         A process killed meanwhile leaves nothing that counts; of two at once, one makes it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _told(self.path), closing(self.connect("rwc")) as connection:
+        self.path.touch(mode=0o600)  # it holds images and the secret; SQLite gives its other files the same mode
+        with _told(self.path), closing(self.connect()) as connection:
             if _layout(connection, self.path):
                 return False
             connection.execute("PRAGMA journal_mode = WAL")

@@ -50,7 +50,7 @@ const store = {
     return ["image,quality,real,remark,rating", ...lines, ""].join("\n");
   },
   later(line) {
-    line.textContent = "Answers stay in this browser: open the same file in it to go on. To be safe, or to change the "
-      + "computer, save them as a file.";
+    line.textContent = "Your answers stay in this browser: open the same file in it to go on. To be safe, save them as a file "
+      + "now and then.";
   },
 };

@@ -191,8 +191,8 @@ def test_a_locked_database_loses_nothing(ann: Visitor, database: Database) -> No
 def test_a_full_disk_loses_nothing(ann: Visitor, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = Database.connect
 
-    def full(self: Database, mode: str = "rw") -> sqlite3.Connection:
-        connection = connect(self, mode)
+    def full(self: Database) -> sqlite3.Connection:
+        connection = connect(self)
         connection.execute("PRAGMA max_page_count = 1")  # no less than there are
         return connection
 

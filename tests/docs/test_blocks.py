@@ -1,7 +1,7 @@
 """Every block of the documentation that is marked runnable is run as a reader would, in a fresh copy of the repository.
 
-The mark stands above the fence: `<!-- runnable -->`, or `<!-- runnable: slow my_data -->`: with the slow tests, and
-with the folder of that name. A block must end with status 0.
+The mark stands above the fence: `<!-- runnable -->`, or `<!-- runnable: slow my_data then -->`: with the slow tests,
+with the data of that name, after the page's runnable block before it. A block must end with status 0.
 """
 
 import os
@@ -74,17 +74,24 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def commands(block: Block) -> str:
+    """The text of a block, and before it that of the one which it goes on from."""
+    if "then" not in block.words:
+        return block.text
+    return commands(RUNNABLE[RUNNABLE.index(block) - 1]) + block.text
+
+
 @pytest.mark.parametrize("block", parameters())
 def test_block_runs(block: Block, tmp_path: Path) -> None:
     folder = tmp_path / "twinsynth"
     fresh_copy(folder)
-    for need in block.words - {"slow"}:
+    for need in block.words & set(NEEDS):
         NEEDS[need](folder)
     ended = subprocess.run(
         RUN[block.language],
         cwd=folder,
         env=environment(folder),
-        input=block.text,
+        input=commands(block),
         capture_output=True,
         text=True,
         check=False,
@@ -96,4 +103,4 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
 def test_marks_are_understood() -> None:
     assert RUNNABLE
     assert {block.language for block in RUNNABLE} <= set(RUN)
-    assert set(chain.from_iterable(block.words for block in RUNNABLE)) <= {"slow", *NEEDS}
+    assert set(chain.from_iterable(block.words for block in RUNNABLE)) <= {"slow", "then", *NEEDS}

@@ -276,6 +276,20 @@ def test_pictures_are_brought_to_one_size(size: int, shown: int) -> None:
     assert pictures.enlarge(np.zeros((size, size, 3), np.uint8)).shape == (shown, shown, 3)
 
 
+def test_only_pictures_that_were_made_smaller_lose_detail() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    assert pictures.photo(image, 256).startswith("data:image/jpeg;")
+    assert pictures.photo(image[:256, :256], 256) == pictures.uri(image[:256, :256])
+
+
+def test_outline_on_an_image_is_bright_between_dark_lines() -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12] = 1
+    drawn = pictures.overlay(np.full((16, 16, 3), 99, np.uint8), mask, 16)
+    row = ["line" if (p == pictures.LINE).all() else "halo" if (p == pictures.HALO).all() else "" for p in drawn[8]]
+    assert row[:8] == ["", "halo", "line", "line", "line", "line", "halo", ""]
+
+
 def test_examples_pair_each_mask_with_its_own_synthetic_image(study: Params) -> None:
     synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
     made = {row["source_id"]: row for row in synthetic if row["copy"] == 0}

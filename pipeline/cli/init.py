@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     tell(f"{layout.title}, read by {layout.reader}")
     for line in writing.summary(seen):
         tell(f"  {line}")
+    for fault in seen.faults[:1]:
+        tell(f"  the first: {fault}")
     tell(f"written: {path}; read it, then: twinsynth study use {name}, twinsynth doctor, dvc repro")
     return 0
 

@@ -35,7 +35,7 @@ def read(path: Path) -> NDArray[np.generic]:
         raise Faulty(f"cannot be read ({error}); replace or remove the volume") from None
 
 
-def _voxels(file: IO[bytes]) -> NDArray[np.generic]:
+def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     header = file.read(HEADER)
     order = _byte_order(header)
     shape = _shape(struct.unpack_from(f"{order}8h", header, 40))
@@ -51,7 +51,7 @@ def _voxels(file: IO[bytes]) -> NDArray[np.generic]:
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
     if slope == 0 or not math.isfinite(slope) or (slope == 1 and intercept == 0):  # 0: not scaled
         return voxels
-    return (voxels * np.float32(slope) + np.float32(intercept)).astype(np.float32)
+    return voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _byte_order(header: bytes) -> str:

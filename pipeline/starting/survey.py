@@ -123,7 +123,8 @@ def look(sample: Sample) -> Look:
     image, mask = np.asarray(sample.image, np.uint8), sample.masks[0]
     counts = np.bincount(mask.ravel(), minlength=256)
     colour = bool((image.max(0).astype(int) - image.min(0)).max(initial=0) > COLOUR_TOLERANCE)
-    return Look(*image.shape[1:], colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
+    height, width = mask.shape
+    return Look(height, width, colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
 
 
 def num_classes(values: Sequence[int]) -> int:

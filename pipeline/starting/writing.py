@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.starting.layouts import Layout
 from pipeline.starting.survey import SMALL_SIDE, Survey
 
@@ -60,7 +61,7 @@ def choose_size(seen: Survey, machine: Machine) -> int:
 
 
 def summary(seen: Survey) -> list[str]:
-    """What was seen, in sentences."""
+    """What was seen, in sentences; no file is named, for a study may be handed on."""
     width, height = seen.size
     counts = ", ".join(f"{count} {name}" for name, count in sorted(seen.splits.items()))
     grouped = f" in {seen.groups} patients or volumes" if seen.groups else ""
@@ -71,7 +72,7 @@ def summary(seen: Survey) -> list[str]:
         f"masks hold {_values(seen)}: {seen.num_classes} classes with background; {seen.empty} are empty",
     ]
     if seen.faults:
-        lines.append(f"{len(seen.faults)} things to mend, the first: {_on_one_line(seen.faults[0])}")
+        lines.append(f"{len(seen.faults)} things to mend; twinsynth doctor names them")
     return lines
 
 
@@ -121,7 +122,9 @@ def _section(keys: Mapping[str, Any]) -> list[str]:
 
 
 def scalar(text: str) -> str:
-    """Text as YAML reads it back."""
+    """Text as YAML reads it back. Raises UserError where it cannot be printed."""
+    if not text.isprintable():
+        raise UserError(f"{text!r} holds signs that cannot be printed; rename the folder, or say it otherwise")
     plain = PLAIN.fullmatch(text) and text.lower() not in WORDS
     return text if plain else json.dumps(text, ensure_ascii=False)
 
@@ -130,7 +133,3 @@ def _place(root: Path, here: Path) -> str:
     """Relative where it lies below `here`, so that the study can be shared; else absolute."""
     absolute = root.resolve()
     return (absolute.relative_to(here.resolve()) if absolute.is_relative_to(here.resolve()) else absolute).as_posix()
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from pipeline.cli.init import study_name
 from pipeline.cli.main import main
 from pipeline.data.image_set import ImageSet
 from pipeline.doctor.examination import examine
+from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.preparation import prepare
+from pipeline.starting.writing import scalar
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
 from tests.drawn_pairs import save
 
@@ -138,6 +143,9 @@ def test_a_fault_is_told_and_the_study_is_written(capsys: pytest.CaptureFixture[
     told = init(capsys, "--images", "d/Scans", "--masks", "d/Ground Truth")
     assert len(told["faults"]) == 1
     assert "case 3.jpg: cannot be decoded" in told["faults"][0]
+    text = Path(told["file"]).read_text()
+    assert "# 1 things to mend" in text
+    assert "case 3" not in text  # names of files may name patients
 
 
 def test_masks_that_are_neither_labels_nor_binary_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,3 +192,25 @@ def test_a_volume_that_is_cut_off_is_named(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("folder, name", [("Kvasir-SEG", "kvasir_seg"), ("_ß_", "mine"), ("2018 Täg", "2018_t_g")])
 def test_a_study_is_named_after_its_folder(folder: str, name: str) -> None:
     assert study_name(Path(folder)) == name
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"))))
+def test_text_is_read_back_as_it_was_written(text: str) -> None:
+    try:
+        written_text = scalar(text)
+    except UserError:
+        assert not text.isprintable()
+    else:
+        assert YAML(typ="safe", pure=True).load(f"key: {written_text}  # comment\n") == {"key": text}
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "Null", "1e5", "a: b", "x #y", "a/b", "~", "- a", "_mask", "A photo.", ""]
+)
+def test_words_that_yaml_knows_stay_text(text: str) -> None:
+    assert YAML(typ="safe", pure=True).load(f"key: {scalar(text)}  # comment\n") == {"key": text}
+
+
+def test_a_name_that_cannot_be_printed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("a\nb"))
+    assert "cannot be printed" in refused(capsys, "--root", "a\nb", "--name", "x")

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from pipeline.errors import UserError
 if TYPE_CHECKING:
     from pipeline.params import Params
 
+PATIENCE = 10.0  # seconds
 ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmenter": "segmenters"}
 
 
 def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list[str] | None = None) -> None:
     """Runs `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
 
-    A UserError ends the process with one message and status 2; of several processes the first one tells it.
+    A UserError ends the process with one message and status 2; of several processes the first to fail tells it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=about)
@@ -31,9 +33,15 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
         params = load_params()
         stage(params, **{entry: _choice(params, entry, arguments[entry]) for entry in entries})
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"error: {error}\n")
+        _tell(error, int(os.environ.get("RANK", "0")))
         raise SystemExit(2) from None
+
+
+def _tell(error: UserError, rank: int) -> None:
+    """The first process tells at once; another waits, in which time a launcher ends it if the first failed too."""
+    if rank > 0:
+        time.sleep(PATIENCE)
+    sys.stderr.write(f"error: {error}\n" if rank == 0 else f"error in process {rank}: {error}\n")
 
 
 def _choice(params: "Params", entry: str, name: str | None) -> str:

@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     if written:
         from pipeline.reporting.page import write_report
 
-        write_report(params)
+        try:
+            write_report(params)
+        except KeyError as key:  # what this version's report shows and an older version's stages did not write
+            raise UserError(f"the outputs were made by an older version ({key} is missing); run dvc repro") from None
     _tell(arguments, params.study, page, missing, written)
     if arguments.open:
         webbrowser.open(page.resolve().as_uri())

@@ -247,6 +247,17 @@ def test_report_is_written_once_and_found_again(
     assert calls == ["phantom"] * 3
 
 
+def test_outputs_of_an_older_version_are_told(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(params: Params) -> None:
+        raise KeyError("choice")
+
+    monkeypatch.setattr("pipeline.reporting.page.write_report", write)
+    finish(load_params())
+    assert "made by an older version ('choice' is missing)" in refused(capsys, "report")
+
+
 def test_stages_have_the_names_of_the_graph() -> None:
     params = load_params(REPOSITORY / "params.yaml")
     names = [stage for stage, _ in completeness.places(params)]

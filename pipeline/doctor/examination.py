@@ -65,6 +65,8 @@ def _made(name: str, check: Check) -> list[Finding]:
         found += check()
     except UserError as fault:
         found += errors(name, str(fault), "see docs/doctor.md")
+    except ImportError as fault:
+        found.append(error("packages", f"{name} cannot be checked: {fault}", versions.CURE))
     except OSError as fault:
         found.append(error(name, f"{fault.filename or 'a file'}: {fault.strerror or fault}", "mend it, and ask again"))
     return found

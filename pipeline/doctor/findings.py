@@ -44,3 +44,8 @@ def shortened(names: list[str], limit: int = 5) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def count(number: int, noun: str) -> str:
+    """1 mask, 2 masks."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,7 +9,7 @@ from pipeline.data import checked, checks
 from pipeline.data.candidates import Candidate
 from pipeline.data.checked import Examined
 from pipeline.data.splitting import SPLITS
-from pipeline.doctor.findings import Finding, error, errors, note, shortened, warning
+from pipeline.doctor.findings import Finding, count, error, errors, note, shortened, warning
 from pipeline.errors import UserError
 from pipeline.params import Params
 
@@ -53,13 +53,13 @@ def leaks(found: Examined, params: Params) -> Iterator[Finding]:
         ]
         yield warning(
             "near_duplicates",
-            f"{len(pairs)} pairs of images look the same and lie in two splits: {shortened(pairs)}",
+            f"{count(len(pairs), 'pair')} of images that look the same in two splits: {shortened(pairs)}",
             "set data.near_duplicates: regroup, or give the images of one patient or video one group in manifest.csv",
         )
     if divided := checks.groups_across(found.candidates, found.splits):
         yield warning(
             "divided_groups",
-            f"the split lists divide {len(divided)} groups: {shortened(divided)}",
+            f"{count(len(divided), 'group')} divided by the split lists: {shortened(divided)}",
             "put all images of a group into one list of splits/, or remove the lists to have the split drawn",
         )
 
@@ -72,13 +72,13 @@ def lesions(found: Examined, size: int) -> Iterator[Finding]:
     if lost:
         yield warning(
             "lost_lesions",
-            f"the foreground of {len(lost)} masks vanishes at {size} pixels: {shortened(lost)}",
+            f"{count(len(lost), 'mask')} whose foreground vanishes at {size} pixels: {shortened(lost)}",
             "raise data.size, or crop the images around the lesions",
         )
     if tiny:
         yield warning(
             "tiny_lesions",
-            f"{len(tiny)} masks have fewer than {TINY} foreground pixels at {size} pixels: {shortened(tiny)}",
+            f"{count(len(tiny), 'mask')} with fewer than {TINY} foreground pixels at {size} pixels: {shortened(tiny)}",
             "raise data.size, crop the images, or remove stray pixels from the masks",
         )
     yield from _empty(found, lost)
@@ -151,7 +151,7 @@ def _grey(candidates: Sequence[Candidate]) -> Iterator[Finding]:
     elif grey:
         yield warning(
             "grey_images",
-            f"{len(grey)} of {len(candidates)} images are grey, the others have colours: {shortened(grey)}",
+            f"{len(grey)} of {len(candidates)} images without colour, the others with: {shortened(grey)}",
             "find out where they come from (another device, a converted copy); keep one kind, or make sources of them",
         )
 
@@ -169,14 +169,14 @@ def _sizes(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:
     if odd:
         yield warning(
             "mixed_sizes",
-            f"{len(odd)} images are much wider or narrower than the others: {shortened([_told(c) for c in odd])}",
+            f"{count(len(odd), 'image')} much wider or narrower than the others: {shortened([_told(c) for c in odd])}",
             "all are squashed to a square; crop them to one aspect",
         )
     small = [c for c in candidates if min(c.shape) * ENLARGED < size]
     if small:
         yield warning(
             "small_images",
-            f"{len(small)} images are less than half of {size} pixels: {shortened([_told(c) for c in small])}",
+            f"{count(len(small), 'image')} smaller than half of {size} pixels: {shortened([_told(c) for c in small])}",
             "lower data.size, or use the originals instead of thumbnails",
         )
     shapes = sorted({c.shape for c in candidates})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.doctor.findings import Finding, error, note, shortened, warning
+from pipeline.doctor.findings import Finding, count, error, note, shortened, warning
 from pipeline.forecast import Disk
 from pipeline.params import Params
 
@@ -60,7 +60,7 @@ def stale_work(params: Params, now: float | None = None) -> Iterator[Finding]:
         names, size = shortened(sorted(path.name for path in old)), sum(map(size_of, old))
         yield warning(
             "stale_work",
-            f"{len(old)} folders of work untouched for {STALE} days, {size / 1e9:.3g} GB: {names}",
+            f"{count(len(old), 'folder')} of work untouched for {STALE} days, {size / 1e9:.3g} GB: {names}",
             "make prune clears work/; finished outputs stay, unfinished stages start again",
         )
     outputs = paths.outputs(params.study)

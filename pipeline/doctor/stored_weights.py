@@ -29,8 +29,8 @@ def base(params: Params) -> Iterator[Finding]:
         elif kind == "file":
             base_source.single_file(params.base.source)
         elif kind == "hub" and (lacks := base_source.lacking(params.base)):
-            yield _missing("base_weights", f"base.source: {params.base.source} is not in the hub's cache: {lacks}",
-                           f"fetch it while there is a network: hf download {params.base.source}")  # fmt: skip
+            found = f"base.source: {params.base.source} is not in the hub's cache: {lacks}"
+            yield _missing("base_weights", found, f"hf download {params.base.source}")
     except UserError as fault:
         yield from errors("base_weights", str(fault), "see docs/base_models.md")
 
@@ -47,9 +47,8 @@ def extractors(params: Params) -> Iterator[Finding]:
             yield from errors("extractor_weights", str(fault), GUIDE)
             continue
         if there is None:
-            yield _missing("extractor_weights", f"{name}: {published.file} is not here",
-                           f"make weights, or put it at {published.place.as_posix()}; without it {name}'s scores stay"
-                           " empty")  # fmt: skip
+            advice = f"make weights, or put it at {published.place.as_posix()}"
+            yield _missing("extractor_weights", f"{name}: {published.file} is not here", advice)
 
 
 def segmenters(params: Params) -> Iterator[Finding]:
@@ -96,5 +95,5 @@ def _conditioning(where: str, name: str, published: weights.Weights, own: dict[s
 
 def _missing(check: str, found: str, advice: str) -> Finding:
     if weights.offline():
-        return warning(check, found, f"{advice}; HF_HUB_OFFLINE is set, so nothing is downloaded")
-    return warning(check, found, f"{advice}; or leave it to the stage, where there is a network")
+        return warning(check, f"{found}, and HF_HUB_OFFLINE is set, so that nothing is downloaded", advice)
+    return warning(check, found, f"{advice}; where there is a network, the stage that needs it fetches it")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.commands.validation import check_plugins
 from pipeline.doctor.findings import Finding, error, errors
+from pipeline.doctor.versions import CURE
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
 from pipeline.parsing import read_yaml
@@ -31,3 +32,5 @@ def _plugins(params: Params) -> Iterator[Finding]:
         check_plugins(params)
     except UserError as fault:
         yield from errors(CHECK, str(fault), ADVICE)
+    except ImportError as fault:
+        yield error("packages", f"a plug-in cannot be loaded: {fault}", CURE)

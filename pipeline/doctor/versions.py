@@ -25,6 +25,7 @@ DECISIVE = (
     "pillow",
     "dvc",
 )
+CURE = "make setup, or pip install --require-hashes -r requirements.lock"
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+))?")
 
 
@@ -63,18 +64,17 @@ def installed() -> dict[str, str]:
 
 def packages(wanted: dict[str, str], there: dict[str, str]) -> Iterator[Finding]:
     """Differences; the build of a package (torch 2.10.0+cu128) is no difference."""
-    cure = "make setup, or pip install --require-hashes -r requirements.lock"
     decisive = {name: version for name, version in wanted.items() if name in DECISIVE}
     missing = [name for name in decisive if name not in there]
     if missing:
-        yield error("packages", f"not installed: {', '.join(missing)}", cure)
+        yield error("packages", f"not installed: {', '.join(missing)}", CURE)
     other = [
         f"{name} {there[name]} (locked: {version})"
         for name, version in decisive.items()
         if name in there and there[name].partition("+")[0] != version.partition("+")[0]
     ]
     if other:
-        yield warning("packages", f"other versions than locked: {', '.join(other)}", f"{cure}; results may differ")
+        yield warning("packages", f"other versions than locked: {', '.join(other)}", f"{CURE}; results may differ")
     rest = [name for name in wanted if name not in DECISIVE and name not in there]
     if rest:
         yield note("packages", f"locked but not installed: {shortened(rest)}", "fine where only tests need them")

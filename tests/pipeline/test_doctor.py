@@ -132,7 +132,7 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
     "look-alike": (
         lambda r: save(r / "images/l.png", brighter(picture("a"), 8)),
         "near_duplicates",
-        "1 pairs of images look the same and lie in two splits: images/a.png (train) and images/l.png (test)",
+        "1 pair of images that look the same in two splits: images/a.png (train) and images/l.png (test)",
         {},
     ),
     "group": (lambda r: groups(r, "patient 7"), "divided_groups", "patient 7", {}),
@@ -154,7 +154,7 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
         "label 2 is in no mask of test",
         {"num_classes": 3},
     ),
-    "tiny lesion": (lambda r: square(r, "a", 6), "tiny_lesions", "1 masks have fewer than 16 foreground pixels", {}),
+    "tiny lesion": (lambda r: square(r, "a", 6), "tiny_lesions", "1 mask with fewer than 16 foreground pixels", {}),
     "lost lesion": (lambda r: square(r, "a", 1), "lost_lesions", "vanishes at 16 pixels: images/a.png", {}),
     "empty masks": (lambda r: blank(r, "a b c"), "empty_masks", "3 of 8 masks of train are empty", {}),
     "inverted": (
@@ -163,9 +163,9 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
         "in 11 of 14 masks",
         {},
     ),
-    "grey image": (lambda r: grey(r, "a"), "grey_images", "1 of 14 images are grey, the others have colours", {}),
+    "grey image": (lambda r: grey(r, "a"), "grey_images", "1 of 14 images without colour, the others with", {}),
     "banner": (lambda r: sized(r, "a", 120, 32), "mixed_sizes", "images/a.png (120 x 32)", {}),
-    "thumbnail": (lambda r: None, "small_images", "14 images are less than half of 128 pixels", {"size": 128}),
+    "thumbnail": (lambda r: None, "small_images", "14 images smaller than half of 128 pixels", {"size": 128}),
 }
 
 
@@ -206,6 +206,16 @@ def test_wrong_parameters_are_found_and_the_data_is_still_checked(root: Path) ->
     (root / "masks/a.png").unlink()
     found = examine(write(study(root, segmenters={"unet": {"decoder": 1}})))
     assert [(one.severity, one.check) for one in serious(found)] == [("error", "parameters"), ("error", "data")]
+
+
+def test_a_package_that_is_missing_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: Params) -> None:
+        raise ModuleNotFoundError("No module named 'timm'")
+
+    monkeypatch.setattr("pipeline.doctor.study.check_plugins", absent)
+    (one,) = serious(examine(write(study(root))))
+    assert (one.severity, one.check) == ("error", "packages")
+    assert "'timm'" in one.found and one.advice.startswith("make setup")
 
 
 def test_an_unreadable_study_is_one_error() -> None:

@@ -1,7 +1,6 @@
 """twinsynth report: where the report of the study in params.yaml is, and what is missing for it."""
 
 import argparse
-import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"the outputs were made by an older version ({key} is missing); run dvc repro") from None
     _tell(arguments, params.study, page, missing, written)
     if arguments.open:
+        import webbrowser
+
         webbrowser.open(page.resolve().as_uri())
     return 0
 

@@ -1,10 +1,17 @@
 """Where things lie. Everything is relative to the folder in which DVC runs; the study's name stands in every output."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 REPORT = Path("reports")
 RATINGS = Path("ratings")
 WORK = Path("work")
+
+
+def log(stage: str, entries: Iterable[str], rank: int) -> Path:
+    """The log of one stage's last run, of one process."""
+    name = "_".join([stage, *entries, *([f"process{rank}"] if rank else [])])
+    return WORK / "logs" / f"{name}.log"
 
 
 def outputs(study: str) -> Path:

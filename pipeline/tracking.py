@@ -1,21 +1,51 @@
-"""What a run tells while it runs: progress on a terminal, losses as lines of CSV, metrics as flat JSON."""
+"""What a run tells while it runs: progress on a terminal and as lines in a log, losses as CSV, metrics as flat JSON."""
 
 import csv
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline import files
 
 T = TypeVar("T")
+QUIET = 15.0  # seconds between two lines of progress
+FORMAT = "%(asctime)s %(message)s"
+steps = logging.getLogger("pipeline.progress")  # a terminal shows bars instead of its lines
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
-    """The items, with a progress bar and an ETA (rich shows plain lines where there is no terminal)."""
+    """The items, with a progress bar and an ETA; lines every QUIET seconds in the log, and where no terminal is."""
     from rich.progress import track
 
-    yield from track(items, description=title, total=total, disable=not visible)
+    total = len(items) if total is None and isinstance(items, Sized) else total
+    started = spoken = time.monotonic()
+    for count, item in enumerate(track(items, description=title, total=total, disable=not visible), 1):
+        yield item
+        now = time.monotonic()
+        if visible and now - spoken >= QUIET:
+            spoken = now
+            left = f" | {(now - started) / count * (total - count):.0f} s left" if total else ""
+            steps.info("%s %d/%s%s", title, count, total or "?", left)
+
+
+def start_log(path: Path) -> Path | None:
+    """Sends all messages to standard error and to the file, which is begun anew; None where it cannot be written."""
+    on_screen = logging.StreamHandler()
+    on_screen.setFormatter(logging.Formatter("%(message)s"))
+    on_screen.addFilter(lambda record: record.name != steps.name or not sys.stderr.isatty())
+    handlers: list[logging.Handler] = [on_screen]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        handlers[-1].setFormatter(logging.Formatter(FORMAT))
+    except OSError:
+        path = None  # type: ignore[assignment]
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    return path
 
 
 def write_metrics(path: Path, values: Mapping[str, Any]) -> None:

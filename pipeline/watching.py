@@ -1,6 +1,5 @@
 """Watching a run: losses by name over all processes, rate, speed and memory on the main one, a look now and then."""
 
-import logging
 import math
 import sys
 import time
@@ -13,6 +12,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from pipeline import tracking
 from pipeline.errors import UserError
 from pipeline.runtime import Runtime, Tracker
 
@@ -95,7 +95,7 @@ class Display:
         told = f"{losses} | lr {rate:.3g} | {speed:.3g} steps/s | {self.runtime.peak_memory():.1f} GB"
         if sys.stderr.isatty():
             self.bar.update(self.task, completed=done, told=told)
-        elif now - self.spoken >= QUIET or done == self.total:
+        if now - self.spoken >= QUIET or done == self.total:
             self.spoken = now
             left = (self.total - done) / max(speed, 1e-9)
-            logging.getLogger(__name__).info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, told, left)
+            tracking.steps.info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, told, left)

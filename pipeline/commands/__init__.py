@@ -1,13 +1,15 @@
-"""What stages share: arguments that name an entry of params.yaml, and errors told without a traceback."""
+"""What stages share: arguments that name an entry of params.yaml, a log, and errors told in one line."""
 
 import argparse
-import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline import paths, tracking
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,33 +17,57 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0  # seconds
 ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmenter": "segmenters"}
+WRONG, BROKEN, STOPPED = 2, 1, 130  # exit statuses: the user's to mend, ours to mend, Ctrl-C
 
 
 def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list[str] | None = None) -> None:
     """Runs `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
 
-    A UserError ends the process with one message and status 2; of several processes the first to fail tells it.
+    Progress and messages also go to work/logs/<stage>_<entry>.log, with the traceback of what was not foreseen. A run
+    that fails ends with one line and that file's place; of several processes the first to fail tells it.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=about)
     for entry in entries:
         parser.add_argument(f"--{entry.replace('_', '-')}", help=f"a key of {ENTRIES[entry]} (default: the first)")
     arguments = vars(parser.parse_args(argv))
     from pipeline.params import load_params
 
+    rank, name = int(os.environ.get("RANK", "0")), Path(stage.__code__.co_filename).stem
+    log = None
     try:
         params = load_params()
-        stage(params, **{entry: _choice(params, entry, arguments[entry]) for entry in entries})
+        chosen = {entry: _choice(params, entry, arguments[entry]) for entry in entries}
+        log = tracking.start_log(paths.log(name, chosen.values(), rank))
+        stage(params, **chosen)
     except UserError as error:
-        _tell(error, int(os.environ.get("RANK", "0")))
-        raise SystemExit(2) from None
+        _end(f"error: {error}", WRONG, log, rank)
+    except KeyboardInterrupt:
+        _end(f"{name} was stopped; the same command goes on", STOPPED, log, rank)
+    except Exception as error:
+        if log is None:
+            raise
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        _end(f"error: {name} failed in a way that nobody foresaw ({_brief(error)})", BROKEN, log, rank)
 
 
-def _tell(error: UserError, rank: int) -> None:
+def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:
     """The first process tells at once; another waits, in which time a launcher ends it if the first failed too."""
+    if log is not None:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{message}\n")
     if rank > 0:
         time.sleep(PATIENCE)
-    sys.stderr.write(f"error: {error}\n" if rank == 0 else f"error in process {rank}: {error}\n")
+    process = f"process {rank}: " if rank > 0 else ""
+    place = f"\nlog: {log}" if log is not None else ""
+    sys.stderr.write(f"{process}{message}{place}\n")
+    raise SystemExit(status) from None
+
+
+def _brief(error: Exception) -> str:
+    """Kind and first line of an error."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _choice(params: "Params", entry: str, name: str | None) -> str:

@@ -1,11 +1,14 @@
-"""Stages end with one readable error, whichever process of a launch meets it."""
+"""Stages end with one readable line and the place of their log, whichever process of a launch fails."""
 
+import logging
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pipeline import commands, params
+from pipeline import commands, params, tracking
 from pipeline.errors import UserError
 from pipeline.params import Params
 
@@ -14,18 +17,39 @@ def failing(_: Params) -> None:
     raise UserError("the mask of case_00001 is missing")
 
 
+def broken(_: Params) -> None:
+    raise ZeroDivisionError("by nothing\nand more")
+
+
+def stopped(_: Params) -> None:
+    raise KeyboardInterrupt
+
+
+def slow(_: Params) -> None:
+    for _number in tracking.progress(range(3), "counting"):
+        pass
+
+
+LOG = Path("work/logs/test_commands.log")
+
+
 @pytest.fixture(autouse=True)
-def a_study(toy_params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_study(toy_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(params, "load_params", lambda: toy_params)
+    monkeypatch.chdir(tmp_path)
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield
+    logging.root.handlers[:], logging.root.level = handlers, level
 
 
-def test_the_first_process_tells_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_process_tells_at_once_and_names_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     with pytest.raises(SystemExit) as ended:
         commands.run(failing, None, argv=[])
     assert ended.value.code == 2
     assert time.monotonic() - started < commands.PATIENCE / 2
-    assert capsys.readouterr().err == "error: the mask of case_00001 is missing\n"
+    assert capsys.readouterr().err == f"error: the mask of case_00001 is missing\nlog: {LOG}\n"
+    assert LOG.read_text() == "error: the mask of case_00001 is missing\n"
 
 
 def test_another_process_waits_before_it_tells(
@@ -38,4 +62,40 @@ def test_another_process_waits_before_it_tells(
     with pytest.raises(SystemExit):
         commands.run(failing, None, argv=[])
     assert waits == [commands.PATIENCE]
-    assert capsys.readouterr().err == "error in process 1: the mask of case_00001 is missing\n"
+    told = capsys.readouterr().err
+    assert told.startswith("process 1: error: the mask of case_00001 is missing\n")
+    assert told.endswith("test_commands_process1.log\n")
+
+
+def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.run(broken, None, argv=[])
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert "test_commands failed" in told
+    assert "ZeroDivisionError: by nothing)" in told
+    assert "Traceback" not in told
+    assert "Traceback" in LOG.read_text()
+    assert "in broken" in LOG.read_text()
+
+
+def test_a_stopped_stage_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.run(stopped, None, argv=[])
+    assert ended.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_progress_is_lines_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "QUIET", 0.0)
+    commands.run(slow, None, argv=[])
+    lines = LOG.read_text().splitlines()
+    assert [line.split(" counting ")[1].split(" | ")[0] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert lines[-1].endswith("| 0 s left")
+
+
+def test_a_folder_that_cannot_be_written_costs_the_log_only(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("work").write_text("a file where the folder should be")
+    with pytest.raises(SystemExit):
+        commands.run(failing, None, argv=[])
+    assert capsys.readouterr().err == "error: the mask of case_00001 is missing\n"

@@ -177,7 +177,7 @@ def test_impossible_recipes_are_refused(change: dict[str, Any], message: str) ->
 def test_line_tells_losses_rate_speed_and_memory(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fit(Brightness(), Batches(pairs(), 4, "seed"), RECIPE, Runtime.alone(), title="toy")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "pipeline.watching"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "pipeline.progress"]
     assert line.startswith("toy 12/12 | error ")
     for told in ("late ", "lr ", "steps/s", " GB", " s left"):
         assert told in line

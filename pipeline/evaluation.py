@@ -21,7 +21,8 @@ MAPPED = 250  # points of one sort in the map
 def score_set(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
     """All scores of one synthetic set, in the order of `score.metrics`."""
     _check(real, synthetic)
-    return [score for metric in _metrics(view) for score in metric.score(real, synthetic, view)]
+    metrics = tracking.progress(_metrics(view), "score", visible=view.runtime.is_main)
+    return [score for metric in metrics for score in metric.score(real, synthetic, view)]
 
 
 def image_rows(real: ImageSet, synthetic: ImageSet, view: View) -> list[dict[str, Any]]:

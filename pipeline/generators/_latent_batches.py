@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import files, seeding
+from pipeline import files, seeding, tracking
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion import StableDiffusion
@@ -102,8 +102,8 @@ def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
 
 
 def _encoded(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
-    parts = (part.flip(-1) if mirrored else part for part in images.split(8))
-    return torch.cat([model.moments(part.float() / 255).cpu() for part in parts])
+    parts = tracking.progress(images.split(8), "latents of mirrored images" if mirrored else "latents of images")
+    return torch.cat([model.moments((part.flip(-1) if mirrored else part).float() / 255).cpu() for part in parts])
 
 
 def _content(model: StableDiffusion, images: Tensor, mirrored: bool) -> str:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from pipeline import files, tracking
 from pipeline.data.image_set import png
 from pipeline.params import Params
 from pipeline.reporting import figures, gallery, history, losses, maps, screening
@@ -33,7 +33,7 @@ def charts(params: Params, comparison: Row) -> Charts:
 def write_figures(folder: Path, params: Params, drawn: Charts) -> None:
     """Every drawing as SVG and PNG, and a sheet of samples per generator; what else lay in `folder` is removed."""
     made = {f"samples_{name}.png": png(gallery.sheet(params, name)) for name in params.generators}
-    for drawing in chain(*drawn.values()):
+    for drawing in tracking.progress(list(chain(*drawn.values())), "report: figures"):
         made |= {f"{slug(drawing.name)}.svg": drawing.svg(), f"{slug(drawing.name)}.png": drawing.png()}
     for name, content in made.items():
         files.write_bytes(folder / name, content)

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 from pipeline import files
 
 T = TypeVar("T")
-QUIET = 15.0  # seconds between two lines of progress
+SOON, QUIET = 5.0, 15.0  # seconds until the first line of progress, and between two lines
 FORMAT = "%(asctime)s %(message)s"
 steps = logging.getLogger("pipeline.progress")  # a terminal shows bars instead of its lines
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
-    """The items, with a progress bar and an ETA; lines every QUIET seconds in the log, and where no terminal is."""
+    """The items, with a progress bar and an ETA; lines now and then in the log, and where no terminal is."""
     from rich.progress import track
 
     total = len(items) if total is None and isinstance(items, Sized) else total
@@ -26,7 +26,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None, visible: 
     for count, item in enumerate(track(items, description=title, total=total, disable=not visible), 1):
         yield item
         now = time.monotonic()
-        if visible and now - spoken >= QUIET:
+        if visible and now - spoken >= (SOON if spoken == started else QUIET):
             spoken = now
             left = f" | {(now - started) / count * (total - count):.0f} s left" if total else ""
             steps.info("%s %d/%s%s", title, count, total or "?", left)
@@ -34,10 +34,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None, visible: 
 
 def start_log(path: Path) -> Path | None:
     """Sends all messages to standard error and to the file, which is begun anew; None where it cannot be written."""
-    on_screen = logging.StreamHandler()
-    on_screen.setFormatter(logging.Formatter("%(message)s"))
-    on_screen.addFilter(lambda record: record.name != steps.name or not sys.stderr.isatty())
-    handlers: list[logging.Handler] = [on_screen]
+    handlers: list[logging.Handler] = [on_screen()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
@@ -46,6 +43,14 @@ def start_log(path: Path) -> Path | None:
         path = None  # type: ignore[assignment]
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     return path
+
+
+def on_screen() -> logging.Handler:
+    """Messages to standard error, but for lines of progress where a terminal shows bars."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: record.name != steps.name or not sys.stderr.isatty())
+    return handler
 
 
 def write_metrics(path: Path, values: Mapping[str, Any]) -> None:

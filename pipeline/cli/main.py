@@ -21,9 +21,11 @@ EXAMPLE = """example: a first study of your own images
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; its exit status. What the user can mend is told in one line with status 2."""
+    """Runs one verb; its exit status: 2 where the user can mend what one line tells, 1 where nobody foresaw it."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from pipeline import tracking
+
+    logging.basicConfig(level=logging.INFO, handlers=[tracking.on_screen()])
     try:
         status = importlib.import_module(f"pipeline.cli.{arguments.verb}").run(arguments)
         sys.stdout.flush()
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130
+    except Exception as error:  # noqa: BLE001, told with its traceback in a log
+        return _unforeseen(arguments.verb, error)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,6 +53,16 @@ def parser() -> argparse.ArgumentParser:
     for name in VERBS:
         importlib.import_module(f"pipeline.cli.{name}").add(verbs)
     return whole
+
+
+def _unforeseen(verb: str, error: Exception) -> int:
+    """One line, and the place of the traceback."""
+    from pipeline import commands, paths
+
+    log = commands.record(paths.log("twinsynth", [verb], 0))
+    place = f"\nlog: {log}" if log else ""
+    sys.stderr.write(f"error: {verb} failed in a way that nobody foresaw ({commands.brief(error)}){place}\n")
+    return 1
 
 
 def _refuse(message: str) -> int:

@@ -46,9 +46,8 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     except Exception as error:
         if log is None:
             raise
-        with log.open("a", encoding="utf-8") as file:
-            traceback.print_exc(file=file)
-        _end(f"error: {name} failed in a way that nobody foresaw ({_brief(error)})", BROKEN, log, rank)
+        record(log)
+        _end(f"error: {name} failed in a way that nobody foresaw ({brief(error)})", BROKEN, log, rank)
 
 
 def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:
@@ -64,7 +63,18 @@ def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:
     raise SystemExit(status) from None
 
 
-def _brief(error: Exception) -> str:
+def record(log: Path) -> Path | None:
+    """Adds the traceback of the error at hand to a log; None where it cannot be written."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return None
+    return log
+
+
+def brief(error: Exception) -> str:
     """Kind and first line of an error."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

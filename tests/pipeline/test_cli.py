@@ -107,6 +107,17 @@ def test_errors_of_several_lines_become_one(project: Path, capsys: pytest.Captur
     assert "data: " in line
 
 
+def test_what_nobody_foresaw_is_one_line_and_its_traceback_lies_in_a_log(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.study.find", lambda name: 1 // len(name[:0]))
+    assert main(["study", "show", "demo"]) == 1
+    line, place = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: study failed in a way that nobody foresaw (ZeroDivisionError: ")
+    assert place == "log: work/logs/twinsynth_study.log"
+    assert "Traceback" in Path("work/logs/twinsynth_study.log").read_text()
+
+
 def test_a_reader_that_leaves_early_is_no_error(project: Path) -> None:
     program = f"{sys.executable} -m pipeline.cli study show polyps | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True, cwd=project)

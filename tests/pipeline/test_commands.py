@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,11 +88,23 @@ def test_a_stopped_stage_says_how_it_goes_on(capsys: pytest.CaptureFixture[str])
 
 
 def test_progress_is_lines_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "SOON", 0.0)
     monkeypatch.setattr(tracking, "QUIET", 0.0)
     commands.run(slow, None, argv=[])
     lines = LOG.read_text().splitlines()
     assert [line.split(" counting ")[1].split(" | ")[0] for line in lines] == ["1/3", "2/3", "3/3"]
     assert lines[-1].endswith("| 0 s left")
+
+
+def test_a_step_of_more_than_five_seconds_has_a_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twelve items of 2 s: the first line at 6 s, the next one 15 s later."""
+    clock = iter(range(0, 100, 2))
+    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    with caplog.at_level(logging.INFO, tracking.steps.name):
+        assert list(tracking.progress(range(12), "counting")) == [*range(12)]
+    assert caplog.messages == ["counting 3/12 | 18 s left", "counting 11/12 | 2 s left"]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_log_only(capsys: pytest.CaptureFixture[str]) -> None:

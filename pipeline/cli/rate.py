@@ -131,6 +131,10 @@ def _export(arguments: argparse.Namespace) -> int:
     target = arguments.to or paths.ratings(params.study) / "ratings.csv"
     with database.reading() as connection:
         count = sheets.export(connection, target)
+    if "mos" not in params.score.metrics:
+        sys.stderr.write(
+            "warning: score.metrics in params.yaml lacks mos; the stage score reads ratings once it is there\n"
+        )
     if arguments.json:
         tell_json({"file": target, "ratings": count})
     else:

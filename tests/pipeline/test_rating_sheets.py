@@ -10,16 +10,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline import paths
 from pipeline.cli.main import main
+from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.params import Params, Score
+from pipeline.quality import mos
 from pipeline.rating import pages, raters, sheets
 from pipeline.rating.database import Database
 from pipeline.rating.opening import begin_study
 from pipeline.rating.saving import write_pages
+from pipeline.runtime import Runtime
+from pipeline.view import View
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import Visitor, browser, fresh, saved
 
@@ -68,6 +73,21 @@ def test_score_reads_what_export_writes(database: Database) -> None:
     lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     assert lines[0]["remark"] == '\'=cmd|"x" ,y'  # no spreadsheet computes it
     assert [line["position"] for line in lines] == [*map(str, range(1, 9)), "1"]
+
+
+def test_the_exported_ratings_become_scores(database: Database) -> None:
+    for name, quality in (("Ann", {"real": 5, "siamese": 2}), ("Ben", {"real": 4, "siamese": 3})):
+        visitor, arms = Visitor.enter(browser(database), name), dict(images_of(database, name))
+        for _ in arms:
+            arm = arms[visitor.progress()["image"]]
+            visitor.rate(quality=quality[arm], looks_real=name == "Ben" or arm == "real")
+    export(database, paths.ratings("toy") / "ratings.csv")
+    sets = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    view = View({}, {}, {}, Score(extractors=(), resamples=100), 0, Runtime(torch.device("cpu")))
+    found = {score.name: score for score in mos.score(*sets, view)}
+    assert (found["mos"].value, found["mos"].floor, found["mos_real"].value) == (2.5, 4.5, 4.5)
+    assert found["turing_accuracy"].value == 12 / 16  # Ben takes all 8 for real
+    assert found["icc_2k"].n == 8
 
 
 def test_taken_back_ratings_are_not_exported(database: Database, tmp_path: Path) -> None:
@@ -180,7 +200,12 @@ def test_the_command(toy_study: Params, monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["rate", "import", "back.csv", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"new": {"back.csv": 6}}
     assert main(["rate", "export", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"file": "ratings/toy/ratings.csv", "ratings": 6}
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"file": "ratings/toy/ratings.csv", "ratings": 6}
+    assert "score.metrics in params.yaml lacks mos" in told.err
+    Path("params.yaml").write_text(json.dumps({**TOY_STUDY, "score": {"metrics": ["mos"]}}))
+    assert main(["rate", "export"]) == 0
+    assert capsys.readouterr().err == ""
     assert len(read_ratings(paths.ratings("toy"))) == 6
     assert main(["rate", "serve", "--port", "99999"]) == 2
     assert "cannot listen at 127.0.0.1, port 99999" in capsys.readouterr().err

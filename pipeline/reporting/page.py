@@ -82,6 +82,7 @@ def _about(params: Params, drawn: Charts) -> Row:
         "verdict": comparison["verdict"],
         "verdicts": comparison.get("verdicts", {}),
         "facts": _facts(params),
+        "lengths": _lengths(params),
         "confidence": f"{params.compare.confidence:.0%}",
         "charts": {section: [(one.caption, Markup(one.inline())) for one in drawn[section]] for section in drawn},
         "curve": comparison["curve"],
@@ -130,6 +131,18 @@ def _facts(params: Params) -> str:
         f"Real pairs: {', '.join(counts)}; {real.spec.size} x {real.spec.size} pixels,"
         f" {real.spec.num_classes} classes with background, data read by “{params.data.reader}”."
     )
+
+
+def _lengths(params: Params) -> str:
+    """How long segmenters train, in words."""
+    alike: dict[str, list[str]] = {}
+    for name in params.segmenters:
+        chosen = params.segment_for(name)
+        epochs = f"{chosen.epochs} epochs of its training set, so more steps on more images"
+        alike.setdefault(f"{chosen.max_steps} optimiser steps" if chosen.max_steps else epochs, []).append(name)
+    if len(alike) == 1:
+        return next(iter(alike))
+    return "; ".join(f"{length} ({', '.join(names)})" for length, names in alike.items())
 
 
 def _scores(params: Params) -> dict[str, dict[str, Row]]:

@@ -18,7 +18,7 @@ from pipeline.params import Params, load_params
 from pipeline.parsing import parse
 from pipeline.reporting import audit, gallery, history, identity, losses, maps, pictures
 from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
-from pipeline.reporting.page import as_yaml, page, write_report
+from pipeline.reporting.page import _lengths, as_yaml, page, write_report
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.finished_study import leave_results
 
@@ -207,6 +207,17 @@ def test_the_comparison_tells_harm_choice_trend_spread_and_needs(study: Params) 
     assert ["unet", "siamese", "1", "0.832", "0.95", "chosen"] in rows
     assert ["unet", "siamese", "1", "0 7", "0.079", "0.033", "0.124", "0.046"] in rows
     assert [row for row in rows if "1234" in row] == [["unet", "siamese_x1", "1234", "none suffices", "0.068"]]
+
+
+def test_how_long_segmenters_train_is_told(study: Params) -> None:
+    told = " ".join(Page(page(study)).text.split())
+    assert "Each arm trains for 2 optimiser steps, with 2 seeds;" in told
+    values = study.model_dump(mode="json", exclude_defaults=True)
+    values["segment"] = {**values["segment"], "max_steps": None, "epochs": 7}
+    epochs = "7 epochs of its training set, so more steps on more images"
+    assert _lengths(parse(Params, values)) == epochs
+    values["segmenters"] |= {"short": {"method": "unet", "segment": {"max_steps": 9}}}
+    assert _lengths(parse(Params, values)) == f"{epochs} (unet); 9 optimiser steps (short)"
 
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:

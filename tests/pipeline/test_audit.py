@@ -288,7 +288,7 @@ def test_the_report_gets_the_audits_there_are(stage: Callable[..., None], toy_st
     assert shown.generator == "siamese"
     assert shown.record["images"] == 16
     assert len(shown.suspects) == min(12, shown.record["suspects"])
-    assert shown.picture.startswith("data:image/png;base64,iVBOR")
+    assert len(shown.pairs) > 0
 
 
 # --- feature spaces and bad input ----------------------------------------------------------------------------------

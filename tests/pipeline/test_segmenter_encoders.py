@@ -109,7 +109,7 @@ def test_the_mixed_transformer_equals_that_of_the_authors() -> None:
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(10))
     with torch.no_grad():
         for one, other in zip(ours(image), theirs(image)[2:], strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_names_of_older_files_of_transformers() -> None:

@@ -72,7 +72,7 @@ def test_any_number_of_processes_gives_the_same_rows(toy_study: Params, tmp_path
     found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def run(rank: int) -> None:
-        seen = look(Threaded(CPU, rank, world, None, gate), tmp_path / "shared", probes[rank])
+        seen = look(Threaded(CPU, rank, world, gate=gate), tmp_path / "shared", probes[rank])
         found[rank] = seen.features(real, "means"), seen.distances(real, backwards, "gap")
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from pipeline import paths
 from pipeline.cli.main import main
@@ -19,13 +19,8 @@ from pipeline.data.ratings import read_ratings
 from pipeline.data.sample import DatasetSpec
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs, copies
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 IMAGES = 30
-Pages = Any  # of playwright, which only this folder needs
 
 
 @pytest.fixture
@@ -56,20 +51,10 @@ def server(study: set[str]) -> Iterator[str]:
         process.kill()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Pages]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 class Watched:
     """A page of which everything is noted: what it hears, what it complains of."""
 
-    def __init__(self, browser: Pages, width: int = 1440, scheme: str = "light") -> None:
+    def __init__(self, browser: Browser, width: int = 1440, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 812}, color_scheme=scheme)
         self.heard: list[str] = []
         self.complaints: list[str] = []
@@ -131,7 +116,7 @@ def enter(rater: Watched, server: str, name: str) -> None:
     rater.wait(0)
 
 
-def test_three_raters_with_the_keyboard_alone(study: set[str], server: str, chromium: Pages) -> None:
+def test_three_raters_with_the_keyboard_alone(study: set[str], server: str, chromium: Browser) -> None:
     ann, ben, eve = raters = [Watched(chromium), Watched(chromium, 375, "dark"), Watched(chromium, 375)]
     for shift, (rater, name) in enumerate(zip(raters, ("Ann", "Ben", "Eve Ö."), strict=True)):
         enter(rater, server, name)
@@ -178,7 +163,7 @@ def test_three_raters_with_the_keyboard_alone(study: set[str], server: str, chro
     assert sum("5 rulers, no mucus; u" in line for line in lines) == 9
 
 
-def test_a_page_without_a_server(study: set[str], chromium: Pages, tmp_path: Path) -> None:
+def test_a_page_without_a_server(study: set[str], chromium: Browser, tmp_path: Path) -> None:
     assert main(["rate", "static", "--rater", "Ann", "--images", "15"]) == 0
     place = (tmp_path / "for_raters" / "rate_ann.html").resolve().as_uri()
     ann = Watched(chromium, 375)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pipeline import files
 
@@ -17,19 +17,67 @@ FORMAT = "%(asctime)s %(message)s"
 steps = logging.getLogger("pipeline.progress")  # a terminal shows bars instead of its lines
 
 
-def progress(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
-    """The items, with a progress bar and an ETA; lines now and then in the log, and where no terminal is."""
-    from rich.progress import track
+class Bar:
+    """A bar with an ETA on a terminal, and lines now and then in the log; bars and trainings inside move it by parts."""
 
-    total = len(items) if total is None and isinstance(items, Sized) else total
-    started = spoken = time.monotonic()
-    for count, item in enumerate(track(items, description=title, total=total, disable=not visible), 1):
-        yield item
+    open: ClassVar[list["Bar"]] = []  # those that are shown, the outer one first; a terminal has place for one
+
+    def __init__(self, title: str, total: int | None, visible: bool = True) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self.title, self.total, self.visible, self.whole = title, total, visible, 0
+        self.started = self.spoken = time.monotonic()
+        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+        self.drawn = Progress(*columns, disable=not visible or bool(Bar.open))
+        self.task = self.drawn.add_task(title, total=total)
+
+    def __enter__(self) -> Self:
+        if self.visible:
+            Bar.open.append(self)
+            self.drawn.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.visible:
+            self.drawn.stop()
+            Bar.open.remove(self)
+
+    def show(self, done: int) -> None:
+        """So many are done."""
+        self.whole = done
+        self._tell(done)
+
+    def part(self, share: float) -> None:
+        """Of the next one, this share is done."""
+        self._tell(self.whole + min(share, 1.0))
+
+    def _tell(self, done: float) -> None:
+        if not self.visible:
+            return
+        self.drawn.update(self.task, completed=done)
+        outer = Bar.open.index(self) - 1
+        if outer >= 0 and self.total:
+            Bar.open[outer].part(done / self.total)
         now = time.monotonic()
-        if visible and now - spoken >= (SOON if spoken == started else QUIET):
-            spoken = now
-            left = f" | {(now - started) / count * (total - count):.0f} s left" if total else ""
-            steps.info("%s %d/%s%s", title, count, total or "?", left)
+        if now - self.spoken >= (SOON if self.spoken == self.started else QUIET):
+            self.spoken = now
+            left = f" | {(now - self.started) / done * (self.total - done):.0f} s left" if self.total and done else ""
+            steps.info("%s %s/%s%s", self.title, round(done, 1), self.total or "?", left)
+
+
+def progress(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
+    """The items, with a Bar."""
+    total = len(items) if total is None and isinstance(items, Sized) else total
+    with Bar(title, total, visible) as bar:
+        for count, item in enumerate(items, 1):
+            yield item
+            bar.show(count)
+
+
+def tell_bar(share: float) -> None:
+    """Moves the innermost bar by the share of its next item that is done, where there is one."""
+    if Bar.open:
+        Bar.open[-1].part(share)
 
 
 def start_log(path: Path) -> Path | None:

@@ -88,6 +88,8 @@ class Display:
     def show(self, done: int, row: Row, rate: float) -> None:
         """Tells of the last fetched step."""
         if not self.visible:
+            if self.runtime.is_main:
+                tracking.tell_bar(done / self.total)
             return
         now = time.monotonic()
         speed = (done - self.first) / max(now - self.started, 1e-9)

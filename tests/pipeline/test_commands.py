@@ -112,3 +112,34 @@ def test_a_folder_that_cannot_be_written_costs_the_log_only(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         commands.run(failing, None, argv=[])
     assert capsys.readouterr().err == "error: the mask of case_00001 is missing\n"
+
+
+def nested(_: Params) -> None:
+    for _number in tracking.progress(range(2), "outer"):
+        for _part in tracking.progress(range(4), "inner"):
+            pass
+        tracking.tell_bar(0.25)  # as a training inside does
+
+
+def test_what_runs_inside_moves_the_bar_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "SOON", 0.0)
+    monkeypatch.setattr(tracking, "QUIET", 0.0)
+    commands.run(nested, None, argv=[])
+    lines = [line.split(" | ")[0].split(" ")[-2:] for line in LOG.read_text().splitlines()]
+    assert [place for name, place in lines if name == "inner"] == ["1/4", "2/4", "3/4", "4/4"] * 2
+    outer = [place for name, place in lines if name == "outer"]
+    assert outer == [
+        "0.2/2",
+        "0.5/2",
+        "0.8/2",
+        "1.0/2",
+        "0.2/2",
+        "1/2",
+        "1.2/2",
+        "1.5/2",
+        "1.8/2",
+        "2.0/2",
+        "1.2/2",
+        "2/2",
+    ]
+    assert tracking.Bar.open == []

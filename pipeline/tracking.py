@@ -18,7 +18,7 @@ steps = logging.getLogger("pipeline.progress")  # a terminal shows bars instead 
 
 
 class Bar:
-    """A bar with an ETA on a terminal, and lines now and then in the log; bars and trainings inside move it by parts."""
+    """A bar with an ETA on a terminal, and lines now and then in the log; what runs inside moves it by parts."""
 
     open: ClassVar[list["Bar"]] = []  # those that are shown, the outer one first; a terminal has place for one
 

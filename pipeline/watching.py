@@ -72,7 +72,9 @@ class Display:
         self.visible = bool(title) and runtime.is_main
         self.started = self.spoken = time.monotonic()
         columns = ("{task.description}", BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[told]}"), disable=not self.visible)
+        self.bar = Progress(
+            *columns, TextColumn("{task.fields[told]}"), disable=not self.visible or bool(tracking.Bar.open)
+        )
         self.task = self.bar.add_task(title, total=total, completed=first, told="")
 
     def __enter__(self) -> Self:

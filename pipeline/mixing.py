@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, paths
+from pipeline import files, paths, tracking
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.splitting import HELD_OUT, RESERVE
@@ -80,7 +80,8 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     known = {row["id"] for row in real if row["split"] not in HELD_OUT}
     masks = mask_hashes.forbidden(real)
     for part in parts:
-        shown = [row["id"] for row in part if hashing.content(part.image(row)) in images]
+        rows = tracking.progress(part, "mix: looking for held-out images", len(part))
+        shown = [row["id"] for row in rows if hashing.content(part.image(row)) in images]
         _refuse(shown, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         stolen = [row["id"] for row in part if row["source_id"] in sources]
         _refuse(stolen, part, f"are made from images {THEIRS}, or from masks of the same name")

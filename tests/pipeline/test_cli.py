@@ -287,6 +287,9 @@ def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monk
     assert main(["export", "generator", "siamese", "--to", "y"]) == 0
     assert main(["export", "ldm", "f.ckpt", "--base", "b", "--generator", "g"]) == 0
     assert calls == [("set", "coco"), ("siamese", Path("y")), ("export", Path("f.ckpt"), Path("b"), Path("g"))]
+    capsys.readouterr()
+    assert main(["export", "generator", "siamese", "--to", "y", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"kind": "generator", "written": "y"}
 
 
 def test_export_names_an_unknown_format(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ def _existing(source: Path) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditi
     if not (source / "unet" / "config.json").is_file():
         layout = sd15.Layout()
         return sd15.empty_vae(layout), sd15.empty_text_tower(layout), sd15.empty_unet(layout)
-    vae: Any = AutoencoderKL.from_config(AutoencoderKL.load_config(source / "vae"))
-    unet: Any = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(source / "unet"))
+    configs: list[Any] = [AutoencoderKL.load_config(source / "vae"), UNet2DConditionModel.load_config(source / "unet")]
+    vae: Any = AutoencoderKL.from_config(configs[0])
+    unet: Any = UNet2DConditionModel.from_config(configs[1])
     return vae, CLIPTextModel(CLIPTextConfig.from_pretrained(source / "text_encoder")), unet

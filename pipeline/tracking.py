@@ -23,12 +23,13 @@ class Bar:
     open: ClassVar[list["Bar"]] = []  # those that are shown, the outer one first; a terminal has place for one
 
     def __init__(self, title: str, total: int | None, visible: bool = True) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self.title, self.total, self.visible, self.whole = title, total, visible, 0
         self.started = self.spoken = time.monotonic()
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-        self.drawn = Progress(*columns, disable=not visible or bool(Bar.open))
+        self.drawn = Progress(*columns, console=Console(stderr=True), disable=not visible or bool(Bar.open))
         self.task = self.drawn.add_task(title, total=total)
 
     def __enter__(self) -> Self:

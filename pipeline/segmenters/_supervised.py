@@ -59,17 +59,18 @@ class Preprocessed(nn.Module):
 
 
 class SupervisedObjective(nn.Module):
-    """Cross-entropy + soft Dice of the foreground classes, equally weighted, in float32."""
+    """Cross-entropy + soft Dice of the classes from `first` on, each times `weight`, in float32."""
 
-    def __init__(self, network: Preprocessed) -> None:
+    def __init__(self, network: Preprocessed, weight: float = 1.0, first: int = 1) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.weight, self.first = network, weight, first
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The two losses; `progress` is not used."""
         logits = self.network(batch.image)
         with torch.autocast(logits.device.type, enabled=False):
-            return {"cross_entropy": F.cross_entropy(logits, batch.mask), "dice": soft_dice_loss(logits, batch.mask)}
+            dice = soft_dice_loss(logits, batch.mask, self.first)
+            return {"cross_entropy": self.weight * F.cross_entropy(logits, batch.mask), "dice": self.weight * dice}
 
 
 def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1) -> Tensor:

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.contracts import Batch, Segmenter
+from pipeline.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
-from pipeline.segmenters._supervised import Preprocessed, Supervised
+from pipeline.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective
 
 LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
@@ -38,7 +38,7 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
     network = Preprocessed(PlainUNet(params, spec.num_classes), UNCHANGED, STRIDE)
     about: dict[str, Any] = {"method": "unet_plain32", "params": params.model_dump(mode="json")}
     about["weights"] = _supervised.weights_record("none")
-    return Supervised(network, spec, about, HalfDice(network))
+    return Supervised(network, spec, about, SupervisedObjective(network, weight=0.5, first=0))
 
 
 class PlainUNet(nn.Module):
@@ -62,21 +62,6 @@ class PlainUNet(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skip], 1))
         return self.head(x)
-
-
-class HalfDice(nn.Module):
-    """0.5 cross-entropy + 0.5 soft Dice of all classes."""
-
-    def __init__(self, network: Preprocessed) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The two losses; `progress` is not used."""
-        logits = self.network(batch.image)
-        with torch.autocast(logits.device.type, enabled=False):
-            dice = _supervised.soft_dice_loss(logits, batch.mask, first=0)
-            return {"cross_entropy": 0.5 * F.cross_entropy(logits, batch.mask), "dice": 0.5 * dice}
 
 
 def stretched(image: Tensor) -> Tensor:

@@ -1,0 +1,207 @@
+"""The U-Net of ImgX-DiffSeg (Fu et al. 2023), in two or three dimensions, with or without time.
+
+Residual blocks with instance norm and tanh-GELU, skips that are added (of the stem, of every block and of every
+narrowing), a transformer without positions at the bottom. With time every block adds a linear map of the embedded
+fraction of the process, and nothing else differs: both networks are one trunk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.diffusion.embedding import fraction_embedding
+
+EPSILON = 1e-6  # of the instance norm
+CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of the network."""
+
+    ndim: int  # 2 or 3
+    inside: int  # input channels
+    outside: int  # output channels
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # of each level
+    blocks: int = 2  # of a level on the way down; one more on the way up
+    heads: int = 8
+    head_width: int | None = None  # None: a quarter of the deepest level's channels
+    layers: int = 1  # of the transformer; 0: none
+    patch: tuple[int, ...] | None = None  # stride of the first narrowing; None: 2 along each axis
+    dropout: float = 0.1
+    time: bool = True
+
+    @property
+    def strides(self) -> list[tuple[int, ...]]:
+        """Of each narrowing, along each axis."""
+        halved = (2,) * self.ndim
+        return [self.patch or halved, *[halved] * (len(self.channels) - 2)]
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Of the bottom, along each axis."""
+        product = [1] * self.ndim
+        for stride in self.strides:
+            product = [whole * own for whole, own in zip(product, stride, strict=True)]
+        return tuple(product)
+
+
+class RecyclingUNet(nn.Module):
+    """[B, inside, *spatial] and, with time, fractions [B] in (0, 1] -> [B, outside, *spatial]."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        widths, strides = shape.channels, shape.strides
+        self.stem = nn.Sequential(_conv(shape.ndim, shape.inside, widths[0], 3), InstanceNorm(widths[0]), _gelu())
+        self.down = nn.ModuleList(_blocks(shape, width, shape.blocks) for width in widths)
+        self.narrow = nn.ModuleList(
+            Narrow(shape.ndim, *pair, stride) for pair, stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.bottom = _blocks(shape, widths[-1], 2)
+        head_width = shape.head_width or max(widths[-1] // 4, 1)
+        self.layers = nn.ModuleList(
+            TransformerLayer(widths[-1], shape.heads, head_width, shape.dropout) for _ in range(shape.layers)
+        )
+        self.norm = nn.LayerNorm(widths[-1], eps=EPSILON) if shape.layers else nn.Identity()
+        self.up = nn.ModuleList(_blocks(shape, width, shape.blocks + 1) for width in widths)
+        self.widen = nn.ModuleList(
+            Widen(shape.ndim, deep, shallow, stride)
+            for (shallow, deep), stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.head = CONVOLUTIONS[shape.ndim](widths[0], shape.outside, 1)
+
+    def forward(self, x: Tensor, fraction: Tensor | None = None) -> Tensor:
+        """Sides of any length; `fraction` is needed with time and not looked at without."""
+        time = None
+        if self.shape.time and fraction is not None:
+            time = F.gelu(fraction_embedding(fraction, self.shape.channels[-1]).to(x.dtype), approximate="tanh")
+        skips = self._downward(x, time)
+        x = self._across(skips[-1], time)
+        for level in reversed(range(len(self.up))):
+            for block in self.up[level]:  # type: ignore[union-attr]
+                x = block(x + skips.pop(), time)
+            if level:
+                x = self.widen[level - 1](x, skips[-1].shape[2:])
+        return self.head(x)
+
+    def _downward(self, x: Tensor, time: Tensor | None) -> list[Tensor]:
+        """All skips: of the stem, of every block and of every narrowing."""
+        skips = [self.stem(x)]
+        for level, blocks in enumerate(self.down):
+            if level:
+                skips.append(self.narrow[level - 1](skips[-1]))
+            for block in blocks:  # type: ignore[union-attr]
+                skips.append(block(skips[-1], time))
+        return skips
+
+    def _across(self, x: Tensor, time: Tensor | None) -> Tensor:
+        """The bottom: block, transformer over all cells, block."""
+        first, second = self.bottom
+        x = first(x, time)
+        if len(self.layers):
+            tokens = x.flatten(2).transpose(1, 2)
+            for layer in self.layers:
+                tokens = layer(tokens)
+            x = self.norm(tokens).transpose(1, 2).reshape(x.shape)
+        return second(x, time)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Each channel of each sample by its own mean and variance; a single cell becomes the bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, eps=EPSILON)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around which the input is added; time enters before the second norm."""
+
+    def __init__(self, shape: Shape, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (_conv(shape.ndim, width, width, 3) for _ in range(2))
+        self.norms = nn.ModuleList(InstanceNorm(width) for _ in range(2))
+        self.gelu, self.dropout = _gelu(), nn.Dropout(shape.dropout)
+        self.time = nn.Linear(shape.channels[-1], width) if shape.time else None
+
+    def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
+        """[B, C, *spatial] and the activated embedding of time [B, E] -> [B, C, *spatial]."""
+        inner = self.second(self.dropout(self.gelu(self.norms[0](self.first(x)))))
+        if self.time is not None:
+            if time is None:
+                raise ValueError("a network with time needs the fraction of the process")
+            inner = inner + self.time(time).view(*inner.shape[:2], *[1] * (inner.ndim - 2))
+        return self.gelu(self.norms[1](inner) + x)
+
+
+class Narrow(nn.Module):
+    """A convolution whose kernel is its stride, and a norm; odd sides are filled up with zeros at their end."""
+
+    def __init__(self, ndim: int, inside: int, outside: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"kernel_size": stride, "stride": stride, "bias": False}
+        self.conv, self.norm, self.stride = CONVOLUTIONS[ndim](inside, outside, **options), InstanceNorm(outside), stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = [-side % step for side, step in zip(x.shape[2:], self.stride, strict=True)]
+        if any(missing):
+            x = F.pad(x, [amount for end in reversed(missing) for amount in (0, end)])
+        return self.norm(self.conv(x))
+
+
+class Widen(nn.Module):
+    """A transposed convolution whose kernel is its stride, cropped to a size, and a norm."""
+
+    def __init__(self, ndim: int, inside: int, outside: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"kernel_size": stride, "stride": stride, "bias": False}
+        self.conv, self.norm = TRANSPOSED[ndim](inside, outside, **options), InstanceNorm(outside)
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        return self.norm(self.conv(x)[(..., *(slice(side) for side in size))])
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a perceptron, each after a norm and around it; tokens [B, N, C]."""
+
+    def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=EPSILON) for _ in range(2))
+        self.project = nn.Linear(width, 3 * heads * head_width)  # queries, keys, values
+        self.join = nn.Linear(heads * head_width, width)
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, 4 * width), _gelu(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, length, _ = tokens.shape
+        parts = self.project(self.norms[0](tokens)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(*parts).transpose(1, 2).reshape(batch, length, -1)
+        tokens = tokens + self.dropout(self.join(attended))
+        return tokens + self.dropout(self.perceptron(self.norms[1](tokens)))
+
+
+def _blocks(shape: Shape, width: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(ResidualBlock(shape, width) for _ in range(count))
+
+
+def _conv(ndim: int, inside: int, outside: int, kernel: int) -> nn.Conv2d | nn.Conv3d:
+    return CONVOLUTIONS[ndim](inside, outside, kernel, padding=kernel // 2, bias=False)
+
+
+def _gelu() -> nn.GELU:
+    return nn.GELU(approximate="tanh")

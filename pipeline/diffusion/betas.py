@@ -21,3 +21,14 @@ def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
     at = torch.arange(steps + 1, dtype=torch.float64) / steps
     falling = torch.cos((at + offset) / (1 + offset) * math.pi / 2) ** 2
     return (1 - falling[1:] / falling[:-1]).clamp(max=largest)
+
+
+def input_scaled(betas: Tensor, scale: float) -> Tensor:
+    """The schedule of clean samples times `scale` whose noisy ones are brought back to unit variance (Chen 2023).
+
+    abar / (1 - abar), the signal-to-noise ratio, is scale^2 times as large: below 1, more noise at every timestep.
+    """
+    kept = torch.cumprod(1 - betas.double(), 0)
+    ratio = scale**2 * kept / (1 - kept)
+    kept = ratio / (1 + ratio)
+    return 1 - kept / torch.cat([torch.ones_like(kept[:1]), kept[:-1]])

@@ -12,9 +12,9 @@ SMALLEST = 1e-12  # probability under which logarithms are cut off
 
 
 def learned_log_variance(process: Process, v: Tensor, k: Tensor) -> Tensor:
-    """Between the small variance (v = -1) and beta (v = 1), in logarithms (eq. 15)."""
-    share = (v + 1) / 2
-    return share * process.log_variance_large(k, v) + (1 - share) * process.log_variance_small(k, v)
+    """Between the small variance (v = -1) and beta (v = 1), in logarithms (eq. 15); at the cleanest level too."""
+    share, beta = (v + 1) / 2, process.betas.log().to(v.device, v.dtype)[k].view(-1, *[1] * (v.ndim - 1))
+    return share * beta + (1 - share) * process.log_variance_small(k, v)
 
 
 def bound_bits(process: Process, x0: Tensor, noisy: Tensor, mean: Tensor, log_variance: Tensor, k: Tensor) -> Tensor:

@@ -1,22 +1,20 @@
 """Files to pixels: decoding that refuses what is damaged, applies EXIF rotation and reads masks exactly as stored."""
 
-import struct
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.data.sample import Sample
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP")  # no others: PostScript, for one, is a program
 PICTURE_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 WITH_ALPHA = ("RGBA", "LA", "PA")
 COLOUR_TOLERANCE = 16  # grey levels between the channels of a mask stored as RGB; more is a colour code
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
 
@@ -126,7 +124,7 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 _single_frame(picture)
                 picture.load()
                 orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -136,11 +134,21 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
         raise Faulty(
             f"claims more than {limit} million pixels (a decompression bomb?); crop it or make it smaller"
         ) from None
-    except DAMAGE as error:
-        reason = "no known image format" if "cannot identify" in str(error) else str(error) or type(error).__name__
-        raise Faulty(f"cannot be decoded ({reason.splitlines()[0]}); replace or remove the pair") from None
+    except Faulty:
+        raise
+    except Exception as error:  # what a damaged file raises is up to Pillow's decoders
+        raise Faulty(f"cannot be decoded ({damage(error)}); replace or remove the pair") from error
     turned = orientation in range(2, 9)
     return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if turned else []
+
+
+def damage(error: Exception) -> str:
+    """What a decoder says of a damaged file, on one line and without the file's place."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _single_frame(picture: Image.Image) -> None:

@@ -1,4 +1,5 @@
 """Comparison of arms with a reference arm: does synthetic data help, and at which multiplier? Needs no torch.
+Where compare.segmenters asks for it, segmenters are compared with each other too (segmenter_comparison).
 
 Every arm is a training set x seeds; every test image is scored by every model. Arms are paired by seed and image. The
 arm that the verdict speaks of is chosen on validation images, its numbers come from test images.
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, multipliers, paths, tracking
+from pipeline import files, multipliers, paths, segmenter_comparison, tracking
 from pipeline.arms import compare_arms, conclude
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -22,6 +23,7 @@ TABLES = {
     "choice": ("choice.csv", multipliers.CHOICE),
     "trend": ("trend.csv", multipliers.TREND),
     "generator_seeds": ("generator_seeds.csv", multipliers.SEEDS),
+    "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
 }
 
 
@@ -42,22 +44,31 @@ def compare(params: Params, read: Callable[[Params, str], Results] = read_result
         "choice": choice,
         "trend": trend,
         "generator_seeds": multipliers.generator_seeds(params, arms),
-        "verdict": sentence(arms, params.compare),
-        "verdicts": {
-            name: sentence([row for row in arms if row["segmenter"] == name], params.compare)
-            for name in params.segmenters
-        },
-        "about": {"primary": "dice", **params.compare.model_dump()},
+        **_verdicts(params, arms),
+        "about": {"primary": "dice", **params.compare.model_dump(mode="json", exclude_none=True)},
     }
 
 
+def _verdicts(params: Params, arms: list[Row]) -> Row:
+    """The study's sentence and one per segmenter; where segmenters are compared, their rows and their sentence too."""
+    rows = segmenter_comparison.compare_segmenters(params)
+    between = segmenter_comparison.sentence(rows, params) if rows else None
+    told: Row = {"segmenters": rows, "segmenters_verdict": between} if between else {}
+    if between and not any(row["role"] == "arm" for row in arms):
+        return {"verdict": between, "verdicts": {}} | told  # all arms are of real images
+    own = {name: [row for row in arms if row["segmenter"] == name] for name in params.segmenters}
+    verdicts = {name: sentence(rows, params.compare) for name, rows in own.items()}
+    return {"verdict": sentence(arms, params.compare), "verdicts": verdicts} | told
+
+
 def publish_comparison(params: Params, comparison: Row) -> None:
-    """Writes arms.csv, multiplier_curve.csv, choice.csv, trend.csv, generator_seeds.csv; last, comparison.json."""
+    """Writes arms.csv and the TABLES of what the comparison holds; last, comparison.json."""
     folder, arms = paths.comparison(params.study), comparison["arms"]
     columns = [key for key in max(arms, key=len) if not isinstance(arms[0].get(key), dict)]
     tracking.write_table(folder / "arms.csv", [_line(row, columns) for row in arms])
     for key, (name, header) in TABLES.items():
-        tracking.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
+        if key in comparison:
+            tracking.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
     files.write_json(folder / "comparison.json", comparison)
 
 
@@ -73,7 +84,10 @@ def arms_as_metrics(comparison: Row) -> Row:
 
 
 def collect_metrics(params: Params) -> Row:
-    """What reports/metrics.json holds: arms, judge.dice, faithfulness by generator and of the control, verdict."""
+    """What reports/metrics.json holds: arms, judge.dice, faithfulness by generator and of the control, verdict.
+
+    Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
+    """
     comparison = _read(paths.comparison(params.study) / "comparison.json")
     judge = _read(paths.judge(params.study) / "metrics.json")
     scores = {name: _read(paths.scores(params.study, name) / "metrics.json") for name in params.generators}
@@ -81,12 +95,22 @@ def collect_metrics(params: Params) -> Row:
     shuffled = [
         score["faithfulness_shuffled"] for score in scores.values() if score.get("faithfulness_shuffled") is not None
     ]
-    return {
-        "arms": arms_as_metrics(comparison),
-        "judge": {"dice": judge["dice"]},
-        "faithfulness": {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None},
-        "verdict": comparison["verdict"],
-    }
+    metrics: Row = {"arms": arms_as_metrics(comparison)}
+    if params.judge is not None:
+        metrics["judge"] = {"dice": judge["dice"]}
+    if params.generators:
+        metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
+    if comparison.get("segmenters"):
+        metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
+    return metrics | {"verdict": comparison["verdict"]}
+
+
+def segmenters_as_metrics(rows: list[Row]) -> Row:
+    """segmenters.<metric>.<segmenter>.{mean,low,high,verdict} of a comparison of segmenters."""
+    tree: Row = defaultdict(dict)
+    for row in rows:
+        tree[row["metric"]][row["segmenter"]] = {key: row[key] for key in ("mean", "low", "high", "verdict")}
+    return dict(tree)
 
 
 def _read(path: Any) -> Row:

@@ -22,12 +22,14 @@ PLUMBING = {
 
 
 def write_methods(params: Params) -> None:
-    """Publishes one record per entry: the plug-in's name and the hash of every file behind it."""
+    """Publishes one record per entry (the plug-in's name and the hash of every file behind it) and paths.entries."""
     records = dict(_records(params))
     work = paths.work("methods", files.fingerprint(records))
     for name, record in records.items():
         files.write_json(work / f"{name}.json", record)
     files.publish(work, paths.methods(params.study))
+    for path in paths.entries(params.study):
+        files.write_json(path, list(params.generators))
 
 
 def _records(params: Params) -> Iterator[tuple[str, Any]]:
@@ -38,8 +40,19 @@ def _records(params: Params) -> Iterator[tuple[str, Any]]:
         yield f"masks/{name}", _record("masks", [entry.masks])
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
-    yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)
-    yield "audit", _record("features", params.audit_extractors)
+    yield "judge", _judge(params)
+    if params.generators:
+        yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)
+        yield "audit", _record("features", params.audit_extractors)
+
+
+def _judge(params: Params) -> dict[str, Any]:
+    """The judge's entry of segmenters with its parameters; nothing where there is no judge."""
+    if params.judge is None:
+        return {}
+    entry = params.segmenters[params.judge.segmenter]
+    name = entry.method or params.judge.segmenter
+    return {"entry": entry.model_dump(mode="json"), **_record("segmenters", [name])}
 
 
 def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -2,14 +2,15 @@
 
 The sections of every study stand here, so that each stage checks the whole file without loading torch; what only one
 plug-in knows (generators.*, segmenters.*, the reader's keys of data) is checked by the plug-in's own `Params`.
+A study may have no generators and compare segmenters of real images: then base, finetune, generate and judge are None.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.base_params import Base
 from pipeline.errors import UserError
@@ -21,6 +22,7 @@ from pipeline.training_sets import TrainingSet, check_training_sets
 
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
+OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
 
 
 class Data(Entry):
@@ -118,11 +120,18 @@ class Params(Section):
     seed: int = Field(default=0, ge=0)
     threads: int = Field(gt=0)  # per process; another number changes bytes
     data: Data
-    base: Base
-    finetune: Finetune
-    generate: Generate
-    generators: dict[str, GeneratorEntry] = Field(min_length=1)
-    judge: Judge
+    if TYPE_CHECKING:  # no stage that reads them runs where they are None
+        base: Base
+        finetune: Finetune
+        generate: Generate
+        generators: dict[str, GeneratorEntry]
+        judge: Judge
+    else:
+        base: Base | None = None
+        finetune: Finetune | None = None
+        generate: Generate | None = None
+        generators: dict[str, GeneratorEntry] = Field(default_factory=dict)
+        judge: Judge | None = None
     score: Score = Score()
     audit: Audit = Audit()
     training_sets: dict[str, TrainingSet] = Field(min_length=1)
@@ -136,6 +145,12 @@ class Params(Section):
         """Candidates for the audit's feature spaces, in the order in which they are asked."""
         return self.audit.extractors or tuple(dict.fromkeys([*self.score.extractors, *OFFLINE]))
 
+    @property
+    def compared_on(self) -> str:
+        """The training set on which segmenters are compared with each other."""
+        between = self.compare.segmenters
+        return (between and between.training_set) or self.compare.reference
+
     def segment_for(self, name: str) -> Segment:
         """The section `segment` with the own values of one entry of `segmenters`. Raises UserError."""
         values, own, where = self.segment.model_dump(), self.segmenters[name].segment, f"segmenters.{name}.segment"
@@ -146,6 +161,17 @@ class Params(Section):
         if "schedule" in own:
             values["milestones"] = ()
         return parse(Segment, values | own, where)
+
+    @field_validator("generators", "score", "audit", mode="before")
+    @classmethod
+    def null_is_the_default(cls, value: Any) -> Any:
+        return {} if value is None else value  # DVC wants the key there, whatever it holds
+
+    @model_validator(mode="after")
+    def generators_have_their_sections(self) -> Self:
+        if self.generators and (absent := [name for name in OF_GENERATORS if getattr(self, name) is None]):
+            raise ValueError(f"{absent[0]} is missing; a study with generators needs the section {absent[0]}")
+        return self
 
     @model_validator(mode="after")
     def own_values_of_segmenters_are_values_of_segment(self) -> Self:
@@ -158,7 +184,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def size_can_be_halved_often_enough(self) -> Self:
-        if self.base.autoencoder and self.base.denoiser:
+        if self.base and self.base.autoencoder and self.base.denoiser:
             halvings = len(self.base.autoencoder.channels) + len(self.base.denoiser.channels) - 2
             if self.data.size % 2**halvings:
                 raise ValueError(f"data.size is {self.data.size}; the base's levels need a multiple of {2**halvings}")
@@ -168,8 +194,14 @@ class Params(Section):
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
         check_training_sets(self.training_sets, copies, self.score.metrics)
-        _known("judge.segmenter", self.judge.segmenter, self.segmenters)
+        if self.judge:
+            _known("judge.segmenter", self.judge.segmenter, self.segmenters)
         _known("compare.reference", self.compare.reference, self.training_sets)
+        if between := self.compare.segmenters:
+            _known("compare.segmenters.reference", between.reference, self.segmenters)
+            _known("compare.segmenters.training_set", self.compared_on, self.training_sets)
+            if len(self.segmenters) < 2:
+                raise ValueError("compare.segmenters needs a second entry of segmenters")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPORT = Path("reports")
+BY_GENERATOR = ("generators", "synthetic", "scores", "snapshots", "audit")  # folders with one entry per generator
 RATINGS = Path("ratings")
 WORK = Path("work")
 
@@ -14,6 +15,11 @@ def log(stage: str, entries: Iterable[str], rank: int) -> Path:
     return WORK / "logs" / f"{name}.log"
 
 
+def lock(name: str) -> Path:
+    """The lock of what one process makes at a time."""
+    return WORK / "locks" / f"{name}.lock"
+
+
 def outputs(study: str) -> Path:
     """Everything that the stages of one study publish."""
     return Path("outputs") / study
@@ -22,6 +28,11 @@ def outputs(study: str) -> Path:
 def methods(study: str) -> Path:
     """Which code each entry of params.yaml runs."""
     return outputs(study) / "methods"
+
+
+def entries(study: str) -> tuple[Path, ...]:
+    """The names of the generators, in each of the folders BY_GENERATOR: so these exist without a generator too."""
+    return tuple(outputs(study) / folder / "entries.json" for folder in BY_GENERATOR)
 
 
 def real(study: str) -> Path:

@@ -18,6 +18,7 @@ Table = NDArray[np.float64]  # [seeds, images]
 Row = dict[str, Any]
 METRICS = ("dice", "iou")
 SPLITS = ("val", "test")
+NAMES = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area")  # columns that are no metric
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,14 @@ class Results:
         return values @ membership(self.units(split))
 
 
-def read_results(params: Params, segmenter: str) -> Results:
-    """Reads scores.csv of one segmenter. Raises UserError naming the first arm, seed and image without a score."""
+def read_results(
+    params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
+) -> Results:
+    """Reads scores.csv of one segmenter (None: every arm). A metric of METRICS has a value for every image; else NaN.
+
+    Raises UserError naming the first arm, seed and image without a score, or the metric that is no column.
+    """
+    files.check(paths.segmentation(params.study, segmenter))
     path = paths.segmentation(params.study, segmenter) / "scores.csv"
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage segment for {segmenter}")
@@ -60,9 +67,9 @@ def read_results(params: Params, segmenter: str) -> Results:
     seeds = [str(seed) for seed in params.segment.seeds]
     tables = {
         (arm, split, metric): _table(found, (arm, split, metric), seeds, list(names), str(path))
-        for arm in params.training_sets
+        for arm in (params.training_sets if arms is None else arms)
         for split, names in images.items()
-        for metric in METRICS
+        for metric in metrics
     }
     columns = {split: tuple(names) for split, names in images.items()}
     return Results(tables, tuple(seeds), columns, _clusters(params.study, columns))
@@ -89,4 +96,16 @@ def _table(
         if absent := [name for name in images if name not in cell]:
             what = f"{arm}, seed {seed}, {split} image {absent[0][1]!r}"
             raise UserError(f"{where} has no score of {what} ({len(absent)} of {len(images)}); run segment again")
-    return np.array([[float(found[arm, split, seed][name][metric]) for name in images] for seed in seeds])
+        if absent := [name for name in images if cell[name].get(metric, "") == ""]:
+            _check_metric(metric, cell[absent[0]], f"{arm}, seed {seed}, {split} image {absent[0][1]!r}", where)
+    told = [[found[arm, split, seed][name][metric] for name in images] for seed in seeds]
+    return np.array([[float(value) if value != "" else np.nan for value in row] for row in told])
+
+
+def _check_metric(metric: str, row: Row, what: str, where: str) -> None:
+    """Raises UserError for a metric that is no column, or has no value where it must have one."""
+    if metric not in row:
+        there = ", ".join(key for key in row if key not in NAMES)
+        raise UserError(f"{where} has no column {metric!r}; there are: {there}")
+    if metric in METRICS:
+        raise UserError(f"{where} has no {metric} of {what}; run segment again")

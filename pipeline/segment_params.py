@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.compare_params import SegmenterComparison
 from pipeline.errors import UserError
 from pipeline.parsing import Section
 
@@ -32,6 +33,13 @@ class Segment(Section):
     spacing: tuple[float, float] | None = None  # height and width of a native pixel in mm: HD95 in mm, not in pixels
     unseen: tuple[str, ...] = ()  # test sets (sources) of which no image is trained on; the others are seen
     small_lesion: float = Field(default=0.05, gt=0, lt=1)  # share of the image below which a lesion is small
+    num_samples: int = Field(default=1, ge=1)  # masks drawn per scored image by a segmenter that draws
+    nsd_tolerance_mm: float = Field(default=1.0, gt=0)  # of volumes
+    empty_truth: Literal["one", "zero"] = "one"  # S_c where no rater marked anything but a sample did
+    pair_rule: Literal["variance", "dice"] = "variance"  # difference of two masks in D_a: of pixels, or 1 - Dice
+    pooled: bool = False  # sensitivity, specificity and accuracy too, of each image and of all pixels of a test set
+    region_size: bool = False  # how Dice goes with the size of regions; volumes always tell it
+    trajectory_images: int = Field(default=64, ge=1)  # test images, at most, that are followed over sampling steps
 
     @model_validator(mode="after")
     def one_budget(self) -> Self:
@@ -81,3 +89,4 @@ class Compare(Section):
     resamples: int = Field(default=5000, ge=200)
     margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
     power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found
+    segmenters: SegmenterComparison | None = None  # compare segmenters with each other too

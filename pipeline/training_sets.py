@@ -48,7 +48,8 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
             _check_real(where, arm)
             continue
         if arm.generator not in copies:
-            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {', '.join(copies)}")
+            there = ", ".join(copies) or "none, the study has no generators"
+            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {there}")
         if arm.multiplier > copies[arm.generator]:
             raise ValueError(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"

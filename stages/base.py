@@ -2,10 +2,17 @@
 
 from pipeline import commands
 from pipeline.params import Params
-from pipeline.pretraining import make_base
 
 
 def base(params: Params) -> None:
+    """Publishes the base, or the record that a study without the section base has none."""
+    from pipeline import absence, paths
+
+    if params.base is None:
+        absence.record("base", paths.base(params.study))
+        return
+    from pipeline.pretraining import make_base
+
     make_base(params)
 
 

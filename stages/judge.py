@@ -5,7 +5,12 @@ from pipeline.params import Params
 
 
 def stage(params: Params) -> None:
-    """Trains and publishes the judge of the study."""
+    """Trains and publishes the judge, or the record that a study without the section judge has none."""
+    from pipeline import absence, paths
+
+    if params.judge is None:
+        absence.record("judge", paths.judge(params.study))
+        return
     from pipeline.runtime import Runtime
     from pipeline.segmentation import threads, train_judge
 

@@ -6,10 +6,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import paths, tracking
+from pipeline import files, locks, paths, tracking
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,13 +38,16 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     try:
         params = load_params()
         chosen = {entry: _choice(params, entry, arguments[entry]) for entry in entries}
-        log = tracking.start_log(paths.log(name, chosen.values(), rank))
-        stage(params, **chosen)
+        with locks.held("_".join([name, *chosen.values()])) if rank == 0 else nullcontext():
+            log = tracking.start_log(paths.log(name, chosen.values(), rank))
+            stage(params, **chosen)
     except UserError as error:
         _end(f"error: {error}", WRONG, log, rank)
     except KeyboardInterrupt:
         _end(f"{name} was stopped; the same command goes on", STOPPED, log, rank)
     except Exception as error:
+        if refused := files.no_place(error):
+            _end(f"error: {refused}", WRONG, log, rank)
         if log is None:
             raise
         record(log)
@@ -53,7 +57,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
 def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:
     """The first process tells at once; another waits, in which time a launcher ends it if the first failed too."""
     if log is not None:
-        with log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
             file.write(f"{message}\n")
     if rank > 0:
         time.sleep(PATIENCE)
@@ -82,6 +86,8 @@ def brief(error: Exception) -> str:
 
 def _choice(params: "Params", entry: str, name: str | None) -> str:
     there: dict[str, Any] = getattr(params, ENTRIES[entry])
+    if not there:
+        raise UserError(f"the study {params.study} has no {ENTRIES[entry]}; there is nothing to do")
     chosen = name or next(iter(there))
     if chosen not in there:
         raise UserError(f"there is no {entry} {chosen!r} in params.yaml; there are: {', '.join(there)}")

@@ -50,7 +50,7 @@ def export(format_name: str, splits: Splits, target: Path, settings: Settings) -
 
 
 def _open(folder: Path, title: str, parent: Path, name: str) -> ImageSet:
-    there = sorted(path.name for path in parent.iterdir() if path.name[0] != ".") if parent.is_dir() else []
+    there = sorted(path.name for path in parent.glob("[!.]*") if path.is_dir())
     if name not in there:
         raise UserError(f"there is no {title} in {parent}; there are: {', '.join(there) or 'none'}")
     return ImageSet.open(folder)

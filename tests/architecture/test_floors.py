@@ -19,6 +19,7 @@ FLOORS = (
         "base_params",
         "finetune_params",
         "segment_params",
+        "compare_params",
         "parsing",
         "sampling",
         "plugins",

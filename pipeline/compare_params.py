@@ -1,0 +1,50 @@
+"""The section `compare.segmenters` of a study: segmenters compared with each other on one training set."""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.parsing import Section
+
+LOWER = ("hd95", "ged")  # metrics of scores.csv of which less is better
+DISTANCES = ("hd95", "volume_error")  # metrics that are no share of 1, so that compare.margin means nothing for them
+
+
+class SegmenterComparison(Section):
+    """Every entry of `segmenters` against the reference, paired by seed and image; the first metric is primary."""
+
+    reference: str  # an entry of segmenters
+    training_set: str | None = None  # None: compare.reference
+    metrics: tuple[str, ...] = Field(default=("dice",), min_length=1)  # columns of scores.csv
+    lower: tuple[str, ...] = ()  # further metrics of which less is better, beside LOWER
+    margins: Mapping[str, float] = {}  # by metric, where it is not compare.margin: below it two count as equivalent
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)  # level of the paired t-test over cases; 0.01 in the papers
+
+    def margin(self, metric: str, usual: float) -> float:
+        """The difference below which two segmenters count as equivalent; `usual` is compare.margin."""
+        return self.margins.get(metric, usual)
+
+    def sign(self, metric: str) -> int:
+        """1 where more is better, -1 where less is."""
+        return -1 if {metric, plain(metric)} & {*LOWER, *self.lower} else 1
+
+    @model_validator(mode="after")
+    def margins_are_of_metrics(self) -> Self:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics must differ, found {list(self.metrics)}")
+        for key, values in (("margins", self.margins), ("lower", self.lower)):
+            if strange := [name for name in values if name not in self.metrics]:
+                raise ValueError(f"{key} names {strange[0]!r}; the metrics are: {', '.join(self.metrics)}")
+        if wrong := [name for name, margin in self.margins.items() if margin <= 0]:
+            raise ValueError(f"margins.{wrong[0]} must be above 0, found {self.margins[wrong[0]]}")
+        lacking = [name for name in self.metrics if plain(name) in DISTANCES and name not in self.margins]
+        if lacking:
+            raise ValueError(f"{lacking[0]} is no share of 1; say in margins.{lacking[0]} which difference is none")
+        return self
+
+
+def plain(metric: str) -> str:
+    """A metric's name without the number of a class: hd95_2 is hd95."""
+    stem, _, last = metric.rpartition("_")
+    return stem if stem and last.isdigit() and len(last) < 3 else metric

@@ -16,21 +16,23 @@ class Batch:
     """One process's share of a global batch."""
 
     image: Tensor  # [B, C, *spatial] float in [0, 1]
-    mask: Tensor  # [B, *spatial] long label maps
+    mask: Tensor  # [B, *spatial] long label maps; of several raters one each, drawn by the sample's stream
     prompts: tuple[str, ...]
     streams: tuple[str, ...]  # name of each sample's random stream: seed, step and index in the global batch
+    synthetic: tuple[bool, ...] = ()  # which samples are synthetic; empty: not told, none are
 
     def __len__(self) -> int:
         return len(self.streams)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams)
+        return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams, self.synthetic)
 
     def part(self, start: int, stop: int) -> "Batch":
         """A micro-batch."""
         window = slice(start, stop)
-        return Batch(self.image[window], self.mask[window], self.prompts[window], self.streams[window])
+        own = self.prompts[window], self.streams[window], self.synthetic[window]
+        return Batch(self.image[window], self.mask[window], *own)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """ImageSet, the currency between stages: a folder of images, masks and one line of metadata per image.
 
 `images/*.png`, `masks/*.png` (label maps), `metadata.jsonl`, `spec.json`; Hugging Face's imagefolder loads it.
+Volumes are *.nii.gz. Where several raters drew each image's mask, `masks/r0/`, `masks/r1/` ... hold theirs, and the
+mask beside is what most of them say.
 """
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +13,19 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from pipeline import files
+from pipeline.data import stored
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.data.stored import png
 from pipeline.errors import UserError
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_native", "write_pair"]
 SPEC = "spec.json"
 FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
 HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
+RATERS = "raters"  # column of the files of several raters' masks, one list per row
 NATIVE = "native_mask"  # column of masks at the images' own size, of validation and test, where they are asked for
 
 
@@ -85,17 +87,24 @@ class ImageSet:
         """The first `multiplier` copies of every mask, so that x1 lies inside x2 inside x4."""
         return self.select(row for row in self.rows if row["copy"] < multiplier)
 
-    def image(self, row: Row) -> NDArray[np.uint8]:
-        """[C, H, W] uint8."""
-        return np.moveaxis(_decode(self.folder / row["file_name"], "RGB"), -1, 0)
+    def image(self, row: Row) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """[C, H, W] uint8; of volumes [C, X, Y, Z] float32 in [0, 1]."""
+        return stored.read_image(self.folder / row["file_name"], self.spec)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
-        """[H, W] uint8 label map; 0 is background."""
-        return _decode(self.folder / row["mask"], "L")
+        """[*spatial] uint8 label map; 0 is background. Of several raters what most say; background where they tie."""
+        return stored.read_mask(self.folder / row["mask"], self.spec)
+
+    def masks(self, row: Row) -> NDArray[np.uint8]:
+        """[R, *spatial] label maps of all raters; a row with one mask (a synthetic image) gives it R times."""
+        if names := row.get(RATERS):
+            return np.stack([stored.read_mask(self.folder / name, self.spec) for name in names])
+        mask = self.mask(row)
+        return np.broadcast_to(mask, (self.spec.raters, *mask.shape))
 
     def native_mask(self, row: Row) -> NDArray[np.uint8]:
         """[H, W] label map at the image's own size, of a set that has `native_columns`."""
-        return _decode(self.folder / row[NATIVE], "L")
+        return stored.read_mask(self.folder / row[NATIVE], self.spec)
 
     @property
     def native_columns(self) -> tuple[str, str]:
@@ -108,7 +117,7 @@ class ImageSet:
 
     def sample(self, row: Row) -> Sample:
         """The decoded pair of one row."""
-        return Sample(row["id"], self.image(row), self.mask(row)[None], row["prompt"], row["split"], row["source"])
+        return Sample(row["id"], self.image(row), self.masks(row), row["prompt"], row["split"], row["source"])
 
     def samples(self) -> Iterator[Sample]:
         """Decodes the rows in order."""
@@ -130,13 +139,25 @@ def write_pair(
 
     `text` goes into the image's file; `shelf` is a folder below images/ and masks/, for sets of very many files.
     """
-    names = {key: (Path(top) / shelf / f"{sample.id}.png").as_posix() for key, top in FOLDERS.items()}
-    files.write_bytes(folder / names["file_name"], png(np.moveaxis(np.asarray(sample.image, np.uint8), 0, -1), text))
-    files.write_bytes(folder / names["mask"], png(sample.masks[0]))
+    own = f"{sample.id}{stored.ending(sample)}"
+    names = {key: (Path(top) / shelf / own).as_posix() for key, top in FOLDERS.items()}
+    files.write_bytes(folder / names["file_name"], stored.image_bytes(sample, text))
+    files.write_bytes(folder / names["mask"], stored.mask_bytes(sample, stored.majority(sample.masks)))
     hashes = {column: files.sha256(folder / names[key]) for key, column in HASHES.items()}
     about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
-    return {**defaults, **about, **names, **hashes, **extra}
+    return {**defaults, **about, **names, **hashes, **_write_raters(folder, sample, Path(shelf) / own), **extra}
+
+
+def _write_raters(folder: Path, sample: Sample, own: Path) -> Row:
+    """Writes the masks of several raters into folders of their own and returns their columns."""
+    if len(sample.masks) == 1:
+        return {}
+    names = [(Path(FOLDERS["mask"]) / f"r{rater}" / own).as_posix() for rater in range(len(sample.masks))]
+    contents = [stored.mask_bytes(sample, mask) for mask in sample.masks]
+    for name, content in zip(names, contents, strict=True):
+        files.write_bytes(folder / name, content)
+    return {RATERS: names, f"{RATERS}_sha256": [files.sha256_of(content) for content in contents]}
 
 
 def write_native(folder: Path, sample: Sample) -> Row:
@@ -146,20 +167,3 @@ def write_native(folder: Path, sample: Sample) -> Row:
     name = f"native/{sample.id}.png"
     files.write_bytes(folder / name, sample.native)
     return {NATIVE: name, f"{NATIVE}_sha256": files.sha256_of(sample.native)}
-
-
-def png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
-    """PNG of [H, W] labels or [H, W, 3] colours; no palette, no dithering; `text` as iTXt chunks, by keyword."""
-    buffer, chunks = io.BytesIO(), PngInfo()
-    for keyword, value in (text or {}).items():
-        chunks.add_itxt(keyword, value)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", pnginfo=chunks)
-    return buffer.getvalue()
-
-
-def _decode(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); remove it and run its stage again") from None

@@ -18,12 +18,14 @@ Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Decoded pairs in memory, as bytes."""
+    """Decoded pairs in memory, pictures as bytes."""
 
-    image: Tensor  # [N, C, H, W] uint8
-    mask: Tensor  # [N, H, W] uint8
+    image: Tensor  # [N, C, H, W] uint8, of volumes [N, C, X, Y, Z] float32 in [0, 1]
+    mask: Tensor  # [N, *spatial] uint8; of several raters what most say
     prompts: tuple[str, ...]
     ids: tuple[str, ...]
+    masks: Tensor | None = None  # [N, R, *spatial] uint8 of several raters
+    synthetic: tuple[bool, ...] = ()  # which are synthetic; empty: none
 
     @classmethod
     def read(cls, images: ImageSet) -> "Pairs":
@@ -32,7 +34,10 @@ class Pairs:
             raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
         image = torch.from_numpy(np.stack([images.image(row) for row in images]))
         mask = torch.from_numpy(np.stack([images.mask(row) for row in images]))
-        return cls(image, mask, tuple(row["prompt"] for row in images), tuple(images.ids))
+        several = images.spec.raters > 1
+        masks = torch.from_numpy(np.stack([images.masks(row) for row in images])) if several else None
+        synthetic = tuple(bool(row["synthetic"]) for row in images)
+        return cls(image, mask, tuple(row["prompt"] for row in images), tuple(images.ids), masks, synthetic)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,17 +66,25 @@ class Batches:
         pairs = [self._pair(index, stream) for (_, index), stream in zip(dealt, streams, strict=True)]
         image, mask = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
         prompts = tuple(self.pairs.prompts[index] for _, index in dealt)
-        return Batch(image, mask, prompts, streams)
+        synthetic = tuple(self.pairs.synthetic[index] for _, index in dealt) if self.pairs.synthetic else ()
+        return Batch(image, mask, prompts, streams, synthetic)
 
     def from_step(self, step: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """The batches of the steps `step` to `stop` - 1."""
         return (self.batch(s, rank, world) for s in range(step, stop))
 
     def _pair(self, index: int, stream: str) -> tuple[Tensor, Tensor]:
-        image, mask = self.pairs.image[index].float() / 255, self.pairs.mask[index].long()
+        image, mask = unit(self.pairs.image[index]), self._mask(index, stream).long()
         return (
             (image, mask) if self.augment is None else self.augment(image, mask, seeding.numpy_rng(stream, "augment"))
         )
+
+    def _mask(self, index: int, stream: str) -> Tensor:
+        """The mask of one image; of several raters that of one, drawn by the sample's own stream."""
+        if self.pairs.masks is None:
+            return self.pairs.mask[index]
+        raters = self.pairs.masks.shape[1]
+        return self.pairs.masks[index, int(seeding.numpy_rng(stream, "rater").integers(raters))]
 
     def _at(self, position: int) -> int:
         if self.mixture is None:
@@ -103,6 +116,11 @@ class Mixture:
         """
         before, with_it = math.floor(position * self.share), math.floor((position + 1) * self.share)
         return (True, before) if with_it > before else (False, position - before)
+
+
+def unit(image: Tensor) -> Tensor:
+    """Images as floats in [0, 1]: bytes are divided by 255, floats are there already."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
 def flip(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

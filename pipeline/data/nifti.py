@@ -1,4 +1,4 @@
-"""Voxels of NIfTI-1 files (.nii, .nii.gz), read by the header's own description; orientation and spacing are not used.
+"""NIfTI-1 files (.nii, .nii.gz): voxels by the header's own description, where they lie in the body, and writing.
 
 Layout of the header: Cox et al. 2004, nifti1.h.
 """
@@ -7,17 +7,22 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.decoding import Faulty
 
+Read = TypeVar("Read")
 TYPES = (".nii", ".nii.gz")
 HEADER, SECOND = 348, 540  # bytes of a header of NIfTI-1 and of NIfTI-2, its first number
 LIMIT = 4 * 2**30  # bytes of voxels
+SFORM, QFORM = 254, 252  # places of the header's codes; 0: that description of the place is not given
+MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit of the header: unknown, m, mm, um
+LEVEL = 4  # of compression
 NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
@@ -28,11 +33,78 @@ def stem(path: Path) -> str:
 
 def read(path: Path) -> NDArray[np.generic]:
     """Voxels [I, J, K] or [I, J, K, C], scaled where the header says so (then float32). Raises Faulty."""
+    return _opened(path, _voxels)
+
+
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """[4, 4] from voxel indices to mm along right, front, top. Raises Faulty where the header tells no spacing."""
+    return _opened(path, _affine)
+
+
+def encode(voxels: NDArray[np.generic], affine: NDArray[np.float64] | None) -> bytes:
+    """A .nii.gz of voxels [I, J, K] or [I, J, K, C], uint8 or float32; equal volumes give equal bytes."""
+    place = np.eye(4) if affine is None else affine
+    header = bytearray(HEADER + 4)
+    struct.pack_into("<i", header, 0, HEADER)
+    axes = [voxels.ndim, *voxels.shape, *(1 for _ in range(7 - voxels.ndim))]
+    struct.pack_into("<8h", header, 40, *axes)
+    code = next(code for code, kind in NUMBERS.items() if np.dtype(kind) == voxels.dtype)
+    struct.pack_into("<2h", header, 70, code, 8 * voxels.dtype.itemsize)
+    struct.pack_into("<8f", header, 76, 1.0, *spacing(place), 1.0, 0.0, 0.0, 0.0)
+    struct.pack_into("<3f", header, 108, HEADER + 4, 1.0, 0.0)
+    header[123] = 2  # mm
+    struct.pack_into("<h", header, SFORM, 1)
+    struct.pack_into("<12f", header, 280, *place[:3].ravel())
+    header[344:348] = b"n+1\0"
+    return gzip.compress(bytes(header) + voxels.tobytes(order="F"), LEVEL, mtime=0)
+
+
+def spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Distance in mm of neighbouring voxels along the three axes."""
+    x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(0)).tolist()
+    return x, y, z
+
+
+def _opened(path: Path, reading: Callable[[IO[bytes] | gzip.GzipFile], Read]) -> Read:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return _voxels(file)
+            return reading(file)
     except (OSError, EOFError, zlib.error) as error:
         raise Faulty(f"cannot be read ({error}); replace or remove the volume") from None
+
+
+def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
+    """By the header's sform, else its qform, else its spacing alone (axes as stored)."""
+    header = file.read(HEADER)
+    order = _byte_order(header)
+    pixdim = struct.unpack_from(f"{order}8f", header, 76)
+    affine = np.eye(4)
+    if struct.unpack_from(f"{order}h", header, SFORM)[0] > 0:
+        affine[:3] = np.reshape(struct.unpack_from(f"{order}12f", header, 280), (3, 4))
+    elif struct.unpack_from(f"{order}h", header, QFORM)[0] > 0:
+        numbers = struct.unpack_from(f"{order}6f", header, 256)
+        affine[:3, :3] = _rotation(*numbers[:3]) * np.array(pixdim[1:4])
+        affine[:3, 2] *= -1 if pixdim[0] < 0 else 1
+        affine[:3, 3] = numbers[3:]
+    else:
+        affine[:3, :3] = np.diag(pixdim[1:4])
+    affine[:3] *= MM.get(header[123] & 7, 1.0)
+    if not np.isfinite(affine).all() or min(spacing(affine)) <= 0 or abs(np.linalg.det(affine)) < 1e-12:
+        told = ", ".join(f"{value:g}" for value in pixdim[1:4])
+        raise Faulty(f"tells no spacing (pixdim {told}); write the size of a voxel in mm into its header")
+    return affine
+
+
+def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
+    """Of a unit quaternion whose first number is not stored."""
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
 
 
 def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:

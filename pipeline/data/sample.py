@@ -1,10 +1,12 @@
 """A sample: one image with its masks; and what all samples of a data set have in common."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.parsing import Section
 
@@ -25,14 +27,35 @@ class Sample:
     origin: str = ""  # file relative to data.root; local only, never exported
     notes: tuple[str, ...] = field(default=())  # what the reader had to mend, for the data report
     native: bytes = b""  # PNG of the label map at the image's own size, where data.native_masks asks for it
+    affine: NDArray[np.float64] | None = None  # of volumes: [4, 4], voxel indices to mm (NIfTI: right, front, top)
 
 
 class DatasetSpec(Section):
     """What all samples of a data set have in common."""
 
     name: str
-    size: int  # pixels, square
+    size: int  # pixels, square; 0 for volumes
     channels: int = 3
     num_classes: int = 2  # background included
-    ndim: int = 2
+    ndim: int = 2  # 3: volumes
     raters: int = 1
+    shape: tuple[int, int, int] | None = None  # voxels of every volume, along its axes right, front, top
+    spacing: tuple[float, float, float] | None = None  # mm of a voxel along them
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Pixels [H, W] or voxels [X, Y, Z] of every image."""
+        return self.shape or (self.size, self.size)
+
+    @model_validator(mode="after")
+    def volumes_have_a_grid(self) -> Self:
+        if not (self.ndim == 3) == (self.shape is not None) == (self.spacing is not None):
+            raise ValueError("volumes, and only they, have ndim 3, shape and spacing")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves shape and spacing out of what describes a set of pictures, as before there were volumes."""
+        told = handler(self)
+        grid = {key: list(value) for key in ("shape", "spacing") if (value := told.pop(key)) is not None}
+        return told | grid

@@ -1,5 +1,6 @@
 """Checkpoints of a training run: atomic, few, the same format whatever the number and kind of processes."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,19 @@ from pipeline.runtime import Runtime
 
 State = dict[str, Any]
 PATTERN = "[0-9]*.pt"
+
+
+def load(path: Path) -> State:
+    """What torch.save wrote, after a look at the checksums of all its parts. Raises UserError where it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if bad := archive.testzip():
+                raise zipfile.BadZipFile(f"{bad} has another checksum")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}); remove it to resume from the one before, or start again"
+        ) from error
 
 
 class Checkpoints:
@@ -37,12 +51,7 @@ class Checkpoints:
         path = self._chosen(until)
         if path is None:
             return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
-            raise UserError(
-                f"{path} is damaged ({type(error).__name__}); remove it to resume from the one before, or start again"
-            ) from error
+        state = load(path)
         if state["identity"] != self.identity:
             raise UserError(
                 f"{path} is a checkpoint of other params, data or method ({state['identity'] or 'unnamed'}, this run is"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, plugins, seeding, tracking
+from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.metrics.neighbours import nearest
@@ -68,11 +68,14 @@ def map_rows(real: ImageSet, synthetic: ImageSet, view: View) -> list[dict[str, 
 def publish_scores(
     folder: Path, scores: list[Score], images: list[dict[str, Any]], points: list[dict[str, Any]]
 ) -> None:
-    """Writes images.csv, map.csv, scores.json (all about each score) and, last, metrics.json (the values alone)."""
-    tracking.write_table(folder / "images.csv", images)
-    tracking.write_table(folder / "map.csv", points, ("kind", "id", "x", "y"))
-    files.write_json(folder / "scores.json", [score.record() for score in scores])
-    tracking.write_metrics(folder / "metrics.json", nested(scores))
+    """Publishes images.csv, map.csv, scores.json (all about each score) and metrics.json (the values alone)."""
+    records = [score.record() for score in scores]
+    work = paths.work("score", files.fingerprint(folder.name, records, images, points))
+    tracking.write_table(work / "images.csv", images)
+    tracking.write_table(work / "map.csv", points, ("kind", "id", "x", "y"))
+    files.write_json(work / "scores.json", records)
+    tracking.write_metrics(work / "metrics.json", nested(scores))
+    files.publish(work, folder, sealed=False)
 
 
 def _metrics(view: View) -> list[ModuleType]:

@@ -1,5 +1,6 @@
 """Files that are never half written: temporary name, flush to disk, rename; folders are published whole."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,17 @@ from typing import Any
 from pipeline.errors import UserError
 
 TEMPORARY = ".*.tmp"  # names of what is being written; a killed process may leave some behind
+SEAL = ".sums.json"  # the hashes of a finished folder's files, written last
+PICTURES = (".png", ".nii.gz")  # not in a seal: their hashes stand in the manifest of their set
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+FULL_SIGNS = (
+    "os error 28",
+    "os error 27",
+    "os error 30",
+    "os error 13",
+    "inline_container",
+    "iostream error",
+)
 
 
 @contextmanager
@@ -35,11 +47,26 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        path, reason = error.filename or folder, error.strerror or error
-        raise UserError(
-            f"{path} cannot be written ({reason}); what is finished is kept: make room or mend the permissions, then"
-            " run the same command again"
-        ) from error
+        raise unwritable(error, folder) from error
+
+
+def unwritable(error: OSError, folder: Path, what: str = "written") -> UserError:
+    """What is told where a file cannot be written."""
+    path, reason = error.filename2 or error.filename or folder, error.strerror or error
+    return UserError(
+        f"{path} cannot be {what} ({reason}); what is finished is kept: make room or mend the permissions, then"
+        " run the same command again"
+    )
+
+
+def no_place(error: BaseException) -> str | None:
+    """What is told of an error that comes of a full disk or of a folder that is not ours; None: of something else."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return str(unwritable(error, Path("work or outputs"), "read or written"))
+    if any(sign in str(error) for sign in FULL_SIGNS):
+        first = str(error).splitlines()[0]
+        return str(unwritable(OSError(first), Path("a file in work or outputs")))
+    return None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,11 +97,92 @@ def sha256_of(content: bytes) -> str:
 
 
 def tree_sha256(folder: Path) -> str:
-    """Hash of the names and contents of all files under a folder, without temporary ones."""
+    """Hash of the names and contents of all files under a folder, without temporary ones and seals."""
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(TEMPORARY)):
+    for path in _finished(folder):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(TEMPORARY) and p.name != SEAL)
+
+
+def seal(folder: Path) -> None:
+    """Flushes a finished folder to disk and writes the hashes of its files, pictures excepted; the last file of all."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+    sums = {p.relative_to(folder).as_posix(): sha256(p) for p in _finished(folder) if not p.name.endswith(PICTURES)}
+    write_json(folder / SEAL, sums)
+    flush(folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder was sealed and its files are as they were then."""
+    return (folder / SEAL).is_file() and not damaged(folder)
+
+
+def damaged(folder: Path) -> list[Path]:
+    """The files of a sealed folder that are missing or changed since; none where the folder has no seal."""
+    if not (folder / SEAL).is_file():
+        return []
+    try:
+        sums: dict[str, str] = dict(read_json(folder / SEAL))
+    except (OSError, ValueError, TypeError):
+        return [folder / SEAL]
+    return [folder / name for name, wanted in sums.items() if not _is(folder / name, wanted)]
+
+
+def check(folder: Path) -> None:
+    """Raises UserError where a published folder is not as it was published."""
+    if changed := damaged(folder):
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{changed[0]}{more}: damaged, not as it was published; remove {folder} and run the stage that makes it"
+            " (dvc repro does both)"
+        )
+
+
+def _is(path: Path, wanted: str) -> bool:
+    try:
+        return sha256(path) == wanted
+    except OSError:
+        return False
+
+
+def flush(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():  # some network file systems flush no folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Writes JSON with its own hash, at once or not at all."""
+    write_json(path, {"value": value, "sha256": _json_sha256(value)})
+
+
+def read_sealed(path: Path) -> Any:
+    """The value that `write_sealed` wrote; None where there is none or it is damaged.
+
+    A file of before seals, which has neither key, is taken as it is.
+    """
+    try:
+        held = read_json(path)
+        if isinstance(held, list) or not {"value", "sha256"} & set(held):
+            return held
+        return held["value"] if held["sha256"] == _json_sha256(held["value"]) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _json_sha256(value: Any) -> str:
+    return sha256_of(json.dumps(value, sort_keys=True).encode())
 
 
 def fingerprint(*parts: Any) -> str:
@@ -103,21 +211,31 @@ def _link_or_copy_names(source: str, target: str) -> None:
     link_or_copy(Path(source), Path(target))
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename.
+def publish(folder: Path, target: Path, sealed: bool = True) -> None:
+    """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename, and sealed.
 
     What killed processes left behind, temporary files in `folder` and staging folders beside `target`, is left out.
+    A folder whose files are outputs one by one has no seal: DVC would not know it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left_behind in target.parent.glob(f".{target.name}.*.tmp"):
         shutil.rmtree(left_behind, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    temporary = shutil.ignore_patterns(TEMPORARY)
+    staging, old = (_beside(target) for _ in range(2))
+    left_out = shutil.ignore_patterns(TEMPORARY, SEAL)
     try:
-        shutil.copytree(folder, staging, ignore=temporary, dirs_exist_ok=True, copy_function=_link_or_copy_names)
+        shutil.copytree(folder, staging, ignore=left_out, dirs_exist_ok=True, copy_function=_link_or_copy_names)
         staging.chmod(0o755)
+        seal(staging)
+        if not sealed:
+            (staging / SEAL).unlink()
         if target.exists():
-            shutil.rmtree(target)
+            os.replace(target, old)
         os.replace(staging, target)
+        flush(target.parent)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for left in (staging, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))

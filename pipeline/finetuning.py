@@ -1,12 +1,12 @@
 """Fine-tuning of one generator entry on the training pairs."""
 
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pipeline import estimates, files, paths, plugins, presets, previews, seeding, tracking
+from pipeline import checkpoints, estimates, files, locks, paths, plugins, presets, previews, seeding, tracking
 from pipeline.contracts import Generator, Recipe, Untrained
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
@@ -30,18 +30,29 @@ def finetune(params: Params, generator: str) -> None:
     """
     runtime = Runtime.start(params.threads)
     real = ImageSet.open(paths.real(params.study))
-    train = real.split("train")
-    course = trajectory(params, generator, train)
+    course = trajectory(params, generator, real.split("train"))
     work = paths.work("finetune", course)
-    folder = work / f"generator_{params.finetune.max_steps:06d}"
-    if not runtime.agreed((folder / "manifest.json").is_file()):
-        _train(params, generator, real, runtime, work, folder)
+    with locks.held(work.name) if runtime.is_main else nullcontext():
+        folder = _trained(params, generator, real, runtime, work)
         if runtime.is_main:
-            about = {"fingerprint": _finished(course, params), "method": method(params, generator)}
-            files.write_json(folder / "manifest.json", about | presets.record(work))
+            files.publish(folder, paths.generator(params.study, generator))
+        runtime.barrier()
+
+
+def _trained(params: Params, generator: str, real: ImageSet, runtime: Runtime, work: Path) -> Path:
+    """The folder of the finished generator, trained unless it is there and whole."""
+    folder = work / f"generator_{params.finetune.max_steps:06d}"
+    if runtime.agreed(files.is_whole(folder)):
+        return folder
     if runtime.is_main:
-        files.publish(folder, paths.generator(params.study, generator))
-    runtime.barrier()
+        shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
+    _train(params, generator, real, runtime, work, folder)
+    if runtime.is_main:
+        identity = _finished(work.name.partition("-")[2], params)
+        about = {"fingerprint": identity, "method": method(params, generator)}
+        files.write_json(folder / "manifest.json", about | presets.record(work))
+        files.seal(folder)
+    return folder
 
 
 def fingerprint(params: Params, generator: str, train: ImageSet) -> str:
@@ -133,7 +144,7 @@ def _save(model: Generator, rows: list[Row], snapshots: tuple[int, ...], work: P
     """Writes the finished generator, its losses and its snapshots."""
     model.save(folder)
     for step in snapshots:
-        weights = torch.load(snapshot(work, step), map_location="cpu", weights_only=True)
+        weights = checkpoints.load(snapshot(work, step))
         model.objective.load_state_dict(weights, strict=False)
         model.save(folder / "snapshots" / f"{step:06d}")
     table = [{"step": step, **row} for step, row in enumerate(rows)]

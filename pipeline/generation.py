@@ -125,6 +125,8 @@ class _Making:
     @cached_property
     def generator(self) -> Generator | Untrained:
         model = finetuning.build(self.job.params, self.job.generator, self.job.real.spec, self.runtime)
+        for folder in (paths.generator(self.job.params.study, self.job.generator), self.job.trained):
+            files.check(folder)
         model.load(self.job.trained)
         if isinstance(model, Untrained):
             model.show(self.train)
@@ -159,7 +161,7 @@ class _Making:
         pixels = self._draw(images)
         with files.writing_to(self.work):
             rows = [self._write(*pair) for pair in zip(images, pixels, strict=True)]
-            files.write_json(_row_file(self.work, number), rows)
+            files.write_sealed(_row_file(self.work, number), rows)
 
     def _refuse_held_out(self, images: Sequence[Planned]) -> None:
         for image in images:
@@ -211,15 +213,12 @@ def _finish(job: Job, work: Path) -> None:
 
 
 def _rows(work: Path, batches: int) -> Iterator[Row]:
-    return (row for number in range(batches) for row in files.read_json(_row_file(work, number)))
+    return (row for number in range(batches) for row in _rows_of(work, number))
 
 
 def _rows_of(work: Path, number: int) -> list[Row]:
     """The rows of a batch; none where its row file is missing or damaged."""
-    try:
-        return files.read_json(_row_file(work, number))
-    except (OSError, ValueError):
-        return []
+    return files.read_sealed(_row_file(work, number)) or []
 
 
 def _row_file(work: Path, number: int) -> Path:

@@ -12,18 +12,20 @@ from pipeline.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 
-RECORD = "kept.json"  # the last file of a kept segmenter
+RECORD = "kept.json"
 
 
 def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path) -> None:
-    """Writes a trained segmenter that `open_kept` opens without params.yaml; the record last."""
+    """Writes a trained segmenter that `open_kept` opens without params.yaml, and seals it."""
+    shutil.rmtree(folder, ignore_errors=True)
     segmenter.save(folder)
     files.write_json(folder / RECORD, {"spec": spec.model_dump(), **segmenter.about})
+    files.seal(folder)
 
 
 def is_kept(folder: Path) -> bool:
     """Whether a whole segmenter lies in the folder."""
-    return (folder / RECORD).is_file()
+    return (folder / RECORD).is_file() and not files.damaged(folder)
 
 
 def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec]:
@@ -60,6 +62,6 @@ def copy_kept(folder: Path, target: Path) -> None:
     """Links the files of a kept segmenter into a folder that is about to be published."""
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted(folder.iterdir()):
-        if not path.match(files.TEMPORARY):
+        if not path.match(files.TEMPORARY) and path.name != files.SEAL:
             target.mkdir(parents=True, exist_ok=True)
             files.link_or_copy(path, target / path.name)

@@ -1,5 +1,6 @@
 """The base model: trained from scratch on the training images, or brought in from a folder, a file or a hub."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +36,15 @@ def make_base(params: Params) -> None:
     print_of = files.fingerprint(VERSION, settings, params.seed, params.threads, material)
     work = paths.work("base", print_of)
     folder = work / "base"
-    if not (folder / "manifest.json").is_file():
+    if not files.is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
         if params.base.source == "scratch":
             _pretrain(params, train, work)
             about = {}
         else:
             about = bring(params.base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin(params.base), **about})
+        files.seal(folder)
     files.publish(folder, paths.base(params.study))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths, tracking
+from pipeline import files, paths, tracking
 from pipeline.data import manifest
 from pipeline.errors import UserError
 from pipeline.metrics.paired import by_cluster, membership

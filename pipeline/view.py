@@ -4,6 +4,8 @@ With several processes each looks at its share of the batches; batches are cut b
 of processes gives the same rows. All processes must ask for the same things in the same order.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,23 +107,28 @@ class View:
     def _rows(self, images: ImageSet, name: str) -> Rows:
         if not len(images):
             raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
-        missing = {n: p for n in self.probes if not (p := self._path(images, n)).is_file()}
+        return self._kept(self._path(images, name), lambda: self._look(images))
+
+    def _look(self, images: ImageSet) -> None:
+        """Asks all probes whose rows of these images are not kept yet, in one pass."""
+        missing = {name: path for name in self.probes if _read(path := self._path(images, name)) is None}
 
         def look(window: slice) -> dict[Path, Rows]:
             batch = self._batch(images, window)
             return {path: self.probes[name](batch) for name, path in missing.items()}
 
-        title = f"look at {images.folder.name}"
-        return self._kept(self._path(images, name), lambda: self._share(len(images), title, look))
+        self._share(len(images), f"look at {images.folder.name}", look)
 
     def _kept(self, path: Path, make: Callable[[], None]) -> Rows:
         if path not in self.seen:
-            there = path.is_file()
+            rows = _read(path)
             self.runtime.barrier()  # no process may finish the file while another one still looks for it
-            if not there:
+            if rows is None:
                 make()
-            with np.load(path) as archive:
-                self.seen[path] = archive["rows"]
+                rows = _read(path)
+            if rows is None:
+                raise UserError(f"{path} cannot be read back; remove {path.parent} and run the same command again")
+            self.seen[path] = rows
         return self.seen[path]
 
     def _share(self, count: int, title: str, look: Callable[[slice], dict[Path, Rows]]) -> None:
@@ -196,6 +203,15 @@ def build(extractor: str, settings: Settings) -> Any:
 
 def _content(*sets: ImageSet) -> str:
     return files.fingerprint([[row["sha256"] for row in images] for images in sets])
+
+
+def _read(path: Path) -> Rows | None:
+    """Kept rows; None where there are none or the file is damaged (its parts have checksums)."""
+    try:
+        with np.load(path) as archive:
+            return archive["rows"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def _save(path: Path, rows: Rows) -> None:

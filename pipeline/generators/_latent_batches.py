@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -91,13 +90,14 @@ def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
     """The moments of all images, from the kept file where one has them."""
     if model.keep is None:
         return _encoded(model, images, mirrored)
-    path = model.keep / f"{_content(model, images, mirrored)}.safetensors"
-    try:
+    folder = model.keep / _content(model, images, mirrored)
+    path = folder / "moments.safetensors"
+    if files.is_whole(folder):
         return load_file(path)["moments"]
-    except (OSError, SafetensorError, KeyError):  # not there, or damaged
-        moments = _encoded(model, images, mirrored).contiguous()
+    moments = _encoded(model, images, mirrored).contiguous()
     with files.replacing(path) as temporary:
         save_file({"moments": moments}, temporary)
+    files.seal(folder)
     return moments
 
 

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from pipeline import files
 from pipeline.diffusion.schedule import Schedule
 from pipeline.errors import UserError
 
@@ -38,6 +39,7 @@ class StableDiffusion:
         missing = [part for part in PARTS if not (folder / part).is_dir()]
         if missing:
             raise UserError(f"{folder} is no Stable Diffusion folder: {', '.join(missing)} is missing; run stage base")
+        files.check(folder)
         try:
             vae = AutoencoderKL.from_pretrained(folder / "vae")
             text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")

@@ -1,0 +1,63 @@
+"""One process at a time on one output: a lock that the kernel takes back when its holder ends, however it ends."""
+
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from pipeline import paths
+from pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(name: str) -> Iterator[None]:
+    """Holds work/locks/<name>.lock during the block. Raises UserError naming the process that holds it already.
+
+    Where the folder cannot be written or the file system knows no locks, the block runs without one.
+    """
+    file = _opened(name)
+    if file is None:
+        yield
+        return
+    with file:  # closing it gives the lock back
+        _take(file, name)
+        yield
+
+
+def _opened(name: str) -> IO[str] | None:
+    path = paths.lock(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError:
+        return None  # the stage will tell of it where it writes
+
+
+def _take(file: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise UserError(
+            f"{name} is being made in this folder already by {holder}; wait until it ends, or stop it"
+        ) from None
+    except OSError as error:
+        log.warning("%s: no lock (%s); see to it yourself that the stage runs only once at a time", name, error)
+        return
+    _sign(file)
+
+
+def _sign(file: IO[str]) -> None:
+    """Writes who holds the lock, for the message to others; a full disk costs only that."""
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+    except OSError:
+        return

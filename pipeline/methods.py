@@ -17,7 +17,17 @@ ROOT = Path(pipeline.__path__[0])
 # Reading, writing and telling: these change no number, and everything imports them.
 PLUMBING = {
     f"pipeline.{name}"
-    for name in ("commands", "commands.validation", "errors", "files", "methods", "paths", "plugins", "tracking")
+    for name in (
+        "commands",
+        "commands.validation",
+        "errors",
+        "files",
+        "locks",
+        "methods",
+        "paths",
+        "plugins",
+        "tracking",
+    )
 }
 
 

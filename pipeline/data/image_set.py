@@ -39,11 +39,12 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Opens a finished set. Raises UserError where the folder holds none."""
+        """Opens a finished set. Raises UserError where the folder holds none, or not what was published."""
         if not (folder / MANIFEST).is_file():
             raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
         if not (folder / SPEC).is_file():
             raise UserError(f"{folder} is no whole image set: {SPEC} is missing; run the stage that makes it again")
+        files.check(folder)
         return cls(folder, DatasetSpec.model_validate(files.read_json(folder / SPEC)), read(folder))
 
     @classmethod
@@ -89,22 +90,35 @@ class ImageSet:
 
     def image(self, row: Row) -> NDArray[np.uint8] | NDArray[np.float32]:
         """[C, H, W] uint8; of volumes [C, X, Y, Z] float32 in [0, 1]."""
-        return stored.read_image(self.folder / row["file_name"], self.spec)
+        return stored.read_image(self._whole(row["file_name"], row.get("sha256")), self.spec)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
         """[*spatial] uint8 label map; 0 is background. Of several raters what most say; background where they tie."""
-        return stored.read_mask(self.folder / row["mask"], self.spec)
+        return stored.read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)
 
     def masks(self, row: Row) -> NDArray[np.uint8]:
         """[R, *spatial] label maps of all raters; a row with one mask (a synthetic image) gives it R times."""
         if names := row.get(RATERS):
-            return np.stack([stored.read_mask(self.folder / name, self.spec) for name in names])
+            hashes = row.get(f"{RATERS}_sha256", [None] * len(names))
+            there = [self._whole(name, wanted) for name, wanted in zip(names, hashes, strict=True)]
+            return np.stack([stored.read_mask(path, self.spec) for path in there])
         mask = self.mask(row)
         return np.broadcast_to(mask, (self.spec.raters, *mask.shape))
 
     def native_mask(self, row: Row) -> NDArray[np.uint8]:
         """[H, W] label map at the image's own size, of a set that has `native_columns`."""
-        return stored.read_mask(self.folder / row[NATIVE], self.spec)
+        return stored.read_mask(self._whole(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
+
+    def _whole(self, name: str, wanted: str | None) -> Path:
+        """A file of a row. Raises UserError where it is missing or has another hash than the manifest says."""
+        path = self.folder / name
+        found = files.sha256(path) if path.is_file() else None
+        if found is None or found != (wanted or found):
+            fault = "is missing" if found is None else "is damaged, not as it was written"
+            raise UserError(
+                f"{path} {fault}; remove {self.folder} and run the stage that makes it (dvc repro does both)"
+            )
+        return path
 
     @property
     def native_columns(self) -> tuple[str, str]:

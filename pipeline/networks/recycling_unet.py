@@ -152,7 +152,11 @@ class Narrow(nn.Module):
     def __init__(self, ndim: int, inside: int, outside: int, stride: tuple[int, ...]) -> None:
         super().__init__()
         options: dict[str, Any] = {"kernel_size": stride, "stride": stride, "bias": False}
-        self.conv, self.norm, self.stride = CONVOLUTIONS[ndim](inside, outside, **options), InstanceNorm(outside), stride
+        self.conv, self.norm, self.stride = (
+            CONVOLUTIONS[ndim](inside, outside, **options),
+            InstanceNorm(outside),
+            stride,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         missing = [-side % step for side, step in zip(x.shape[2:], self.stride, strict=True)]

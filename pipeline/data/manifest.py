@@ -13,6 +13,12 @@ from pipeline import files
 from pipeline.errors import UserError
 
 MANIFEST = "metadata.jsonl"
+FILES = ("file_name", "mask", "native_mask")  # columns that name files
+KINDS: dict[str, type | tuple[type, ...]] = {  # of the values of columns
+    **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256"), str),
+    **dict.fromkeys(("split", "source_id", "generator"), (str, type(None))),
+    **{"copy": int, "synthetic": bool, "raters": list},
+}
 RUN = 20_000  # rows sorted in memory at once
 Row = dict[str, Any]
 Line = tuple[str, str]  # id, JSON
@@ -35,9 +41,17 @@ def writing(folder: Path, rows: Iterable[Row]) -> Iterator[Path]:
         yield temporary
 
 
+class Listed(Row):
+    """A row as read; a column that it lacks is told."""
+
+    def __missing__(self, column: str) -> Any:
+        """Raises UserError."""
+        raise UserError(f"{MANIFEST}: the row {self.get('id')} has no {column}; run the stage that makes the set again")
+
+
 def read(folder: Path) -> tuple[Row, ...]:
-    """All rows. Raises UserError naming the line that is no JSON object with an id."""
-    with (folder / MANIFEST).open(encoding="utf-8") as file:
+    """All rows. Raises UserError naming the line that is no JSON object with an id, or that leads out of the folder."""
+    with (folder / MANIFEST).open("rb") as file:
         return tuple(_row(folder, number, line) for number, line in enumerate(file, 1))
 
 
@@ -64,12 +78,29 @@ def _stored(lines: list[Line], file: IO[str]) -> Iterator[Line]:
     return ((json.loads(name), line.rstrip("\n")) for name, _, line in (text.partition("\t") for text in file))
 
 
-def _row(folder: Path, number: int, line: str) -> Row:
+def _row(folder: Path, number: int, line: bytes) -> Row:
     try:
-        row = json.loads(line)
-        row["id"]
-    except (ValueError, TypeError, KeyError):
-        raise UserError(
-            f"{folder / MANIFEST}, line {number} is no JSON object with an id; run the stage that makes it again"
-        ) from None
+        row = Listed(json.loads(line.decode()))
+        fault = "is no JSON object with an id" if "id" not in row else _fault(row)
+    except (ValueError, TypeError, RecursionError):
+        fault = "is no JSON object with an id"
+    if fault:
+        raise UserError(f"{folder / MANIFEST}, line {number} {fault}; run the stage that makes it again")
     return row
+
+
+def _fault(row: Row) -> str | None:
+    """What is wrong with the columns there are: values of another type, and names that lead out of the folder."""
+    odd = [column for column, kind in KINDS.items() if column in row and not isinstance(row[column], kind)]
+    if odd:
+        return f"has {row[odd[0]]!r:.80} as {odd[0]}"
+    names = [row[column] for column in FILES if column in row]
+    names += row.get("raters", [])
+    if away := [name for name in names if not (isinstance(name, str) and _stays(name))]:
+        return f"names the file {away[0]!r:.80}, which is not below the set's folder"
+    return None if _stays(row["id"]) and "/" not in row["id"] else f"has the id {row['id']!r:.80}, no file's name"
+
+
+def _stays(name: str) -> bool:
+    """Whether a file of this name lies below the folder that it is looked for in, on any system."""
+    return bool(name) and not ({"", ".", ".."} & set(name.split("/")) or {"\\", "\0", ":"} & set(name))

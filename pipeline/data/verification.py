@@ -1,5 +1,6 @@
 """Checks an image set before it is scored: a stray mask, a file of another size or a copy would bias every number."""
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,9 +47,9 @@ def _unlike(images: ImageSet) -> Iterator[str]:
     for row in images:
         path = images.folder / row["file_name"]
         try:
-            with Image.open(path) as picture:
+            with Image.open(path, formats=["PNG"]) as picture:
                 size, mode = picture.size, picture.mode
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
             yield f"{path} cannot be opened ({error})"
             continue
         if size != wanted:

@@ -18,8 +18,9 @@ from pipeline.networks import packaged_efficientnet
 from pipeline.segmenters import _supervised
 
 NAMES = plugins.names("segmenters")
-STRIDES = {"unet_plain32": 8, "deeplabv3plus": 16}  # 32 for the others
-FILES = [name for name in NAMES if name != "unet_plain32"]  # can start from a file of weights
+STRIDES = {"unet_plain32": 8, "deeplabv3plus": 16, "dermosegdiff": 8}  # 32 for the others
+FROM_SCRATCH = {"unet_plain32", "dermosegdiff"}
+FILES = [name for name in NAMES if name not in FROM_SCRATCH]  # can start from a file of weights
 COUNTS = {  # published, or those of the library; CTNet's with its contrast head
     "unet_plain32": 1_946_914,
     "sanet": 23_899_497,

@@ -1,0 +1,98 @@
+"""A denoiser of masks that is led by an image, and the steps from noise to a mask (DermoSegDiff).
+
+A mask of two classes is one map of -1 and 1; of more classes there is a map each, background included.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.diffusion.process import Process
+from pipeline.diffusion.schedule import at_least_float32, noise_of
+from pipeline.segmenters._supervised import Preprocessed
+
+
+class Denoiser(nn.Module):
+    """The network behind its preprocessing."""
+
+    def __init__(self, network: Preprocessed, stretch: bool) -> None:
+        super().__init__()
+        self.network, self.stretch = network, stretch
+
+    def prepared(self, image: Tensor) -> Tensor:
+        """What the network sees of images [B, C, H, W]: padded to its stride, each stretched to [0, 1] if asked."""
+        return self.network.prepared(stretched(image) if self.stretch else image)
+
+    def forward(self, noisy: Tensor, prepared: Tensor, timesteps: Tensor) -> Tensor:
+        """Noisy masks [B, M, h, w], prepared images and timesteps of training [B] -> what the process predicts."""
+        return at_least_float32(self.network.network(noisy, prepared, timesteps))
+
+
+def stretched(image: Tensor) -> Tensor:
+    """Each image of [B, C, H, W] brought to [0, 1]; one of a single value becomes 0."""
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    return (image - low) / (high - low).clamp(min=1e-6)
+
+
+def maps_of(mask: Tensor, num_classes: int) -> Tensor:
+    """Label maps [B, H, W] -> maps of 0 and 1 [B, M, H, W]: of the foreground alone where there are two classes."""
+    maps = F.one_hot(mask, num_classes).movedim(-1, 1)
+    return (maps[:, 1:] if num_classes == 2 else maps).float()
+
+
+def coded(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps of 0 and 1 as -1 and 1, repeated at the lower and right border up to `size`."""
+    height, width = maps.shape[-2:]
+    return F.pad(2 * maps - 1, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+
+
+def chances(x: Tensor, threshold: float = 0.0) -> Tensor:
+    """Maps [B, M, H, W] around -1 and 1 -> probabilities [B, K, H, W]; of two classes 0.5 is where x is `threshold`."""
+    if x.shape[1] == 1:
+        found = ((x - threshold + 1) / 2).clamp(0, 1)
+        return torch.cat([1 - found, found], 1)
+    found = ((x + 1) / 2).clamp(1e-6, 1)
+    return found / found.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """From noise to a mask in as many steps as the process has."""
+
+    process: Process
+    method: Literal["ddim", "ddpm"]
+    clip: bool  # each step's clean map to [-1, 1]
+
+    def cleaner(
+        self, denoiser: Denoiser, prepared: Tensor, maps: int, rngs: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Level k [B], the noisy maps there and the clean ones [B, M, h, w] they are taken for; the last is the result.
+
+        DDPM's last step adds no noise and ends in its clean map: the two samplers have the same result form.
+        """
+        shape = (maps, *prepared.shape[-2:])
+        x = noise_of(rngs, shape).to(prepared.device)
+        for level in reversed(range(len(self.process))):
+            k = torch.full((len(x),), level, device=x.device)
+            clean = self.clean(denoiser, x, prepared, k)
+            yield k, x, clean
+            if level == 0:
+                return
+            if self.method == "ddim":
+                x = self.process.ddim_step(clean, x, k)
+            else:
+                x = self.process.ddpm_step(clean, x, k, noise_of(rngs, shape).to(x))
+
+    def clean(self, denoiser: Denoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
+        """What the noisy maps at level k [B] are taken for."""
+        clean = self.unclipped(denoiser, x, prepared, k)
+        return clean.clamp(-1, 1) if self.clip else clean
+
+    def unclipped(self, denoiser: Denoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
+        """The same before it is cut off at -1 and 1."""
+        predicted = denoiser(x, prepared, self.process.indices.to(x.device)[k])
+        return self.process.predict_x0(predicted, x, k)

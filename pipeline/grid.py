@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, keeping, paths, protocol, tracking
+from pipeline import files, keeping, paths, protocol, sample_pictures, tracking, trajectories
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -44,14 +44,27 @@ class Cell:
         return paths.work("segment", self.fingerprint) / "cell.json"
 
     @property
+    def result(self) -> dict[str, Any]:
+        """What `run_cell` gave. Raises UserError where the file is not there or damaged."""
+        found = files.read_sealed(self.path)
+        if found is None:
+            raise UserError(f"{self.path} is missing or damaged; run the stage segment again")
+        return found
+
+    @property
     def kept(self) -> Path:
         """Where its trained segmenter is kept, if it is."""
         return self.path.parent / "segmenter"
 
     @property
+    def pictures(self) -> Path:
+        """Where pictures of its samples lie, if several raters drew masks."""
+        return self.path.parent / "samples"
+
+    @property
     def is_finished(self) -> bool:
         """Nothing is left to do, on whatever process."""
-        return self.path.is_file() and (self.keep != "all" or keeping.is_kept(self.kept))
+        return files.read_sealed(self.path) is not None and (self.keep != "all" or keeping.is_kept(self.kept))
 
 
 def plan(params: Params, segmenter: str) -> list[Cell]:
@@ -77,7 +90,8 @@ def plan(params: Params, segmenter: str) -> list[Cell]:
 def content(images: ImageSet, further: tuple[str, ...] = ()) -> str:
     """Identifies the pixels of a set and their order, whatever its name."""
     columns = ("sha256", "mask_sha256", *further)
-    return files.fingerprint(images.spec, [[row[column] for column in columns] for row in images])
+    raters = [[row.get("raters_sha256") for row in images]] if images.spec.raters > 1 else []
+    return files.fingerprint(images.spec, [[row[column] for column in columns] for row in images], *raters)
 
 
 def _scored(images: ImageSet, chosen: Segment) -> str:
@@ -94,7 +108,7 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
 
     def finish(cell: Cell) -> None:
         if not cell.is_finished:
-            files.write_json(cell.path, run_cell(params, segmenter, cell, alone))
+            files.write_sealed(cell.path, run_cell(params, segmenter, cell, alone))
 
     if not runtime.is_main:
         for cell in claimed:
@@ -138,11 +152,14 @@ def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> di
     chosen = params.segment_for(segmenter)
     if cell.keep != "none":
         keeping.keep(trained, cell.train.spec, cell.kept)
+    sample_pictures.write_pictures(trained, real.split("test"), chosen, cell.pictures)
+    followed = trajectories.dice_over_steps(trained, real.split("test"), chosen)
     return {
         "weights": trained.about["weights"],
         "steps": len(losses),
         "scores": [row for name in SCORED for row in score_set(trained, real.split(name), chosen)],
         "losses": losses,
+        **({"trajectory": followed} if followed else {}),
     }
 
 
@@ -150,7 +167,7 @@ def chosen_cells(cells: list[Cell]) -> list[Cell]:
     """The finished cells whose trained segmenters are to be published; the best seed is chosen on validation."""
     if cells[0].keep != "best_seed":
         return cells if cells[0].keep == "all" else []
-    scores = {(cell.training_set, cell.seed): files.read_json(cell.path)["scores"] for cell in cells}
+    scores = {(cell.training_set, cell.seed): cell.result["scores"] for cell in cells}
     best = keeping.best_seeds(scores)
     return [cell for cell in cells if (cell.training_set, cell.seed) in best]
 
@@ -167,21 +184,28 @@ def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell])
     scores: list[Row] = []
     losses: list[Row] = []
     records: list[Row] = []
+    followed: list[Row] = []
     for cell in cells:
-        result = files.read_json(cell.path)
+        result = cell.result
         name = {"segmenter": segmenter, "training_set": cell.training_set, "seed": cell.seed}
         scores += [name | row for row in result["scores"]]
         losses += [name | {"step": step} | row for step, row in enumerate(result["losses"])]
+        followed += [name | row for row in result.get("trajectory", ())]
         records.append(name | _record(cell) | {key: result[key] for key in ("steps", "weights")})
     chosen = params.segment_for(segmenter)
     work = paths.work("segment", files.fingerprint(segmenter, chosen, [cell.fingerprint for cell in cells], records))
-    classes = sorted({column for row in scores for column in row} - set(COLUMNS))
+    further = [name for name in protocol.FURTHER if name in scores[0]]
+    classes = sorted({column for row in scores for column in row} - {*COLUMNS, *further})
     lines = protocol.summary(scores, chosen)
-    tracking.write_table(work / "scores.csv", scores, [*COLUMNS, *classes])
+    tracking.write_table(work / "scores.csv", scores, [*COLUMNS, *further, *classes])
     tracking.write_table(work / "losses.csv", losses)
-    tracking.write_table(work / "protocol.csv", lines, protocol.COLUMNS)
-    files.write_json(work / "protocol.json", protocol.report(lines, chosen))
+    tracking.write_table(work / "protocol.csv", lines, protocol.columns(lines))
+    files.write_json(work / "protocol.json", protocol.report(lines, chosen, cells[0].train.spec.ndim == 3))
     files.write_json(work / "cells.json", records)
+    if followed:
+        tracking.write_table(work / "steps.csv", followed, trajectories.COLUMNS)
+    for cell in [cell for cell in cells if cell.seed == cells[0].seed and cell.pictures.is_dir()]:
+        shutil.copytree(cell.pictures, work / "samples" / cell.training_set, dirs_exist_ok=True)
     for cell in kept:
         keeping.copy_kept(cell.kept, work / "kept" / cell.training_set / f"seed_{cell.seed}")
     files.publish(work, paths.segmentation(params.study, segmenter))

@@ -18,6 +18,15 @@ from pipeline.training import fit
 METHOD_VERSION = 2  # raise it when the same parameters give other results
 SCORING = {"resolution", "nsd_tolerance", "spacing"}  # parameters of section segment that training does not see
 SUMMARY = {"seeds", "keep", "unseen", "small_lesion"}  # nor do scores see these
+FURTHER = {  # nor does training see these; scores do, and finished cells keep their names where they have the defaults
+    "num_samples",
+    "nsd_tolerance_mm",
+    "empty_truth",
+    "pair_rule",
+    "pooled",
+    "region_size",
+    "trajectory_images",
+}
 
 
 def threads(params: Params) -> int:
@@ -27,13 +36,14 @@ def threads(params: Params) -> int:
 
 def settings(params: Params, name: str) -> dict[str, Any]:
     """What identifies the training of one segmenter, beside its images and its random stream."""
-    own = params.segment_for(name).model_dump(exclude=SCORING | SUMMARY)
+    own = params.segment_for(name).model_dump(exclude=SCORING | SUMMARY | FURTHER)
     return own | {"threads": threads(params), "version": METHOD_VERSION}
 
 
 def scoring(params: Params, name: str) -> dict[str, Any]:
     """What else identifies the scores of a trained segmenter."""
-    return params.segment_for(name).model_dump(include=SCORING)
+    chosen = params.segment_for(name)
+    return chosen.model_dump(include=SCORING) | chosen.model_dump(include=FURTHER, exclude_defaults=True)
 
 
 def build_segmenter(params: Params, name: str, spec: DatasetSpec) -> Segmenter:
@@ -80,7 +90,8 @@ def train_segmenter(
 
 def with_all_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:
     """The same pairs. Raises UserError where a class is in none of their masks."""
-    absent = [label for label in range(spec.num_classes) if not (pairs.mask == label).any()]
+    masks = pairs.mask if pairs.masks is None else pairs.masks
+    absent = [label for label in range(spec.num_classes) if not (masks == label).any()]
     if absent:
         raise UserError(
             f"{spec.name}: of the classes 0 to {spec.num_classes - 1} (0: background) none of {len(pairs)} training"
@@ -131,5 +142,6 @@ def with_steps(params: Params, name: str, steps: int) -> Params:
 def load_judge(study: str, params: Params, spec: DatasetSpec) -> Segmenter:
     """The trained judge of a study. Raises UserError where there is none for these parameters."""
     judge = build_segmenter(params, params.judge.segmenter, spec)
+    files.check(paths.judge(study))
     judge.load(paths.judge(study))
     return judge

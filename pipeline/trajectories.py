@@ -1,0 +1,38 @@
+"""Dice over the sampling steps of segmenters that denoise: how the answer forms, or decays, from step to step."""
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts import Segmenter
+from pipeline.data.image_set import ImageSet
+from pipeline.metrics import overlap
+from pipeline.scoring import batches, spread
+from pipeline.segment_params import Segment
+
+Row = dict[str, Any]
+COLUMNS = ("segmenter", "training_set", "seed", "step", "n", "dice")
+
+
+def dice_over_steps(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> list[Row]:
+    """step (1, 2 ...), n and dice: the mean over images, and over foreground classes, after each sampling step.
+
+    Nothing for a segmenter without a method `trajectory`. Of many images segment.trajectory_images, evenly spread.
+    """
+    follow = getattr(segmenter, "trajectory", None)
+    if follow is None:
+        return []
+    few = spread(images, chosen.trajectory_images)
+    labels = (steps for image in batches(few, chosen) for steps in follow(image).argmax(2).cpu().numpy().swapaxes(0, 1))
+    found = [_dice(steps, few.mask(row), few.spec.num_classes) for steps, row in zip(labels, few, strict=True)]
+    means = np.mean(found, axis=0)
+    return [{"step": step, "n": len(few), "dice": round(float(dice), 6)} for step, dice in enumerate(means, 1)]
+
+
+def _dice(steps: np.ndarray, true: np.ndarray, num_classes: int) -> list[float]:
+    """Mean Dice of label maps [steps, *spatial] over the foreground classes."""
+    flat = true.reshape(1, -1)
+    return [
+        float(np.mean([overlap.dice(found.reshape(1, -1) == label, flat == label) for label in range(1, num_classes)]))
+        for found in steps
+    ]

@@ -6,7 +6,6 @@ arm that the verdict speaks of is chosen on validation images, its numbers come 
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from pipeline import files, multipliers, paths, segmenter_comparison, tracking
 from pipeline.arms import compare_arms, conclude
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.results import METRICS, Results, Row, read_results
+from pipeline.results import METRICS, Reader, Row, read_results
 from pipeline.verdict import sentence
 
 TABLES = {
@@ -27,7 +26,7 @@ TABLES = {
 }
 
 
-def compare(params: Params, read: Callable[[Params, str], Results] = read_results) -> Row:
+def compare(params: Params, read: Reader = read_results) -> Row:
     """The whole comparison: arms, curve, choice of the multiplier, trend, verdict. Raises UserError without a score."""
     arms: list[Row] = []
     choice: list[Row] = []
@@ -44,14 +43,14 @@ def compare(params: Params, read: Callable[[Params, str], Results] = read_result
         "choice": choice,
         "trend": trend,
         "generator_seeds": multipliers.generator_seeds(params, arms),
-        **_verdicts(params, arms),
+        **_verdicts(params, arms, read),
         "about": {"primary": "dice", **params.compare.model_dump(mode="json", exclude_none=True)},
     }
 
 
-def _verdicts(params: Params, arms: list[Row]) -> Row:
+def _verdicts(params: Params, arms: list[Row], read: Reader) -> Row:
     """The study's sentence and one per segmenter; where segmenters are compared, their rows and their sentence too."""
-    rows = segmenter_comparison.compare_segmenters(params)
+    rows = segmenter_comparison.compare_segmenters(params, read)
     between = segmenter_comparison.sentence(rows, params) if rows else None
     told: Row = {"segmenters": rows, "segmenters_verdict": between} if between else {}
     if between and not any(row["role"] == "arm" for row in arms):
@@ -62,14 +61,15 @@ def _verdicts(params: Params, arms: list[Row]) -> Row:
 
 
 def publish_comparison(params: Params, comparison: Row) -> None:
-    """Writes arms.csv and the TABLES of what the comparison holds; last, comparison.json."""
-    folder, arms = paths.comparison(params.study), comparison["arms"]
+    """Publishes arms.csv, the TABLES of what the comparison holds, and comparison.json."""
+    folder, arms = paths.work("compare", files.fingerprint(comparison)), comparison["arms"]
     columns = [key for key in max(arms, key=len) if not isinstance(arms[0].get(key), dict)]
     tracking.write_table(folder / "arms.csv", [_line(row, columns) for row in arms])
     for key, (name, header) in TABLES.items():
         if key in comparison:
             tracking.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
     files.write_json(folder / "comparison.json", comparison)
+    files.publish(folder, paths.comparison(params.study))
 
 
 def arms_as_metrics(comparison: Row) -> Row:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,14 @@ class Results:
         if split not in self.clusters:
             return values
         return values @ membership(self.units(split))
+
+
+class Reader(Protocol):
+    """read_results, or what reads the folds of a cross-validation in its place."""
+
+    def __call__(
+        self, params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
+    ) -> Results: ...
 
 
 def read_results(

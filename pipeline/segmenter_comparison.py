@@ -5,7 +5,7 @@ correction (over the segmenters, each metric for itself). Beside them stands the
 which speaks of these trained networks only. Segmenters differ in their weights, so their seeds have nothing in common.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,9 @@ from pipeline.metrics.paired import (
 )
 from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.params import Params
-from pipeline.results import Results, Row, Table, read_results
+from pipeline.results import Reader, Results, Row, Table, read_results
 from pipeline.verdict import Verdict, decide
 
-Reader = Callable[[Params, str, Sequence[str], Sequence[str]], Results]
 COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
     *("val_mean", "seed_sd", "difference", "difference_low", "difference_high", "bootstrap_low", "bootstrap_high"),
@@ -88,12 +87,12 @@ def compare_segmenters(params: Params, read: Reader = read_results) -> list[Row]
 
 
 def pair(own: Results, reference: Results, key: tuple[str, str, str]) -> Pair:
-    """The scores of two segmenters under (training set, split, metric). Raises UserError where they cannot be paired."""
+    """Scores of two segmenters under (training set, split, metric). Raises UserError where they cannot be paired."""
     arm, split, metric = key
     if own.images[split] != reference.images[split]:
         raise UserError(f"the segmenters were not scored on the same {split} images; run the stage segment again")
     tables = own.tables[key], reference.tables[key]
-    there = ~np.isnan(np.stack(tables)).any((0, 1))
+    there = ~np.asarray(np.isnan(np.stack(tables)).any((0, 1)))
     if not there.any():
         raise UserError(f"no {split} image has a {metric} by both segmenters on {arm}; choose another metric")
     units = None

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.comparison import compare, publish_comparison
 from pipeline.errors import UserError
 from pipeline.params import Params, load_params
-from pipeline.results import Results, read_results
+from pipeline.results import METRICS, Results, read_results
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,9 +34,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def read_folds(params: Params, segmenter: str, studies: Sequence[str]) -> Results:
+def read_folds(
+    params: Params,
+    segmenter: str,
+    arms: Sequence[str] | None = None,
+    metrics: Sequence[str] = METRICS,
+    *,
+    studies: Sequence[str],
+) -> Results:
     """The results of all folds as one. Raises UserError where an image is tested in two of them."""
-    return pooled([read_results(params.model_copy(update={"study": study}), segmenter) for study in studies], studies)
+    each = [params.model_copy(update={"study": study}) for study in studies]
+    return pooled([read_results(fold, segmenter, arms, metrics) for fold in each], studies)
 
 
 def pooled(folds: Sequence[Results], studies: Sequence[str]) -> Results:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import files, tracking
 from pipeline.data.image_set import png
 from pipeline.params import Params
-from pipeline.reporting import figures, gallery, history, losses, maps, screening
+from pipeline.reporting import between, figures, gallery, history, losses, maps, screening
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference, Point
 
@@ -23,6 +23,7 @@ def charts(params: Params, comparison: Row) -> Charts:
     return {
         "curve": list(_curves(comparison)),
         "differences": list(_differences(params, comparison)),
+        "segmenters": list(between.drawings(params, comparison)),
         "screening": list(_screened(params)),
         "maps": list(maps.feature_maps(params)),
         "snapshots": list(maps.snapshots(params)),
@@ -48,8 +49,9 @@ def slug(name: str) -> str:
 
 
 def _curves(comparison: Row) -> Iterator[Drawing]:
+    drawn = {point["segmenter"] for point in comparison["curve"]}
     for arm in comparison["arms"]:
-        if arm["role"] != "reference":
+        if arm["role"] != "reference" or arm["segmenter"] not in drawn:
             continue
         lines: dict[str, list[Point]] = {}
         for point in comparison["curve"]:

@@ -60,7 +60,7 @@ def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], referenc
     return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", about, draw, (4.6, 3.5))
 
 
-def differences(title: str, rows: Sequence[Difference], reference: str, margin: float) -> Drawing:
+def differences(title: str, rows: Sequence[Difference], reference: str, margin: float, metric: str = "Dice") -> Drawing:
     """A line per arm: its interval around its difference; the band is the margin within which arms count as equal."""
 
     def draw(axes: Axes) -> None:
@@ -71,11 +71,11 @@ def differences(title: str, rows: Sequence[Difference], reference: str, margin: 
             axes.plot([row.value], [place], color=COLOURS[0], marker=SIGNS.get(row.verdict, "o"), markersize=7)
         axes.set_yticks(range(len(rows)), [f"{row.name}\n{row.verdict}" for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(f"Dice minus {reference}")
+        axes.set_xlabel(f"{metric} minus {reference}")
         axes.grid(visible=False, axis="y")
 
     told = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)
-    about = f"Dice minus {reference}, {title}, with intervals. {told}. Within {margin} arms count as equal."
+    about = f"{metric} minus {reference}, {title}, with intervals. {told}. Within {margin} arms count as equal."
     return Drawing(
         f"differences_{title}",
         f"{title}: difference from {reference}",

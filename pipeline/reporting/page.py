@@ -9,12 +9,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline import files, paths
+from pipeline import completeness, files, paths
 from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import audit, gallery, history, identity, losses, screening
+from pipeline.reporting import audit, between, gallery, history, identity, losses, screening
 from pipeline.reporting.charts import Charts, charts, write_figures
 from pipeline.reporting.identity import as_yaml
 from pipeline.tracking import write_metrics
@@ -27,6 +27,10 @@ LARGEST = 15 * 1000**2  # bytes
 
 def write_report(params: Params) -> None:
     """Writes metrics.json, multiplier_curve.csv, losses/, figures/ and, last, index.html below reports/."""
+    for folder in (paths.REPORT, paths.REPORT / "losses"):
+        files.sweep(folder)
+    for _, place in completeness.places(params):
+        files.check(place)
     write_metrics(paths.REPORT / "metrics.json", collect_metrics(params))
     curve = paths.comparison(params.study) / "multiplier_curve.csv"
     files.write_bytes(paths.REPORT / "multiplier_curve.csv", curve.read_bytes())
@@ -92,7 +96,9 @@ def _about(params: Params, drawn: Charts) -> Row:
         "generator_seeds": comparison["generator_seeds"],
         "needs": [arm for arm in comparison["arms"] if arm["role"] == "arm" and arm["detectable"] is not None],
         "test_sets": sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
-        "judge_dice": _json(paths.judge(params.study) / "metrics.json")["dice"],
+        "segmenters": between.by_metric(params, comparison),
+        "segmenters_verdict": comparison.get("segmenters_verdict"),
+        "judge_dice": _json(paths.judge(params.study) / "metrics.json").get("dice"),
         "scores": {title: row for title, row in scores.items() if _told(row)},
         "untold": _untold(scores),
         "with_p": any(score["p_value"] is not None for row in scores.values() for score in row.values()),

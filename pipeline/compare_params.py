@@ -7,8 +7,12 @@ from pydantic import Field, model_validator
 
 from pipeline.parsing import Section
 
-LOWER = ("hd95", "ged")  # metrics of scores.csv of which less is better
-DISTANCES = ("hd95", "volume_error")  # metrics that are no share of 1, so that compare.margin means nothing for them
+LOWER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
+DISTANCES = (
+    "hd95",
+    "msd",
+    "volume_error",
+)  # metrics that are no share of 1, so that compare.margin means nothing for them
 
 
 class SegmenterComparison(Section):
@@ -45,6 +49,7 @@ class SegmenterComparison(Section):
 
 
 def plain(metric: str) -> str:
-    """A metric's name without the number of a class: hd95_2 is hd95."""
+    """A metric without its class and without the rule of empty masks: hd95_2 and hd95_left_out are hd95."""
+    metric = metric.removesuffix("_left_out")
     stem, _, last = metric.rpartition("_")
-    return stem if stem and last.isdigit() and len(last) < 3 else metric
+    return stem if stem and last.isdigit() else metric

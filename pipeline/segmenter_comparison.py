@@ -39,7 +39,10 @@ COLUMNS = (
     *("p", "p_holm", "p_images", "p_images_holm", "p_equivalent", "t", "p_t", "t_significant", "effect_size"),
     *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict"),
 )
-TITLES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "ged": "GED", "ci": "CI"}
+TITLES = {
+    **{"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "ged": "GED", "hm_iou": "HM-IoU", "s_c": "S_c"},
+    **{"d_max": "D_max", "d_a": "D_a", "ci_printed": "CI as printed", "ci_harmonic": "CI as harmonic mean"},
+}
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,10 @@ def sentence(rows: Sequence[Row], params: Params) -> str:
 
 
 def title(metric: str) -> str:
-    """A metric's name in words; less is better where it says so."""
-    number = metric.removeprefix(plain(metric)).replace("_", " of class ")
-    return TITLES.get(plain(metric), plain(metric)) + number
+    """A metric's name in words."""
+    name, rest = plain(metric), metric.removeprefix(plain(metric)).removesuffix("_left_out")
+    told = TITLES.get(name, name.replace("_", " ")) + rest.replace("_", " of class ")
+    return f"{told} without empty masks" if metric.endswith("_left_out") else told
 
 
 def _told(row: Row) -> str:

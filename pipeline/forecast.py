@@ -7,6 +7,7 @@ reading and writing. Real images are those of train; where the split is drawn, v
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import plugins
@@ -196,7 +197,7 @@ def _base(params: Params) -> Iterator[Work]:
     from pipeline.stage_costs import autoencoder_operations, denoiser_operations
 
     base = params.base
-    if base.source != "scratch" or not base.autoencoder or not base.denoiser:
+    if base is None or base.source != "scratch" or not base.autoencoder or not base.denoiser:
         return
     made, painted = base.autoencoder.max_steps, base.denoiser.max_steps
     yield Work("base", "autoencoder", made, autoencoder_operations(base) * made * base.autoencoder.batch_size)
@@ -207,7 +208,7 @@ def _base(params: Params) -> Iterator[Work]:
 def _generation(params: Params, pairs: int | None) -> Iterator[Work]:
     from pipeline.estimates import sampling_operations
 
-    each = sampling_operations(params)
+    each = sampling_operations(params) if params.generators else 0.0
     for name, entry in params.generators.items():
         number = images(entry, pairs)
         drawn = 0.0 if entry.method == "copy_paste" or name == "copy_paste" else each
@@ -219,7 +220,7 @@ def _segmenters(params: Params, pairs: int | None) -> Iterator[Work]:
 
     for name in params.segmenters:
         chosen, each = params.segment_for(name), segmenter_operations(params, name)
-        if name == params.judge.segmenter:
+        if params.judge is not None and name == params.judge.segmenter:
             judged = params.judge.max_steps or chosen.max_steps or (chosen.steps(pairs) if pairs else None)
             yield Work("judge", name, judged, _product(each, judged, chosen.batch_size))
         sizes = [_arm(params, arm, pairs) for arm in params.training_sets.values()]
@@ -242,27 +243,37 @@ def _product(each: float | None, steps: int | None, batch: int) -> float | None:
 
 def disk(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> Disk:
     """Bytes that the outputs take; the training sets are links."""
-    from pipeline.networks.empty_base import empty_base
-
-    base, shared = empty_base(params.base, params.data.size), tuned(params)
-    parts = (base.vae, base.text_encoder, base.unet)
-    held = sum(weight.numel() for part in parts for weight in part.parameters())
+    shared = tuned(params)
     trained = [cost.trained for name, cost in costs.items() if cost is not None and shared[name] == name]
-    kept = 1 + len(params.finetune.snapshots)
+    kept, checkpoints = (1 + len(params.finetune.snapshots), params.finetune.keep_checkpoints) if trained else (0, 0)
     numbers = [images(entry, pairs) for entry in params.generators.values()]
     known = pairs is not None and None not in numbers
-    pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * params.data.size**2
+    pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * prod(
+        params.data.shape or (params.data.size,) * 2
+    )
     return Disk(
-        WEIGHT_BYTES * held,
+        _base_bytes(params),
         WEIGHT_BYTES * kept * sum(trained),
-        CHECKPOINT_BYTES * params.finetune.keep_checkpoints * max(trained, default=0),
+        CHECKPOINT_BYTES * checkpoints * max(trained, default=0),
         PAIR_BYTES * pixels if known else None,
     )
 
 
+def _base_bytes(params: Params) -> float:
+    """Of the base's weights; 0 where the study has none."""
+    if params.base is None:
+        return 0.0
+    from pipeline.networks.empty_base import empty_base
+
+    base = empty_base(params.base, params.data.size)
+    parts = (base.vae, base.text_encoder, base.unet)
+    return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
+
+
 def _fit(params: Params, subject: "Subject | None", work: Sequence[Work], machine: Machine) -> Fit:
-    settings = machine.settings(params.finetune)
-    memory = subject.memory(settings, machine.devices, machine.sharding) if subject else None
+    memory = None
+    if subject is not None:
+        memory = subject.memory(machine.settings(params.finetune), machine.devices, machine.sharding)
     rate = machine.tflops * 1e12 * 3600
     hours: dict[str, float] = {}
     for part in work:

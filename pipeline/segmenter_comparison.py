@@ -40,8 +40,17 @@ COLUMNS = (
     *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict"),
 )
 TITLES = {
-    **{"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95": "HD95", "ged": "GED", "hm_iou": "HM-IoU", "s_c": "S_c"},
-    **{"d_max": "D_max", "d_a": "D_a", "ci_printed": "CI as printed", "ci_harmonic": "CI as harmonic mean"},
+    "dice": "Dice",
+    "iou": "IoU",
+    "nsd": "NSD",
+    "hd95": "HD95",
+    "ged": "GED",
+    "hm_iou": "HM-IoU",
+    "s_c": "S_c",
+    "d_max": "D_max",
+    "d_a": "D_a",
+    "ci_printed": "CI as printed",
+    "ci_harmonic": "CI as harmonic mean",
 }
 
 

@@ -54,14 +54,20 @@ def segmenter_operations(params: Params, name: str) -> float | None:
     network = getattr(segmenter, "network", None)
     if network is None:
         return None
-    image = torch.empty(BATCH, 3, spec.size, spec.size, device=META)
+    image = torch.empty(BATCH, spec.channels, *spec.spatial, device=META)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network.network(network.prepared(image))
     except (NotImplementedError, RuntimeError, UserError):  # an operation that needs numbers, not shapes
         return None
+    except (AttributeError, TypeError):  # no network of one image alone: a diffusion segmenter's sees a noisy mask too
+        return None
     return TRAINING * counter.get_total_flops() / BATCH
 
 
 def _spec(params: Params) -> DatasetSpec:
-    return DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
+    data = params.data
+    spec = DatasetSpec(name=params.study, size=data.size, channels=data.planes, num_classes=data.num_classes)
+    if data.shape is None:
+        return spec
+    return spec.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": data.spacing or (1.0, 1.0, 1.0)})

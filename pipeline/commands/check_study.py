@@ -57,7 +57,10 @@ def plan(params: Params, pairs: int | None) -> Iterator[str]:
     tuned = {(entry.method or name, repr(sorted(entry.own.items()))) for name, entry in params.generators.items()}
     arms, segmenters, seeds = len(params.training_sets), len(params.segmenters), len(params.segment.seeds)
     yield f"real training pairs: {pairs or 'known when the data is there'} (validation is taken from them)"
-    yield f"finetune, generate, score, audit: {len(params.generators)} entries, {len(tuned)} different generators"
+    if params.generators:
+        yield f"finetune, generate, score, audit: {len(params.generators)} entries, {len(tuned)} different generators"
+    else:
+        yield "base, finetune, generate, judge, score, audit: nothing to do; the study has no generators"
     for name, entry in params.generators.items():
         number = images(entry, pairs)
         told = f"{number} images" if number else f"{entry.copies} images per mask"
@@ -66,10 +69,18 @@ def plan(params: Params, pairs: int | None) -> Iterator[str]:
     yield f"segment: {arms} sets x {segmenters} segmenters ({', '.join(params.segmenters)}) x {seeds} seeds = " + (
         f"{arms * segmenters * seeds} cells"
     )
+    if between := params.compare.segmenters:
+        told = f"{', '.join(between.metrics)}, on the training set {params.compared_on}"
+        yield f"compare: every segmenter with {between.reference} in {told}"
 
 
 def needs(params: Params, pairs: int | None) -> Iterator[str]:
-    """Parameters, arithmetic, memory, disk and time; what rests on assumptions is called an estimate."""
+    """Parameters, arithmetic, memory, disk and time; what rests on assumptions is called an estimate.
+
+    Nothing without generators: the arithmetic of segmenters is told by `twinsynth estimate`.
+    """
+    if not params.generators:
+        return
     from pipeline.estimates import Cost, Subject  # loads torch
 
     costs: dict[str, tuple[Subject, Cost]] = {}

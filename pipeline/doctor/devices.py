@@ -94,7 +94,8 @@ def gpus(params: Params, found: Hardware, launch: str | None) -> Iterator[Findin
         yield note("gpu", "there is no GPU; everything runs on the CPU", "fine for the demo; see twinsynth estimate")
     if launch is not None:
         yield from _launch(launch, found)
-    precisions = (params.finetune.precision, params.generate.precision, params.base.precision)
+    sections = (params.finetune, params.generate, params.base)
+    precisions = [section.precision for section in sections if section is not None] + [params.segment.precision]
     old = [name for name, _, capability in found.gpus if capability < BF16]
     if old and "bf16" in precisions:
         yield warning("gpu", f"{old[0]} has no bf16 arithmetic", "set precision: fp32, or use a GPU of 2020 or later")

@@ -14,8 +14,10 @@ GUIDE = "see docs/weights.md"
 
 def findings(params: Params) -> Iterator[Finding]:
     """What is missing, and what is not the file it should be."""
-    yield from base(params)
-    yield from extractors(params)
+    if params.base is not None:
+        yield from base(params)
+    if params.generators:
+        yield from extractors(params)
     yield from segmenters(params)
     yield from conditionings(params)
 

@@ -8,11 +8,12 @@ A study may have no generators and compare segmenters of real images: then base,
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.base_params import Base
+from pipeline.data_params import Data
 from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.parsing import Entry, Section, parse, read_yaml
@@ -23,34 +24,6 @@ from pipeline.training_sets import TrainingSet, check_training_sets
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
-
-
-class Data(Entry):
-    """The data set: a reader and what is common to all readers."""
-
-    reader: str
-    size: int = Field(gt=0, multiple_of=8)  # pixels, square
-    num_classes: int = Field(default=2, ge=2, le=255)  # background included
-    prompt: str | dict[str, str]  # one for all, or one per source name
-    near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
-    val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
-    train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
-    folds: int | None = Field(default=None, ge=2)  # cross-validation: the test split is one of so many folds,
-    fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
-
-    @model_validator(mode="after")
-    def something_is_left_to_train_on(self) -> Self:
-        if self.val_share + self.test_share >= 1:
-            raise ValueError("val_share + test_share must be below 1, else no training image is left")
-        return self
-
-    @model_validator(mode="after")
-    def fold_is_one_of_the_folds(self) -> Self:
-        if self.fold >= (self.folds or 1):
-            raise ValueError(f"fold is {self.fold}, folds is {self.folds}; folds count from 0")
-        return self
 
 
 class GeneratorEntry(Entry):
@@ -174,6 +147,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def generators_draw_coloured_pictures(self) -> Self:
+        if self.generators and "prompt" not in self.data.model_fields_set:
+            raise ValueError("data.prompt: Field required by generators")
+        if self.generators and (self.data.shape or self.data.planes != 3):
+            what = "volumes" if self.data.shape else f"{self.data.planes} channels"
+            raise ValueError(f"generators draw pictures of 3 channels, data has {what}; set generators: {{}}")
+        return self
+
+    @model_validator(mode="after")
     def own_values_of_segmenters_are_values_of_segment(self) -> Self:
         for name in self.segmenters:
             try:
@@ -214,7 +196,7 @@ class Params(Section):
     def keys_are_names(self) -> Self:
         for section in ("generators", "training_sets", "segmenters"):
             for key in getattr(self, section):
-                if not re.match(NAME, key):
+                if not re.fullmatch(NAME, key):
                     raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
         if "shuffled" in self.generators:
             raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")

@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from pipeline import files
-from pipeline.data import stored
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.data.stored import png
+from pipeline.data.stored import ending, image_bytes, majority, mask_bytes, png, read_image, read_mask
 from pipeline.errors import UserError
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_native", "write_pair"]
@@ -45,7 +45,12 @@ class ImageSet:
         if not (folder / SPEC).is_file():
             raise UserError(f"{folder} is no whole image set: {SPEC} is missing; run the stage that makes it again")
         files.check(folder)
-        return cls(folder, DatasetSpec.model_validate(files.read_json(folder / SPEC)), read(folder))
+        try:
+            spec = DatasetSpec.model_validate(files.read_json(folder / SPEC))
+        except ValidationError as error:
+            fault = error.errors()[0]["msg"]
+            raise UserError(f"{folder / SPEC} is damaged ({fault}); run the stage that makes it again") from None
+        return cls(folder, spec, read(folder))
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, samples: Iterable[tuple[Sample, Mapping[str, Any]]]) -> Self:
@@ -90,24 +95,24 @@ class ImageSet:
 
     def image(self, row: Row) -> NDArray[np.uint8] | NDArray[np.float32]:
         """[C, H, W] uint8; of volumes [C, X, Y, Z] float32 in [0, 1]."""
-        return stored.read_image(self._whole(row["file_name"], row.get("sha256")), self.spec)
+        return read_image(self._whole(row["file_name"], row.get("sha256")), self.spec)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
         """[*spatial] uint8 label map; 0 is background. Of several raters what most say; background where they tie."""
-        return stored.read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)
+        return read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)
 
     def masks(self, row: Row) -> NDArray[np.uint8]:
         """[R, *spatial] label maps of all raters; a row with one mask (a synthetic image) gives it R times."""
         if names := row.get(RATERS):
             hashes = row.get(f"{RATERS}_sha256", [None] * len(names))
             there = [self._whole(name, wanted) for name, wanted in zip(names, hashes, strict=True)]
-            return np.stack([stored.read_mask(path, self.spec) for path in there])
+            return np.stack([read_mask(path, self.spec) for path in there])
         mask = self.mask(row)
         return np.broadcast_to(mask, (self.spec.raters, *mask.shape))
 
     def native_mask(self, row: Row) -> NDArray[np.uint8]:
         """[H, W] label map at the image's own size, of a set that has `native_columns`."""
-        return stored.read_mask(self._whole(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
+        return read_mask(self._whole(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
 
     def _whole(self, name: str, wanted: str | None) -> Path:
         """A file of a row. Raises UserError where it is missing or has another hash than the manifest says."""
@@ -153,10 +158,10 @@ def write_pair(
 
     `text` goes into the image's file; `shelf` is a folder below images/ and masks/, for sets of very many files.
     """
-    own = f"{sample.id}{stored.ending(sample)}"
+    own = f"{sample.id}{ending(sample)}"
     names = {key: (Path(top) / shelf / own).as_posix() for key, top in FOLDERS.items()}
-    files.write_bytes(folder / names["file_name"], stored.image_bytes(sample, text))
-    files.write_bytes(folder / names["mask"], stored.mask_bytes(sample, stored.majority(sample.masks)))
+    files.write_bytes(folder / names["file_name"], image_bytes(sample, text))
+    files.write_bytes(folder / names["mask"], mask_bytes(sample, majority(sample.masks)))
     hashes = {column: files.sha256(folder / names[key]) for key, column in HASHES.items()}
     about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
@@ -168,7 +173,7 @@ def _write_raters(folder: Path, sample: Sample, own: Path) -> Row:
     if len(sample.masks) == 1:
         return {}
     names = [(Path(FOLDERS["mask"]) / f"r{rater}" / own).as_posix() for rater in range(len(sample.masks))]
-    contents = [stored.mask_bytes(sample, mask) for mask in sample.masks]
+    contents = [mask_bytes(sample, mask) for mask in sample.masks]
     for name, content in zip(names, contents, strict=True):
         files.write_bytes(folder / name, content)
     return {RATERS: names, f"{RATERS}_sha256": [files.sha256_of(content) for content in contents]}

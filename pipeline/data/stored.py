@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.data import nifti
-from pipeline.data.decoding import Faulty
+from pipeline.data.decoding import Faulty, damage
+from pipeline.data.nifti import encode, read
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
 
@@ -32,7 +32,7 @@ def image_bytes(sample: Sample, text: Mapping[str, str] | None = None) -> bytes:
     """The file of a sample's image; `text` goes into that of a picture."""
     if is_volume(sample):
         voxels = np.asarray(sample.image, np.float32)
-        return nifti.encode(voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1), sample.affine)
+        return encode(voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1), sample.affine)
     pixels = np.asarray(sample.image, np.uint8)
     if len(pixels) == COLOURS:
         return png(np.moveaxis(pixels, 0, -1), text)
@@ -41,7 +41,7 @@ def image_bytes(sample: Sample, text: Mapping[str, str] | None = None) -> bytes:
 
 def mask_bytes(sample: Sample, mask: NDArray[np.uint8]) -> bytes:
     """The file of one label map [*spatial] of a sample."""
-    return nifti.encode(np.asarray(mask, np.uint8), sample.affine) if is_volume(sample) else png(mask)
+    return encode(np.asarray(mask, np.uint8), sample.affine) if is_volume(sample) else png(mask)
 
 
 def read_image(path: Path, spec: DatasetSpec) -> NDArray[np.uint8] | NDArray[np.float32]:
@@ -94,14 +94,14 @@ def _shaped(path: Path, voxels: NDArray[np.float32], spec: DatasetSpec) -> NDArr
 
 def _voxels(path: Path) -> NDArray[np.generic]:
     try:
-        return nifti.read(path)
+        return read(path)
     except Faulty as fault:
         raise UserError(f"{path} {fault}; remove it and run its stage again") from None
 
 
 def _decode(path: Path, mode: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:  # which refuses what claims more than 179 million pixels
             return np.asarray(image.convert(mode))
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); remove it and run its stage again") from None
+    except Exception as error:  # what a damaged file raises is up to Pillow's decoder
+        raise UserError(f"{path} cannot be decoded ({damage(error)}); remove it and run its stage again") from error

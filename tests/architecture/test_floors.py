@@ -17,6 +17,7 @@ FLOORS = (
     {
         "params",
         "base_params",
+        "data_params",
         "finetune_params",
         "segment_params",
         "compare_params",

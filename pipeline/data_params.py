@@ -1,0 +1,65 @@
+"""The section `data` of a study: a reader and what is common to all readers."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+from pipeline.parsing import Entry
+
+LATER = ("channels", "shape", "spacing")  # keys that are told where they are given
+Extent = Annotated[int, Field(gt=0)]
+Length = Annotated[float, Field(gt=0)]
+
+
+class Data(Entry):
+    """The data set: a reader and what is common to all readers."""
+
+    reader: str
+    size: int = Field(default=0, gt=0, multiple_of=8)  # pixels, square; volumes have shape instead
+    num_classes: int = Field(default=2, ge=2, le=255)  # background included
+    prompt: str | dict[str, str] = ""  # one for all, or one per source name; for generators
+    channels: int | None = Field(default=None, gt=0, le=16)  # 1: grey; or contrasts. None: 3 colours, of volumes 1
+    shape: tuple[Extent, Extent, Extent] | None = None  # volumes: voxels along right, front, top; cropped or padded
+    spacing: tuple[Length, Length, Length] | None = None  # volumes: mm of a voxel; None: as stored, all must agree
+    near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
+    val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
+    train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
+    folds: int | None = Field(default=None, ge=2)  # cross-validation: the test split is one of so many folds,
+    fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
+
+    @model_validator(mode="after")
+    def something_is_left_to_train_on(self) -> Self:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError("val_share + test_share must be below 1, else no training image is left")
+        return self
+
+    @model_validator(mode="after")
+    def fold_is_one_of_the_folds(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"fold is {self.fold}, folds is {self.folds}; folds count from 0")
+        return self
+
+    @model_validator(mode="after")
+    def pictures_have_a_size_and_volumes_a_shape(self) -> Self:
+        if self.size == 0 and self.shape is None:
+            raise ValueError("size (pixels, square) is missing; volumes have shape (voxels along three axes) instead")
+        if self.size and self.shape:
+            raise ValueError("give size (pictures) or shape (volumes), not both")
+        if self.spacing and not self.shape:
+            raise ValueError("spacing is that of volumes, which have shape; pictures have segment.spacing")
+        if self.shape and self.native_masks:
+            raise ValueError("native_masks is for pictures; volumes are scored on their common grid")
+        return self
+
+    @property
+    def planes(self) -> int:
+        """Channels of every image."""
+        return self.channels or (1 if self.shape else 3)
+
+    @model_serializer(mode="wrap")
+    def without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what only grey pictures and volumes have, as before there were any."""
+        return {key: value for key, value in handler(self).items() if key not in LATER or value is not None}

@@ -30,7 +30,7 @@ def publish_audit(target: Path, work: Path, found: Findings, settings: Settings)
     tracking.write_table(work / "images.csv", rows)
     tracking.write_table(work / "suspects.csv", [row for row in rows if row["suspect"]], list(rows[0]))
     files.write_bytes(work / "closest.png", png(sheet(found, settings.pictures)))
-    files.publish(work, target, sealed=False)
+    files.publish(work, target)
 
 
 def summary(found: Findings, settings: Settings) -> Row:

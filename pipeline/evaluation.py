@@ -75,7 +75,7 @@ def publish_scores(
     tracking.write_table(work / "map.csv", points, ("kind", "id", "x", "y"))
     files.write_json(work / "scores.json", records)
     tracking.write_metrics(work / "metrics.json", nested(scores))
-    files.publish(work, folder, sealed=False)
+    files.publish(work, folder)
 
 
 def _metrics(view: View) -> list[ModuleType]:

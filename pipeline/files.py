@@ -81,8 +81,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file. Raises UserError where it is damaged, OSError where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} is damaged, no JSON ({reason}); remove it and run the stage that makes it") from None
 
 
 def sha256(path: Path) -> str:
@@ -199,6 +203,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"cannot fingerprint {type(value).__name__}")
 
 
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that killed processes left in a folder of outputs."""
+    for path in folder.glob(TEMPORARY):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """A hard link where the file system allows it, else a copy."""
     try:
@@ -211,11 +222,10 @@ def _link_or_copy_names(source: str, target: str) -> None:
     link_or_copy(Path(source), Path(target))
 
 
-def publish(folder: Path, target: Path, sealed: bool = True) -> None:
+def publish(folder: Path, target: Path) -> None:
     """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename, and sealed.
 
     What killed processes left behind, temporary files in `folder` and staging folders beside `target`, is left out.
-    A folder whose files are outputs one by one has no seal: DVC would not know it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left_behind in target.parent.glob(f".{target.name}.*.tmp"):
@@ -226,8 +236,6 @@ def publish(folder: Path, target: Path, sealed: bool = True) -> None:
         shutil.copytree(folder, staging, ignore=left_out, dirs_exist_ok=True, copy_function=_link_or_copy_names)
         staging.chmod(0o755)
         seal(staging)
-        if not sealed:
-            (staging / SEAL).unlink()
         if target.exists():
             os.replace(target, old)
         os.replace(staging, target)

@@ -36,6 +36,7 @@ def prepare(params: Params) -> ImageSet:
     images = ImageSet.create(work, spec, pairs)
     write_prompts(images)
     write_names(params.study, checked.samples)
+    files.sweep(report_path(params.study).parent)
     files.write_json(report_path(params.study), report(params, checked))
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline import paths, tracking
+from pipeline import files, paths, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -116,6 +116,7 @@ def _column(path: Path, column: str, images: ImageSet, hint: str) -> dict[str, s
     """One column of a table of images by id, in the order of the images. Raises UserError naming what is missing."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; {hint}")
+    files.check(path.parent)
     rows = tracking.read_table(path)
     if rows and column not in rows[0]:
         raise UserError(f"{path} has no column {column}; {hint}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import methods, paths
+from pipeline import files, methods, paths
 from pipeline.params import Params, load_params
 from pipeline.parsing import read_yaml
 from tests.conftest import REPOSITORY
@@ -25,11 +25,13 @@ OUTPUTS = {
     "finetune": {paths.generator(STUDY, G)},
     "generate": {paths.synthetic(STUDY, G)},
     "judge": {paths.judge(STUDY)},
-    "score": {paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "map.csv", "metrics.json")},
+    "score": {
+        paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "map.csv", "metrics.json", files.SEAL)
+    },
     "snapshots": {paths.snapshots(STUDY, G)},
     "audit": {
         paths.audit(STUDY, G) / name
-        for name in ("audit.json", "images.csv", "suspects.csv", "closest.png", "metrics.json")
+        for name in ("audit.json", "images.csv", "suspects.csv", "closest.png", "metrics.json", files.SEAL)
     },
     "mix": {paths.training_set(STUDY, T)},
     "segment": {paths.segmentation(STUDY, S)},

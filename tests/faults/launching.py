@@ -1,0 +1,251 @@
+"""Runs the stages of a small study: as forks of a process that has imported everything, or as real commands.
+
+`import torch` takes seconds, a stage of the smoke study not much more. So most runs are children of a fork server, which
+run the stage's script with runpy as `python stages/x.py` would; some of every stage are real commands (test_kills.py).
+"""
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+from tests.conftest import REPOSITORY
+from tests.faults import inside
+from tests.faults.inside import Fault
+
+STUDY, PATIENCE = "smoke", 240.0  # seconds
+NUMBERS = count()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the study: its command, what it publishes and where it works."""
+
+    name: str
+    outputs: tuple[str, ...]  # below outputs/smoke
+    works: tuple[str, ...]  # patterns below work
+    argv: tuple[str, ...] = ()
+    shared: bool = False  # may run on several processes
+
+    @property
+    def script(self) -> str:
+        return str(REPOSITORY / "stages" / f"{self.name}.py")
+
+
+SET = "siamese_x2_screened"
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("methods", ("methods",), ("methods-*",)),
+        Stage("prepare", ("real", "real_report.json"), ("prepare-*", "names")),
+        Stage("base", ("base",), ("base-*",)),
+        Stage("finetune", ("generators/siamese",), ("finetune-*", "moments"), shared=True),
+        Stage("generate", ("synthetic/siamese",), ("generate-*",), shared=True),
+        Stage("judge", ("judge",), ("judge-*",)),
+        Stage("score", ("scores/siamese",), ("score-*", "features"), shared=True),
+        Stage("snapshots", ("snapshots/siamese",), ("snapshots-*", "snapshot-*")),
+        Stage("audit", ("audit/siamese",), ("audit-*", "features")),
+        Stage("mix", (f"training_sets/{SET}",), ("mix-*",), ("--training-set", SET)),
+        Stage("segment", ("segmentation/unet",), ("segment-*",), shared=True),
+        Stage("compare", ("comparison",), ("compare-*",)),
+        Stage("report", ("../../reports",), ()),
+    )
+}
+KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "compare", "report")
+
+
+def small_params() -> dict[str, Any]:
+    """The smoke study with one generator, three arms and a checkpoint after every step."""
+    params: dict[str, Any] = YAML(typ="safe").load(REPOSITORY / "configs" / "studies" / "smoke.yaml")
+    params["base"]["denoiser"]["max_steps"] = 52  # one checkpoint before the last
+    params["finetune"] |= {"checkpoint_every": 1, "validate_every": 2}
+    params["generators"] = {"siamese": {"copies": 2}}
+    params["generate"]["batch_size"] = 4
+    params["score"] |= {"metrics": ["frechet", "kernel", "prdc", "faithfulness"], "resamples": 100}
+    kept = ("real", "siamese_x1", SET)
+    params["training_sets"] = {name: params["training_sets"][name] for name in kept}
+    params["compare"]["resamples"] = 200
+    return params
+
+
+def server() -> Any:
+    """The context whose processes are forks of one that has imported what stages need."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.preload"])
+    return context
+
+
+CONTEXT = server()
+
+
+@dataclass
+class Run:
+    """One run of a stage by as many processes as there are ranks."""
+
+    processes: list[Any]
+    told: list[Path]
+    ranks: int = 1
+    began: float = field(default_factory=time.monotonic)
+
+    def wait(self) -> int:
+        """Its exit status; of several processes the first that fails ends the others, as a launcher sees to it."""
+        limit = time.monotonic() + PATIENCE
+        while any(process.exitcode is None for process in self.processes):
+            failed = [process.exitcode for process in self.processes if process.exitcode]
+            if failed or time.monotonic() > limit:
+                self.kill()
+                assert failed, f"no end after {PATIENCE} s\n{self.text}"
+                return failed[0]
+            time.sleep(0.005)
+        return next((process.exitcode for process in self.processes if process.exitcode), 0)
+
+    def kill(self, sent: int = signal.SIGKILL) -> None:
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                if process.exitcode is None:
+                    os.kill(process.pid, sent)
+        if sent == signal.SIGKILL:
+            for process in self.processes:
+                process.join()
+
+    def wait_for_progress(self) -> bool:
+        """Whether a file of the stage was touched before it ended."""
+        progress = Path(f"{self.told[0]}.progress")
+        while not progress.exists():
+            if all(process.exitcode is not None for process in self.processes):
+                return progress.exists()
+            time.sleep(0.002)
+        return True
+
+    @property
+    def text(self) -> str:
+        return "".join(path.read_text() for path in self.told if path.exists())
+
+    @property
+    def operations(self) -> int:
+        """File operations of the first process, once it has ended by itself."""
+        return json.loads(Path(f"{self.told[0]}.count").read_text())
+
+
+def start(folder: Path, name: str, ranks: int = 1, faults: dict[int, Fault] | Fault = Fault()) -> Run:  # noqa: B008
+    """Starts a stage in forks."""
+    stage, port = STAGES[name], free_port()
+    each = faults if isinstance(faults, dict) else dict.fromkeys(range(ranks), faults)
+    processes, told = [], []
+    for rank in range(ranks):
+        told.append(folder.parent / f"told_{folder.name}_{next(NUMBERS)}")
+        arguments = (str(folder), stage.script, list(stage.argv), str(told[-1]), launch(rank, ranks, port))
+        process = CONTEXT.Process(target=inside.run, args=(*arguments, each.get(rank, Fault())))
+        process.start()
+        processes.append(process)
+    return Run(processes, told, ranks)
+
+
+def launch(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What `accelerate launch` tells its processes."""
+    if ranks == 1:
+        return {}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    return place | {name: str(number) for name, number in numbers.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def done(folder: Path, name: str, ranks: int = 1, fault: Fault = Fault()) -> Run:  # noqa: B008
+    """Runs a stage to its end, which must be success."""
+    run = start(folder, name, ranks, fault)
+    status = run.wait()
+    assert status == 0, f"{name}: {status}\n{run.text}"
+    return run
+
+
+def command(name: str, ranks: int = 1) -> list[str]:
+    """The stage as dvc.yaml runs it."""
+    stage = STAGES[name]
+    script = [stage.script, *stage.argv]
+    if ranks == 1:
+        return [sys.executable, *script]
+    config = str(REPOSITORY / "configs" / "accelerate" / "cpu2.yaml")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
+    return [*launcher, "--num_processes", str(ranks), *script]
+
+
+def real(folder: Path, name: str, ranks: int = 1) -> "subprocess.Popen[bytes]":
+    """Starts a stage as a real command in a session of its own."""
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = (folder.parent / f"told_{folder.name}_{next(NUMBERS)}").open("wb")
+    return subprocess.Popen(
+        command(name, ranks), cwd=folder, env=variables, start_new_session=True, stdout=told, stderr=told
+    )
+
+
+def kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a command and all it started; the launcher's processes lead groups of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def copy(study: Path, target: Path, *without: str) -> Path:
+    """The study again, its hard links kept, without what some stages made."""
+    subprocess.run(["cp", "-a", str(study), str(target)], check=True)
+    for name in without:
+        forget(target, name)
+    return target
+
+
+def forget(folder: Path, name: str, works: bool = True) -> None:
+    """Takes out what a stage has published and, if asked, its work."""
+    for part in STAGES[name].outputs:
+        remove(folder / "outputs" / STUDY / part)
+    for pattern in STAGES[name].works if works else ():
+        for path in (folder / "work").glob(pattern):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def published(folder: Path) -> dict[str, str]:
+    """The hash of every file that the study's stages have published, by its name; what is being written is left out."""
+    found = {}
+    for top in ("outputs", "reports"):
+        for path in sorted((folder / top).rglob("*")):
+            own = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") and part.endswith(".tmp") for part in own.parts):
+                found[own.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary names where outputs lie."""
+    tops = (folder / top for top in ("outputs", "reports"))
+    return [str(path.relative_to(folder)) for top in tops for path in top.rglob(".*.tmp")]

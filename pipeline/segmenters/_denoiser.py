@@ -69,9 +69,9 @@ def estimate(output: Tensor, noisy: Tensor, k: Tensor, process: Process) -> Esti
     return Estimate(output, ((x0 + 1) / 2).clamp(SMALLEST, 1).log(), x0)
 
 
-def one_hot(mask: Tensor, num_classes: int) -> Tensor:
-    """Label maps [B, *spatial] -> 2 y - 1 [B, K, *spatial] in float32."""
-    return 2 * F.one_hot(mask, num_classes).movedim(-1, 1).float() - 1
+def one_hot(mask: Tensor, num_classes: int, like: Tensor) -> Tensor:
+    """Label maps [B, *spatial] -> 2 y - 1 [B, K, *spatial], of the type of `like`."""
+    return 2 * F.one_hot(mask, num_classes).movedim(-1, 1).to(like.dtype) - 1
 
 
 def shown(x: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Sampler:
     def steps(self, denoiser: Denoiser, image: Tensor, rngs: Sequence[torch.Generator]) -> Iterator[Tensor]:
         """Log-probabilities [B, K, *spatial] of the mask that each step finds; the last is the result."""
         shape = (self.num_classes, *image.shape[2:])
-        noisy, before = noise_of(rngs, shape).to(image.device), None
+        noisy, before = noise_of(rngs, shape).to(image), None
         for place in reversed(range(len(self.process))):
             k = torch.full((len(image),), place, device=image.device)
             found = denoiser(image, noisy, k, self.process, before)
@@ -112,4 +112,4 @@ class Sampler:
             return self.process.ddim_step(x0, noisy, k)
         small = self.variance == "small"
         spread = (self.process.log_variance_small if small else self.process.log_variance_large)(k, x0)
-        return self.process.ddpm_step(x0, noisy, k, noise_of(rngs, x0.shape[1:]).to(x0.device), spread)
+        return self.process.ddpm_step(x0, noisy, k, noise_of(rngs, x0.shape[1:]).to(x0), spread)

@@ -67,7 +67,7 @@ class Recycled(nn.Module):
         rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
         k, weights = self.times.draw(rngs)
         shape = (self.sampler.num_classes, *batch.mask.shape[1:])
-        noises = [noise_of(rngs, shape).to(batch.image.device) for _ in range(2)]
+        noises = [noise_of(rngs, shape).to(batch.image) for _ in range(2)]
         kept = torch.stack([torch.rand((), generator=rng) for rng in rngs]) < KEPT
         k, weights, kept = (values.to(batch.image.device) for values in (k, weights, kept))
         noisy, noise, before = self.start(batch, k, (noises[0], noises[1]), kept)
@@ -88,7 +88,7 @@ class Recycled(nn.Module):
 
         `noises` are those of the noisy mask and of the first pass; samples not `kept` see no prediction.
         """
-        true, (noise, first) = one_hot(batch.mask, noises[0].shape[1]), noises
+        true, (noise, first) = one_hot(batch.mask, self.sampler.num_classes, batch.image), noises
         if self.params.mode in ("vanilla", "selfcond_same"):
             noisy, level = self.process.q_sample(true, noise, k), k
             seen = noisy

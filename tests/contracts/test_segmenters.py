@@ -18,14 +18,22 @@ from pipeline.networks import packaged_efficientnet
 from pipeline.segmenters import _supervised
 
 NAMES = plugins.names("segmenters")
-STRIDES = {"unet_plain32": 8, "deeplabv3plus": 16, "dermosegdiff": 8}  # 32 for the others
-FROM_SCRATCH = {"unet_plain32", "dermosegdiff"}
+STRIDES = {
+    "unet_plain32": 8,
+    "deeplabv3plus": 16,
+    "dermosegdiff": 8,
+    "recycling": 8,
+    "recycling_ensemble": 8,
+}  # 32: others
+FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble"}
 FILES = [name for name in NAMES if name not in FROM_SCRATCH]  # can start from a file of weights
 COUNTS = {  # published, or those of the library; CTNet's with its contrast head
     "unet_plain32": 1_946_914,
     "sanet": 23_899_497,
     "polyp_pvt": 25_107_604,
     "ctnet": 44_290_657,
+    "recycling": 12_353_090,  # of colour images
+    "recycling_ensemble": 12_353_090 + 11_604_130,
 }
 
 
@@ -50,7 +58,7 @@ def test_the_network_has_as_many_weights_as_the_authors(name: str, spec: Dataset
 
 
 def test_an_unknown_name_is_refused_with_the_right_ones() -> None:
-    with pytest.raises(UserError, match=r"no 'nnunet' .* ctnet, deeplabv3plus, polyp_pvt, sanet, segformer, unet, "):
+    with pytest.raises(UserError, match=r"no 'nnunet' .* ctnet, deeplabv3plus, .*, sanet, segformer, unet, "):
         plugins.load("segmenters", "nnunet")
 
 

@@ -1,0 +1,110 @@
+"""Windows, affine augmentation and losses per sample of the segmenters, with numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.segmenters import _overlaps, _patches
+from pipeline.segmenters._affine import Affine
+
+
+class Highest(np.random.Generator):
+    """Draws the upper limit, always."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, size: object = None) -> object:
+        return high if size is None else np.full(size, high)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("spatial", "patch", "overlap", "starts"),
+    [
+        ((192, 128, 128), (128, 128, 128), (64, 0, 0), [{0, 64}, {0}, {0}]),  # AMOS
+        ((256, 256, 48), (256, 256, 32), (0, 0, 16), [{0}, {0}, {0, 16}]),  # pelvis
+        ((179, 219, 155), (128, 128, 128), (0, 0, 32), [{0, 51}, {0, 91}, {0, 27}]),  # BraTS
+        ((10,), (4,), (1,), [{0, 3, 6}]),
+        ((10,), (4,), None, [{0, 4, 6}]),
+        ((3, 5), (8, 4), None, [{0}, {0, 1}]),
+        ((3, 5), None, None, [{0}, {0}]),
+    ],
+)
+def test_windows_cover_an_image(spatial, patch, overlap, starts) -> None:
+    places = _patches.windows(spatial, patch, overlap)
+    assert [{place[axis].start for place in places} for axis in range(len(spatial))] == starts
+    assert len(places) == math.prod(len(own) for own in starts)
+    covered = np.zeros(spatial, bool)
+    for place in places:
+        covered[place] = True
+    assert covered.all()
+
+
+def test_where_windows_overlap_log_probabilities_are_averaged() -> None:
+    image = torch.tensor([[[0.0, 0.0, 1.0]]])
+    chances = {0.0: [0.9, 0.1], 1.0: [0.5, 0.5]}
+
+    def scores(window: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(chances[float(window[0, 0, -1])]).log().view(1, 1, 2, 1).expand(1, 1, 2, 2)
+
+    found = _patches.stitched(image, _patches.windows((3,), (2,), (1,)), scores)
+    assert found[0, 0, 0].tolist() == pytest.approx([0.9, 3 / 4, 0.5])  # sqrt(.9 .5) : sqrt(.1 .5) = 3 : 1
+
+
+def test_random_windows_reach_every_place_and_are_cut_to_the_image() -> None:
+    rng = np.random.default_rng(0)
+    found = {_patches.random_window((6, 3), (4, 5), rng)[0].start for _ in range(50)}
+    assert found == {0, 1, 2}
+    assert _patches.random_window((6, 3), (4, 5), rng)[1] == slice(0, 3)
+
+
+def test_a_shift_moves_by_cells() -> None:
+    mask = torch.arange(24).view(4, 6)
+    image, moved = Affine(0.0, (1.0, 2.0), 0.0)(mask[None].float(), mask, Highest())
+    assert torch.equal(moved[:3, :4], mask[1:, 2:])
+    assert torch.equal(image[0, :3, :4], mask[1:, 2:].float())
+    assert not moved[3].any()
+    assert not moved[:, 4:].any()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 8), (6, 4, 8)])
+def test_a_quarter_turn_keeps_distances_of_oblong_images(shape: tuple[int, ...]) -> None:
+    """In the first plane; a cell at (0.5, 1.5) of the centre comes to (1.5, -0.5) or (-1.5, 0.5)."""
+    mask, middle = torch.zeros(shape, dtype=torch.long), [side // 2 for side in shape]
+    mask[(middle[0], middle[1] + 1, *middle[2:])] = 7
+    turn = Affine(math.pi / 2, (0.0,) * len(shape), 0.0)
+    if len(shape) == 3:  # all three planes turn one after another; distances from the centre stay
+        found = turn(mask[None].float(), mask, Highest())[1].nonzero()[0] - torch.tensor(middle) + 0.5
+        assert float((found**2).sum()) == pytest.approx(0.25 + 2.25 + 0.25)
+        return
+    found = [tuple(place) for place in turn(mask[None].float(), mask, Highest())[1].nonzero().tolist()]
+    assert found in ([(middle[0] + 1, middle[1] - 1)], [(middle[0] - 2, middle[1])])
+
+
+def test_a_factor_stretches() -> None:
+    mask = torch.zeros(8, 8, dtype=torch.long)
+    mask[2:6, 2:6] = 1
+    assert int(Affine(0.0, (0.0, 0.0), 0.5)(mask[None].float(), mask, Highest())[1].sum()) == 36  # 4 x 1.5 = 6
+
+
+def test_dice_counts_present_foreground_classes_only() -> None:
+    chance = torch.tensor([[0.5, 0.2], [0.3, 0.2], [0.2, 0.6]])  # [K, 2 pixels]
+    logits = chance.log()[None].repeat(3, 1, 1)
+    mask = torch.tensor([[1, 0], [1, 2], [0, 0]])
+    one, two = 1 - 2 * 0.3 / (0.5 + 1), 1 - 2 * 0.6 / (0.8 + 1)
+    assert _overlaps.foreground_dice(logits, mask).tolist() == pytest.approx([one, (one + two) / 2, 0.0])
+
+
+def test_no_foreground_gives_a_loss_and_a_gradient_of_nothing() -> None:
+    logits = torch.zeros(1, 3, 4, requires_grad=True)
+    _overlaps.foreground_dice(logits, torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+    assert not logits.grad.any()  # type: ignore[union-attr]
+
+
+def test_focal_loss_of_one_pixel() -> None:
+    logits = torch.tensor([0.25, 0.75]).log().view(1, 2, 1)
+    mask = torch.zeros(1, 1, dtype=torch.long)
+    assert float(_overlaps.focal(logits, mask)) == pytest.approx(0.75**2 * math.log(4))
+    assert float(_overlaps.cross_entropy(logits, mask)) == pytest.approx(math.log(4))

@@ -10,6 +10,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import UserError
 
+LONGEST, LARGEST, DEEPEST = 2**18, 100_000, 50  # bytes of a file of parameters; values in it; one inside the other
+
 
 class Section(BaseModel):
     """A frozen group of parameters; an unknown key is an error."""
@@ -47,7 +49,7 @@ def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
         near = difflib.get_close_matches(location[-1], _keys(section, fault["loc"][:-1]), n=1)
         return f"{path} is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
     message = fault["msg"].removeprefix("Value error, ")
-    found = "" if fault["type"] in ("missing", "value_error") else f", found {fault['input']!r}"
+    found = "" if fault["type"] in ("missing", "value_error") else f", found {shortened(fault['input'])}"
     return f"{path}: {message}{found}" if path else f"{message}{found}"
 
 
@@ -61,12 +63,45 @@ def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
     return list(getattr(section, "model_fields", {}))
 
 
+def shortened(value: Any) -> str:
+    """A value as Python writes it, at most 200 signs of it."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it."""
+    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it. Raises UserError.
+
+    Only plain values are made, never other objects; aliases that unfold to more than LARGEST of them are refused.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(path)
+        if path.stat().st_size > LONGEST:
+            raise UserError(f"{path} has more than {LONGEST} bytes; parameters need fewer")
+        content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         hint = "run in the project's folder, or copy a file of configs/studies"
         raise UserError(f"{path} does not exist; {hint}") from None
+    except UserError:
+        raise
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+    except Exception as error:  # values such as 2001-99-99, bytes that are no text, brackets without end
+        raise UserError(f"{path} is not valid YAML ({type(error).__name__}: {error!s:.200})") from error
+    if _unfolded(content) > LARGEST:
+        raise UserError(
+            f"{path} unfolds to more than {LARGEST} values, or holds itself; write out what *aliases repeat"
+        )
+    return content
+
+
+def _unfolded(value: Any, depth: int = 0) -> int:
+    """How many values there are when every alias is written out, or more than LARGEST where they are too many."""
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    count = 1 if depth < DEEPEST else LARGEST + 1
+    for item in inner:
+        if count > LARGEST:
+            break
+        count += _unfolded(item, depth + 1)
+    return count

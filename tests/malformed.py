@@ -27,7 +27,12 @@ def tried(examples: int, strategy: SearchStrategy[Any], check: Callable[[Any], N
         count("malformed")
         check(value)
 
-    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
+    quiet = [
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+        HealthCheck.filter_too_much,
+    ]
     chosen = settings(
         max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=quiet,
         phases=[Phase.explicit, Phase.generate],

@@ -69,15 +69,25 @@ def _lines(path: Path, faults: list[str]) -> Iterator[tuple[str, dict[str, str]]
     except UnicodeDecodeError:
         faults.append(f"{path}: is not UTF-8 text; save it as CSV in UTF-8")
         return
+    except OSError as error:
+        faults.append(f"{path}: cannot be read ({error.strerror})")
+        return
     reader = csv.DictReader(text.splitlines(), restval="")
-    header = [name.strip() for name in reader.fieldnames or ()]
+    try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        faults.append(f"{path}, line 1: is no CSV ({error})")
+        return
     if missing := [name for name in COLUMNS if name not in header]:
         names = ", ".join(missing)
         faults.append(f"{path}, line 1: no column {names} in {','.join(header)!r}; it needs {','.join(COLUMNS)}")
         return
     reader.fieldnames = header
-    for cells in reader:
-        yield f"{path}, line {reader.line_num}", {name: cells[name].strip() for name in COLUMNS}
+    try:
+        for cells in reader:
+            yield f"{path}, line {reader.line_num}", {name: cells[name].strip() for name in COLUMNS}
+    except csv.Error as error:
+        faults.append(f"{path}, after line {reader.line_num}: is no CSV ({error}); is a quotation mark left open?")
 
 
 def _faults(line: dict[str, str]) -> list[str]:

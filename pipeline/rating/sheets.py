@@ -80,7 +80,7 @@ def _answer(connection: sqlite3.Connection, line: dict[str, str]) -> tuple[Rater
     """The rating of a line and who gave it. Raises Refused."""
     if line["quality"] not in ("1", "2", "3", "4", "5") or line["real"] not in ("0", "1"):
         raise Refused(422, f"quality is {line['quality']!r} and real {line['real']!r}; they are 1 to 5 and 0 or 1")
-    if not re.match(ID, line["rating"]):
+    if not re.fullmatch(ID, line["rating"]):
         raise Refused(422, f"{line['rating']!r} is no id of a rating")
     row = connection.execute(
         "SELECT rater, name FROM tasks JOIN raters USING (rater) WHERE image = ?", (line["image"],)

@@ -1,5 +1,6 @@
 """Pictures and volumes of strangers: whatever their bytes are, they are read or refused with one line."""
 
+import contextlib
 import gzip
 import io
 import struct
@@ -39,10 +40,13 @@ def pictures() -> list[bytes]:
     text.add_text("Patient", "x" * 50, zip=True)
     text.add_itxt("Note", "ü", zip=True)
     profile = bytes(range(200))
-    kinds = ("RGB", "L", "P", "1", "RGBA", "LA", "I;16")
+    kinds = ("RGB", "L", "P", "1", "RGBA", "LA")
     several = {"save_all": True, "append_images": [picture("second")]}
     return [
-        *(encoded(image.convert(kind) if kind != "I;16" else image.convert("I").convert(kind), "PNG") for kind in kinds),
+        *(
+            encoded(image.convert(kind) if kind != "I;16" else image.convert("I").convert(kind), "PNG")
+            for kind in kinds
+        ),
         encoded(image, "PNG", pnginfo=text, exif=exif, icc_profile=profile),
         encoded(image, "JPEG", exif=exif, comment=b"of a patient", icc_profile=profile),
         encoded(image, "JPEG", progressive=True),
@@ -60,7 +64,7 @@ def pictures() -> list[bytes]:
     ]
 
 
-@sizes(150, 2500)
+@sizes(60, 2000)
 def test_a_bent_picture_is_read_or_refused(tmp_path: Path, examples: int) -> None:
     settings, outcomes = data(), {"read": 0, "refused": 0}
     image, mask = tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png"
@@ -93,7 +97,7 @@ def volumes(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in made]
 
 
-@sizes(150, 1500)
+@sizes(60, 1200)
 def test_a_bent_volume_is_read_or_refused(tmp_path: Path, examples: int) -> None:
     plain = volumes(tmp_path)
     packed = [gzip.compress(content) for content in plain]
@@ -118,7 +122,7 @@ def test_a_bent_volume_is_read_or_refused(tmp_path: Path, examples: int) -> None
     assert min(outcomes.values()) > 0, outcomes
 
 
-@sizes(60, 600)
+@sizes(30, 500)
 def test_a_bent_file_of_a_set_is_read_or_refused(tmp_path: Path, examples: int) -> None:
     spec = DatasetSpec(name="bent", size=32)
     sample = Sample("a", np.zeros((3, 32, 32), np.uint8), rectangle(1)[None, :, :32], split="train")
@@ -128,10 +132,8 @@ def test_a_bent_file_of_a_set_is_read_or_refused(tmp_path: Path, examples: int) 
         for name in ("file_name", "mask"):
             (tmp_path / images.rows[0][name]).write_bytes(content)
         for read in (images.image, images.mask):
-            try:
+            with contextlib.suppress(UserError):
                 read(images.rows[0])
-            except UserError:
-                pass
 
     tried(examples, bent(pictures()), check)
 

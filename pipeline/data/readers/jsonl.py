@@ -59,10 +59,10 @@ def _parse(name: str, number: int, text: str) -> tuple[int, Line] | Fault:
     where = f"{name}, line {number}"
     try:
         return number, Line.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        return Fault(where, f"is not JSON ({error.msg})")
     except ValidationError as error:
         return Fault(where, "; ".join(_explain(fault) for fault in error.errors()))
+    except (ValueError, RecursionError) as error:
+        return Fault(where, f"is not JSON ({getattr(error, 'msg', error)})")
 
 
 def _explain(fault: Any) -> str:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, keeping, paths, protocol, sample_pictures, tracking, trajectories
+from pipeline import convergence, files, heatmaps, keeping, paths, protocol, sample_pictures, tracking, trajectories
+from pipeline.convergence import Convergence
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
 from pipeline.runtime import Counter, Runtime, counter
 from pipeline.scoring import Row, score_set
 from pipeline.segment_params import Segment
-from pipeline.segmentation import build_segmenter, scoring, settings, threads, train_segmenter
+from pipeline.segmentation import Course, build_segmenter, scoring, settings, threads, train_segmenter
 
 SCORED = ("val", "test")  # splits; both hold real images only
 POLL = 0.2  # seconds between looks at the cells of other processes
@@ -60,6 +61,11 @@ class Cell:
     def pictures(self) -> Path:
         """Where pictures of its samples lie, if several raters drew masks."""
         return self.path.parent / "samples"
+
+    @property
+    def heatmaps(self) -> Path:
+        """Where pictures of where it looks lie, if segment.heatmap_images asks for some."""
+        return self.path.parent / "heatmaps"
 
     @property
     def is_finished(self) -> bool:
@@ -146,13 +152,15 @@ def finished(cells: list[Cell], claimed: Iterator[Cell], finish: Callable[[Cell]
 
 def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> dict[str, Any]:
     """Trains one segmenter, keeps it if asked to, and scores it on validation and test images."""
-    share = cell.synthetic_share
-    trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, synthetic_share=share)
     real = ImageSet.open(paths.real(params.study))
     chosen = params.segment_for(segmenter)
+    seen = Convergence(real.split("val"), chosen)
+    course = Course(synthetic_share=cell.synthetic_share, convergence=seen)
+    trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, course)
     if cell.keep != "none":
         keeping.keep(trained, cell.train.spec, cell.kept)
     sample_pictures.write_pictures(trained, real.split("test"), chosen, cell.pictures)
+    heatmaps.write_heatmaps(trained, real.split("test"), chosen, cell.heatmaps)
     followed = trajectories.dice_over_steps(trained, real.split("test"), chosen)
     return {
         "weights": trained.about["weights"],
@@ -160,6 +168,7 @@ def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> di
         "scores": [row for name in SCORED for row in score_set(trained, real.split(name), chosen)],
         "losses": losses,
         **({"trajectory": followed} if followed else {}),
+        **({"convergence": seen.rows} if seen.rows else {}),
     }
 
 
@@ -185,12 +194,14 @@ def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell])
     losses: list[Row] = []
     records: list[Row] = []
     followed: list[Row] = []
+    converged: list[Row] = []
     for cell in cells:
         result = cell.result
         name = {"segmenter": segmenter, "training_set": cell.training_set, "seed": cell.seed}
         scores += [name | row for row in result["scores"]]
         losses += [name | {"step": step} | row for step, row in enumerate(result["losses"])]
         followed += [name | row for row in result.get("trajectory", ())]
+        converged += [name | row for row in result.get("convergence", ())]
         records.append(name | _record(cell) | {key: result[key] for key in ("steps", "weights")})
     chosen = params.segment_for(segmenter)
     work = paths.work("segment", files.fingerprint(segmenter, chosen, [cell.fingerprint for cell in cells], records))
@@ -204,8 +215,11 @@ def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell])
     files.write_json(work / "cells.json", records)
     if followed:
         tracking.write_table(work / "steps.csv", followed, trajectories.COLUMNS)
-    for cell in [cell for cell in cells if cell.seed == cells[0].seed and cell.pictures.is_dir()]:
-        shutil.copytree(cell.pictures, work / "samples" / cell.training_set, dirs_exist_ok=True)
+    if converged:
+        tracking.write_table(work / "convergence.csv", converged, convergence.COLUMNS)
+    for cell in [cell for cell in cells if cell.seed == cells[0].seed]:
+        for folder in [folder for folder in (cell.pictures, cell.heatmaps) if folder.is_dir()]:
+            shutil.copytree(folder, work / folder.name / cell.training_set, dirs_exist_ok=True)
     for cell in kept:
         keeping.copy_kept(cell.kept, work / "kept" / cell.training_set / f"seed_{cell.seed}")
     files.publish(work, paths.segmentation(params.study, segmenter))

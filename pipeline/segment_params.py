@@ -24,6 +24,10 @@ class Segment(Section):
     milestones: tuple[float, ...] = ()  # halved: shares of the training after which the rate is halved
     max_grad_value: float | None = Field(default=None, gt=0)  # each number of the gradients is cut off there
     encoder_rate: float = Field(default=1.0, gt=0)  # multiple of the learning rate at which the encoder learns
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1
+    )  # keep a moving average of the weights instead of the last
     seeds: tuple[int, ...] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -40,6 +44,9 @@ class Segment(Section):
     pooled: bool = False  # sensitivity, specificity and accuracy too, of each image and of all pixels of a test set
     region_size: bool = False  # how Dice goes with the size of regions; volumes always tell it
     trajectory_images: int = Field(default=64, ge=1)  # test images, at most, that are followed over sampling steps
+    watch_every: int | None = Field(default=None, gt=0)  # optimiser steps between looks at Dice on validation images
+    watch_images: int = Field(default=20, ge=1)  # of them, at most
+    heatmap_images: int = Field(default=0, ge=0)  # test images of which a segmenter that can shows where it looks
 
     @model_validator(mode="after")
     def one_budget(self) -> Self:

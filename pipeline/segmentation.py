@@ -1,11 +1,13 @@
 """Train one segmenter, and keep the judge: the segmenter of real images only."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline import files, paths, plugins, seeding, tracking
 from pipeline.contracts import Recipe, Segmenter
+from pipeline.convergence import Convergence
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
@@ -14,6 +16,7 @@ from pipeline.params import Params
 from pipeline.runtime import Runtime
 from pipeline.scoring import score_set
 from pipeline.training import fit
+from pipeline.watching import Watch
 
 METHOD_VERSION = 2  # raise it when the same parameters give other results
 SCORING = {"resolution", "nsd_tolerance", "spacing"}  # parameters of section segment that training does not see
@@ -26,7 +29,11 @@ FURTHER = {  # nor does training see these; scores do, and finished cells keep t
     "pooled",
     "region_size",
     "trajectory_images",
+    "watch_every",
+    "watch_images",
+    "heatmap_images",
 }
+RECIPE = {"betas", "ema_decay"}  # of training; they came later, and settings without them keep their fingerprint
 
 
 def threads(params: Params) -> int:
@@ -36,7 +43,9 @@ def threads(params: Params) -> int:
 
 def settings(params: Params, name: str) -> dict[str, Any]:
     """What identifies the training of one segmenter, beside its images and its random stream."""
-    own = params.segment_for(name).model_dump(exclude=SCORING | SUMMARY | FURTHER)
+    chosen = params.segment_for(name)
+    own = chosen.model_dump(exclude=SCORING | SUMMARY | FURTHER | RECIPE)
+    own |= chosen.model_dump(include=RECIPE, exclude_defaults=True)
     return own | {"threads": threads(params), "version": METHOD_VERSION}
 
 
@@ -54,14 +63,22 @@ def build_segmenter(params: Params, name: str, spec: DatasetSpec) -> Segmenter:
     return plugins.load("segmenters", method).build(own, spec)
 
 
+@dataclass(frozen=True)
+class Course:
+    """What one training has of its own, beside its images and its random stream."""
+
+    title: str = ""
+    synthetic_share: float | None = None  # of every batch; None: as the images are counted
+    convergence: Convergence | None = None  # looks at validation images on the way, which changes no weight
+
+
 def train_segmenter(
     params: Params,
     name: str,
     train: ImageSet,
     stream: str,
     runtime: Runtime,
-    title: str = "",
-    synthetic_share: float | None = None,
+    course: Course = Course(),
 ) -> tuple[Segmenter, list[dict[str, float]]]:
     """Trains on all rows of `train` and returns the segmenter after the last step, and the losses of every step.
 
@@ -73,7 +90,7 @@ def train_segmenter(
     segmenter = build_segmenter(params, name, train.spec)
     if chosen.encoder_rate != 1:
         segmenter.scale_encoder_rate(chosen.encoder_rate)
-    augment, mixed = segmenter.augment(train), mixture(train, synthetic_share)
+    augment, mixed = segmenter.augment(train), mixture(train, course.synthetic_share)
     batches = Batches(with_all_classes(Pairs.read(train), train.spec), chosen.batch_size, stream, augment, mixed)
     recipe = Recipe(
         max_steps=chosen.steps(len(train)),
@@ -84,8 +101,11 @@ def train_segmenter(
         max_grad_value=chosen.max_grad_value,
         precision=chosen.precision,
         optimizer=chosen.optimizer,
+        betas=chosen.betas,
+        ema_decay=chosen.ema_decay,
     )
-    return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=title)
+    watch = Watch() if course.convergence is None else course.convergence.watch(segmenter)
+    return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=course.title, watch=watch)
 
 
 def with_all_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:
@@ -119,7 +139,7 @@ def train_judge(params: Params, runtime: Runtime) -> None:
     if steps is not None:
         params = with_steps(params, name, steps)
     alone = Runtime.alone(threads(params), runtime.device)
-    segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, "judge")
+    segmenter, losses = train_segmenter(params, name, real.split("train"), stream, alone, Course("judge"))
     at_training_size = params.segment_for(name).model_copy(update={"resolution": "training", "spacing": None})
     rows = score_set(segmenter, real.split("test"), at_training_size)
     folder = paths.work("judge", files.fingerprint(settings(params, name), real.digest, dict(segmenter.about), stream))

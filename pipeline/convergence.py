@@ -1,0 +1,46 @@
+"""How a segmenter's Dice on validation images rises while it is trained, for curves beside those of its losses."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts import Segmenter
+from pipeline.data.image_set import ImageSet
+from pipeline.metrics import overlap
+from pipeline.scoring import sample_set, spread
+from pipeline.segment_params import Segment
+from pipeline.watching import Look, Watch
+
+Row = dict[str, Any]
+COLUMNS = ("segmenter", "training_set", "seed", "step", "n", "dice")
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Validation images that a training looks at every segment.watch_every steps, and what it found."""
+
+    images: ImageSet
+    chosen: Segment
+    rows: list[Row] = field(default_factory=list)  # step, n, dice
+
+    def watch(self, segmenter: Segmenter) -> Watch:
+        """What `fit` does beside training; nothing where segment.watch_every is not set."""
+        if self.chosen.watch_every is None:
+            return Watch()
+        few = spread(self.images, self.chosen.watch_images)
+
+        def look(step: int) -> None:
+            self.rows.append({"step": step, "n": len(few), "dice": round(mean_dice(segmenter, few, self.chosen), 6)})
+
+        return Watch((Look(self.chosen.watch_every, look),))
+
+
+def mean_dice(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> float:
+    """Dice over images and foreground classes, of the most likely class at the size of training."""
+    found = []
+    for row, samples in zip(images, sample_set(segmenter, images, chosen), strict=True):
+        labels, true = samples.mean(0).argmax(0).reshape(1, -1), images.mask(row).reshape(1, -1)
+        classes = range(1, images.spec.num_classes)
+        found.append(np.mean([overlap.dice(labels == label, true == label) for label in classes]))
+    return float(np.mean(found))

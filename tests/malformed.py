@@ -27,16 +27,14 @@ def tried(examples: int, strategy: SearchStrategy[Any], check: Callable[[Any], N
         count("malformed")
         check(value)
 
-    quiet = [
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.large_base_example,
-        HealthCheck.filter_too_much,
-    ]
     chosen = settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=quiet,
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
-    )  # fmt: skip
+    )
     chosen(given(strategy)(one))()
 
 

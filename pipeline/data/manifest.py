@@ -17,7 +17,9 @@ FILES = ("file_name", "mask", "native_mask")  # columns that name files
 KINDS: dict[str, type | tuple[type, ...]] = {  # of the values of columns
     **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256"), str),
     **dict.fromkeys(("split", "source_id", "generator"), (str, type(None))),
-    **{"copy": int, "synthetic": bool, "raters": list},
+    "copy": int,
+    "synthetic": bool,
+    "raters": list,
 }
 RUN = 20_000  # rows sorted in memory at once
 Row = dict[str, Any]

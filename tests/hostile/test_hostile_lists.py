@@ -191,7 +191,8 @@ def study() -> str:
 TRICKS = (
     b"!!python/object/apply:os.system ['touch run.txt']", b"!!python/name:os.system", b"!<tag:x> 1", b"&a [*a, *a]",
     b"2001-99-99", b"2001-12-14t21:59:43.10-05:00", b"0o9", b"0x", b"1_0", b".nan", b"-.inf", b"9" * 5000,
-    b"!!binary x", b"!!binary aGVsbG8=", b"!!set {a, b}", b"!!timestamp x", b"!!int x", b"!!float x", b"!!bool x", b"? [a, b]\n: c",
+    b"!!binary x", b"!!binary aGVsbG8=", b"!!set {a, b}", b"!!timestamp x", b"!!int x", b"!!float x", b"!!bool x",
+    b"? [a, b]\n: c",
     b"{[a]: b}", b"<<: 1", b"<<: [1]", b"*nowhere", b"\xff\xfe", b"[" * 1200, b"{a: " * 1200, b"%YAML 9.9\n---\na: b",
     b"--- a\n--- b", b"a: b\na: b", b"\0", b"1: 2", b"!!omap [a: b]", b"!!null x", b"'\\ud800'", b'"\\ud800"', b"",
 )  # fmt: skip
@@ -246,7 +247,7 @@ def test_aliases_that_multiply_are_refused_before_they_do(tmp_path: Path) -> Non
         load_params(tmp_path / "params.yaml")
 
 
-NAMES: Sequence[str] = (
+NAMES = (
     "../x",
     "a/b",
     "a;touch run.txt",

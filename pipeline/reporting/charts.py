@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import files, tracking
 from pipeline.data.image_set import png
 from pipeline.params import Params
-from pipeline.reporting import between, figures, gallery, history, losses, maps, screening
+from pipeline.reporting import between, figures, gallery, history, losses, maps, raters, screening
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference, Point
 
@@ -24,6 +24,7 @@ def charts(params: Params, comparison: Row) -> Charts:
         "curve": list(_curves(comparison)),
         "differences": list(_differences(params, comparison)),
         "segmenters": list(between.drawings(params, comparison)),
+        "sampling": list(raters.steps(params)),
         "screening": list(_screened(params)),
         "maps": list(maps.feature_maps(params)),
         "snapshots": list(maps.snapshots(params)),
@@ -34,6 +35,9 @@ def charts(params: Params, comparison: Row) -> Charts:
 def write_figures(folder: Path, params: Params, drawn: Charts) -> None:
     """Every drawing as SVG and PNG, and a sheet of samples per generator; what else lay in `folder` is removed."""
     made = {f"samples_{name}.png": png(gallery.sheet(params, name)) for name in params.generators}
+    for name in params.segmenters:
+        if (sheet := raters.sheet(params, name)) is not None:
+            made[f"raters_{name}.png"] = png(sheet)
     for drawing in tracking.progress(list(chain(*drawn.values())), "report: figures"):
         made |= {f"{slug(drawing.name)}.svg": drawing.svg(), f"{slug(drawing.name)}.png": drawing.png()}
     for name, content in made.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from pipeline.reporting.drawing import Drawing
@@ -157,6 +157,29 @@ def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) 
     return Drawing(f"steps_{title}", title, f"{title} over optimiser steps: {told}.", draw, (4.4, 2.8))
 
 
+def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
+    """Dice after each sampling step, a line per segmenter; the band goes from the least to the best seed [seeds, N]."""
+
+    def draw(axes: Axes) -> None:
+        for number, (name, values) in enumerate(curves.items()):
+            places, look = (
+                np.arange(1, values.shape[1] + 1),
+                _look(number) | {"markevery": max(1, values.shape[1] // 10)},
+            )
+            axes.fill_between(places, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
+            axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, **look)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("sampling step")
+        axes.set_ylabel("Dice on real test images")
+        axes.legend(loc="best")
+
+    told = "; ".join(
+        f"{name}: {', '.join(f'{dice:.3f}' for dice in _few(values.mean(0)))}" for name, values in curves.items()
+    )
+    about = f"Dice over sampling steps, trained on {title}, from the first step to the last. {told}."
+    return Drawing(f"sampling_steps_{title}", f"{title}: Dice by sampling step", about, draw, (4.6, 3.5))
+
+
 def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
     """A bar per screened training set: images kept (filled) and dropped (hatched), with their numbers."""
 
@@ -187,6 +210,11 @@ def _look(number: int) -> dict[str, Any]:
     """Colour, marker and line style of the series of this number."""
     style = LINES[number % len(LINES)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "linestyle": style}
+
+
+def _few(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most eight values, the first and the last among them."""
+    return values[np.linspace(0, len(values) - 1, min(8, len(values))).round().astype(int)]
 
 
 def _steps(points: Sequence[Point]) -> str:

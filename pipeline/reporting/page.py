@@ -14,7 +14,7 @@ from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import audit, between, gallery, history, identity, losses, screening
+from pipeline.reporting import audit, between, further, gallery, history, identity, losses, raters, screening
 from pipeline.reporting.charts import Charts, charts, write_figures
 from pipeline.reporting.identity import as_yaml
 from pipeline.tracking import write_metrics
@@ -71,6 +71,7 @@ def _pictures(params: Params, side: int) -> Row:
         "gallery": gallery.examples(params, side),
         "extremes": gallery.extremes(params, side),
         "audits": audit.audits(params, side),
+        "raters": raters.galleries(params, side),
     }
 
 
@@ -98,6 +99,7 @@ def _about(params: Params, drawn: Charts) -> Row:
         "test_sets": sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         "segmenters": between.by_metric(params, comparison),
         "segmenters_verdict": comparison.get("segmenters_verdict"),
+        "further": further.tables(params),
         "judge_dice": _json(paths.judge(params.study) / "metrics.json").get("dice"),
         "scores": {title: row for title, row in scores.items() if _told(row)},
         "untold": _untold(scores),

@@ -1,0 +1,99 @@
+"""Scores that only some sets have, as tables of the report: several raters, volumes, pooled pixels, region size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline import paths, tracking
+from pipeline.params import Params
+
+RATERS = {
+    "GED²": "ged",
+    "CI, printed form": "ci_printed",
+    "CI, harmonic mean": "ci_harmonic",
+    "S_c": "s_c",
+    "D_max": "d_max",
+    "D_a": "d_a",
+    "HM-IoU": "hm_iou",
+}
+VOLUMES = {
+    "HD95 (mm)": "hd95",
+    "mean surface distance (mm)": "msd",
+    "NSD": "nsd",
+    "volume error (ml)": "volume_error",
+    "Dice, empty left out": "dice_left_out",
+    "HD95, empty left out": "hd95_left_out",
+}
+PIXELS = {
+    "DSC pooled": "dsc_pooled",
+    "per image": "dice",
+    "SE pooled": "se_pooled",
+    "SE per image": "se",
+    "SP pooled": "sp_pooled",
+    "SP per image": "sp",
+    "ACC pooled": "acc_pooled",
+    "ACC per image": "acc",
+}
+SIZES = {"Spearman’s rho over regions": "size_rho", "over classes": "class_rho"}
+KINDS = (  # title, what it means, columns, and the column without which a set has none of it
+    (
+        "Agreement with several raters",
+        "Of a segmenter’s samples with the masks of all raters, each image by itself, then averaged. GED² is a"
+        " distance; of the others more is better. Two empty masks agree fully. The printed form of CI,"
+        " 3abc / (a + b + c), is that of published tables; the harmonic mean is what their text says.",
+        RATERS,
+        "ged",
+    ),
+    (
+        "Volumes",
+        "Distances in mm. A structure that is there but not found, or found but not there, counts with the diagonal of"
+        " the volume; “empty left out” drops it from distances, and drops structures that are neither there nor found"
+        " from Dice, as ImgX-DiffSeg scores.",
+        VOLUMES,
+        "msd",
+    ),
+    (
+        "Pooled and per image",
+        "Pooled: of all pixels of the test images at once, so that large lesions weigh more; per image: a mean over"
+        " images.",
+        PIXELS,
+        "dsc_pooled",
+    ),
+    (
+        "Dice and the size of regions",
+        "Rank correlation of a region’s size with its Dice, over regions that are there; mean over seeds.",
+        SIZES,
+        "size_rho",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the page; a row per segmenter and training set, of all test images."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, str, list[float | None]]]
+
+
+def tables(params: Params) -> list[Table]:
+    """The tables for which the segmenters of a study have scores."""
+    lines = [line for name in params.segmenters for line in _lines(params, name)]
+    found = []
+    for title, note, columns, needed in KINDS:
+        told = [line for line in lines if needed in line]
+        shown = {label: column for label, column in columns.items() if any(column in line for line in told)}
+        rows = [(line["segmenter"], line["training_set"], _values(line, shown)) for line in told]
+        if rows:
+            found.append(Table(title, note, tuple(shown), rows))
+    return found
+
+
+def _lines(params: Params, segmenter: str) -> list[dict[str, str]]:
+    path = paths.segmentation(params.study, segmenter) / "protocol.csv"
+    return [row for row in tracking.read_table(path) if row["kind"] == "weighted"] if path.is_file() else []
+
+
+def _values(line: Mapping[str, str], columns: Mapping[str, str]) -> list[float | None]:
+    return [float(line[column]) if line.get(column) else None for column in columns.values()]

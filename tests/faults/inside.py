@@ -24,7 +24,8 @@ NOT_WORK = ("work/logs", "work/locks")  # begun before the stage does anything
 class Fault:
     """What is to go wrong in one process."""
 
-    kill_at: int | None = None  # file operation at which it gets SIGKILL
+    kill_at: int | None = None  # file operation at which it gets SIGKILL; a file it opens is left empty
+    stop_at: int | None = None  # file operation at which it gets SIGSTOP
     power: bool = False  # everything not flushed by then is lost with it
     without: tuple[str, ...] = ()  # protections taken out: rename, fsync, fingerprint
     file_size: int | None = None  # bytes of the largest file (RLIMIT_FSIZE)
@@ -40,9 +41,9 @@ class Operations:
     folder: str
     fault: Fault
     progress: Path
-    count: int = 0
+    seen: list[str] = field(default_factory=list)
     flushed: dict[int, int] = field(default_factory=dict)  # inode: size
-    written: set[str] = field(default_factory=set)
+    over: bool = False
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The hook: one more operation, at which the process may have to die."""
@@ -50,16 +51,21 @@ class Operations:
             return
         path = self._inside(arguments[1] if event in ("os.rename", "os.link") else arguments[0])
         if path is not None:
-            self.step()
-            self.written.add(path)
+            self.step(path, empties=event == "open" and _empties(arguments))
 
-    def step(self) -> None:
-        """Counts, tells of the first one, and dies at the chosen one."""
-        self.count += 1
-        if self.count == 1:
-            handle = os.open(self.progress, os.O_CREAT | os.O_WRONLY)
-            os.close(handle)
-        if self.count == self.fault.kill_at:
+    def step(self, path: str, empties: bool = False) -> None:
+        """Notes it, tells of the first one, and dies at the chosen one."""
+        if self.over:
+            return
+        self.seen.append(path)
+        if len(self.seen) == 1:
+            os.close(os.open(self.progress, os.O_CREAT | os.O_WRONLY))
+        if len(self.seen) == self.fault.stop_at:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if len(self.seen) == self.fault.kill_at:
+            self.over = True
+            if empties:
+                os.close(os.open(os.path.join(self.folder, path), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
             self.die()
 
     def die(self) -> None:
@@ -69,15 +75,10 @@ class Operations:
 
     def cut(self) -> None:
         """Loses the content of every file of this run that was not flushed since it was written."""
-        sys.stderr.write("power cut\n")
-        self.fault_off()
+        self.over = True
         for path in Path(self.folder).rglob("*"):
             if path.is_file() and not path.is_symlink() and _recent(path) and not self._safe(path):
                 os.truncate(path, 0)
-
-    def fault_off(self) -> None:
-        """What follows is the disk's doing, not the process's."""
-        self.count = -(10**9)
 
     def _safe(self, path: Path) -> bool:
         about = path.stat()
@@ -105,9 +106,14 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
     return bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "r" not in (mode or "r")
 
 
+def _empties(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    return bool(flags & os.O_TRUNC) if isinstance(flags, int) else "w" in (mode or "")
+
+
 def run(folder: str, script: str, argv: list[str], told: str, variables: dict[str, str], fault: Fault) -> None:
     """The whole life of one process: a stage's script as `python stages/x.py` would run it, in the study's folder."""
-    global BEGAN  # noqa: PLW0603
+    global BEGAN
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -128,19 +134,16 @@ def run(folder: str, script: str, argv: list[str], told: str, variables: dict[st
         if fault.power and fault.kill_at is None:
             operations.cut()  # right after success
     finally:
+        operations.over = True
         sys.stderr.flush()
-        _tell(told, max(operations.count, 0))
-
-
-def _tell(told: str, count: int) -> None:
-    Path(f"{told}.count").write_text(json.dumps(count))
+        Path(f"{told}.seen").write_text(json.dumps(operations.seen))
 
 
 def _watch_flushes(operations: Operations) -> None:
     flush = os.fsync
 
     def flushing(handle: Any) -> None:
-        operations.step()
+        operations.step("fsync")
         if "fsync" in operations.fault.without:
             return
         flush(handle)

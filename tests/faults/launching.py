@@ -1,7 +1,7 @@
 """Runs the stages of a small study: as forks of a process that has imported everything, or as real commands.
 
-`import torch` takes seconds, a stage of the smoke study not much more. So most runs are children of a fork server, which
-run the stage's script with runpy as `python stages/x.py` would; some of every stage are real commands (test_kills.py).
+`import torch` takes seconds, a stage of the smoke study not much more. So most runs are children of a fork server that
+run the stage's script with runpy, as `python stages/x.py` would; one of every stage is a real command (test_kills.py).
 """
 
 import contextlib
@@ -43,10 +43,17 @@ class Stage:
 
     @property
     def script(self) -> str:
-        return str(REPOSITORY / "stages" / f"{self.name}.py")
+        return str(REPOSITORY / "stages" / f"{self.name.partition('_')[0]}.py")
 
 
-SET = "siamese_x2_screened"
+SET, REPORT = "siamese_x2_screened", "../../reports"
+
+
+def place(output: str) -> str:
+    """Where an output lies in the study's folder."""
+    return "reports" if output == REPORT else f"outputs/{STUDY}/{output}"
+
+
 STAGES = {
     stage.name: stage
     for stage in (
@@ -60,11 +67,13 @@ STAGES = {
         Stage("snapshots", ("snapshots/siamese",), ("snapshots-*", "snapshot-*")),
         Stage("audit", ("audit/siamese",), ("audit-*", "features")),
         Stage("mix", (f"training_sets/{SET}",), ("mix-*",), ("--training-set", SET)),
+        Stage("mix_real", ("training_sets/real",), ("mix-*",), ("--training-set", "real")),
         Stage("segment", ("segmentation/unet",), ("segment-*",), shared=True),
         Stage("compare", ("comparison",), ("compare-*",)),
-        Stage("report", ("../../reports",), ()),
+        Stage("report", (REPORT,), ()),
     )
 }
+CHEAP = ("methods", "prepare", "mix_real")
 KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "compare", "report")
 
 
@@ -137,9 +146,9 @@ class Run:
         return "".join(path.read_text() for path in self.told if path.exists())
 
     @property
-    def operations(self) -> int:
-        """File operations of the first process, once it has ended by itself."""
-        return json.loads(Path(f"{self.told[0]}.count").read_text())
+    def operations(self) -> list[str]:
+        """What the first process wrote, file operation by file operation, once it has ended by itself."""
+        return json.loads(Path(f"{self.told[0]}.seen").read_text())
 
 
 def start(folder: Path, name: str, ranks: int = 1, faults: dict[int, Fault] | Fault = Fault()) -> Run:  # noqa: B008
@@ -210,9 +219,14 @@ def kill_tree(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def copy(study: Path, target: Path, *without: str) -> Path:
-    """The study again, its hard links kept, without what some stages made."""
-    subprocess.run(["cp", "-a", str(study), str(target)], check=True)
+def copy(study: Path, target: Path, *without: str, work: bool = False, linked: bool = False) -> Path:
+    """The study again, hard links within it kept, without what some stages made and, unless asked for, without work.
+
+    Linked to the original where nobody may write into it: stages must not write into what is published.
+    """
+    target.mkdir()
+    tops = [str(path) for path in study.iterdir() if work or path.name != "work"]
+    subprocess.run(["cp", "-al" if linked else "-a", *tops, str(target)], check=True)
     for name in without:
         forget(target, name)
     return target
@@ -221,7 +235,7 @@ def copy(study: Path, target: Path, *without: str) -> Path:
 def forget(folder: Path, name: str, works: bool = True) -> None:
     """Takes out what a stage has published and, if asked, its work."""
     for part in STAGES[name].outputs:
-        remove(folder / "outputs" / STUDY / part)
+        remove(folder / place(part))
     for pattern in STAGES[name].works if works else ():
         for path in (folder / "work").glob(pattern):
             remove(path)

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import files, paths, tracking
+from pipeline.data import nifti
 from pipeline.data.checked import Checked, check
 from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
-from pipeline.params import Params
+from pipeline.params import Data, Params
 
 VERSION = 1  # raised by hand when the same files give another set
 PROMPTS = "prompts.jsonl"
@@ -29,7 +32,7 @@ def prepare(params: Params) -> ImageSet:
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
         params.segment_for(name).check_unseen(test_sets)
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
-    spec = DatasetSpec(name=params.study, size=params.data.size, num_classes=params.data.num_classes)
+    spec = describe(params.study, params.data, checked.samples[0])
     samples = tracking.progress(checked.samples, "prepare: writing")
     grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
     pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
@@ -41,6 +44,17 @@ def prepare(params: Params) -> ImageSet:
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed
     return ImageSet.open(paths.real(params.study))
+
+
+def describe(study: str, data: Data, sample: Sample) -> DatasetSpec:
+    """What all samples of a checked set have in common; `sample` is any of them."""
+    common = DatasetSpec(
+        name=study, size=data.size, channels=data.planes, num_classes=data.num_classes, raters=len(sample.masks)
+    )
+    if data.shape is None or sample.affine is None:
+        return common
+    x, y, z = (round(side, 6) for side in data.spacing or nifti.spacing(sample.affine))
+    return common.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": (x, y, z)})
 
 
 def report_path(study: str) -> Path:
@@ -90,7 +104,7 @@ def report(params: Params, checked: Checked) -> dict[str, Any]:
 
 def _count(samples: Sequence[Sample]) -> dict[str, Any]:
     """Images, sources, empty masks, and in how many masks each label is found."""
-    labels = Counter(int(label) for sample in samples for label in set(sample.masks.ravel().tolist()))
+    labels = Counter(int(label) for sample in samples for label in np.unique(sample.masks))
     return {
         "images": len(samples),
         "sources": Counter(sample.source for sample in samples),

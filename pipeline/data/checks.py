@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from pipeline.data import grids, nifti
 from pipeline.data.candidates import Candidate
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
@@ -20,7 +21,7 @@ def check_set(
 ) -> list[Fault]:
     """Every fault of the set as it will be written; `lost` are the splits of pairs that are faults themselves."""
     faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data), *empty_masks(candidates, splits)]
-    return [*faults, *empty_splits(splits, lost)]
+    return [*faults, *differing_spacings(candidates), *differing_raters(candidates), *empty_splits(splits, lost)]
 
 
 def unsafe_ids(candidates: Sequence[Candidate]) -> list[Fault]:
@@ -81,6 +82,27 @@ def absent_classes(samples: Sequence[Sample], num_classes: int) -> list[Fault]:
         cure = "check data.num_classes and the masks' values, and data.train_limit"
         faults.append(Fault(name, f"is in no training mask ({there}); {cure}"))
     return faults
+
+
+def differing_spacings(candidates: Sequence[Candidate]) -> list[Fault]:
+    """Volumes whose voxels have another size than those of most."""
+    sizes = {id(c): nifti.spacing(c.sample.affine) for c in candidates if c.sample.affine is not None}
+    usual = Counter(tuple(round(side, 3) for side in size) for size in sizes.values()).most_common(1)
+    odd = [c for c in candidates if usual and not grids.same_spacing(sizes[id(c)], usual[0][0])]
+    cure = "set data.spacing to resample all to one"
+    return [Fault(c.where, f"has voxels of {_mm(sizes[id(c)])}, most others {_mm(usual[0][0])}; {cure}") for c in odd]
+
+
+def differing_raters(candidates: Sequence[Candidate]) -> list[Fault]:
+    """Samples with fewer or more masks than most."""
+    usual = Counter(len(c.sample.masks) for c in candidates).most_common(1)
+    odd = [c for c in candidates if len(c.sample.masks) != usual[0][0]]
+    what = "has the masks of {} raters, most others of {}; add or remove some"
+    return [Fault(c.where, what.format(len(c.sample.masks), usual[0][0])) for c in odd]
+
+
+def _mm(sides: Sequence[float]) -> str:
+    return " x ".join(f"{side:.4g}" for side in sides) + " mm"
 
 
 def groups_across(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """Files to pixels: decoding that refuses what is damaged, applies EXIF rotation and reads masks exactly as stored."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +55,16 @@ class Reference:
         return shown(self.image, self.root)
 
 
-Item = Sample | Reference | Fault  # what readers yield
+@dataclass(frozen=True)
+class Deferred:
+    """A pair that its reader makes when its turn comes, for sets that do not fit into memory at their own size."""
+
+    origin: str  # file or folder relative to data.root
+    split: str | None
+    make: Callable[[], Sample]  # raises Faulty
+
+
+Item = Sample | Reference | Deferred | Fault  # what readers yield
 
 
 def shown(path: Path, root: Path) -> str:
@@ -62,12 +73,24 @@ def shown(path: Path, root: Path) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name.as_posix())
 
 
-def decode(pair: Reference) -> Sample | list[Fault]:
-    """The pixels of a pair at their own size, or all that is wrong with its two files."""
+def inside(path: Path, root: Path) -> Path:
+    """The same path. Raises Faulty where it leads out of `root`: by .., from the top, or by a link."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise Faulty("leads out of data.root; put the file itself there, or set data.root to a folder that holds it")
+    return path
+
+
+def decode(pair: Reference | Deferred) -> Sample | list[Fault]:
+    """The pixels of a pair at their own size, or all that is wrong with its files."""
+    if isinstance(pair, Deferred):
+        try:
+            return pair.make()
+        except Faulty as fault:
+            return [Fault(pair.origin, str(fault))]
     faults, parts, notes = [], [], []
     for path, read in ((pair.image, read_image), (pair.mask, read_mask)):
         try:
-            pixels, remarks = read(path)
+            pixels, remarks = read(inside(path, pair.root))
         except Faulty as fault:
             faults.append(Fault(shown(path, pair.root), str(fault)))
         else:
@@ -87,7 +110,7 @@ def read_image(path: Path) -> tuple[Pixels, list[str]]:
         raise Faulty(f"holds {picture.mode} pixels of more than 8 bits; save it with 8 bits per channel")
     if picture.mode in WITH_ALPHA:
         notes.append("image: transparency dropped")
-    return np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0), notes
+    return np.moveaxis(_pixels(picture, "RGB"), -1, 0), notes
 
 
 def read_mask(path: Path) -> tuple[Pixels, list[str]]:
@@ -96,27 +119,43 @@ def read_mask(path: Path) -> tuple[Pixels, list[str]]:
     if picture.mode in ("LA", "PA"):
         picture = picture.getchannel(0)
     if picture.mode in ("1", "L", "P"):
-        return np.asarray(picture).astype(np.uint8), notes
-    values = np.asarray(picture if picture.mode not in PICTURE_MODES else picture.convert("RGB"))
+        return _pixels(picture).astype(np.uint8), notes
+    values = _pixels(picture, "RGB" if picture.mode in PICTURE_MODES else None)
     return (_grey(values) if values.ndim == 3 else _narrow(values)), notes
 
 
-def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
-    """Squashes image [3, H, W] and labels [H, W] to size x size (the aspect is not kept).
+def grey(image: Pixels) -> Pixels:
+    """[1, H, W] of an image [3, H, W] without colours. Raises Faulty where it has some."""
+    spread = image.max(0).astype(int) - image.min(0)
+    if spread.max(initial=0) > COLOUR_TOLERANCE:
+        raise Faulty("is a colour image where a grey one is meant (data.channels); save it as grey levels")
+    return image[1:2]
 
-    Labels take the nearest pixel: no new values.
-    """
+
+def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
+    """Squashes image [C, H, W] and labels [H, W] to size x size (the aspect is not kept)."""
+    return resize_image(image, size), resize_labels(labels, size)
+
+
+def resize_labels(labels: Pixels, size: int) -> Pixels:
+    """Squashes labels [H, W] to size x size: the nearest pixel, no new values."""
     nearest = Image.fromarray(np.ascontiguousarray(labels)).resize((size, size), Image.Resampling.NEAREST)
-    return resize_image(image, size), np.asarray(nearest)
+    return np.asarray(nearest)
 
 
 def resize_image(image: Pixels, size: int) -> Pixels:
-    """Squashes an image [3, H, W] to size x size, averaged over the pixels it loses (linear with antialiasing).
+    """Squashes an image [C, H, W] to size x size, averaged over the pixels it loses (linear with antialiasing).
 
     The paper's code uses OpenCV's linear interpolation without, which aliases where the factor is above 2.
     """
-    picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1)))
-    return np.moveaxis(np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)), -1, 0)
+    if len(image) != 3:
+        return np.stack([_squashed(plane, size) for plane in image])
+    return np.moveaxis(_squashed(np.moveaxis(image, 0, -1), size), -1, 0)
+
+
+def _squashed(pixels: Pixels, size: int) -> Pixels:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
@@ -140,6 +179,16 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
         raise Faulty(f"cannot be decoded ({damage(error)}); replace or remove the pair") from error
     turned = orientation in range(2, 9)
     return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if turned else []
+
+
+def _pixels(picture: Image.Image, mode: str | None = None) -> NDArray[Any]:
+    """[H, W] or [H, W, 3] in another mode or as decoded. Raises Faulty."""
+    try:
+        return np.asarray(picture if mode is None else picture.convert(mode))
+    except MemoryError:
+        raise Faulty(f"needs more memory than there is ({picture.width} x {picture.height} pixels)") from None
+    except ValueError as error:
+        raise Faulty(f"holds {picture.mode} pixels, which are not understood ({damage(error)})") from None
 
 
 def damage(error: Exception) -> str:

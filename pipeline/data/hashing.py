@@ -24,8 +24,12 @@ def content(image: NDArray[np.uint8]) -> str:
 
 
 def look(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Perceptual hash of [3, H, W]: difference hash (128 bits), then cosine-transform hash (63 bits)."""
-    grey = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1))).convert("L")
+    """Perceptual hash of [C, H, W]: difference hash (128 bits), then cosine-transform hash (63 bits).
+
+    Of other images than coloured ones the mean of the channels is looked at.
+    """
+    pixels = np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(0).astype(np.uint8)
+    grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
     across, down = _shrink(grey, 9, 8), _shrink(grey, 8, 9)
     waves = _low_frequencies(_shrink(grey, 32, 32)).ravel()[1:]
     signs = (across[:, 1:] > across[:, :-1], down[1:] > down[:-1], waves > np.median(waves))

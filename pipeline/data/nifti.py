@@ -14,12 +14,13 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.decoding import Faulty
+from pipeline.data.decoding import Faulty, damage
 
 Read = TypeVar("Read")
 TYPES = (".nii", ".nii.gz")
 HEADER, SECOND = 348, 540  # bytes of a header of NIfTI-1 and of NIfTI-2, its first number
 LIMIT = 4 * 2**30  # bytes of voxels
+PART = 2**24  # bytes read at once
 SFORM, QFORM = 254, 252  # places of the header's codes; 0: that description of the place is not given
 MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit of the header: unknown, m, mm, um
 LEVEL = 4  # of compression
@@ -70,7 +71,9 @@ def _opened(path: Path, reading: Callable[[IO[bytes] | gzip.GzipFile], Read]) ->
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return reading(file)
     except (OSError, EOFError, zlib.error) as error:
-        raise Faulty(f"cannot be read ({error}); replace or remove the volume") from None
+        raise Faulty(f"cannot be read ({damage(error)}); replace or remove the volume") from None
+    except MemoryError:
+        raise Faulty("needs more memory than there is; crop it") from None
 
 
 def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
@@ -117,13 +120,21 @@ def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     if size > LIMIT:
         raise Faulty(f"claims {size / 2**30:.1f} GiB of voxels; crop it to less than {LIMIT // 2**30}")
     file.read(int(offset) - HEADER if HEADER <= offset < 2**20 else 4)
-    content = file.read(size)
+    content = _bytes(file, size)
     if len(content) < size:
         raise Faulty(f"holds {len(content)} bytes of voxels, its header tells of {size}; it is cut off: replace it")
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
     if slope == 0 or not math.isfinite(slope) or (slope == 1 and intercept == 0):  # 0: not scaled
         return voxels
     return voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _bytes(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """So many bytes or as many as there are; memory for those that are there, not for those that a header claims."""
+    content = bytearray()
+    while len(content) < size and (part := file.read(min(size - len(content), PART))):
+        content += part
+    return content
 
 
 def _byte_order(header: bytes) -> str:
@@ -142,7 +153,7 @@ def _byte_order(header: bytes) -> str:
 
 def _shape(dim: tuple[int, ...]) -> tuple[int, ...]:
     """Three or four axes; further ones of length 1 are dropped."""
-    shape = dim[1 : dim[0] + 1]
+    shape = dim[1 : dim[0] + 1] if 0 <= dim[0] <= 7 else ()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 3 <= len(shape) <= 4 or min(shape) < 1:

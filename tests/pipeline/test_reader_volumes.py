@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import plugins
 from pipeline.data import nifti as reading
-from pipeline.data.decoding import Fault, Faulty, Item, Reference
+from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Reference, decode
 from pipeline.data.readers.multirater import merged
 from pipeline.data.sample import Sample
 from pipeline.errors import UserError
@@ -27,14 +27,21 @@ def read(reader: str, **values: Any) -> list[Item]:
     return list(plugins.load("readers", reader).read(section, own))
 
 
+def made(items: list[Item]) -> list[Any]:
+    """The items with those that wait for their turn decoded, or their faults."""
+    found = [decode(item) if isinstance(item, Deferred) else [item] for item in items]
+    return [own for item in found for own in (item if isinstance(item, list) else [item])]
+
+
 def samples(items: list[Item]) -> list[Sample]:
-    """All items; no fault is tolerated."""
+    """All items, decoded; no fault is tolerated."""
+    items = made(items)
     assert [str(item) for item in items if not isinstance(item, Sample)] == []
     return [item for item in items if isinstance(item, Sample)]
 
 
 def fault(items: list[Item]) -> str:
-    (found,) = [str(item) for item in items if isinstance(item, Fault)]
+    (found,) = [str(item) for item in made(items) if isinstance(item, Fault)]
     return found
 
 
@@ -193,9 +200,9 @@ def test_a_missing_rater_and_masks_of_two_sizes_are_named(tmp_path: Path) -> Non
     cimd(tmp_path)
     (tmp_path / "training/5/label2_.png").unlink()
     save(tmp_path / "training/7/label0_.png", rectangle(255, 10, 10))
-    told = [str(item) for item in read("multirater", root=tmp_path) if isinstance(item, Fault)]
+    told = [str(item) for item in made(read("multirater", root=tmp_path)) if isinstance(item, Fault)]
     assert told == [
-        "training/5: holds the masks of 3 raters, other cases of 4; add or remove some",
+        "training/5: holds the masks of 3 raters, other cases of 4 (missing: label2_); add or remove some",
         "training/7: holds masks of several sizes; they must agree",
     ]
 

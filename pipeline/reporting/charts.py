@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import files, tracking
 from pipeline.data.image_set import png
 from pipeline.params import Params
-from pipeline.reporting import between, figures, gallery, history, losses, maps, raters, screening
+from pipeline.reporting import between, convergence, figures, gallery, history, looking, losses, maps, raters, screening
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference, Point
 
@@ -25,6 +25,8 @@ def charts(params: Params, comparison: Row) -> Charts:
         "differences": list(_differences(params, comparison)),
         "segmenters": list(between.drawings(params, comparison)),
         "sampling": list(raters.steps(params)),
+        "convergence": list(convergence.drawings(params)),
+        "weights": list(looking.weight_drawings(params)),
         "screening": list(_screened(params)),
         "maps": list(maps.feature_maps(params)),
         "snapshots": list(maps.snapshots(params)),
@@ -38,6 +40,7 @@ def write_figures(folder: Path, params: Params, drawn: Charts) -> None:
     for name in params.segmenters:
         if (sheet := raters.sheet(params, name)) is not None:
             made[f"raters_{name}.png"] = png(sheet)
+    made |= {f"{name}.png": png(sheet) for name, sheet in looking.sheets(params).items()}
     for drawing in tracking.progress(list(chain(*drawn.values())), "report: figures"):
         made |= {f"{slug(drawing.name)}.svg": drawing.svg(), f"{slug(drawing.name)}.png": drawing.png()}
     for name, content in made.items():

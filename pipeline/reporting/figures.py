@@ -180,6 +180,45 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
     return Drawing(f"sampling_steps_{title}", f"{title}: Dice by sampling step", about, draw, (4.6, 3.5))
 
 
+def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
+    """Dice on validation images over training, a line per segmenter; the band goes from the least to the best seed.
+
+    `curves` are the steps, then the Dice of every seed [1 + seeds, N].
+    """
+
+    def draw(axes: Axes) -> None:
+        for number, (name, (steps, *seeds)) in enumerate(curves.items()):
+            look, values = _look(number), np.array(seeds)
+            axes.fill_between(steps, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
+            axes.plot(steps, values.mean(0), label=name, markersize=4.5, linewidth=1.3, **look)
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("Dice on validation images")
+        axes.legend(loc="best")
+
+    told = "; ".join(
+        f"{name}: {', '.join(f'{dice:.3f}' for dice in _few(values[1:].mean(0)))}" for name, values in curves.items()
+    )
+    about = f"Dice on validation images over training on {title}, mean over seeds, from first to last look. {told}."
+    return Drawing(f"convergence_{title}", f"{title}: Dice over training", about, draw, (4.6, 3.5))
+
+
+def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
+    """The boundary weight over the distance from the border (as a share of the largest), a line per timestep."""
+
+    def draw(axes: Axes) -> None:
+        for number, (name, values) in enumerate(curves.items()):
+            look = _look(number) | {"markevery": (number, 10)}
+            axes.plot(np.linspace(0, 1, len(values)), values, label=name, markersize=4, linewidth=1.3, **look)
+        axes.set_ylim(0, 1.03)
+        axes.set_xlabel("distance from the border / largest distance")
+        axes.set_ylabel("boundary weight W")
+        axes.legend(loc="lower left")
+
+    half = "; ".join(f"{name}: {values[len(values) // 2]:.2f}" for name, values in curves.items())
+    about = f"Boundary weight of {title} over the distance from the border, from 1 to 0; halfway {half}."
+    return Drawing(f"boundary_weight_{title}", f"{title}: boundary weight", about, draw, (4.6, 3.5))
+
+
 def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
     """A bar per screened training set: images kept (filled) and dropped (hatched), with their numbers."""
 

@@ -89,6 +89,16 @@ def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
     return {arm: np.mean([losses for (name, _), losses in runs.items() if name == arm], axis=0) for arm in arms}
 
 
+def means(path: Path, training_set: str) -> dict[str, NDArray[np.float64]]:
+    """Every loss of one training set by name, averaged over seeds."""
+    runs: dict[str, dict[str, list[float]]] = {}
+    for row in tracking.read_table(path):
+        if row["training_set"] == training_set:
+            for column in row.keys() - NAMES:
+                runs.setdefault(column, {}).setdefault(row["seed"], []).append(_number(row[column]))
+    return {loss: np.mean(list(seeds.values()), axis=0) for loss, seeds in sorted(runs.items())}
+
+
 def _number(text: str) -> float:
     """A loss that is not in use at a step has no value there and weighs nothing."""
     return float(text) if text else 0.0

@@ -14,7 +14,7 @@ from pipeline.comparison import collect_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 from pipeline.params import Params
-from pipeline.reporting import audit, between, further, gallery, history, identity, losses, raters, screening
+from pipeline.reporting import audit, between, further, gallery, history, identity, looking, losses, raters, screening
 from pipeline.reporting.charts import Charts, charts, write_figures
 from pipeline.reporting.identity import as_yaml
 from pipeline.tracking import write_metrics
@@ -72,6 +72,8 @@ def _pictures(params: Params, side: int) -> Row:
         "extremes": gallery.extremes(params, side),
         "audits": audit.audits(params, side),
         "raters": raters.galleries(params, side),
+        "heatmaps": looking.heatmaps(params, side),
+        "weights": looking.weights(params, side),
     }
 
 

@@ -121,7 +121,7 @@ def _pooled(seeds: Sequence[Sequence[Row]], group: Group) -> Row:
     if not found:
         return {}
     scores = [counts.scores for counts in found]
-    return {f"{name}_pooled": _rounded(np.mean([one[name] for one in scores])) for name in scores[0]}
+    return {f"{name}_pooled": _rounded(float(np.mean([one[name] for one in scores]))) for name in scores[0]}
 
 
 def _counts(row: Row, ending: str) -> Counts:
@@ -147,8 +147,8 @@ def _by_size(seeds: Sequence[Sequence[Row]], group: Group, chosen: Segment) -> R
         means = [np.mean(one, axis=0) for one in classes if one]
         rhos.append(_number(spearman(*zip(*regions, strict=True)) if regions else None))
         of_classes.append(_number(spearman(*zip(*means, strict=True)) if means else None))
-    told = {"size_rho": _rounded(np.mean(rhos))}
-    return told | ({"class_rho": _rounded(np.mean(of_classes))} if len(endings) > 1 else {})
+    told = {"size_rho": _rounded(float(np.mean(rhos)))}
+    return told | ({"class_rho": _rounded(float(np.mean(of_classes)))} if len(endings) > 1 else {})
 
 
 def _part(rows: Sequence[Row], inside: NDArray[np.bool_]) -> list[Row]:

@@ -22,7 +22,7 @@ def write_pictures(segmenter: Segmenter, images: ImageSet, chosen: Segment, fold
         return
     few = spread(images, IMAGES)
     for row, samples in zip(few, sample_set(segmenter, few, chosen), strict=True):
-        drawn = picture(images.image(row), images.masks(row), samples)
+        drawn = picture(np.asarray(images.image(row), np.uint8), images.masks(row), samples)
         files.write_bytes(folder / f"{row['id']}.png", png(drawn))
 
 

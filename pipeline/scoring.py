@@ -49,7 +49,7 @@ def sample_set(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> Itera
 
     S is segment.num_samples for a segmenter that draws (about["stochastic"]), else 1: all its samples are equal.
     """
-    for image in batches(images, chosen):
+    for image in batches(images, chosen.batch_size):
         if chosen.num_samples > 1 and segmenter.about.get("stochastic"):
             chances = segmenter.predict(image, chosen.num_samples)
         else:
@@ -57,9 +57,9 @@ def sample_set(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> Itera
         yield from chances.float().cpu().numpy()
 
 
-def batches(images: ImageSet, chosen: Segment) -> Iterator[torch.Tensor]:
-    """Images [B, C, *spatial] in [0, 1] in the order of the rows; of volumes one at a time."""
-    size = 1 if images.spec.ndim == 3 else chosen.batch_size
+def batches(images: ImageSet, most: int) -> Iterator[torch.Tensor]:
+    """Images [B, C, *spatial] in [0, 1] in the order of the rows, at most so many; of volumes one at a time."""
+    size = 1 if images.spec.ndim == 3 else most
     for start in range(0, len(images), size):
         rows = images.rows[start : start + size]
         yield unit(torch.from_numpy(np.stack([images.image(row) for row in rows])))

@@ -11,6 +11,7 @@ from pipeline.scoring import batches, spread
 from pipeline.segment_params import Segment
 
 Row = dict[str, Any]
+TOGETHER = 8  # images, at most, whose maps of all steps are held at once
 COLUMNS = ("segmenter", "training_set", "seed", "step", "n", "dice")
 
 
@@ -23,7 +24,8 @@ def dice_over_steps(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> 
     if follow is None:
         return []
     few = spread(images, chosen.trajectory_images)
-    labels = (steps for image in batches(few, chosen) for steps in follow(image).argmax(2).cpu().numpy().swapaxes(0, 1))
+    images_of = batches(few, min(chosen.batch_size, TOGETHER))
+    labels = (steps for image in images_of for steps in follow(image).argmax(2).cpu().numpy().swapaxes(0, 1))
     found = [_dice(steps, few.mask(row), few.spec.num_classes) for steps, row in zip(labels, few, strict=True)]
     means = np.mean(found, axis=0)
     return [{"step": step, "n": len(few), "dice": round(float(dice), 6)} for step, dice in enumerate(means, 1)]

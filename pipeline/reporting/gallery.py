@@ -85,7 +85,7 @@ def _rows(params: Params, generator: str) -> Iterator[Parts]:
 
 def colours_last(images: ImageSet, row: Row) -> NDArray[np.uint8]:
     """An image of a set as [H, W, 3]."""
-    return np.moveaxis(images.image(row), 0, -1)
+    return np.moveaxis(np.asarray(images.image(row), np.uint8), 0, -1)
 
 
 def _example(

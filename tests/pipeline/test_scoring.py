@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline import paths, protocol
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
+from pipeline.files import sha256
 from pipeline.params import Params
 from pipeline.parsing import parse
 from pipeline.preparation import prepare
@@ -109,6 +110,8 @@ def test_scores_at_native_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         mask = rectangle(1)
         mask[: HEIGHT // 2 + 4, : WIDTH // 2] = 1
         save(path, mask)
+    hashes = [{"native_mask_sha256": sha256(path)} for path in files]
+    test = test.select(row | own for row, own in zip(test, hashes, strict=True))
     native = segment(resolution="native", nsd_tolerance=0.001)
     assert [row["hd95"] for row in score_set(Quarter(), test, native)] == [4, 4]  # type: ignore[arg-type]
     in_mm = segment(resolution="native", spacing=[0.5, 2.0])

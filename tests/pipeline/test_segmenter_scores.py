@@ -82,12 +82,9 @@ def volumes(folder: Path) -> ImageSet:
     """Two volumes of 2 x 8 x 8 voxels of 5 x 1 x 2 mm, whose first four, or no, rows are foreground."""
     shape = (2, SIDE, SIDE)
     spec = DatasetSpec(name="drawn", size=0, channels=1, ndim=3, shape=shape, spacing=(5.0, 1.0, 2.0))
-    samples = [
-        Sample(f"v{n}", np.zeros((1, *shape), np.float32), np.stack([rows_of(n)] * 2)[None], "", "test", "drawn")
-        for n in (0, 4)
-    ]
-    affine = np.diag([5.0, 1.0, 2.0, 1.0])
-    samples = [Sample(**(vars(sample) | {"affine": affine})) for sample in samples]
+    affine, images = np.diag([5.0, 1.0, 2.0, 1.0]), np.zeros((1, *shape), np.float32)
+    masks = {n: np.stack([rows_of(n)] * 2)[None] for n in (0, 4)}
+    samples = [Sample(f"v{n}", images, mask, "", "test", "drawn", affine=affine) for n, mask in masks.items()]
     return ImageSet.create(folder, spec, ((sample, {}) for sample in samples))
 
 

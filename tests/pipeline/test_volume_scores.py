@@ -86,11 +86,13 @@ def test_empty_masks_are_left_out() -> None:
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 1.25)])
 def test_monai_gives_the_same(seed: int, spacing: tuple[float, float, float]) -> None:
     found, true = balls(seed), balls(seed + 1)
-    pair = [torch.from_numpy(mask)[None, None] for mask in (found, true)]
-    options = {"include_background": True, "spacing": spacing}
-    hd95 = compute_hausdorff_distance(*pair, percentile=95, **options)
-    nsd = compute_surface_dice(*pair, class_thresholds=[1.0], **options)
-    means = [compute_average_surface_distance(*way, **options) for way in (pair, pair[::-1])]
+    one, other = (torch.from_numpy(mask)[None, None] for mask in (found, true))
+    hd95 = compute_hausdorff_distance(one, other, include_background=True, percentile=95, spacing=spacing)
+    nsd = compute_surface_dice(one, other, class_thresholds=[1.0], include_background=True, spacing=spacing)
+    means = [
+        compute_average_surface_distance(*way, include_background=True, spacing=spacing)
+        for way in ((one, other), (other, one))
+    ]
     ours = volumes.agreement(found, true, spacing, tolerance=1.0)
     assert ours.hd95 == pytest.approx(float(hd95), abs=1e-4)
     assert ours.msd == pytest.approx(max(map(float, means)), abs=1e-4)

@@ -15,7 +15,7 @@ from pipeline.diffusion import betas
 from pipeline.diffusion.process import Process
 from pipeline.errors import UserError
 from pipeline.networks.recycling_unet import RecyclingUNet, Shape
-from pipeline.segmenters import _patches, _supervised
+from pipeline.segmenters import _muscle, _patches, _supervised
 from pipeline.segmenters._affine import Affine
 from pipeline.segmenters._recycling import Plain, Recycled
 from pipeline.segmenters._recycling_params import Params
@@ -59,9 +59,11 @@ class Patched(Supervised):
         """Probabilities [B, S, K, *spatial]; a sample has noise of its own, without diffusion all are equal."""
         self.objective.eval()
         image = self._moved(image)
-        if not self.about["stochastic"]:
-            return self._steps(image, 0)[-1][:, None].expand(-1, num_samples, *[-1] * (image.ndim - 1))
-        return torch.stack([self._steps(image, sample, last=True)[-1] for sample in range(num_samples)], 1)
+        if self.about["stochastic"]:
+            chance = torch.stack([self._steps(image, sample, last=True)[-1] for sample in range(num_samples)], 1)
+        else:
+            chance = self._steps(image, 0)[-1][:, None].expand(-1, num_samples, *[-1] * (image.ndim - 1))
+        return _muscle.cleaned(chance) if self.params.postprocess == "muscle_us" else chance
 
     def augment(self, train: ImageSet) -> Augment | None:
         """Random turns, shifts and factors, flips where asked for, then a random patch."""

@@ -50,6 +50,7 @@ class Params(Trunk):
     shift: float | tuple[float, ...] = 0.0  # cells, one for all axes or one each
     scaling: float = Field(default=0.15, ge=0, lt=1)
     flips: bool = False  # also one of the eight flips and quarter turns of a square image
+    postprocess: Literal["none", "muscle_us"] = "none"  # of grey or colour pictures with one class, see _muscle
     weights: Literal["none"] = "none"
 
     @model_validator(mode="after")
@@ -92,6 +93,8 @@ class Params(Trunk):
                 raise UserError(f"{name} has {len(values)} numbers; images of {spec.name} have {spec.ndim} axes")
         if self.flips and (spec.ndim != 2 or len(set(spec.spatial)) > 1):
             raise UserError(f"flips turn squares; images of {spec.name} have {list(spec.spatial)} cells")
+        if self.postprocess != "none" and (spec.ndim, spec.num_classes) != (2, 2):
+            raise UserError(f"postprocess {self.postprocess} is for pictures with one class; {spec.name} has others")
         if self.overlap and (
             self.patch is None or any(not 0 <= o < p for o, p in zip(self.overlap, self.patch, strict=True))
         ):

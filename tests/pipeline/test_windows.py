@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.segmenters import _overlaps, _patches
+from pipeline.segmenters import _muscle, _overlaps, _patches
 from pipeline.segmenters._affine import Affine
 
 
@@ -108,3 +108,37 @@ def test_focal_loss_of_one_pixel() -> None:
     mask = torch.zeros(1, 1, dtype=torch.long)
     assert float(_overlaps.focal(logits, mask)) == pytest.approx(0.75**2 * math.log(4))
     assert float(_overlaps.cross_entropy(logits, mask)) == pytest.approx(math.log(4))
+
+
+def test_a_cross_section_is_one_region_without_holes() -> None:
+    mask = np.zeros((96, 96), bool)
+    mask[10:50, 10:60] = True
+    mask[25:30, 30:35] = False  # a hole
+    mask[70:76, 70:76] = True  # a speck
+    mask[20, 60:90] = True  # a line
+    found = _muscle.cross_section(mask)
+    assert found[27, 32]
+    assert not found[60:].any()
+    assert not found[:, 66:].any()
+    assert found[8:52, 8:62].sum() == found.sum() > 1900
+
+
+def test_of_two_regions_of_nearly_one_size_the_one_nearer_to_the_skin_is_kept() -> None:
+    mask = np.zeros((128, 96), bool)
+    mask[10:44, 20:60], mask[70:110, 20:60] = True, True  # 34 x 40 and 40 x 40: 85 %
+    assert _muscle.cross_section(mask)[:60].any()
+    assert not _muscle.cross_section(mask)[60:].any()
+    mask[36:44] = False  # 26 x 40: 65 %
+    assert not _muscle.cross_section(mask)[:60].any()
+    assert not _muscle.cross_section(np.zeros((32, 32), bool)).any()
+
+
+def test_probabilities_change_only_where_the_mask_does() -> None:
+    chance = torch.full((1, 1, 2, 64, 64), 0.5)
+    chance[0, 0, 1, 8:48, 8:48], chance[0, 0, 1, 60:62, 60:62] = 0.8, 0.9
+    chance[:, :, 0] = 1 - chance[:, :, 1]
+    found = _muscle.cleaned(chance)
+    assert found[0, 0, 1, 61, 61] == 0
+    assert found[0, 0, 0, 61, 61] == 1
+    assert found[0, 0, 1, 20, 20] == chance[0, 0, 1, 20, 20]
+    torch.testing.assert_close(found.sum(2), torch.ones(1, 1, 64, 64))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline import weights
 from pipeline.conditioning._lines import Lines, needed, paint
 from pipeline.errors import UserError
+from pipeline.networks import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"
 KEY = "generators.<entry>.conditioning_params.file"
@@ -49,7 +50,7 @@ def fill(network: nn.Module, name: str, published: weights.Weights, params: Soft
     """The network with its weights, frozen. Raises UserError where the file is missing, another one or damaged."""
     path = _file(name, published, params)
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = weight_file.load(path)
         state = loaded.get("state_dict", loaded)
         network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     except Exception as error:  # what a damaged file raises is up to pickle

@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.networks import weight_file
 
 
 def read(file: Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors whose names start with `prefix`, by the rest of their names, as float32. Raises UserError."""
     try:
         found = _safetensors(file, prefix) if file.suffix == ".safetensors" else _pickled(file, prefix)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # what a damaged file raises is up to pickle
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file}: cannot be read as weights ({reason}); is it the published file?") from None
+        raise UserError(f"{file}: cannot be read as weights ({reason}); is it the published file?") from error
     return {name: tensor.float() for name, tensor in found.items()}
 
 
@@ -28,7 +27,7 @@ def _safetensors(file: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def _pickled(file: Path, prefix: str) -> dict[str, Tensor]:
-    found = torch.load(file, map_location="cpu", weights_only=True)
+    found = weight_file.load(file)
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ValueError("it holds no dictionary of tensors")
     return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}

@@ -1,6 +1,5 @@
 """Weights in one file, read without running code from it: safetensors, or torch's own format with weights only."""
 
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -83,11 +82,23 @@ def float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
+def load(path: Path, mapped: bool = False) -> Any:
+    """What a file of torch's own format holds: tensors and plain values; no other object is made, no code is run.
+
+    Raises ValueError where its parts are compressed, which torch never does, and whatever a damaged file raises.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("its parts are compressed; they could unfold to any size")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
 def _unpickled(path: Path) -> dict[str, Tensor]:
     mapped = zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
     beside: Sequence[Any] = [(_NotMade, name) for name in LEFT_BESIDE]
     with _told(path), torch.serialization.safe_globals([*beside, *_number_types()]):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = load(path, mapped)
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
@@ -110,14 +121,14 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what a damaged file raises is up to pickle
         if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
                 f"{path} holds an object of {named.group(1)} beside weights; it is not read, since making it could run"
                 " code: take the .safetensors file of this model"
-            ) from None
+            ) from error
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         size = path.stat().st_size
         raise UserError(
             f"{path} ({size:,} bytes) is cut off or no file of weights ({reason}): fetch it again"
-        ) from None
+        ) from error

@@ -89,7 +89,6 @@ def collect_metrics(params: Params) -> Row:
     Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
     """
     comparison = _read(paths.comparison(params.study) / "comparison.json")
-    judge = _read(paths.judge(params.study) / "metrics.json")
     scores = {name: _read(paths.scores(params.study, name) / "metrics.json") for name in params.generators}
     faithfulness = {name: score.get("faithfulness") for name, score in scores.items()}
     shuffled = [
@@ -97,7 +96,7 @@ def collect_metrics(params: Params) -> Row:
     ]
     metrics: Row = {"arms": arms_as_metrics(comparison)}
     if params.judge is not None:
-        metrics["judge"] = {"dice": judge["dice"]}
+        metrics["judge"] = {"dice": _read(paths.judge(params.study) / "metrics.json")["dice"]}
     if params.generators:
         metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
     if comparison.get("segmenters"):

@@ -61,9 +61,9 @@ def test_small_study_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_study_is_told_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "polypes").startswith(
-        "error: there is no study 'polypes'; there are: demo, faeces, isic2016"
-    )
+    told = refused(capsys, "polypes")
+    assert told.startswith("error: there is no study 'polypes'; there are: ")
+    assert ", demo, " in told
 
 
 @pytest.mark.parametrize(

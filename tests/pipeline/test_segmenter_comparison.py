@@ -1,0 +1,239 @@
+"""Facts of the comparison of segmenters with each other: what is paired, which way is better, what is claimed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import files, paths, tracking
+from pipeline.compare_params import SegmenterComparison, plain
+from pipeline.comparison import collect_metrics, compare, publish_comparison
+from pipeline.data import manifest
+from pipeline.errors import UserError
+from pipeline.params import Params
+from pipeline.parsing import parse
+from pipeline.results import METRICS, Results
+from pipeline.segmenter_comparison import Pair, compare_segmenters, pair, t_test, title
+from tests.conftest import TOY_STUDY
+
+ALONE = {key: None for key in ("base", "finetune", "generate", "judge")}
+
+
+def study(*names: str, **between: Any) -> Params:
+    """Segmenters of real images; the first is the reference."""
+    values = TOY_STUDY | ALONE | {"generators": {}, "training_sets": {"real": {}}, "segmenters": {n: {} for n in names}}
+    asked = {"reference": names[0], **between}
+    return parse(Params, values | {"compare": {"resamples": 400, "segmenters": asked}})
+
+
+def results(tables: dict[str, Any], clusters: dict[str, tuple[str, ...]] | None = None) -> Results:
+    """Tables [seeds, images] by metric, the same on validation and test images."""
+    arrays = {name: np.array(table, float) for name, table in tables.items()}
+    count = next(iter(arrays.values())).shape
+    images = {split: tuple(("set", f"{split}{k}") for k in range(count[1])) for split in ("val", "test")}
+    both = {("real", split, name): table for split in images for name, table in arrays.items()}
+    return Results(both, tuple(map(str, range(count[0]))), images, clusters or {})
+
+
+def drawn(rng: np.random.Generator, gain: float, metric: str = "dice", n: int = 60) -> dict[str, Results]:
+    """Three seeds of a reference and of a segmenter whose score is higher by `gain`."""
+    hardness = rng.normal(0.6, 0.1, n)
+    return {
+        name: results({m: hardness + add + rng.normal(0, 0.01, (3, n)) for m in dict.fromkeys([*METRICS, metric])})
+        for name, add in (("unet", 0.0), ("other", gain))
+    }
+
+
+def compared(params: Params, found: dict[str, Results]) -> dict[str, dict[str, Any]]:
+    def read(
+        _params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
+    ) -> Results:
+        assert arms == ["real"]
+        assert set(metrics) <= {metric for _, _, metric in found[segmenter].tables}
+        return found[segmenter]
+
+    return {row["segmenter"]: row for row in compare_segmenters(params, read)}
+
+
+def test_the_paired_t_test_by_hand() -> None:
+    """Differences 1, 2, 3: mean 2, SD 1, t = 2 / (1 / sqrt 3), two degrees of freedom."""
+    one, other = np.array([[2.0, 4.0, 6.0]]), np.array([[1.0, 2.0, 3.0]])
+    found = t_test(Pair(one, other, None), 0.1)
+    assert found["t"] == pytest.approx(2 * np.sqrt(3))
+    assert found["p_t"] == pytest.approx(0.0741799, abs=1e-6)
+    assert found["t_significant"] is True
+    assert t_test(Pair(one, other, None), 0.05)["t_significant"] is False
+
+
+def test_cases_of_the_t_test_are_means_over_seeds_and_of_one_patient() -> None:
+    seeds = np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]])  # means 2, 4, 6 over 1, 2, 3
+    assert t_test(Pair(seeds, np.array([[1.0, 2.0, 3.0]] * 2), None), 0.1)["p_t"] == pytest.approx(0.0741799, abs=1e-6)
+    patients = t_test(Pair(seeds, np.array([[1.0, 2.0, 3.0]] * 2), ("a", "a", "b")), 0.1)
+    assert patients["t"] is not None and patients["t"] != pytest.approx(2 * np.sqrt(3))
+
+
+def test_the_t_test_says_nothing_of_one_case_or_of_equal_differences() -> None:
+    nothing = {"t": None, "p_t": None, "t_significant": None}
+    assert t_test(Pair(np.ones((2, 1)), np.zeros((2, 1)), None), 0.05) == nothing
+    assert t_test(Pair(np.ones((2, 4)), np.zeros((2, 4)), None), 0.05) == nothing
+
+
+def test_images_without_a_score_of_either_segmenter_are_left_out_of_both() -> None:
+    own, reference = results({"hd95": [[1, np.nan, 3, 4]]}), results({"hd95": [[1, 2, np.nan, 8]]})
+    both = pair(own, reference, ("real", "test", "hd95"))
+    assert both.own.tolist() == [[1, 4]]
+    assert both.reference.tolist() == [[1, 8]]
+    nowhere = results({"hd95": [[np.nan] * 4]})
+    with pytest.raises(UserError, match="no test image has a hd95 by both segmenters on real"):
+        pair(own, nowhere, ("real", "test", "hd95"))
+
+
+def test_left_out_images_leave_their_patients_in_place() -> None:
+    clusters = {"test": ("a", "a", "b", "c")}
+    own, other = results({"hd95": [[1, np.nan, 3, 4]]}, clusters), results({"hd95": [[0, 0, 0, 0]]}, clusters)
+    assert pair(own, other, ("real", "test", "hd95")).units == ("a", "b", "c")
+
+
+def test_segmenters_scored_on_other_images_are_refused() -> None:
+    with pytest.raises(UserError, match="not scored on the same test images"):
+        pair(results({"dice": [[1, 2]]}), results({"dice": [[1, 2, 3]]}), ("real", "test", "dice"))
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "better"), (-0.1, "worse"), (0.0, "equivalent")])
+def test_a_true_difference_in_dice_is_told(gain: float, verdict: str) -> None:
+    rows = compared(study("unet", "other"), drawn(np.random.default_rng(3), gain))
+    assert rows["unet"]["role"] == "reference" and rows["unet"]["verdict"] is None
+    row = rows["other"]
+    assert row["verdict"] == verdict
+    assert row["difference"] == pytest.approx(gain, abs=0.005)
+    assert row["difference_low"] < row["difference"] < row["difference_high"]
+    assert row["t_significant"] is (gain != 0)
+    assert row["n_images"] == 60 and row["n_seeds"] == 3
+
+
+@pytest.mark.parametrize("metric", ["ged", "hd95_2"])
+def test_less_is_better_where_it_is(metric: str) -> None:
+    params = study("unet", "other", metrics=[metric], margins={metric: 0.01})
+    row = compared(params, drawn(np.random.default_rng(4), -0.1, metric))["other"]
+    assert row["verdict"] == "better"
+    assert row["difference"] < 0 < row["effect_size"]
+    assert row["share_improved"] > 0.95
+    assert row["worst_tenth"] > row["difference"]  # the images that gain least
+    assert compared(params, drawn(np.random.default_rng(4), 0.1, metric))["other"]["verdict"] == "worse"
+
+
+def test_a_further_metric_may_be_called_lower() -> None:
+    params = study("unet", "other", metrics=["mistakes"], lower=["mistakes"])
+    assert compared(params, drawn(np.random.default_rng(5), -0.1, "mistakes"))["other"]["verdict"] == "better"
+
+
+def test_p_is_corrected_over_segmenters_and_by_metric() -> None:
+    rng = np.random.default_rng(6)
+    found = drawn(rng, 0.004, "ci_harmonic")
+    found["third"] = drawn(rng, 0.0, "ci_harmonic")["other"]
+    rows = compare_segmenters(
+        study("unet", "other", "third", metrics=["dice", "ci_harmonic"]), lambda _, name, *__: found[name]
+    )
+    for metric in ("dice", "ci_harmonic"):
+        own = [row for row in rows if row["metric"] == metric and row["role"] == "segmenter"]
+        smallest = min(own, key=lambda row: row["p"])
+        assert smallest["p_holm"] == pytest.approx(min(1, 2 * smallest["p"]))
+
+
+def test_one_seed_decides_nothing_but_has_its_t_test() -> None:
+    rng = np.random.default_rng(7)
+    found = {name: results({"dice": rng.normal(add, 0.01, (1, 30))}) for name, add in (("unet", 0.5), ("other", 0.7))}
+    row = compared(study("unet", "other"), found)["other"]
+    assert row["verdict"] == "inconclusive"
+    assert row["t_significant"] is True
+    assert row["images_needed"] is None and row["seed_sd"] is None
+
+
+def test_names_of_metrics() -> None:
+    assert [plain(name) for name in ("hd95_2", "hd95_left_out", "dice", "ci_harmonic")] == [
+        *("hd95", "hd95", "dice", "ci_harmonic"),
+    ]
+    assert title("dice_12") == "Dice of class 12"
+    assert title("hd95_left_out") == "HD95 without empty masks"
+    assert SegmenterComparison(reference="a").sign("dice_1") == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"reference": "segnet"}, "compare.segmenters.reference is 'segnet'; there are: unet, other"),
+        ({"training_set": "fake"}, "compare.segmenters.training_set is 'fake'; there are: real"),
+        ({"metrics": ["hd95"]}, "hd95 is no share of 1; say in margins.hd95 which difference is none"),
+        ({"metrics": ["dice", "dice"]}, r"metrics must differ"),
+        ({"margins": {"nsd": 0.1}}, "margins names 'nsd'; the metrics are: dice"),
+        ({"margins": {"dice": 0}}, "margins.dice must be above 0, found 0"),
+        ({"metric": "dice"}, "compare.segmenters.metric is not a parameter; did you mean metrics?"),
+    ],
+)
+def test_bad_parameters_are_named(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        study("unet", "other", **asked)
+    assert told in str(caught.value)
+
+
+def test_one_segmenter_has_none_to_be_compared_with() -> None:
+    with pytest.raises(UserError, match=r"compare\.segmenters needs a second entry of segmenters"):
+        study("unet")
+
+
+def write_scores(params: Params, found: dict[str, Results], empty: str = "") -> None:
+    """scores.csv of every segmenter; the first image has no value of the metric `empty`."""
+    for name, own in found.items():
+        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for (arm, split, metric), table in own.tables.items():
+            for seed, scores in zip(own.seeds, table, strict=True):
+                for (test_set, image), value in zip(own.images[split], scores, strict=True):
+                    about = {"segmenter": name, "training_set": arm, "seed": seed, "split": split}
+                    row = rows.setdefault((seed, split, image), about | {"test_set": test_set, "image": image})
+                    row[metric] = "" if metric == empty and image.endswith("0") else value
+        tracking.write_table(paths.segmentation(params.study, name) / "scores.csv", list(rows.values()))
+    ids = [{"id": image, "split": split} for split, names in found["unet"].images.items() for _, image in names]
+    paths.real(params.study).mkdir(parents=True)
+    with manifest.writing(paths.real(params.study), ids):
+        pass
+
+
+def three_seeds(params: Params) -> Params:
+    return params.model_copy(update={"segment": params.segment.model_copy(update={"seeds": (0, 1, 2)})})
+
+
+def test_files_hold_the_rows_and_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = three_seeds(study("unet", "other", metrics=["dice", "ged"]))
+    write_scores(params, drawn(np.random.default_rng(8), 0.1, "ged", n=20), empty="ged")
+    publish_comparison(params, compare(params))
+    rows = tracking.read_table(paths.comparison("toy") / "segmenters.csv")
+    assert [(row["metric"], row["segmenter"], row["n_images"]) for row in rows] == [
+        *(("dice", "unet", "20"), ("dice", "other", "20"), ("ged", "unet", "18"), ("ged", "other", "18")),
+    ]  # without the images 0 and 10
+    assert [row["verdict"] for row in rows] == ["", "better", "", "worse"]
+    told = files.read_json(paths.comparison("toy") / "comparison.json")
+    assert told["verdict"].startswith(
+        "Dice against unet, all trained on real (n = 20 images, 3 seeds): better: other +0.099 ["
+    )
+    metrics = collect_metrics(params)
+    assert set(metrics) == {"arms", "segmenters", "verdict"}
+    assert metrics["segmenters"]["ged"]["other"]["verdict"] == "worse"
+
+
+def test_a_metric_that_nobody_scored_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = three_seeds(study("unet", "other", metrics=["ci"]))
+    write_scores(params, drawn(np.random.default_rng(8), 0.1, n=12))
+    with pytest.raises(UserError, match="has no column 'ci'; there are: dice, iou"):
+        compare(params)
+
+
+def test_a_missing_dice_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = three_seeds(study("unet", "other"))
+    write_scores(params, drawn(np.random.default_rng(8), 0.1, n=12), empty="dice")
+    with pytest.raises(UserError, match="has no dice of real, seed 0, val image 'val0'"):
+        compare(params)

@@ -167,7 +167,7 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
                 _look(number) | {"markevery": max(1, values.shape[1] // 10)},
             )
             axes.fill_between(places, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
-            axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, **look)
+            axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, markevery=every, **look)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("sampling step")
         axes.set_ylabel("Dice on real test images")
@@ -207,8 +207,8 @@ def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Dr
 
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(curves.items()):
-            look = _look(number) | {"markevery": (number, 10)}
-            axes.plot(np.linspace(0, 1, len(values)), values, label=name, markersize=4, linewidth=1.3, **look)
+            places, every = np.linspace(0, 1, len(values)), (number, 10)
+            axes.plot(places, values, label=name, markersize=4, linewidth=1.3, markevery=every, **_look(number))
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("distance from the border / largest distance")
         axes.set_ylabel("boundary weight W")

@@ -23,10 +23,10 @@ def write_heatmaps(segmenter: Segmenter, images: ImageSet, chosen: Segment, fold
     if look is None or not chosen.heatmap_images or images.spec.ndim == 3:
         return
     few = spread(images, chosen.heatmap_images)
-    heats = (heat for image in batches(few, chosen) for heat in look(image).float().cpu().numpy())
+    heats = (heat for image in batches(few, chosen.batch_size) for heat in look(image).float().cpu().numpy())
     for row, heat, samples in zip(few, heats, sample_set(segmenter, few, chosen), strict=True):
         found = samples.mean(0).argmax(0).astype(np.uint8)
-        drawn = picture(images.image(row), images.mask(row), found, heat)
+        drawn = picture(np.asarray(images.image(row), np.uint8), images.mask(row), found, heat)
         files.write_bytes(folder / f"{row['id']}.png", png(drawn))
 
 

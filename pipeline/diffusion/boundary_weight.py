@@ -42,8 +42,9 @@ def _nearness(packed: bytes, shape: tuple[int, int], extend: Extend) -> Weights:
     """Kept from step to step: a training mask comes back in every pass, turned in at most eight ways."""
     mask = np.unpackbits(np.frombuffer(packed, np.uint8), count=math.prod(shape)).reshape(shape).astype(bool)
     border = extended(outermost(mask)) if extend == "paper" else outermost(mask)
-    distance = distance_transform_edt(~border) if border.any() and mask.mean() > LEAST else np.zeros(shape)
-    weights = (1 - distance / max(distance.max(), 1e-6)).astype(np.float32)
+    tells = bool(border.any()) and mask.mean() > LEAST
+    distance = np.asarray(distance_transform_edt(~border) if tells else np.zeros(shape))
+    weights = (1 - distance / max(float(distance.max()), 1e-6)).astype(np.float32)
     weights.flags.writeable = False
     return weights
 
@@ -59,4 +60,4 @@ def extended(border: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The border widened within its rows by a hundredth of the width, rounded up, to both sides (the paper's text)."""
     reach = math.ceil(border.shape[1] / 100)
     padded = np.pad(border, ((0, 0), (reach, reach)))
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1).any(-1)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1).any(-1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.diffusion.boundary_weight import boundary_weight, exponent, extended, nearness, outermost
+from pipeline.diffusion.boundary_weight import Extend, boundary_weight, exponent, extended, nearness, outermost
 from tests.reference import boundary_weight_literal as literal
 
 
@@ -20,7 +20,7 @@ RANDOM = (np.random.default_rng(0).random((12, 17)) < 0.5).astype(np.uint8)
 @pytest.mark.parametrize("mask", [disc(), CUT, RANDOM, 1 - disc()], ids=["disc", "cut", "random", "hole"])
 @pytest.mark.parametrize("extend", ["none", "paper"])
 @pytest.mark.parametrize("t", [0, 62, 249])
-def test_it_is_what_the_description_says(mask: NDArray[np.uint8], extend: str, t: int) -> None:
+def test_it_is_what_the_description_says(mask: NDArray[np.uint8], extend: Extend, t: int) -> None:
     expected = literal.boundary_weight(mask.tolist(), t, 250, 0.2, extend)
     np.testing.assert_allclose(boundary_weight(mask, t, 250, 0.2, extend), expected, atol=1e-5)
 
@@ -66,7 +66,7 @@ def test_it_falls_with_the_distance_from_the_border(t: int) -> None:
     "mask", [np.zeros((16, 16)), np.ones((16, 16)), np.pad([[1]], ((3, 12), (3, 12)))], ids=["empty", "full", "tiny"]
 )
 @pytest.mark.parametrize("extend", ["none", "paper"])
-def test_masks_that_tell_of_no_border_weigh_all_pixels_alike(mask: NDArray[np.uint8], extend: str) -> None:
+def test_masks_that_tell_of_no_border_weigh_all_pixels_alike(mask: NDArray[np.uint8], extend: Extend) -> None:
     """A single pixel of 256 is below a hundredth of the image."""
     assert (boundary_weight(mask, 10, 250, extend=extend) == 1).all()
 

@@ -14,10 +14,10 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.boundary_weight import boundary_weight
 from pipeline.errors import UserError
 from pipeline.networks.concat_unet import ConcatUNet
-from pipeline.networks.dual_path_unet import DualPathUNet, Shape
+from pipeline.networks.dual_path_unet import Decoder, DualPathUNet, Shape
 from pipeline.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.segmenters._grad_cam import grad_cam
-from pipeline.segmenters.dermosegdiff import DermoSegDiff
+from pipeline.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss
 
 TINY = {"width_x": 4, "width_g": 4, "mult_x": (1, 2), "mult_g": (1, 2), "stem_stride": 1, "train_steps": 50, "steps": 4}
 COUNTS = {"paper": 321_181_377, "ham10000": 157_749_441, "baseline": 166_940_801}
@@ -26,6 +26,7 @@ COUNTS = {"paper": 321_181_377, "ham10000": 157_749_441, "baseline": 166_940_801
 def build(spec: DatasetSpec, **values: Any) -> DermoSegDiff:
     seeding.seed_everything("test")
     own = plugins.read_params("segmenters", "dermosegdiff", TINY | values, "segmenters.dermosegdiff")
+    assert isinstance(own, dermosegdiff.Params)
     found = dermosegdiff.build(own, spec)
     assert isinstance(found, DermoSegDiff)
     return found
@@ -52,6 +53,7 @@ def test_widths_and_sizes_of_every_level_at_the_papers_size() -> None:
         for encoder in network.encoders:
             encoder.register_forward_hook(lambda _, given, made: entered.append((given, made)))
         for decoder in network.decoders:
+            assert isinstance(decoder, Decoder)
             decoder.attend.register_forward_hook(lambda _, given, made: left.append(tuple(made.shape[1:3])))
         found = network(torch.zeros(2, 1, 128, 128), torch.zeros(2, 3, 128, 128), torch.zeros(2, dtype=torch.long))
     assert found.shape == (2, 1, 128, 128)
@@ -74,7 +76,7 @@ def test_both_losses_worked_out_by_hand(toy_batch: Batch, spec: DatasetSpec) -> 
         rng = seeding.torch_rng(stream, "noise")
         t = torch.randint(0, 50, (1,), generator=rng)
         x0 = 2.0 * toy_batch.mask[number, None, None] - 1
-        noisy = segmenter.objective.process.q_sample(x0, torch.randn(1, 1, 32, 32, generator=rng), t)
+        noisy = dermosegdiff.process_of(segmenter.params).q_sample(x0, torch.randn(1, 1, 32, 32, generator=rng), t)
         image = _mask_denoiser.stretched(toy_batch.image[number, None])
         error = (segmenter.network.network(noisy, image, t) - x0).square()[0, 0].detach()
         weight = boundary_weight(toy_batch.mask[number].numpy(), int(t), 50, 0.25)
@@ -179,8 +181,9 @@ def test_probabilities_are_a_half_at_the_threshold() -> None:
 
 
 def test_the_cleanest_level_can_be_left_untrained(spec: DatasetSpec) -> None:
-    times = build(spec, train_first=False).objective.times
-    drawn, _ = times.draw([seeding.torch_rng("t", number) for number in range(500)])
+    objective = build(spec, train_first=False).objective
+    assert isinstance(objective, NoiseLoss)
+    drawn, _ = objective.times.draw([seeding.torch_rng("t", number) for number in range(500)])
     assert (int(drawn.min()), int(drawn.max())) == (1, 49)
 
 

@@ -84,6 +84,25 @@ def test_lists_of_several_raters(tmp_path: Path, examples: int) -> None:
     tried(examples, bent([original]), check)
 
 
+ABOUT = {"name": "a", "training": [{"image": "./imagesTr/part_000.nii.gz", "label": "./labelsTr/part_000.nii.gz"}]}
+
+
+@sizes(30, 300)
+def test_descriptions_of_volumes(tmp_path: Path, examples: int) -> None:
+    data_folders.msd(tmp_path, volumes=1)
+    about = {"reader": "volumes", "root": str(tmp_path), "shape": [8, 8, 8], "num_classes": 3, "prompt": "A volume."}
+    data = parse(Data, about)
+
+    def check(content: bytes) -> None:
+        (tmp_path / "dataset.json").write_bytes(content)
+        refused(lambda: of_reader(data))
+
+    odd = st.fixed_dictionaries(
+        {}, optional={"training": st.lists(st.fixed_dictionaries({"image": JSON, "label": JSON}))}
+    )
+    tried(examples, bent([json.dumps(ABOUT).encode()]) | (odd | JSON).map(lambda v: json.dumps(v).encode()), check)
+
+
 LINE = {"source": "masks/a.png", "target": "images/a.png", "prompt": "a", "split": "train"}
 
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pipeline import plugins
 from pipeline.data import nifti
 from pipeline.data.candidates import Candidate, examine
 from pipeline.data.decoding import Faulty, Reference
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
+from pipeline.params import Data
+from pipeline.parsing import parse
 from tests import data_folders
 from tests.drawn_pairs import data, picture, rectangle
 from tests.malformed import bent, sizes, tried
@@ -120,6 +123,33 @@ def test_a_bent_volume_is_read_or_refused(tmp_path: Path, examples: int) -> None
     outside = st.tuples(bent(plain), st.just(".nii")) | st.tuples(bent(packed), st.just(".nii.gz"))
     tried(examples, outside | inside, check)
     assert min(outcomes.values()) > 0, outcomes
+
+
+@sizes(40, 500)
+def test_a_bent_volume_of_a_set_of_volumes(tmp_path: Path, examples: int) -> None:
+    """Image and label as the reader of volumes takes them, header, place and voxels."""
+    label = np.zeros((6, 5, 4), np.uint8)
+    label[2:4, 2:4, 1:3] = 1
+    originals = [nifti.encode(label.astype(np.float32), np.eye(4)), nifti.encode(label, np.diag([1.0, 2.0, 3.0, 1.0]))]
+    image, mask = (tmp_path / f"{kind}Tr" / "a.nii.gz" for kind in ("images", "labels"))
+    for path, content in zip((image, mask), originals, strict=True):
+        path.parent.mkdir()
+        path.write_bytes(content)
+    about = {"reader": "volumes", "root": str(tmp_path), "shape": [8, 8, 8], "prompt": "A volume.", "num_classes": 2}
+    settings = parse(Data, about)
+    own = plugins.read_params("readers", "volumes", settings.own, "data")
+    (item,) = plugins.load("readers", "volumes").read(settings, own)
+
+    def check(contents: tuple[bytes, bytes]) -> None:
+        for path, content in zip((image, mask), contents, strict=True):
+            path.write_bytes(gzip.compress(content, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of numbers that are none
+            found = examine(item, settings)
+        assert isinstance(found, Candidate) or all("\n" not in str(fault) for fault in found)
+
+    plain = [gzip.decompress(content) for content in originals]
+    tried(examples, st.tuples(st.just(plain[0]) | bent(plain), st.just(plain[1]) | bent(plain)), check)
 
 
 @sizes(30, 500)

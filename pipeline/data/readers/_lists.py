@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pipeline.data.decoding import IMAGE_TYPES, Fault, shown
+from pipeline.data import nifti
+from pipeline.data.decoding import IMAGE_TYPES, Fault, Faulty, inside, shown
 from pipeline.data.splitting import SPLITS
 
 Table = dict[str, dict[str, str]]  # key of a pair -> row of the manifest
@@ -30,9 +31,12 @@ def read_splits(root: Path, images: Mapping[str, Path]) -> tuple[dict[str, str],
             faults.append(Fault(where, f"is not one of {', '.join(SPLITS)} (.txt); rename or remove it"))
             continue
         try:
-            names = _lines(path)
+            names = _lines(inside(path, root))
         except UnicodeDecodeError:
             faults.append(Fault(where, "is not UTF-8 text; save it as UTF-8"))
+            continue
+        except (OSError, Faulty) as error:
+            faults.append(Fault(where, getattr(error, "strerror", None) or str(error)))
             continue
         if not names:
             faults.append(Fault(where, "is empty; name images in it, or remove it to have the split drawn"))
@@ -70,7 +74,7 @@ def _key_of_line(line: str, images: Mapping[str, Path]) -> str:
     if key(line) in images:
         return key(line)
     name = PurePosixPath(line.replace("\\", "/"))
-    return key(name.stem if name.suffix.lower() in IMAGE_TYPES else name.name)
+    return key(name.stem if name.suffix.lower() in IMAGE_TYPES else nifti.stem(name))
 
 
 def _lines(path: Path) -> list[str]:
@@ -89,9 +93,9 @@ def read_manifest(root: Path, images: Mapping[str, Path], source_column: str) ->
             Fault("manifest.csv", f"is missing, data.source_column names {source_column}")
         ] if source_column else []
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
+        reader = csv.DictReader(io.StringIO(inside(path, root).read_text(encoding="utf-8-sig")), restval="")
         rows, columns = list(reader), list(reader.fieldnames or [])
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, Faulty) as error:
         return {}, [Fault("manifest.csv", f"cannot be read ({error}); save it as UTF-8 with commas")]
     if source_column and source_column not in columns:
         return {}, [

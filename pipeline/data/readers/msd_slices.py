@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.data import nifti
-from pipeline.data.decoding import Fault, Faulty, Item, Pixels, shown
+from pipeline.data.decoding import Fault, Faulty, Item, Pixels, inside, shown
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Sample
 from pipeline.params import Data
@@ -68,8 +68,9 @@ def _image_of(name: str, images: dict[str, Path], channel: int) -> Path | None:
 
 
 def _slices(root: Path, image: Path, label: Path, split: str | None, params: Params) -> Iterator[Sample]:
-    voxels = _grey(_channel(nifti.read(image), params.channel, nifti.stem(image) == nifti.stem(label)), params.window)
-    labels = _label_map(label)
+    stored, in_one_file = nifti.read(inside(image, root)), nifti.stem(image) == nifti.stem(label)
+    voxels = _grey(_channel(stored, params.channel, in_one_file), params.window)
+    labels = _label_map(inside(label, root))
     if voxels.shape != labels.shape:
         raise Faulty(f"has {list(voxels.shape)} voxels, its label {list(labels.shape)}; they must agree")
     name = nifti.stem(label)
@@ -80,10 +81,10 @@ def _slices(root: Path, image: Path, label: Path, split: str | None, params: Par
         yield Sample(f"{_folders.safe_id(name)}_s{k:03d}", picture, mask[None], "", split, SOURCE, name, origin)
 
 
-def _channel(voxels: NDArray[np.generic], channel: int, inside: bool) -> NDArray[np.generic]:
-    """One channel; `inside`: channels lie in one file, not in several."""
+def _channel(voxels: NDArray[np.generic], channel: int, in_one_file: bool) -> NDArray[np.generic]:
+    """One channel; `in_one_file`: channels lie in one file, not in several."""
     if voxels.ndim == 3:
-        if channel and inside:
+        if channel and in_one_file:
             raise Faulty(f"has one channel; data.channel is {channel}")
         return voxels
     if channel >= voxels.shape[3]:

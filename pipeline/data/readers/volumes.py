@@ -133,13 +133,13 @@ def _unlisted(root: Path) -> Iterator[Fault]:
     path = root / "dataset.json"
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-        listed_there = [entry[kind] for entry in told.get("training", []) for kind in ("image", "label")]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        listed_there = [str(entry[kind]) for entry in told.get("training", []) for kind in ("image", "label")]
+        absent = [name for name in listed_there if not (root / name).is_file()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         yield Fault("dataset.json", f"cannot be read ({error}); mend or remove it")
         return
-    for name in listed_there:
-        if not (root / name).is_file():
-            yield Fault(str(name), "is listed in dataset.json and does not exist; add it or take it from the list")
+    for name in absent:
+        yield Fault(name, "is listed in dataset.json and does not exist; add it or take it from the list")
 
 
 def _sample(case: Case, data: Data, params: Params) -> Sample:

@@ -1,8 +1,7 @@
 """What segmenters trained on label maps share: preprocessing, losses, prediction, files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -17,15 +16,17 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
+from pipeline.networks import weight_file
 
 WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation per channel
 
 
 class Preprocessed(nn.Module):
-    """A network behind its preprocessing: images [B, 3, H, W] in [0, 1] of any size -> logits [B, K, H, W].
+    """A network behind its preprocessing: images [B, C, H, W] in [0, 1] of any size -> logits [B, K, H, W].
 
-    Normalises, pads to a multiple of the stride by repeating the border, and crops or upsamples the logits.
+    Normalises, pads to a multiple of the stride by repeating the border, and crops or upsamples the logits. Grey images
+    are repeated into as many channels as the normalisation has.
     """
 
     def __init__(self, network: nn.Module, normalisation: tuple[Sequence[float], Sequence[float]], stride: int) -> None:
@@ -140,10 +141,16 @@ class Supervised:
             raise UserError(f"{folder} holds weights of another network ({reason}); run its stage again") from None
 
 
-def check_spec(spec: DatasetSpec, stride: int) -> None:
-    """Raises UserError where a 2-D network of colour images cannot work."""
-    if spec.ndim != 2 or spec.channels != 3:
-        raise UserError(f"{spec.name} has {spec.ndim} dimensions and {spec.channels} channels; needed are 2 and 3")
+def check_spec(spec: DatasetSpec, stride: int, channels: Collection[int] = (1, 3)) -> None:
+    """Raises UserError where a network of images with so many channels cannot work; grey ones are repeated."""
+    if spec.ndim != 2:
+        raise UserError(f"{spec.name} has {spec.ndim} dimensions; this segmenter takes images of 2")
+    if spec.channels not in channels:
+        wanted = " or ".join(map(str, channels))
+        raise UserError(
+            f"{spec.name} has {spec.channels} channels; this segmenter takes {wanted}; unet_plain32, dermosegdiff,"
+            " recycling and cimd take any number"
+        )
     check_size(spec.size, stride)
 
 
@@ -160,8 +167,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+        found = weight_file.load(path)
+        if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+            raise TypeError("it holds no table of tensors")
+        return dict(found)
+    except Exception as error:  # what a damaged file raises is up to pickle
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from error
 
 

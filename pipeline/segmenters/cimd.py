@@ -36,7 +36,7 @@ from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 
-BETAS = {"linear": betas.linear, "quadratic": betas.quadratic, "cosine": betas.cosine}
+PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at their ends
 
 
 class Params(Section):
@@ -108,8 +108,7 @@ class Denoiser(nn.Module):
     def __init__(self, network: Preprocessed, params: Params) -> None:
         super().__init__()
         self.network, self.copies = network, params.image_copies
-        plain = BETAS[params.schedule](params.train_steps)
-        self.process = Process.of(betas.input_scaled(plain, params.input_scale), params.prediction)
+        self.process = Process.of(betas.input_scaled(noise_schedule(params), params.input_scale), params.prediction)
 
     def forward(self, noisy: Tensor, image: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy masks [B, 1, H, W], prepared images, timesteps of training [B] -> prediction and v, shaped as masks."""
@@ -208,6 +207,15 @@ class CIMD(Supervised):
             else:
                 fresh, log_variance = noise_of(rngs, shape).to(x), variance.learned_log_variance(process, v, k)
                 x = process.ddpm_step(clean, x, k, fresh, log_variance)
+
+
+def noise_schedule(params: Params) -> Tensor:
+    """Betas [T]; linear and quadratic ones of other than 1000 steps are scaled to end in as much noise."""
+    steps, share = params.train_steps, PAPER_STEPS / params.train_steps
+    if params.schedule == "cosine":
+        return betas.cosine(steps)
+    make = betas.linear if params.schedule == "linear" else betas.quadratic
+    return make(steps, FIRST * share, min(LAST * share, 0.999))
 
 
 def coded(mask: Tensor, size: tuple[int, ...]) -> Tensor:

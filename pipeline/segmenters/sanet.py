@@ -19,6 +19,7 @@ from pipeline.contracts import Batch, Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
 from pipeline.parsing import Section
 from pipeline.segmenters import _colour, _encoders, _foreground, _multi_scale, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
@@ -41,6 +42,8 @@ class Params(Section):
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """A SANet with `spec.num_classes` classes. Raises UserError."""
     _supervised.check_spec(spec, STRIDE)
+    if params.colour_exchange and spec.channels != 3:
+        raise UserError(f"sanet: {spec.name} is grey and has no colours to exchange; set colour_exchange to false")
     encoder, record = _encoders.from_timm(_encoder, ENCODER, params.weights, dict)
     network = Preprocessed(ShallowAttention(encoder, spec.num_classes), _supervised.IMAGENET, STRIDE)
     return SANet(network, params, spec, _encoders.about("sanet", params, record))

@@ -55,7 +55,7 @@ class Logits(nn.Module):
 
 def _config(params: Params, spec: DatasetSpec) -> SegformerConfig:
     return SegformerConfig(
-        num_channels=spec.channels,
+        num_channels=3,
         hidden_sizes=list(params.widths),
         depths=list(params.depths),
         decoder_hidden_size=params.decoder_width,

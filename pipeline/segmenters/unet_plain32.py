@@ -21,7 +21,6 @@ from pipeline.segmenters._supervised import Preprocessed, Supervised, Supervised
 
 LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
-UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Params(Section):
@@ -33,9 +32,10 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """The network with `spec.num_classes` output channels. Raises UserError."""
-    _supervised.check_spec(spec, STRIDE)
-    network = Preprocessed(PlainUNet(params, spec.num_classes), UNCHANGED, STRIDE)
+    """The network of `spec.channels` to `spec.num_classes` channels. Raises UserError."""
+    _supervised.check_spec(spec, STRIDE, channels=(spec.channels,))
+    unchanged = (0.0,) * spec.channels, (1.0,) * spec.channels
+    network = Preprocessed(PlainUNet(params, spec.channels, spec.num_classes), unchanged, STRIDE)
     about: dict[str, Any] = {"method": "unet_plain32", "params": params.model_dump(mode="json")}
     about["weights"] = _supervised.weights_record("none")
     return Supervised(network, spec, about, SupervisedObjective(network, weight=0.5, first=0))
@@ -44,16 +44,16 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
 class PlainUNet(nn.Module):
     """Four levels joined by skip connections."""
 
-    def __init__(self, params: Params, num_classes: int) -> None:
+    def __init__(self, params: Params, channels: int, num_classes: int) -> None:
         super().__init__()
         widths = [params.width * 2**level for level in range(LEVELS)]
         self.stretch = params.stretch
-        self.down = nn.ModuleList(map(_pair, [3, *widths], widths))
+        self.down = nn.ModuleList(map(_pair, [channels, *widths], widths))
         self.up = nn.ModuleList(_pair(deep + skip, skip) for skip, deep in pairwise(widths))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, 3, H, W] -> logits [B, K, H, W]; sides a multiple of 8."""
+        """Images [B, C, H, W] -> logits [B, K, H, W]; sides a multiple of 8."""
         x, skips = (stretched(image) if self.stretch else image), []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)

@@ -24,8 +24,10 @@ STRIDES = {
     "dermosegdiff": 8,
     "recycling": 8,
     "recycling_ensemble": 8,
+    "cimd": 4,
 }  # 32: others
-FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble"}
+FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble", "cimd"}
+BINARY = {"cimd"}  # two classes only
 FILES = [name for name in NAMES if name not in FROM_SCRATCH]  # can start from a file of weights
 COUNTS = {  # published, or those of the library; CTNet's with its contrast head
     "unet_plain32": 1_946_914,
@@ -35,7 +37,11 @@ COUNTS = {  # published, or those of the library; CTNet's with its contrast head
 }
 
 QUICK = {"channels": [8, 16, 32, 64], "blocks": 1}
-SMALLER: dict[str, dict[str, object]] = {"recycling": QUICK, "recycling_ensemble": QUICK}  # of as many levels
+SMALLER: dict[str, dict[str, object]] = {  # of as many levels
+    "recycling": QUICK,
+    "recycling_ensemble": QUICK,
+    "cimd": {"steps": 3},
+}
 
 
 def build(name: str, spec: DatasetSpec, **values: object) -> Segmenter:
@@ -47,9 +53,10 @@ def build(name: str, spec: DatasetSpec, **values: object) -> Segmenter:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prediction_is_a_probability_per_class_and_sample(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
-    spec = spec.model_copy(update={"num_classes": 3})
+    classes = 2 if name in BINARY else 3
+    spec = spec.model_copy(update={"num_classes": classes})
     chance = build(name, spec).predict(toy_batch.image, num_samples=2)
-    assert chance.shape == (4, 2, 3, 32, 32)
+    assert chance.shape == (4, 2, classes, 32, 32)
     assert (chance >= 0).all()
     torch.testing.assert_close(chance.sum(2), torch.ones(4, 2, 32, 32))
 
@@ -68,6 +75,28 @@ def total(objective: torch.nn.Module, batch: Batch) -> Tensor:
     """The sum of the losses, with the same dropout each time."""
     seeding.seed_everything("dropout")
     return torch.stack(list(objective(batch, progress=0.0).values())).sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grey_images_are_taken(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    grey = spec.model_copy(update={"channels": 1})
+    own: dict[str, object] = {"colour_exchange": False} if name == "sanet" else {}
+    assert build(name, grey, **own).predict(toy_batch.image[:2, :1]).shape == (2, 1, 2, 32, 32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_contrasts_are_taken_or_refused(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    contrasts, image = spec.model_copy(update={"channels": 4}), torch.cat([toy_batch.image, toy_batch.image[:, :1]], 1)
+    if name in FROM_SCRATCH:
+        assert build(name, contrasts).predict(image).shape == (4, 1, 2, 32, 32)
+    else:
+        with pytest.raises(UserError, match="blobs has 4 channels; this segmenter takes 1 or 3"):
+            build(name, contrasts)
+
+
+def test_colours_of_grey_images_cannot_be_exchanged(spec: DatasetSpec) -> None:
+    with pytest.raises(UserError, match="blobs is grey and has no colours to exchange"):
+        build("sanet", spec.model_copy(update={"channels": 1}))
 
 
 @pytest.mark.parametrize("name", NAMES)

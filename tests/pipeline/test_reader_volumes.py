@@ -207,6 +207,19 @@ def test_a_missing_rater_and_masks_of_two_sizes_are_named(tmp_path: Path) -> Non
     ]
 
 
+def test_the_middle_of_a_case_is_taken(tmp_path: Path) -> None:
+    """Image and masks are 80 x 72 and the square has 70: from row 1 and column 5 on."""
+    cimd(tmp_path)
+    whole, cut = (samples(read("multirater", root=tmp_path, rater="all", crop=crop))[0] for crop in (None, 70))
+    assert (cut.image == whole.image[:, 1:71, 5:75]).all()
+    assert (cut.masks == whole.masks[:, 1:71, 5:75]).all()
+    assert cut.masks.any()
+    told = str(made(read("multirater", root=tmp_path, crop=73))[0])
+    assert "masks of 80 x 72 pixels; needed are equal ones of data.crop, 73, or more" in told
+    save(tmp_path / "training/0/image_0.png", rectangle(255, 90, 80))
+    assert "of 80 x 72 and 90 x 80 pixels" in str(made(read("multirater", root=tmp_path, crop=70))[0])
+
+
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no training/<case>/label0_\.png"):
         read("multirater", root=tmp_path)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from pipeline import tracking
 from pipeline.data import labels
@@ -50,6 +50,7 @@ class Params(Section):
     rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"  # or one rater, from 0
     # all: each rater's mask is kept (segmenters train on one at random, scores know them all); majority: foreground
     # where at least half of the raters see it; union: any of them; intersection: all of them
+    crop: PositiveInt | None = None  # side in pixels of the middle square that is used of image and masks; None: all
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def read(data: Data, params: Params) -> Iterator[Item]:
     for case in cases:
         if fault := _fault(case, data.channels or 1, raters):
             yield Fault(shown(case.folder, root), fault)
-        elif isinstance(params.rater, int) and len(case.images) == 1:
+        elif isinstance(params.rater, int) and len(case.images) == 1 and params.crop is None:
             yield case.reference(root, params.rater, patients)
         else:
             yield _deferred(case, root, data, params, patients)
@@ -142,6 +143,8 @@ def _sample(case: Case, root: Path, data: Data, params: Params, patients: Patien
     masks = [_mask(path, root, data.num_classes) for path in case.masks]
     if len({mask.shape for mask in masks}) > 1:
         raise Faulty("holds masks of several sizes; they must agree")
+    if params.crop is not None:
+        picture, *masks = middle([picture, *masks], params.crop)
     if isinstance(params.rater, int):
         masks = [masks[params.rater]]
     elif params.rater != "all":
@@ -178,3 +181,14 @@ def merged(masks: list[NDArray[np.uint8]], rule: str) -> Pixels:
     votes, raters = np.sum(masks, axis=0), len(masks)
     needed = {"majority": raters / 2, "union": 1, "intersection": raters}[rule]
     return (votes >= needed).astype(np.uint8)
+
+
+def middle(planes: list[Pixels], side: int) -> list[Pixels]:
+    """The squares of `side` pixels in the middle of an image and its masks [..., H, W]. Raises Faulty."""
+    sizes = sorted({plane.shape[-2:] for plane in planes})
+    if len(sizes) > 1 or min(sizes[0]) < side:
+        told = " and ".join(f"{width} x {height}" for height, width in sizes)
+        raise Faulty(f"has an image and masks of {told} pixels; needed are equal ones of data.crop, {side}, or more")
+    ((height, width),) = sizes
+    top, left = (height - side) // 2, (width - side) // 2
+    return [plane[..., top : top + side, left : left + side] for plane in planes]

@@ -16,7 +16,7 @@ class Data(Entry):
     """The data set: a reader and what is common to all readers."""
 
     reader: str
-    size: int = Field(default=0, gt=0, multiple_of=8)  # pixels, square; volumes have shape instead
+    size: int = Field(default=0, ge=0, multiple_of=8)  # pixels, square; volumes have shape instead
     num_classes: int = Field(default=2, ge=2, le=255)  # background included
     prompt: str | dict[str, str] = ""  # one for all, or one per source name; for generators
     channels: int | None = Field(default=None, gt=0, le=16)  # 1: grey; or contrasts. None: 3 colours, of volumes 1

@@ -16,13 +16,23 @@ CODES = {"uint8": 2, "int16": 4, "float32": 16}
 COUNT = 16  # pairs
 
 
-def nifti(path: Path, voxels: NDArray[np.generic], slope: float = 1, intercept: float = 0, order: str = "<") -> Path:
-    """A single NIfTI-1 file; .gz where the name says so."""
+def nifti(
+    path: Path,
+    voxels: NDArray[np.generic],
+    slope: float = 1,
+    intercept: float = 0,
+    order: str = "<",
+    affine: NDArray[np.float64] | None = None,
+) -> Path:
+    """A single NIfTI-1 file; .gz where the name says so. Without an affine (sform) it tells no spacing."""
     header = bytearray(352)
     struct.pack_into(f"{order}i", header, 0, 348)
     struct.pack_into(f"{order}8h", header, 40, voxels.ndim, *voxels.shape, *[1] * (7 - voxels.ndim))
     struct.pack_into(f"{order}2h", header, 70, CODES[voxels.dtype.name], 8 * voxels.itemsize)
     struct.pack_into(f"{order}3f", header, 108, 352, slope, intercept)
+    if affine is not None:
+        struct.pack_into(f"{order}h", header, 254, 1)
+        struct.pack_into(f"{order}12f", header, 280, *affine[:3].ravel())
     header[344:348] = b"n+1\0"
     content = bytes(header) + voxels.astype(voxels.dtype.newbyteorder(order)).tobytes(order="F")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,3 +72,10 @@ def study(reader: str = "paired_folders", **values: Any) -> Params:
     """A study of drawn pairs."""
     section = {"reader": reader, "size": 16, "prompt": "A photo of a square.", **values}
     return parse(Params, {**TOY_STUDY, "study": "drawn", "data": section})
+
+
+def study_of_segmenters(**values: Any) -> Params:
+    """A study without generators; a value None leaves a key of section data out."""
+    shared = {key: TOY_STUDY[key] for key in ("seed", "threads", "segmenters", "segment")}
+    section = {key: value for key, value in values.items() if value is not None}
+    return parse(Params, {**shared, "study": "drawn", "data": section, "training_sets": {"real": {}}})

@@ -73,8 +73,8 @@ def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[
 
 def absent_classes(samples: Sequence[Sample], num_classes: int) -> list[Fault]:
     """Labels that no training mask holds, background included: nobody can learn them."""
-    found = Counter(label for s in samples if s.split == "train" for label in np.unique(s.masks[0]).tolist())
-    elsewhere = Counter(label for s in samples if s.split != "train" for label in np.unique(s.masks[0]).tolist())
+    found = Counter(label for s in samples if s.split == "train" for label in np.unique(s.masks).tolist())
+    elsewhere = Counter(label for s in samples if s.split != "train" for label in np.unique(s.masks).tolist())
     faults = []
     for label in (label for label in range(num_classes) if not found[label]):
         name = f"label {label}" if label else "background (label 0)"

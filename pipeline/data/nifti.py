@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ LEVEL = 4  # of compression
 NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
-def stem(path: Path) -> str:
+def stem(path: PurePath) -> str:
     """The file's name without .nii or .nii.gz."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 

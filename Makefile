@@ -1,4 +1,4 @@
-# make demo: environment, whole study, report.  make test: environment, default tests.  See README.md.
+# make demo: environment, whole study, report.  make test: environment, default tests.  make faults: the fault suite.  See README.md.
 .DEFAULT_GOAL := demo
 SHELL := /bin/sh
 VENV := .venv
@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test lint weights check-study prune
+.PHONY: demo setup test faults lint weights check-study prune
 demo: setup
 	dvc repro
 	@echo "The report: reports/index.html"
@@ -24,6 +24,12 @@ setup: $(STAMP)
 
 test: setup
 	python -m pytest
+
+# Kills stages, damages files, sends hostile input; the last line sums up what was tried and lost.
+faults: setup
+	@mkdir -p work && rm -f work/tally
+	@TWINSYNTH_TALLY="$(CURDIR)/work/tally" python -m pytest -m faults tests/faults tests/hostile; \
+	status=$$?; python -m tests.faults.tally work/tally; exit $$status
 
 lint: setup
 	ruff check .

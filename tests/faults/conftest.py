@@ -61,7 +61,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clean]:
     """All stages, one after the other."""
     clean = begin(tmp_path_factory.mktemp("faults") / "whole")
-    for name, stage in STAGES.items():
+    for name, stage in list(STAGES.items()):
         if name == "mix_real":
             continue
         if name == "mix":

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline import files
 from pipeline.data.image_set import ImageSet
+from tests.faults import tally
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = "smoke"
@@ -66,6 +67,7 @@ def kill_when(folder: Path, stage: str, ready: Callable[[], bool], processes: in
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    tally.count("kills")
 
 
 def copy_without(ready: Path, target: Path, *parts: str) -> Path:
@@ -186,6 +188,7 @@ def kill(launch: "subprocess.Popen[bytes]", rng: random.Random) -> None:
     if one:
         launcher.resume()
     assert launch.wait(timeout=120) != 0
+    tally.count("kills")
     gone, alive = psutil.wait_procs(children, timeout=120)
     assert len(gone) == len(children) and not alive
 
@@ -245,7 +248,7 @@ def test_one_two_and_three_processes_make_the_same_files(ready: Path, tmp_path: 
         published = folder / "outputs" / STUDY / "synthetic" / "siamese"
         listed = (path for path in published.rglob("*") if path.is_file())
         made[processes] = {path.relative_to(published).as_posix(): files.sha256(path) for path in listed}
-    assert len(made[1]) == 24 * 2 + 4  # pairs, manifest, spec, card, Croissant file
+    assert len(made[1]) == 24 * 2 + 5  # pairs, manifest, spec, card, Croissant file, seal
     assert made[1] == made[2] == made[3]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import files
+from pipeline.errors import UserError
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 def test_temporary_files_are_not_published(folder: Path, tmp_path: Path) -> None:
     files.publish(folder, tmp_path / "out" / "siamese")
-    assert names(tmp_path / "out") == ["siamese/images/a.png", "siamese/metadata.json"]
+    assert names(tmp_path / "out") == ["siamese/.sums.json", "siamese/images/a.png", "siamese/metadata.json"]
 
 
 def test_temporary_files_are_not_hashed(folder: Path) -> None:
@@ -43,7 +44,7 @@ def test_publishing_replaces_the_old_folder_and_sweeps_what_a_killed_one_staged(
     (out / ".siamese.abc.tmp" / "half.png").write_bytes(b"half")
     (out / ".siamese_x1.abc.tmp").mkdir()  # another output's
     files.publish(folder, out / "siamese")
-    assert names(out) == ["siamese/images/a.png", "siamese/metadata.json"]
+    assert names(out) == ["siamese/.sums.json", "siamese/images/a.png", "siamese/metadata.json"]
     assert sorted(path.name for path in out.iterdir()) == [".siamese_x1.abc.tmp", "siamese"]
 
 
@@ -57,3 +58,49 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> N
         raise KeyboardInterrupt
     assert files.read_json(path) == {"a": 1}
     assert names(tmp_path) == ["a.json"]
+
+
+def test_a_sealed_folder_knows_what_was_changed_or_lost(folder: Path, tmp_path: Path) -> None:
+    assert not files.is_whole(folder)
+    files.publish(folder, tmp_path / "out")
+    out, before = tmp_path / "out", files.tree_sha256(folder)
+    assert files.is_whole(out) and files.damaged(out) == []
+    assert files.tree_sha256(out) == before  # the seal is no content
+    (out / "images" / "a.png").write_bytes(b"b")
+    assert files.is_whole(out)  # pictures have their hashes in the manifest of their set
+    (out / "metadata.json").write_text('{"a": 2}')
+    assert files.damaged(out) == [out / "metadata.json"]
+    with pytest.raises(UserError, match=f"metadata.json: damaged.* remove {out} and run the stage"):
+        files.check(out)
+    (out / "metadata.json").unlink()
+    assert not files.is_whole(out)
+
+
+def test_a_seal_that_cannot_be_read_is_damage(folder: Path) -> None:
+    files.seal(folder)
+    (folder / files.SEAL).write_bytes(b"{")
+    assert files.damaged(folder) == [folder / files.SEAL]
+
+
+def test_sealed_json_is_read_back_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    assert files.read_sealed(path) is None
+    files.write_sealed(path, [{"dice": 0.25}])
+    assert files.read_sealed(path) == [{"dice": 0.25}]
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    assert files.read_sealed(path) is None
+    files.write_json(path, [{"dice": 0.5}])  # of before seals
+    assert files.read_sealed(path) == [{"dice": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "work/a.pt"), "work/a.pt cannot be"),
+        (RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 640 vs 598"), "cannot be written"),
+        (ValueError("shape"), None),
+    ],
+)
+def test_a_full_disk_is_known_by_its_errors(error: Exception, told: str | None) -> None:
+    found = files.no_place(error)
+    assert found is None if told is None else told in str(found)

@@ -93,13 +93,13 @@ def _channels(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
     """The image with the study's channels; grey where that is meant."""
     if data.planes == 1 and len(image) == 3:
         return grey(image)
-    return _as_many(image, data)
-
-
-def _as_many(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
-    if len(image) != data.planes:
-        raise Faulty(f"has {len(image)} channels, data.channels is {data.planes}; they must agree")
+    _as_many(len(image), data)
     return image
+
+
+def _as_many(channels: int, data: Data) -> None:
+    if channels != data.planes:
+        raise Faulty(f"has {channels} channels, data.channels is {data.planes}; they must agree")
 
 
 def _label_maps(sample: Sample, num_classes: int) -> tuple[list[NDArray[np.uint8]], list[str]]:
@@ -126,7 +126,7 @@ def _volume(item: Sample | Reference | Deferred, sample: Sample, data: Data) -> 
     """Onto the common grid; the image is not kept in memory but read again when it is written."""
     assert data.shape is not None and sample.affine is not None
     image = np.asarray(sample.image, np.float32)
-    _as_many(image, data)
+    _as_many(len(image), data)
     grid = Grid(data.shape, data.spacing)
     maps, affine = grid.put(sample.masks, sample.affine, "nearest")
     notes = _lost(sample.masks, maps, grid, sample.affine)
@@ -135,7 +135,7 @@ def _volume(item: Sample | Reference | Deferred, sample: Sample, data: Data) -> 
     return Candidate(kept, hashing.content(image), hashing.look(_middle(image)), image.shape[1:])
 
 
-def _lost(masks: NDArray[np.uint8], put: NDArray[np.generic], grid: Grid, affine: NDArray[np.float64]) -> list[str]:
+def _lost(masks: NDArray[np.uint8], put: NDArray[np.uint8], grid: Grid, affine: NDArray[np.float64]) -> list[str]:
     """What the grid cuts away of the foreground."""
     if not masks.any():
         return []

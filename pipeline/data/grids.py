@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
-from typing import Literal
+from itertools import permutations
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipeline.data import nifti
 
 EQUAL = 1e-3  # relative difference between spacings that are the same
+Voxels = NDArray[Any]
 Way = Literal["linear", "nearest"]
 Affine = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ class Turn:
         axes = max(permutations(range(3)), key=lambda order: sum(abs(directions[i, a]) for i, a in enumerate(order)))
         return cls(axes, tuple(bool(directions[i, a] < 0) for i, a in enumerate(axes)))
 
-    def voxels(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
+    def voxels(self, stored: Voxels) -> Voxels:
         """[C, X, Y, Z] of [C, I, J, K]."""
         turned = stored.transpose(0, *(axis + 1 for axis in self.axes))
         return turned[(slice(None), *(slice(None, None, -1 if back else 1) for back in self.backwards))]
@@ -51,14 +52,14 @@ class Grid:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float] | None = None  # mm; None: as stored
 
-    def put(self, voxels: NDArray[np.generic], affine: Affine, way: Way) -> tuple[NDArray[np.generic], Affine]:
+    def put(self, voxels: Voxels, affine: Affine, way: Way) -> tuple[Voxels, Affine]:
         """Resampled, then cropped or padded with 0 around the middle; and where it lies now."""
         voxels, affine = self.spaced(voxels, affine, way)
         for axis, wanted in enumerate(self.shape):
             voxels, affine = _extended(voxels, affine, axis, wanted)
         return voxels, affine
 
-    def spaced(self, voxels: NDArray[np.generic], affine: Affine, way: Way) -> tuple[NDArray[np.generic], Affine]:
+    def spaced(self, voxels: Voxels, affine: Affine, way: Way) -> tuple[Voxels, Affine]:
         """Resampled to the spacing, at full extent."""
         for axis, wanted in enumerate(self.spacing or ()):
             voxels, affine = _spaced(voxels, affine, axis, wanted, way)
@@ -78,9 +79,7 @@ def distance(one: Affine, other: Affine, shape: Sequence[int]) -> float:
     return float(np.sqrt((((one - other) @ corners.T)[:3] ** 2).sum(0)).max())
 
 
-def _spaced(
-    voxels: NDArray[np.generic], affine: Affine, axis: int, wanted: float, way: Way
-) -> tuple[NDArray[np.generic], Affine]:
+def _spaced(voxels: Voxels, affine: Affine, axis: int, wanted: float, way: Way) -> tuple[Voxels, Affine]:
     """One axis at another spacing: as many voxels as its length holds, the middle stays in the middle."""
     found, count = nifti.spacing(affine)[axis], voxels.shape[axis + 1]
     if abs(found - wanted) <= EQUAL * wanted:
@@ -91,7 +90,7 @@ def _spaced(
     return _taken(voxels, axis + 1, places, way), affine @ _step(axis, factor, first)
 
 
-def _taken(voxels: NDArray[np.generic], axis: int, places: NDArray[np.float64], way: Way) -> NDArray[np.generic]:
+def _taken(voxels: Voxels, axis: int, places: NDArray[np.float64], way: Way) -> Voxels:
     """Values at places between voxels along one axis."""
     if way == "nearest":
         return np.take(voxels, np.floor(places + 0.5).astype(int).clip(max=voxels.shape[axis] - 1), axis)
@@ -101,9 +100,7 @@ def _taken(voxels: NDArray[np.generic], axis: int, places: NDArray[np.float64], 
     return np.take(voxels, low, axis) * (1 - weight) + np.take(voxels, high, axis) * weight
 
 
-def _extended(
-    voxels: NDArray[np.generic], affine: Affine, axis: int, wanted: int
-) -> tuple[NDArray[np.generic], Affine]:
+def _extended(voxels: Voxels, affine: Affine, axis: int, wanted: int) -> tuple[Voxels, Affine]:
     """One axis cropped or padded to so many voxels, on both sides alike; of an odd number one more at the end."""
     count = voxels.shape[axis + 1]
     first = (count - wanted) // 2 if count >= wanted else -((wanted - count) // 2)

@@ -16,7 +16,7 @@ GRADIENT_LIMIT, FREQUENCY_LIMIT = 10, 10
 BLOCK = 512  # rows compared at once
 
 
-def content(image: NDArray[np.uint8]) -> str:
+def content(image: NDArray[np.uint8] | NDArray[np.float32]) -> str:
     """Hash of the decoded pixels: the same however the file was compressed without loss or what metadata it carries."""
     digest = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).tobytes())

@@ -162,10 +162,8 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
 
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(curves.items()):
-            places, look = (
-                np.arange(1, values.shape[1] + 1),
-                _look(number) | {"markevery": max(1, values.shape[1] // 10)},
-            )
+            places, look = np.arange(1, values.shape[1] + 1), _look(number)
+            every = max(1, len(places) // 10)
             axes.fill_between(places, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
             axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, markevery=every, **look)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

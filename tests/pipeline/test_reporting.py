@@ -141,6 +141,8 @@ def test_examples_show_the_mask_that_was_followed(study: Params) -> None:
     row = next(row for row in made if row["id"] == "train_0_c0")
     turned = made.mask(row)[:, ::-1]
     files.write_bytes(made.folder / row["mask"], png(turned))
+    own = {row["id"]: {"mask_sha256": files.sha256(made.folder / row["mask"])}}
+    ImageSet.finish(made.folder, made.spec, [other | own.get(other["id"], {}) for other in made])
     shown = gallery.examples(study)["siamese"][0]
     assert shown.mask == pictures.uri(pictures.colours(pictures.enlarge(turned)))
 

@@ -8,13 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import plugins, seeding
+from pipeline import paths, plugins, seeding
 from pipeline.contracts import Batch
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.boundary_weight import boundary_weight
 from pipeline.errors import UserError
+from pipeline.mixing import mix
 from pipeline.networks.concat_unet import ConcatUNet
 from pipeline.networks.dual_path_unet import Decoder, DualPathUNet, Shape
+from pipeline.params import Params
 from pipeline.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.segmenters._grad_cam import grad_cam
 from pipeline.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss
@@ -234,3 +238,16 @@ def test_volumes_and_a_threshold_of_several_classes_are_refused(spec: DatasetSpe
         build(spec.model_copy(update=volumes))
     with pytest.raises(UserError, match="threshold needs two classes"):
         build(spec.model_copy(update={"num_classes": 3}), threshold=0.1)
+
+
+def test_batches_tell_which_images_are_synthetic_and_such_sets_train(toy_study: Params) -> None:
+    mix(toy_study, "siamese_x1")
+    train = ImageSet.open(paths.training_set("toy", "siamese_x1"))
+    batches = Batches(Pairs.read(train), 8, "s")
+    expected = tuple(bool(train.rows[place]["synthetic"]) for place in batches.plan(0))
+    batch = batches.batch(0)
+    assert batch.synthetic == expected
+    assert batches.batch(0, rank=1, world=2).synthetic == expected[1::2]
+    assert {True, False} == set(expected)
+    everywhere, only = (build(train.spec, boundary_on=on).objective(batch, 0.0)["boundary"] for on in ("all", "real"))
+    assert 0 < float(only.detach()) < float(everywhere.detach())

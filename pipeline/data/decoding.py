@@ -62,6 +62,7 @@ class Deferred:
     origin: str  # file or folder relative to data.root
     split: str | None
     make: Callable[[], Sample]  # raises Faulty
+    group: str = ""
 
 
 Item = Sample | Reference | Deferred | Fault  # what readers yield

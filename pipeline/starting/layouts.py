@@ -74,6 +74,7 @@ def _msd(root: Path) -> Layout | None:
     keys = {"slices": 8, "axis": 2}
     remarks = (
         "slices: of a volume, at most; neighbours look alike, so more of them add little",
+        "reader: volumes, with shape instead of size, takes whole volumes, for segmenters in 3-D (no generators)",
         "axis: across which slices are cut; channel: N and window: [low, high] are there too (docs/your_own_data.md)",
     )
     about = _description(root / "dataset.json")
@@ -100,7 +101,7 @@ def _cimd(root: Path) -> Layout | None:
         return None
     remarks = (
         "rater: majority (at least half of the raters), union, intersection, or the number of one, from 0",
-        "one mask per image is used, whichever it is; what the raters disagree on is not modelled",
+        "one mask per image is used then; rater: all keeps every rater's, for segmenters that model disagreement",
     )
     return Layout("CIMD's folders, several raters", "multirater", root, {"rater": "majority"}, remarks=remarks)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import plugins, tracking
-from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, Reference, decode
+from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
 from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
 from pipeline.errors import UserError
@@ -90,7 +90,7 @@ def survey(layout: Layout) -> Survey:
     faults = [str(item) for item in items if isinstance(item, Fault)]
     looks = []
     for item in tracking.progress(spaced(pairs, LOOKED_AT), "looking at images", visible=False):
-        found = decode(item) if isinstance(item, Reference) else item
+        found = item if isinstance(item, Sample) else decode(item)
         if isinstance(found, Sample):
             looks.append(look(found))
         else:

@@ -8,6 +8,7 @@ An optional manifest.csv with columns part, case and patient keeps a patient's c
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -134,7 +135,8 @@ def _patients(root: Path) -> Patients:
 
 
 def _deferred(case: Case, root: Path, data: Data, params: Params, patients: Patients) -> Deferred:
-    return Deferred(shown(case.folder, root), case.split, lambda: _sample(case, root, data, params, patients))
+    make = partial(_sample, case, root, data, params, patients)
+    return Deferred(shown(case.folder, root), case.split, make, case.patient(patients))
 
 
 def _sample(case: Case, root: Path, data: Data, params: Params, patients: Patients) -> Sample:

@@ -9,6 +9,7 @@ top; intensities become 0 to 1.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -90,7 +91,7 @@ def _check(data: Data, params: Params) -> None:
 
 
 def _deferred(case: Case, data: Data, params: Params) -> Deferred:
-    return Deferred(case.origin, case.split, lambda: _sample(case, data, params))
+    return Deferred(case.origin, case.split, partial(_sample, case, data, params), case.group)
 
 
 def _part(root: Path, part: str, split: str | None) -> Iterator[Case | Fault]:

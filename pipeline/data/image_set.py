@@ -115,13 +115,12 @@ class ImageSet:
         return read_mask(self._whole(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
 
     def _whole(self, name: str, wanted: str | None) -> Path:
-        """A file of a row. Raises UserError where it is missing or has another hash than the manifest says."""
+        """A file of a row. Raises UserError where it has another hash than the manifest says."""
         path = self.folder / name
-        found = files.sha256(path) if path.is_file() else None
-        if found is None or found != (wanted or found):
-            fault = "is missing" if found is None else "is damaged, not as it was written"
+        if wanted is not None and path.is_file() and files.sha256(path) != wanted:
             raise UserError(
-                f"{path} {fault}; remove {self.folder} and run the stage that makes it (dvc repro does both)"
+                f"{path} is damaged, not as it was written; remove {self.folder} and run the stage that makes it"
+                " (dvc repro does both)"
             )
         return path
 

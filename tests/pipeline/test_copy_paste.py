@@ -176,7 +176,7 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     finetuning.finetune(params, "copy_paste")
     published = sorted(path.name for path in paths.generator("toy", "copy_paste").iterdir())
-    assert published == ["copy_paste.json", "manifest.json"]
+    assert published == [".sums.json", "copy_paste.json", "manifest.json"]
     generation.generate(params, "copy_paste")
     made, train = ImageSet.open(paths.synthetic("toy", "copy_paste")), ImageSet.open(paths.real("toy")).split("train")
     originals = {row["id"]: row for row in train}

@@ -138,20 +138,22 @@ def test_nearest_by_hand() -> None:
     assert distance == pytest.approx([1 - 5 / np.hypot(5, 0.1), 1 - 1.9 / np.sqrt(2 * 1.81)])
 
 
-def test_files_of_a_score(tmp_path: Path) -> None:
+def test_files_of_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = paths.scores("toy", "siamese")
     scores = [
         Score("frechet.x", 3.5, 8, "lower", variant="train"),
         Score("frechet.x", 4.5, 4, "lower", variant="heldout", floor=1.0),
         Score("faithfulness", None, 8, "higher", reason="no judge"),
     ]
-    publish_scores(tmp_path, scores, [{"id": "a", "dice": 0.5}], [{"kind": "test", "id": "t", "x": 1.5, "y": 0.0}])
-    assert files.read_json(tmp_path / "metrics.json") == {
+    publish_scores(folder, scores, [{"id": "a", "dice": 0.5}], [{"kind": "test", "id": "t", "x": 1.5, "y": 0.0}])
+    assert files.read_json(folder / "metrics.json") == {
         "frechet": {"x": 3.5}, "frechet_heldout": {"x": 4.5}, "faithfulness": None
     }  # fmt: skip
-    assert files.read_json(tmp_path / "scores.json")[1]["floor"] == 1.0
-    assert files.read_json(tmp_path / "scores.json")[2]["reason"] == "no judge"
-    assert tracking.read_table(tmp_path / "images.csv") == [{"id": "a", "dice": "0.5"}]
-    assert tracking.read_table(tmp_path / "map.csv") == [{"kind": "test", "id": "t", "x": "1.5", "y": "0.0"}]
+    assert files.read_json(folder / "scores.json")[1]["floor"] == 1.0
+    assert files.read_json(folder / "scores.json")[2]["reason"] == "no judge"
+    assert tracking.read_table(folder / "images.csv") == [{"id": "a", "dice": "0.5"}]
+    assert tracking.read_table(folder / "map.csv") == [{"kind": "test", "id": "t", "x": "1.5", "y": "0.0"}]
 
 
 def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> None:

@@ -72,9 +72,9 @@ def test_an_entry_may_name_another_method(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_methods(study())
-    before = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("*.json")}
+    before = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("[!.]*.json")}
     write_methods(study(segmenters=TOY_STUDY["segmenters"] | {"segformer": {}}))
-    after = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("*.json")}
+    after = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("[!.]*.json")}
     assert set(after) - set(before) == {"segformer.json"}
     assert {name: after[name] for name in before} == before
 

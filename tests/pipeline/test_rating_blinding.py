@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import paths
+from pipeline import files, paths
 from pipeline.data import provenance
 from pipeline.data.image_set import ImageSet, png, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
@@ -106,7 +106,8 @@ def test_a_stage_run_again_changes_nothing_that_is_shown(toy_study: Params) -> N
     folder = paths.synthetic("toy", "siamese")
     first = ImageSet.open(folder).rows[0]
     (folder / first["file_name"]).write_bytes(png(np.zeros((32, 32, 3), np.uint8)))
-    ImageSet.finish(folder, ImageSet.open(folder).spec, [{**row, "sha256": "0" * 64} for row in ImageSet.open(folder)])
+    rows = [{**row, "sha256": files.sha256(folder / row["file_name"])} for row in ImageSet.open(folder)]
+    ImageSet.finish(folder, ImageSet.open(folder).spec, rows)
     with pytest.raises(UserError, match="the images of siamese are not those that the ratings began with"):
         begin_study(toy_study)
 

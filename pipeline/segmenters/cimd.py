@@ -40,15 +40,16 @@ PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at the
 
 
 class Params(Section):
-    """Networks (the paper's: base 128, multipliers 1 1 2 3 4, two blocks, attention 8), process and loss."""
+    """Networks (the paper's: base 128, multipliers 1 1 2 3 4, two blocks, attention 8, fold 1), process and loss."""
 
-    base: int = Field(default=16, gt=0)  # channels of the first level
+    base: int = Field(default=24, gt=0)  # channels of the first level
     multipliers: tuple[int, ...] = Field(default=(1, 2, 2), min_length=1)
     blocks: int = Field(default=1, gt=0)
     attention: tuple[int, ...] = ()  # strides with attention; there is always attention in the middle
     heads: int = Field(default=1, gt=0)
     groups: int = Field(default=8, gt=0)  # of normalisations; the paper's 32
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    fold: int = Field(default=2, gt=0)  # side of the squares of pixels that the U-Net sees as channels of one; paper: 1
     image_copies: int = Field(default=1, gt=0)  # how often the image is given to the U-Net; the code gives grey ones 4x
     prediction: Prediction = "x0"
     schedule: Literal["linear", "quadratic", "cosine"] = "linear"
@@ -56,7 +57,7 @@ class Params(Section):
     input_scale: float = Field(default=1.0, gt=0)  # of masks before noise is added; below 1: more noise at all times
     sampler: Literal["ddim", "ddpm"] = "ddim"
     steps: int = Field(default=20, gt=0)  # of the sampler
-    lambda_vlb: float = Field(default=1.0, ge=0)
+    lambda_vlb: float = Field(default=1e-3, ge=0)  # 1 in the published code
     beta_ambiguity: float = Field(default=1e-3, ge=0)
     train_gaussians: bool = True  # false: AMN and ACN keep their initial weights, as in the published code
     gaussian_filters: tuple[int, ...] = Field(default=(8, 16, 24), min_length=1)  # the paper's 32, 64, 128, 192
@@ -71,14 +72,15 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
     shape = shape_of(params, spec)
     check(params, spec, shape)
     unchanged = ((0.0,) * spec.channels, (1.0,) * spec.channels)
-    network = Preprocessed(GuidedUNet(shape), unchanged, shape.stride)
+    network = Preprocessed(GuidedUNet(shape), unchanged, params.fold * shape.stride)
     return CIMD(network, params, spec)
 
 
 def shape_of(params: Params, spec: DatasetSpec) -> guided_unet.Shape:
     """The sizes of the U-Net."""
     return guided_unet.Shape(
-        in_channels=params.image_copies * spec.channels + 1,
+        in_channels=(params.image_copies * spec.channels + 1) * params.fold**2,
+        out_channels=2 * params.fold**2,
         base=params.base,
         multipliers=params.multipliers,
         blocks=params.blocks,
@@ -99,7 +101,7 @@ def check(params: Params, spec: DatasetSpec, shape: guided_unet.Shape) -> None:
         raise UserError(f"cimd: steps is {params.steps}, more than train_steps, {params.train_steps}")
     if any(width % params.heads for width in shape.widths):
         raise UserError(f"cimd: {list(shape.widths)} channels cannot be cut into {params.heads} heads")
-    _supervised.check_size(spec.size, shape.stride)
+    _supervised.check_size(spec.size, params.fold * shape.stride)
 
 
 class Denoiser(nn.Module):
@@ -107,13 +109,14 @@ class Denoiser(nn.Module):
 
     def __init__(self, network: Preprocessed, params: Params) -> None:
         super().__init__()
-        self.network, self.copies = network, params.image_copies
+        self.network, self.copies, self.fold = network, params.image_copies, params.fold
         self.process = Process.of(betas.input_scaled(noise_schedule(params), params.input_scale), params.prediction)
 
     def forward(self, noisy: Tensor, image: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy masks [B, 1, H, W], prepared images, timesteps of training [B] -> prediction and v, shaped as masks."""
         given = torch.cat([image.repeat(1, self.copies, 1, 1), noisy], 1)
-        predicted, v = self.network.network(given, timesteps).float().chunk(2, 1)
+        found = self.network.network(F.pixel_unshuffle(given, self.fold), timesteps)
+        predicted, v = F.pixel_shuffle(found.float(), self.fold).chunk(2, 1)
         return predicted, v
 
 

@@ -24,7 +24,7 @@ STRIDES = {
     "dermosegdiff": 8,
     "recycling": 8,
     "recycling_ensemble": 8,
-    "cimd": 4,
+    "cimd": 8,
 }  # 32: others
 FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble", "cimd"}
 BINARY = {"cimd"}  # two classes only

@@ -21,7 +21,7 @@ from tests.reference import cimd_literal
 SIZE, STEPS = 16, 40
 SPEC = DatasetSpec(name="rated", size=SIZE, channels=1, raters=2)
 SCHEDULE = betas.linear(STEPS, 0.0025, 0.5)  # 1e-4 and 0.02 times 1000 / 40
-TINY = {"base": 8, "multipliers": (1, 2), "train_steps": STEPS, "steps": 5, "gaussian_filters": (4, 8)}
+TINY = {"base": 8, "fold": 1, "multipliers": (1, 2), "train_steps": STEPS, "steps": 5, "gaussian_filters": (4, 8)}
 
 
 def build(spec: DatasetSpec = SPEC, **values: object) -> cimd.CIMD:
@@ -73,7 +73,7 @@ def test_small_networks_have_fewer(shape: dict, weights: int):
 
 def test_the_study_of_the_paper_builds_the_networks_of_the_paper():
     paper = {"base": 128, "multipliers": (1, 1, 2, 3, 4), "blocks": 2, "attention": (8,), "groups": 32}
-    paper |= {"image_copies": 4, "gaussian_filters": (32, 64, 128, 192), "gaussian_convolutions": 3}
+    paper |= {"fold": 1, "image_copies": 4, "gaussian_filters": (32, 64, 128, 192), "gaussian_convolutions": 3}
     spec = DatasetSpec(name="lidc", size=128, channels=1, raters=4)
     with torch.device("meta"):
         segmenter = cimd.build(cimd.Params(**paper, gaussian_latent=6), spec)  # type: ignore[arg-type]
@@ -239,6 +239,16 @@ def test_masks_are_coded_as_signs_and_continued_at_the_border():
 def test_images_of_any_number_of_channels_and_one_rater(channels: int):
     spec = SPEC.model_copy(update={"channels": channels, "raters": 1})
     assert build(spec, image_copies=2).predict(images(1, 13, channels)).shape == (1, 1, 2, 13, 13)
+
+
+def test_folded_pixels_are_the_networks_channels(monkeypatch: pytest.MonkeyPatch):
+    """A network that gives back what it sees gives back the image and the mask."""
+    segmenter, noisy = build(fold=2), draw("x", 2, 1, SIZE, SIZE)
+    assert segmenter.network.network.shape.in_channels == segmenter.network.network.shape.out_channels == 2 * 4
+    monkeypatch.setattr(segmenter.network.network, "forward", lambda given, time: given)
+    first, second = segmenter.denoiser(noisy, images(), torch.tensor([0, 0]))
+    assert torch.equal(first, images())
+    assert torch.equal(second, noisy)
 
 
 def test_input_scaling_divides_the_signal_to_noise_ratio():

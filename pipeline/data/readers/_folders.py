@@ -87,10 +87,18 @@ def paired(folders: Folders) -> Iterator[Item]:
 
 def present(pair: Reference) -> Iterator[Item]:
     """The pair, or a fault for each of its two files that does not exist."""
-    missing = [path for path in (pair.image, pair.mask) if not path.is_file()]
+    missing = [path for path in (pair.image, pair.mask) if not _is_file(path)]
     yield from (Fault(shown(path, pair.root), "does not exist") for path in missing)
     if not missing:
         yield pair
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

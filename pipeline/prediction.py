@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline import files, tracking
 from pipeline.contracts import Segmenter
-from pipeline.data.decoding import IMAGE_TYPES, Faulty, read_image, resize_image
+from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize_image
 from pipeline.data.image_set import png
 from pipeline.errors import UserError
 from pipeline.keeping import open_kept
@@ -29,16 +29,20 @@ def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
     Folders below `images` are kept. Raises UserError; where single images cannot be read, after the others are done.
     """
     segmenter, spec = open_kept(segmenter_folder)
+    if spec.ndim == 3 or spec.channels not in (1, 3):
+        what = "volumes" if spec.ndim == 3 else f"{spec.channels} contrasts"
+        raise UserError(f"{segmenter_folder} was trained on {what}; predict reads folders of pictures")
     segmenter.objective.to(Runtime.alone().device)
     found, faults = image_files(images, target), []
     for path in tracking.progress(found, "predict"):
         name = path.relative_to(images).with_suffix(".png")
         try:
             image, _ = read_image(path)
+            seen = grey(image) if spec.channels == 1 else image
         except Faulty as fault:
             faults.append(f"{path.relative_to(images)}: {fault}")
             continue
-        labels = predict_labels(segmenter, image, spec.size)
+        labels = predict_labels(segmenter, seen, spec.size)
         with files.writing_to(target):
             files.write_bytes(target / MASKS / name, png(labels))
             files.write_bytes(target / OVERLAYS / name, png(overlay(image, labels, spec.num_classes)))
@@ -63,7 +67,7 @@ def image_files(folder: Path, target: Path) -> Sequence[Path]:
 
 
 def predict_labels(segmenter: Segmenter, image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Labels [H, W] of an image [3, H, W]: predicted at the size of training, probabilities brought to its own size."""
+    """Labels [H, W] of an image [C, H, W]: predicted at the size of training, probabilities brought to its own size."""
     small = torch.from_numpy(resize_image(image, size).copy())[None].float() / 255
     chance = segmenter.predict(small).mean(1)[0].float().cpu().numpy()
     return resized(chance, image.shape[1:]).argmax(0).astype(np.uint8)

@@ -37,6 +37,11 @@ def read(path: Path) -> NDArray[np.generic]:
     return _opened(path, _voxels)
 
 
+def read_shape(path: Path) -> tuple[int, ...]:
+    """Extents [I, J, K] or [I, J, K, C] by the header alone. Raises Faulty."""
+    return _opened(path, lambda file: _extents(file.read(HEADER)))
+
+
 def read_affine(path: Path) -> NDArray[np.float64]:
     """[4, 4] from voxel indices to mm along right, front, top. Raises Faulty where the header tells no spacing."""
     return _opened(path, _affine)
@@ -112,8 +117,7 @@ def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
 
 def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     header = file.read(HEADER)
-    order = _byte_order(header)
-    shape = _shape(struct.unpack_from(f"{order}8h", header, 40))
+    order, shape = _byte_order(header), _extents(header)
     dtype = _dtype(order, struct.unpack_from(f"{order}h", header, 70)[0])
     offset, slope, intercept = struct.unpack_from(f"{order}3f", header, 108)
     size = math.prod(shape) * dtype.itemsize
@@ -149,6 +153,10 @@ def _byte_order(header: bytes) -> str:
                 raise Faulty("is no single NIfTI-1 file (.hdr with .img?); save it as .nii.gz")
             return order
     raise Faulty("is no NIfTI file")
+
+
+def _extents(header: bytes) -> tuple[int, ...]:
+    return _shape(struct.unpack_from(f"{_byte_order(header)}8h", header, 40))
 
 
 def _shape(dim: tuple[int, ...]) -> tuple[int, ...]:

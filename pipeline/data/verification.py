@@ -7,7 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline import files
-from pipeline.data.image_set import HASHES, ImageSet, Row
+from pipeline.data import nifti
+from pipeline.data.decoding import Faulty
+from pipeline.data.image_set import HASHES, RATERS, ImageSet, Row
+from pipeline.data.sample import DatasetSpec
+from pipeline.data.stored import COLOURS
 from pipeline.errors import UserError
 
 SHOWN = 10  # faults told in one message
@@ -27,10 +31,12 @@ def verify(images: ImageSet) -> None:
 
 
 def intact(folder: Path, row: Row) -> bool:
-    """Whether both files of a row are there with the content that the row tells."""
+    """Whether all files of a row are there with the content that the row tells."""
     try:
-        return all(files.sha256(folder / row[name]) == row[column] for name, column in HASHES.items())
-    except (OSError, KeyError):
+        wanted = [(row[name], row[column]) for name, column in HASHES.items()]
+        wanted += zip(row.get(RATERS, []), row.get(f"{RATERS}_sha256", []), strict=True)
+        return all(files.sha256(folder / name) == sha256 for name, sha256 in wanted)
+    except (OSError, KeyError, ValueError):
         return False
 
 
@@ -43,19 +49,35 @@ def _unlisted(images: ImageSet) -> Iterator[str]:
 
 
 def _unlike(images: ImageSet) -> Iterator[str]:
-    wanted = (images.spec.size, images.spec.size)
+    check = _unlike_volume if images.spec.ndim == 3 else _unlike_picture
     for row in images:
-        path = images.folder / row["file_name"]
-        try:
-            with Image.open(path, formats=["PNG"]) as picture:
-                size, mode = picture.size, picture.mode
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-            yield f"{path} cannot be opened ({error})"
-            continue
-        if size != wanted:
-            yield f"{path} has {size[0]} x {size[1]} pixels, the set {wanted[0]} x {wanted[1]}"
-        if mode != "RGB":
-            yield f"{path} has mode {mode}, expected RGB"
+        yield from check(images.folder / row["file_name"], images.spec)
+
+
+def _unlike_picture(path: Path, spec: DatasetSpec) -> Iterator[str]:
+    colours = spec.channels == COLOURS
+    wanted = (spec.size, spec.size * (1 if colours else spec.channels))  # contrasts lie one below the other
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            size, mode = picture.size, picture.mode
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        yield f"{path} cannot be opened ({error})"
+        return
+    if size != wanted:
+        yield f"{path} has {size[0]} x {size[1]} pixels, the set {wanted[0]} x {wanted[1]}"
+    if mode != ("RGB" if colours else "L"):
+        yield f"{path} has mode {mode}, expected {'RGB' if colours else 'L'}"
+
+
+def _unlike_volume(path: Path, spec: DatasetSpec) -> Iterator[str]:
+    wanted = spec.spatial if spec.channels == 1 else (*spec.spatial, spec.channels)
+    try:
+        found = nifti.read_shape(path)
+    except Faulty as fault:
+        yield f"{path} {fault}"
+        return
+    if found != wanted:
+        yield f"{path} has {list(found)} voxels, the set {list(wanted)}"
 
 
 def _copies(images: ImageSet) -> Iterator[str]:

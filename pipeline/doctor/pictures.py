@@ -9,6 +9,7 @@ from pipeline.data import checked, checks
 from pipeline.data.candidates import Candidate
 from pipeline.data.checked import Examined
 from pipeline.data.splitting import SPLITS
+from pipeline.data.stored import COLOURS, majority
 from pipeline.doctor.findings import Finding, count, error, errors, note, shortened, warning
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -34,9 +35,15 @@ def findings(params: Params) -> Iterator[Finding]:
         return
     yield from (_fault(str(fault)) for fault in found.faults)
     yield from leaks(found, params)
-    yield from lesions(found, params.data.size)
+    if params.data.shape is None:
+        yield from lesions(found, params.data.size)
+    else:
+        yield from _empty(found, ())
     yield from classes(found, params)
-    yield from images(found, params.data.size)
+    if params.data.planes == COLOURS:
+        yield from _grey(found.candidates)
+    if params.data.shape is None:
+        yield from _sizes(found.candidates, params.data.size)
 
 
 def _fault(text: str) -> Finding:
@@ -66,7 +73,7 @@ def leaks(found: Examined, params: Params) -> Iterator[Finding]:
 
 def lesions(found: Examined, size: int) -> Iterator[Finding]:
     """Masks that are empty, lost or tiny at the study's size, or cover most of the image."""
-    areas = [int((c.sample.masks[0] > 0).sum()) for c in found.candidates]
+    areas = [int((majority(c.sample.masks) > 0).sum()) for c in found.candidates]
     lost = [c.where for c in found.candidates if any("all foreground lost" in text for text in c.sample.notes)]
     tiny = [c.where for c, area in zip(found.candidates, areas, strict=True) if 0 < area < TINY]
     if lost:
@@ -109,7 +116,7 @@ def classes(found: Examined, params: Params) -> Iterator[Finding]:
         return
     samples = checked.name(found, params.data).samples
     yield from (_absent(str(fault)) for fault in checks.absent_classes(samples, params.data.num_classes))
-    masks = {split: [s.masks[0] for s in samples if s.split == split] for split in SPLITS}
+    masks = {split: [majority(s.masks) for s in samples if s.split == split] for split in SPLITS}
     for label in range(1, params.data.num_classes):
         counts = {split: sum(bool((mask == label).any()) for mask in masks[split]) for split in SPLITS}
         share = float(np.mean([(mask == label).mean() for mask in masks["train"]]))
@@ -134,12 +141,6 @@ def _balance(label: int, counts: dict[str, int], total: int, share: float) -> It
     for split in ("val", "test"):
         if counts["train"] and not counts[split]:
             yield warning("untested_classes", f"label {label} is in no mask of {split}", f"add images of it to {split}")
-
-
-def images(found: Examined, size: int) -> Iterator[Finding]:
-    """Grey among coloured images, and sizes that resizing distorts."""
-    yield from _grey(found.candidates)
-    yield from _sizes(found.candidates, size)
 
 
 def _grey(candidates: Sequence[Candidate]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 Splits = Mapping[str, ImageSet]  # "train" first, then "val" and "test" where real images go along; none is empty
 PUBLIC_NAMES = {"train": "train", "val": "validation", "test": "test"}  # as Hugging Face's loaders know them
 TEXT = ("id", "prompt", "source", "source_id", "generator", "seed", "sha256", "mask_sha256")
-FILES = ("file_name", "mask")
+FILES = ("file_name", "mask", "raters", "raters_sha256")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,16 @@ class Settings:
     shard_size: int = 1000  # pairs per file of parquet and webdataset
 
 
+def pictures_only(splits: Splits, format_name: str) -> None:
+    """Raises UserError where a format of pictures is asked to hold volumes or contrasts."""
+    spec = splits["train"].spec
+    if spec.ndim == 3 or spec.channels not in (1, 3):
+        what = "volumes" if spec.ndim == 3 else f"images of {spec.channels} channels"
+        raise UserError(f"the format {format_name} holds pictures, these are {what}; export them as nnunet")
+
+
 def read(images: ImageSet, row: Row) -> tuple[bytes, bytes]:
-    """The PNG files of image and mask. Raises UserError where one is not the file that the manifest tells of."""
+    """The files of image and mask. Raises UserError where one is not the file that the manifest tells of."""
     return _verified(images.folder / row["file_name"], row["sha256"]), _verified(
         images.folder / row["mask"], row["mask_sha256"]
     )

@@ -1,5 +1,6 @@
 """Which images are exported, and the export itself: written beside its target, moved there when it is whole."""
 
+import logging
 import os
 import shutil
 from collections import Counter
@@ -8,7 +9,10 @@ from pathlib import Path
 from pipeline import paths, plugins
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
-from pipeline.exports._pairs import Settings, Splits
+from pipeline.exports._pairs import Settings, Splits, pictures_only
+
+log = logging.getLogger(__name__)
+OF_VOLUMES = ("nnunet",)  # formats that hold volumes and contrasts
 
 
 def real(study: str) -> Splits:
@@ -36,6 +40,10 @@ def export(format_name: str, splits: Splits, target: Path, settings: Settings) -
     if os.path.lexists(target):
         raise UserError(f"{target} is there already; remove it or name another folder by --out")
     _check(splits)
+    if format_name not in OF_VOLUMES:
+        pictures_only(splits, format_name)
+    if (raters := splits["train"].spec.raters) > 1:
+        log.warning("each real image has the masks of %d raters; the export holds what most of them say", raters)
     for left_behind in target.parent.glob(f".{target.name}.*.tmp"):  # by a killed process
         shutil.rmtree(left_behind, ignore_errors=True)
     staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""nnU-Net v2: DatasetXXX_Name of natural RGB images, one PNG per case, and folds that never validate on synthetic ones.
+"""nnU-Net v2: DatasetXXX_Name of pictures (PNG) or volumes (NIfTI), and folds that never validate on synthetic ones.
 
 Cases of train and val go to imagesTr, for nnU-Net takes its validation from there; cases of test go to imagesTs.
 """
@@ -6,8 +6,13 @@ Cases of train and val go to imagesTr, for nnU-Net takes its validation from the
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipeline import files, seeding, tracking
-from pipeline.data.image_set import ImageSet, Row
+from pipeline.data import nifti
+from pipeline.data.image_set import ImageSet, Row, png
+from pipeline.data.sample import DatasetSpec
+from pipeline.data.stored import COLOURS, VOLUME
 from pipeline.errors import UserError
 from pipeline.exports._pairs import Settings, Splits, class_names, copy
 
@@ -25,7 +30,7 @@ def write(splits: Splits, folder: Path, settings: Settings) -> None:
         target / "cases.csv", [_about(split, row) for split, images in splits.items() for row in images]
     )
     files.write_json(target / "splits_final.json", chosen)
-    files.write_json(target / "dataset.json", _description(splits["train"].spec.num_classes, len(training)))
+    files.write_json(target / "dataset.json", _description(splits["train"].spec, len(training)))
 
 
 def folds(rows: Sequence[Row], count: int, seed: int) -> list[Fold]:
@@ -55,9 +60,20 @@ def _fold(rows: Sequence[Row], fold_of_real: dict[str, int], number: int) -> Fol
 
 
 def _write_cases(images: ImageSet, target: Path, kind: str, title: str) -> None:
+    ending = VOLUME if images.spec.ndim == 3 else ".png"
     for row in tracking.progress(images, title, len(images)):
-        names = (f"images{kind}/{row['id']}_0000.png", f"labels{kind}/{row['id']}.png")
-        copy(images, row, target / names[0], target / names[1])
+        image, label = target / f"images{kind}" / f"{row['id']}_0000{ending}", f"labels{kind}/{row['id']}{ending}"
+        copy(images, row, image, target / label)
+        if images.spec.channels > 1 and not _coloured(images.spec):
+            _write_channels(images, row, image)
+
+
+def _write_channels(images: ImageSet, row: Row, first: Path) -> None:
+    """A file for each channel, in place of the one that holds them all."""
+    affine = nifti.read_affine(first) if images.spec.ndim == 3 else None
+    for channel, plane in enumerate(images.image(row)):
+        path = first.with_name(first.name.replace("_0000.", f"_{channel:04d}."))
+        path.write_bytes(png(plane.astype(np.uint8)) if affine is None else nifti.encode(plane, affine))
 
 
 def _about(split: str, row: Row) -> Row:
@@ -65,11 +81,18 @@ def _about(split: str, row: Row) -> Row:
     return {"case": row["id"], "split": split, **{column: row[column] for column in columns}}
 
 
-def _description(num_classes: int, cases: int) -> Row:
+def _coloured(spec: DatasetSpec) -> bool:
+    """Whether the channels are colours, which nnU-Net has in one file."""
+    return spec.ndim == 2 and spec.channels == COLOURS
+
+
+def _description(spec: DatasetSpec, cases: int) -> Row:
+    volumes = spec.ndim == 3
+    names = ("R", "G", "B") if _coloured(spec) else [f"channel_{channel}" for channel in range(spec.channels)]
     return {
-        "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": {name: label for label, name in enumerate(class_names(num_classes))},
+        "channel_names": {str(channel): name for channel, name in enumerate(names)},
+        "labels": {name: label for label, name in enumerate(class_names(spec.num_classes))},
         "numTraining": cases,
-        "file_ending": ".png",
-        "overwrite_image_reader_writer": "NaturalImage2DIO",
+        "file_ending": VOLUME if volumes else ".png",
+        **({} if volumes else {"overwrite_image_reader_writer": "NaturalImage2DIO"}),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline import files
 from pipeline.data import nifti, stored
@@ -12,6 +13,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
+from pipeline.params import Data
 
 AFFINE = np.array([[0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1]], float)
 VOLUMES = DatasetSpec(name="v", size=0, channels=1, num_classes=3, ndim=3, shape=(6, 5, 4), spacing=(0.5, 0.5, 2.0))
@@ -114,3 +116,25 @@ def test_a_spec_of_pictures_tells_nothing_of_grids() -> None:
     assert VOLUMES.model_dump()["shape"] == [6, 5, 4]  # as JSON gives it back
     with pytest.raises(ValueError, match="have ndim 3, shape and spacing"):
         DatasetSpec(name="x", size=0, ndim=3, shape=(4, 4, 4))
+
+
+def test_a_study_of_pictures_and_one_rater_keeps_the_bytes_it_had_before_there_were_others(tmp_path: Path) -> None:
+    """Digests are those of the code before volumes, several raters and channels were known."""
+    spec = DatasetSpec(name="demo", size=8)
+    pixels, mask = np.arange(192, dtype=np.uint8).reshape(3, 8, 8), np.eye(8, dtype=np.uint8)
+    images = ImageSet.create(tmp_path, spec, [(Sample("a", pixels, mask[None], "A dot.", "train", "dots"), {})])
+    row = {key: value for key, value in images.rows[0].items() if "sha256" not in key}
+    assert row == {
+        "id": "a", "prompt": "A dot.", "split": "train", "source": "dots", "file_name": "images/a.png",
+        "mask": "masks/a.png", "source_id": "a", "copy": 0, "generator": None, "synthetic": False}  # fmt: skip
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "a.png", "a.png", "metadata.jsonl", "spec.json"]  # fmt: skip
+    for name, content in (("images", np.moveaxis(pixels, 0, -1)), ("masks", mask)):
+        Image.fromarray(np.ascontiguousarray(content)).save(tmp_path / "plain.png")
+        assert (tmp_path / name / "a.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    assert files.fingerprint(spec) == "84eef5e08cd90c79"
+    data = Data(reader="phantom", size=64, prompt="A photo.", train=6)  # type: ignore[call-arg]
+    assert files.fingerprint(data) == "cffba056d3f9c372"
+    batch = Batches(Pairs.read(images), 1, "seed").batch(0)
+    assert torch.equal(batch.image[0], torch.from_numpy(pixels).float() / 255)
+    assert torch.equal(batch.mask[0], torch.from_numpy(mask).long())

@@ -71,8 +71,19 @@ def test_a_step_is_that_of_the_papers_and_its_first_pass_learns_nothing(mode: st
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()) + 1e-9)
 
 
-def test_half_of_the_samples_see_their_first_prediction() -> None:
-    assert [draws(batch_of(FLAT, "a"), 9)[3], draws(batch_of(FLAT, "b"), 9)[3]]  # the step above holds for both kinds
+def test_a_first_pass_without_gradient_leaves_that_of_the_second_in_bf16() -> None:
+    """Autocast keeps the shortened weights of the first pass; they must not be the second one's."""
+    gradients = []
+    for short in (False, True):
+        objective = build(cross_entropy=1.0).objective
+        with torch.autocast("cpu", torch.bfloat16, enabled=short):
+            losses = objective(batch_of(FLAT), 0.0)
+        sum(losses.values()).backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in objective.parameters()]))
+    assert float(torch.cosine_similarity(*gradients, dim=0)) > 0.98
+
+
+def test_only_samples_that_are_kept_see_their_first_prediction() -> None:
     objective = build(mode="selfcond_same").objective
     batch, k = batch_of(FLAT), torch.tensor([400, 400])
     noise = torch.zeros(2, 3, 8, 8)

@@ -91,6 +91,7 @@ def start_log(path: Path) -> Path | None:
         handlers[-1].setFormatter(logging.Formatter(FORMAT))
     except OSError:
         path = None  # type: ignore[assignment]
+    logging.raiseExceptions = False  # a full disk costs lines of the log, no more
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     return path
 

@@ -1,9 +1,6 @@
 """A full disk, a folder that is not ours, a loss that is no number, a clock that jumps: one line, then as ever."""
 
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +12,6 @@ from tests.faults.inside import Fault
 from tests.faults.launching import KILLED, STUDY, copy, done, published, start
 
 TRAINED = ("base", "finetune", "judge", "segment")
-NOBODY = 65534
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)
-    yield folder
-    subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -91,14 +77,10 @@ def test_a_small_disk_that_fills_up(whole_study: Clean, mounted: Path, name: str
     run = start(study, name)
     status = run.wait()
     resize(mounted, 200 << 20)
-    assert status == 2 and "No space left" in run.text + logged(study), run.text
+    assert status == 2 and "cannot be" in run.text, run.text
     assert "Traceback" not in run.text
     done(study, name)
     whole(study, whole_study)
-
-
-def logged(study: Path) -> str:
-    return "".join(path.read_text() for path in (study / "work" / "logs").glob("*"))
 
 
 def resize(disk: Path, size: int) -> None:
@@ -106,33 +88,28 @@ def resize(disk: Path, size: int) -> None:
 
 
 @pytest.mark.faults
-def test_outputs_that_may_not_be_written(begun: Clean, open_folder: Path) -> None:
-    read_only(begun, open_folder, "prepare")
+def test_outputs_that_may_not_be_written(begun: Clean, tmp_path: Path) -> None:
+    read_only(begun, tmp_path, "prepare")
 
 
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("name", [name for name in KILLED if name != "prepare"])
-def test_outputs_of_a_stage_that_may_not_be_written(whole_study: Clean, open_folder: Path, name: str) -> None:
-    read_only(whole_study, open_folder, name)
+def test_outputs_of_a_stage_that_may_not_be_written(whole_study: Clean, tmp_path: Path, name: str) -> None:
+    read_only(whole_study, tmp_path, name)
 
 
 def read_only(clean: Clean, folder: Path, name: str) -> None:
-    """As a user who is not root: permissions do not bind root."""
     study = copy(clean.folder, folder / "study", name)
-    root = os.getuid() == 0
-    if root:
-        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(study)], check=True)
+    (study / "work").mkdir()
     closed = study if name == "report" else study / "outputs" / STUDY
-    (study / "work").mkdir(exist_ok=True)
-    os.chown(study / "work", NOBODY, NOBODY) if root else None
-    places = [closed, *(path for path in closed.rglob("*") if path.is_dir() and path.parts[-1] != "work")]
+    places = [closed, *(path for path in closed.rglob("*") if path.is_dir() and path.name != "work")]
     for path in places:
         path.chmod(0o555)
-    refused(study, name, Fault(nobody=root), "cannot be", "outputs" if name != "report" else "reports", "ermission")
+    refused(study, name, Fault(bound=True), "cannot be", "reports" if name == "report" else "outputs", "ermission")
     for path in places:
         path.chmod(0o755)
-    done(study, name, fault=Fault(nobody=root))
+    done(study, name, fault=Fault(bound=True))
     whole(study, clean)
 
 

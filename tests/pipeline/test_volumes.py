@@ -70,7 +70,7 @@ def test_volumes_are_prepared_as_images_in_0_to_1_on_one_grid(root: Path) -> Non
     images = prepared(root, window=[0, 200])
     spec, row = images.spec, rows_by_file(images)["v3.nii.gz"]
     assert (spec.ndim, spec.size, spec.channels, spec.shape, spec.spacing) == (3, 0, 1, SHAPE, (1, 1, 2))
-    voxels = reading.read(root / "imagesTr" / "v3.nii.gz")
+    voxels = reading.read(root / "imagesTr" / "v3.nii.gz").astype(float)
     assert np.allclose(images.image(row)[0], np.clip(voxels / 200, 0, 1), atol=1e-6)
     assert np.bincount(images.mask(row).ravel()).tolist() == [192 - 16, 8, 8]
     assert {split: len(images.split(split)) for split in ("train", "val", "test")} == {"train": 7, "val": 1, "test": 2}
@@ -119,7 +119,7 @@ def test_what_the_grid_cuts_away_is_told(root: Path) -> None:
 def channels(root: Path, one_file: bool) -> None:
     """A second channel, 0 where the first is 1: in the same file, or as nnU-Net's files."""
     for path in [*root.glob("images*/*.nii.gz")]:
-        first = reading.read(path)
+        first = reading.read(path).astype(np.int16)
         both = np.stack([first, 400 - first], -1).astype(np.int16)
         if one_file:
             nifti(path, both, affine=PLACE)

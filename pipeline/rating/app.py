@@ -84,6 +84,7 @@ def create_app(
         lifespan=_holding_open(database),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the host that the request names
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
     )
     _add_requests(app, database, _proof(token))

@@ -4,7 +4,7 @@ A mode tells where the noisy mask of a training step comes from:
 
 * vanilla: the true mask with noise.
 * recycle_T, recycle_next: a first pass, without gradient, finds the mask in the true one at the last noise level (which
-  holds nothing of it) or at the next level; noise is added to what it found.
+  holds nothing of it) or at the next level (the last one itself has none); noise is added to what it found.
 * selfcond_same, selfcond_next: half of the samples also see the prediction of a first pass at the same noisy mask, or
   at the next level, from which the noisy mask follows by the posterior's mean.
 """
@@ -59,7 +59,7 @@ class Recycled(nn.Module):
         self.params, self.process = params, process
         self.network = Denoiser(network, params.tau, params.clip, params.stretch, params.self_conditioned)
         draws = UniformTimes if params.times == "uniform" else ImportanceTimes
-        self.times = draws(0, len(process) - (1 if params.mode in ("vanilla", "selfcond_same") else 2))
+        self.times = draws(0, len(process) - (1 if params.trains_last else 2))
         self.sampler = Sampler(process.respaced(params.steps), network.shape.outside, params.sampler, params.variance)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -93,7 +93,8 @@ class Recycled(nn.Module):
             noisy, level = self.process.q_sample(true, noise, k), k
             seen = noisy
         else:
-            level = k + 1 if self.params.mode in ONE_STEP else torch.full_like(k, len(self.process) - 1)
+            last = len(self.process) - 1
+            level = (k + 1).clamp(max=last) if self.params.mode in ONE_STEP else torch.full_like(k, last)
             noisy, seen = true, self.process.q_sample(true, first, level)
         if self.params.mode == "vanilla":
             return noisy, noise, None

@@ -63,6 +63,12 @@ class Params(Trunk):
         return self
 
     @model_validator(mode="after")
+    def time_has_as_many_sines_as_cosines(self) -> Self:
+        if self.mode != "plain" and self.channels[-1] % 2:
+            raise ValueError(f"the last of channels is {self.channels[-1]}; time needs an even number")
+        return self
+
+    @model_validator(mode="after")
     def a_reverse_step_goes_one_level_down(self) -> Self:
         if self.reverse_step and self.mode not in ONE_STEP:
             raise ValueError(f"reverse_step is for the modes {' and '.join(ONE_STEP)}, not {self.mode}")
@@ -83,6 +89,11 @@ class Params(Trunk):
     def reverses(self) -> bool:
         """Whether the posterior's mean follows the first pass."""
         return self.mode == "selfcond_next" if self.reverse_step is None else self.reverse_step
+
+    @property
+    def trains_last(self) -> bool:
+        """Whether the noisiest level is trained too: by recycle_next from itself, by recycle_T never, as published."""
+        return self.mode in ("vanilla", "selfcond_same") or (self.mode == "recycle_next" and not self.reverses)
 
     def check(self, spec: DatasetSpec) -> None:
         """Raises UserError where a length given per axis does not fit the images."""

@@ -57,7 +57,7 @@ def test_a_step_is_that_of_the_papers_and_its_first_pass_learns_nothing(mode: st
     objective = doubled(build(mode=mode, prediction=prediction, **WEIGHTS)).objective
     batch = batch_of(FLAT, "a" if mode.startswith("selfcond") else "b")
     batch = Batch(batch.image.double(), batch.mask, batch.prompts, batch.streams)
-    t, noise, first, kept = draws(batch, 1000 if mode in ("vanilla", "selfcond_same") else 999)
+    t, noise, first, kept = draws(batch, 999 if mode in ("recycle_T", "selfcond_next") else 1000)
     network = objective.network.network
     expected, first_pass = recycling_literal.loss(
         network, mode, prediction == "eps", batch.image, batch.mask, 3, t, noise, first, kept, WEIGHTS
@@ -119,6 +119,19 @@ def test_the_noisy_mask_does_not_depend_on_the_label_where_the_last_level_holds_
         objective.eval()
         found = [objective.start(batch, k, (noises[0], noises[1]), k > 0)[0] for batch in (one, other)]
         assert torch.equal(*found) == same
+
+
+def test_the_noisiest_level_is_recycled_from_itself() -> None:
+    objective = build(mode="recycle_next", train_steps=5).objective.eval()
+    rngs = [seeding.torch_rng("times", number) for number in range(60)]
+    assert set(objective.times.draw(rngs)[0].tolist()) == {0, 1, 2, 3, 4}
+    batch, k, noises = batch_of(FLAT), torch.tensor([4, 4]), torch.randn(2, 2, 3, 8, 8)
+    true = 2 * torch.nn.functional.one_hot(batch.mask, 3).movedim(-1, 1).float() - 1
+    seen = objective.process.q_sample(true, noises[1], k)
+    with torch.no_grad():
+        x0 = objective.network(batch.image, seen, k, objective.process, None).x0
+    found = objective.start(batch, k, (noises[0], noises[1]), k > 0)[0]
+    torch.testing.assert_close(found, objective.process.q_sample(x0, noises[0], k))
 
 
 def test_a_reverse_step_adds_no_noise() -> None:
@@ -241,6 +254,7 @@ def test_the_plain_trunk_is_the_network_with_time_less_its_maps_of_time() -> Non
         ({"steps": 6, "train_steps": 5}, r"steps \(6\) are some of train_steps \(5\)"),
         ({"reverse_step": True}, "reverse_step is for the modes recycle_next and selfcond_next, not recycle_T"),
         ({"cross_entropy": 0, "dice": 0}, "nothing would be learned"),
+        ({"channels": [4, 7]}, "the last of channels is 7; time needs an even number"),
         ({"patch": [8, 8, 8]}, "patch has 3 numbers; images of flat have 2 axes"),
         ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\], patch \(4, 4\); .* below patch"),
         ({"patch": [1, 8]}, "1 pixels .* stride of 2"),

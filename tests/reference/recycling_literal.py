@@ -31,7 +31,7 @@ def loss(
         nothing = torch.zeros_like(x0) if mode.startswith("selfcond") else None
         x_t, target, seen = noised(x0, abar[t[b]], noise[b]), noise[b], nothing
         if mode != "vanilla":
-            later = {"recycle_T": len(abar) - 1, "selfcond_same": t[b]}.get(mode, t[b] + 1)
+            later = {"recycle_T": len(abar) - 1, "selfcond_same": t[b]}.get(mode, min(t[b] + 1, len(abar) - 1))
             x_re = x_t if mode == "selfcond_same" else noised(x0, abar[later], first_noise[b])
             with torch.no_grad():
                 x0_th = found(first_pass, eps, image[b], x_re, abar, later, nothing)[1]

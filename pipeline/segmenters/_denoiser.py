@@ -26,10 +26,6 @@ class Estimate:
     logits: Tensor
     x0: Tensor  # in [-1, 1] where masks are predicted; of predicted noise it may lie anywhere
 
-    def detached(self) -> "Estimate":
-        """The same without gradient."""
-        return Estimate(self.output.detach(), self.logits.detach(), self.x0.detach())
-
 
 class Denoiser(nn.Module):
     """The network with the coding of its inputs and outputs."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.schedule import at_least_float32, noise_of
-from pipeline.segmenters._supervised import Preprocessed
+from pipeline.segmenters._supervised import Preprocessed, stretched
 
 
 class Denoiser(nn.Module):
@@ -30,12 +30,6 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, prepared: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy masks [B, M, h, w], prepared images and timesteps of training [B] -> what the process predicts."""
         return at_least_float32(self.network.network(noisy, prepared, timesteps))
-
-
-def stretched(image: Tensor) -> Tensor:
-    """Each image of [B, C, H, W] brought to [0, 1]; one of a single value becomes 0."""
-    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-    return (image - low) / (high - low).clamp(min=1e-6)
 
 
 def maps_of(mask: Tensor, num_classes: int) -> Tensor:

@@ -59,6 +59,12 @@ class Preprocessed(nn.Module):
         return maps[..., :height, :width]
 
 
+def stretched(image: Tensor) -> Tensor:
+    """Each image of [B, C, H, W] brought to [0, 1]; one of a single value becomes 0."""
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    return (image - low) / (high - low).clamp(min=1e-6)
+
+
 class SupervisedObjective(nn.Module):
     """Cross-entropy + soft Dice of the classes from `first` on, each times `weight`, in float32."""
 

@@ -33,7 +33,7 @@ from pipeline.networks import gaussian_encoder, guided_unet
 from pipeline.networks.gaussian_encoder import GaussianEncoder
 from pipeline.networks.guided_unet import GuidedUNet
 from pipeline.parsing import Section
-from pipeline.segmenters import _supervised
+from pipeline.segmenters import _mask_denoiser, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 
 PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at their ends
@@ -42,7 +42,7 @@ PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at the
 class Params(Section):
     """Networks (the paper's: base 128, multipliers 1 1 2 3 4, two blocks, attention 8, fold 1), process and loss."""
 
-    base: int = Field(default=24, gt=0)  # channels of the first level
+    base: int = Field(default=24, gt=0, multiple_of=2)  # channels of the first level
     multipliers: tuple[int, ...] = Field(default=(1, 2, 2), min_length=1)
     blocks: int = Field(default=1, gt=0)
     attention: tuple[int, ...] = ()  # strides with attention; there is always attention in the middle
@@ -137,7 +137,7 @@ class Ambiguity(nn.Module):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The three losses; `progress` is not used."""
         image, process = self.denoiser.network.prepared(batch.image), self.denoiser.process
-        x0 = coded(batch.mask, image.shape[-2:])
+        x0 = _mask_denoiser.coded(_mask_denoiser.maps_of(batch.mask, 2), image.shape[-2:])
         rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
         k = self.times.draw(rngs)[0].to(x0.device)
         fresh = noise_of(rngs, tuple(x0.shape[1:])).to(x0.device)
@@ -219,9 +219,3 @@ def noise_schedule(params: Params) -> Tensor:
         return betas.cosine(steps)
     make = betas.linear if params.schedule == "linear" else betas.quadratic
     return make(steps, FIRST * share, min(LAST * share, 0.999))
-
-
-def coded(mask: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Label maps [B, H, W] of two classes -> -1 and 1 as [B, 1, *size], continued at the lower and right border."""
-    signs = (2.0 * mask[:, None] - 1).float()
-    return F.pad(signs, (0, size[1] - mask.shape[-1], 0, size[0] - mask.shape[-2]), mode="replicate")

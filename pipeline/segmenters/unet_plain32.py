@@ -17,7 +17,7 @@ from pipeline.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
-from pipeline.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective
+from pipeline.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective, stretched
 
 LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
@@ -62,12 +62,6 @@ class PlainUNet(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skip], 1))
         return self.head(x)
-
-
-def stretched(image: Tensor) -> Tensor:
-    """Each image of [B, C, H, W] brought to [0, 1]; one of a single value becomes 0."""
-    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-    return (image - low) / (high - low).clamp(min=1e-6)
 
 
 def _pair(inside: int, outside: int) -> nn.Sequential:

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.networks import gaussian_encoder, guided_unet
 from pipeline.networks.gaussian_encoder import GaussianEncoder
 from pipeline.networks.guided_unet import GuidedUNet
-from pipeline.segmenters import cimd
+from pipeline.segmenters import _mask_denoiser, cimd
 from tests.reference import cimd_literal
 
 SIZE, STEPS = 16, 40
@@ -232,7 +232,8 @@ def test_the_network_is_told_timesteps_of_training():
 def test_masks_are_coded_as_signs_and_continued_at_the_border():
     mask = torch.tensor([[[0, 1, 1], [0, 0, 1], [1, 0, 0]]])
     expected = [[-1, 1, 1, 1], [-1, -1, 1, 1], [1, -1, -1, -1], [1, -1, -1, -1]]
-    assert cimd.coded(mask, (4, 4))[0, 0].tolist() == expected
+    maps = _mask_denoiser.maps_of(mask, 2)
+    assert _mask_denoiser.coded(maps, (4, 4))[0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -38,9 +38,8 @@ class Convergence:
 
 def mean_dice(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> float:
     """Dice over images and foreground classes, of the most likely class at the size of training."""
-    found = []
-    for row, samples in zip(images, sample_set(segmenter, images, chosen), strict=True):
-        labels, true = samples.mean(0).argmax(0).reshape(1, -1), images.mask(row).reshape(1, -1)
-        classes = range(1, images.spec.num_classes)
-        found.append(np.mean([overlap.dice(labels == label, true == label) for label in classes]))
-    return float(np.mean(found))
+    found = zip(images, sample_set(segmenter, images, chosen), strict=True)
+    classes = images.spec.num_classes
+    return float(
+        np.mean([overlap.mean_dice(samples.mean(0).argmax(0), images.mask(row), classes) for row, samples in found])
+    )

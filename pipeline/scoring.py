@@ -28,7 +28,6 @@ from pipeline.volume_scoring import volume_scores
 
 Row = dict[str, Any]
 Chances = NDArray[np.float32]
-ISIC = 0.65  # a Jaccard index below it counts as a failure in the ISIC challenges
 
 
 def score_set(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> list[Row]:
@@ -93,7 +92,7 @@ def image_scores(
     classes = {
         "dice": overlap.dice(*pair),
         "iou": iou,
-        "jaccard_65": np.where(iou >= ISIC, iou, 0.0),
+        "jaccard_65": overlap.thresholded(iou),
         "nsd": np.array([border.nsd for border in borders]),
         "hd95": np.array([border.hd95 for border in borders]),
     }

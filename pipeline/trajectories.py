@@ -26,15 +26,9 @@ def dice_over_steps(segmenter: Segmenter, images: ImageSet, chosen: Segment) -> 
     few = spread(images, chosen.trajectory_images)
     images_of = batches(few, min(chosen.batch_size, TOGETHER))
     labels = (steps for image in images_of for steps in follow(image).argmax(2).cpu().numpy().swapaxes(0, 1))
-    found = [_dice(steps, few.mask(row), few.spec.num_classes) for steps, row in zip(labels, few, strict=True)]
+    found = [
+        [overlap.mean_dice(one, few.mask(row), few.spec.num_classes) for one in steps]
+        for steps, row in zip(labels, few, strict=True)
+    ]
     means = np.mean(found, axis=0)
     return [{"step": step, "n": len(few), "dice": round(float(dice), 6)} for step, dice in enumerate(means, 1)]
-
-
-def _dice(steps: np.ndarray, true: np.ndarray, num_classes: int) -> list[float]:
-    """Mean Dice of label maps [steps, *spatial] over the foreground classes."""
-    flat = true.reshape(1, -1)
-    return [
-        float(np.mean([overlap.dice(found.reshape(1, -1) == label, flat == label) for label in range(1, num_classes)]))
-        for found in steps
-    ]

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics import volumes
+from pipeline.metrics import overlap, volumes
 from pipeline.metrics.volumes import Agreement, Overlap
 
-ISIC = 0.65  # as in scoring
 UNKNOWN = (1.0, 1.0, 1.0)  # mm; a set of volumes tells its own
 SIZES = ("volume", "volume_found", "volume_error")  # ml: true, found, |found - true|
 LEFT_OUT = tuple(f"{name}_left_out" for name in Agreement.__dataclass_fields__)
@@ -31,7 +30,8 @@ def volume_scores(
     for label in labels:
         pair = found == label, true == label
         counts, scores = volumes.overlap(*pair), volumes.agreement(*pair, spacing, tolerance)
-        rows.append(vars(scores) | {"jaccard_65": scores.iou if scores.iou >= ISIC else 0.0} | _sizes(counts, spacing))
+        jaccard = float(overlap.thresholded(np.array(scores.iou)))
+        rows.append(vars(scores) | {"jaccard_65": jaccard} | _sizes(counts, spacing))
         strict.append(volumes.left_out(scores, counts))
     means: dict[str, Any] = {"area": float((true > 0).mean()), "dice_swept": None, "iou_swept": None}
     means |= {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

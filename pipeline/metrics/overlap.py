@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Masks = NDArray[np.bool_]
+ISIC = 0.65  # a Jaccard index below it counts as a failure in the ISIC challenges
 
 
 def dice(found: Masks, true: Masks) -> NDArray[np.float64]:
@@ -16,6 +17,17 @@ def iou(found: Masks, true: Masks) -> NDArray[np.float64]:
     """|P∩T| / |P∪T| of boolean masks [..., H, W]; 1 where both are empty."""
     overlap, union = _sum(found & true), _sum(found | true)
     return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+
+
+def thresholded(jaccard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Jaccard index, 0 where it counts as a failure."""
+    return np.where(jaccard >= ISIC, jaccard, 0.0)
+
+
+def mean_dice(found: NDArray[np.integer], true: NDArray[np.integer], num_classes: int) -> float:
+    """Dice of label maps [*spatial], mean over the classes without the background."""
+    flat = found.reshape(1, -1), true.reshape(1, -1)
+    return float(np.mean([dice(flat[0] == label, flat[1] == label) for label in range(1, num_classes)]))
 
 
 def foreground(labels: NDArray[np.integer], num_classes: int) -> Masks:

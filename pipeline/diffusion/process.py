@@ -116,7 +116,12 @@ class Process:
         return self.posterior_mean(x0, noisy, k) + fresh * (log_variance / 2).exp() * noise
 
     def ddim_step(self, x0: Tensor, noisy: Tensor, k: Tensor, eta: float = 0, noise: Tensor | None = None) -> Tensor:
-        """From level k to k - 1 (Song et al. 2021, eq. 12); eta 0 draws nothing, 1 has DDPM's variance."""
+        """From level k to k - 1 (Song et al. 2021, eq. 12); eta 0 draws nothing, 1 has DDPM's variance.
+
+        Raises ValueError where eta is above 0 and there is no noise.
+        """
+        if eta and noise is None:
+            raise ValueError(f"eta {eta} adds fresh noise to every step; give noise")
         spread = eta * self.posterior_variance.sqrt()
         direction = (1 - self.previous - spread**2).clamp(min=0).sqrt()
         step = self._at(self.previous.sqrt(), k, x0) * x0

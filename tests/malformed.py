@@ -20,11 +20,11 @@ def sizes(few: int, many: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
 
 
-def tried(examples: int, strategy: SearchStrategy[Any], check: Callable[[Any], None]) -> None:
+def tried(examples: int, strategy: SearchStrategy[Any], check: Callable[[Any], None], kind: str = "malformed") -> None:
     """Gives `check` so many inputs, always the same ones, and counts them; it fails with the input that it told of."""
 
     def one(value: Any) -> None:
-        count("malformed")
+        count(kind)
         check(value)
 
     chosen = settings(

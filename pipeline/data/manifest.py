@@ -81,6 +81,7 @@ def _stored(lines: list[Line], file: IO[str]) -> Iterator[Line]:
 
 
 def _row(folder: Path, number: int, line: bytes) -> Row:
+    row = Listed()
     try:
         row = Listed(json.loads(line.decode()))
         fault = "is no JSON object with an id" if "id" not in row else _fault(row)

@@ -1,5 +1,6 @@
 """Looks at a generator while it is trained: loss on the split val with fixed noise, images of a few fixed masks."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.conditioning import mask as mask_hint
 from pipeline.contracts import Generator, Sampling
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
+from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.params import Params
 from pipeline.runtime import Runtime, Tracker
@@ -69,7 +71,8 @@ class Validation:
         sums = torch.stack([share * torch.stack([row[name].double() for name in names]) for share, row in rows]).sum(0)
         means = dict(zip(names, self.runtime.mean(sums).tolist(), strict=True))
         if self.runtime.is_main:
-            tracking.write_metrics(self.folder / f"{done:06d}.json", {"step": done, **means})
+            told = {name: value if math.isfinite(value) else None for name, value in means.items()}
+            files.write_sealed(self.folder / f"{done:06d}.json", {"step": done, **told})
         if self.tracker is not None:
             self.tracker.log({f"validation/{name}": value for name, value in means.items()}, done)
 
@@ -111,11 +114,19 @@ def picture(rows: list[Tensor]) -> Image.Image:
 
 def publish(work: Path, folder: Path, until: int) -> None:
     """Copies what the looks left in so many steps to the finished generator: validation.csv and samples/."""
-    rows = [files.read_json(path) for path in _until(work / "validation", "json", until)]
+    rows = [_row(path, work) for path in _until(work / "validation", "json", until)]
     if rows:
         tracking.write_table(folder / "validation.csv", rows)
     for path in _until(work / "samples", "png", until):
         files.write_bytes(folder / "samples" / path.name, path.read_bytes())
+
+
+def _row(path: Path, work: Path) -> dict[str, Any]:
+    """What `Validation.at` wrote. Raises UserError where it is damaged."""
+    row = files.read_sealed(path)
+    if row is None:
+        raise UserError(f"{path} is damaged; remove {work} and run the stage finetune again")
+    return row
 
 
 def _until(folder: Path, kind: str, last: int) -> list[Path]:

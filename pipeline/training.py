@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline import files, optimizers, seeding
 from pipeline.averaging import Average
-from pipeline.checkpoints import Checkpoints
+from pipeline.checkpoints import Checkpoints, is_whole
 from pipeline.contracts import Batch, Recipe
 from pipeline.data.loading import Batches
 from pipeline.errors import UserError
@@ -89,7 +89,7 @@ class Run:
         self.objective, self.recipe, self.runtime, self.folder = objective.to(runtime.device), recipe, runtime, folder
         self.checkpoints = Checkpoints(folder, recipe.identity, recipe.keep_checkpoints, runtime)
         objective.train()
-        state = self.checkpoints.newest(recipe.max_steps) if recipe.checkpoint_every else None
+        state = self.checkpoints.newest(self._last_usable()) if recipe.checkpoint_every else None
         if state is not None:
             objective.load_state_dict(state["weights"], strict=False)
         self.layout: Layout = lay_out(objective, recipe, runtime)
@@ -151,6 +151,13 @@ class Run:
                 f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, though its loss was;"
                 " lower the learning rate or use precision fp32"
             )
+
+    def _last_usable(self) -> int:
+        """The last step whose checkpoint may be resumed: before the first snapshot that is lost or damaged."""
+        if self.folder is None or not self.runtime.is_main:
+            return self.recipe.max_steps  # the main process chooses for all
+        lost = [step for step in self.recipe.snapshots if not is_whole(snapshot(self.folder, step))]
+        return min([step - 1 for step in lost], default=self.recipe.max_steps)
 
     def _averaged(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.average is None else self.average.applied()

@@ -29,10 +29,9 @@ def write_report(params: Params) -> None:
     """Writes metrics.json, multiplier_curve.csv, losses/, figures/ and, last, index.html below reports/."""
     for folder in (paths.REPORT, paths.REPORT / "losses"):
         files.sweep(folder)
-    metrics = collect_metrics(params)
     for _, place in completeness.places(params):
         files.check(place)
-    write_metrics(paths.REPORT / "metrics.json", metrics)
+    write_metrics(paths.REPORT / "metrics.json", collect_metrics(params))
     curve = paths.comparison(params.study) / "multiplier_curve.csv"
     files.write_bytes(paths.REPORT / "multiplier_curve.csv", curve.read_bytes())
     losses.write_totals(paths.REPORT / "losses", [*losses.read_runs(params), *losses.read_arms(params)])

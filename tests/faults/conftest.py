@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -61,15 +61,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clean]:
     """All stages, one after the other."""
     clean = begin(tmp_path_factory.mktemp("faults") / "whole")
-    for name, stage in list(STAGES.items()):
-        if name == "mix_real":
-            continue
-        if name == "mix":
-            for other in ("real", "siamese_x1"):
-                STAGES["other"] = replace(stage, argv=("--training-set", other))
-                clean.run("other")
+    for name in STAGES:
         clean.run(name)
-    STAGES.pop("other")
     clean.close()
     assert not launching.leftovers(clean.folder)
     yield clean

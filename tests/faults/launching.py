@@ -67,6 +67,7 @@ STAGES = {
         Stage("snapshots", ("snapshots/siamese",), ("snapshots-*", "snapshot-*")),
         Stage("audit", ("audit/siamese",), ("audit-*", "features")),
         Stage("mix", (f"training_sets/{SET}",), ("mix-*",), ("--training-set", SET)),
+        Stage("mix_x1", ("training_sets/siamese_x1",), ("mix-*",), ("--training-set", "siamese_x1")),
         Stage("mix_real", ("training_sets/real",), ("mix-*",), ("--training-set", "real")),
         Stage("segment", ("segmentation/unet",), ("segment-*",), shared=True),
         Stage("compare", ("comparison",), ("compare-*",)),

@@ -37,6 +37,7 @@ OWN = (  # checkpoints, caches and finished work
     Case("base", "work/base-*/base/.sums.json"),
     Case("finetune", "work/finetune-*/checkpoints/*.pt", FINETUNED),
     Case("finetune", "work/finetune-*/snapshots/*.pt", FINETUNED),
+    Case("finetune", "work/finetune-*/validation/*.json", FINETUNED),
     Case("finetune", "work/finetune-*/generator_*/controlnet.safetensors"),
     Case("finetune", "work/finetune-*/generator_*/losses.csv"),
     Case("finetune", "work/moments/*/*.safetensors", ("finetune-*",)),
@@ -104,8 +105,9 @@ def follow(text: str, study: Path) -> None:
     """Does what the message says: removes what it names and, where another stage made that, runs that stage."""
     assert "Traceback" not in text
     named = re.search(r"remove (\S+) (?:and run the stage|to resume|to start)|(\S+) is damaged .*remove it", text)
+    named = named or re.search(r"(\S+) cannot be scored:(?s:.*)(?:Run the stage that makes it again)", text)
     assert named, text
-    target = Path(named[1] or named[2])
+    target = Path(next(part for part in named.groups() if part))
     remove(study / target)
     for name, stage in STAGES.items():
         if any(str(target) == place(output) for output in stage.outputs):

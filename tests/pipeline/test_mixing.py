@@ -56,6 +56,8 @@ def test_a_test_image_among_the_synthetic_ones_is_refused_by_name(toy_study: Par
     told = PngInfo()
     told.add_text("twinsynth", "made up")
     Image.fromarray(pixels).save(images.folder / "images" / "train_3_c0.png", pnginfo=told)
+    own = {"train_3_c0": {"sha256": files.sha256(images.folder / "images" / "train_3_c0.png")}}
+    ImageSet.finish(images.folder, images.spec, [row | own.get(row["id"], {}) for row in images])
     with pytest.raises(UserError, match=r"train_3_c0 are images of the validation or test split"):
         mix(toy_study, "siamese_x1")
     assert not paths.training_set("toy", "siamese_x1").exists()

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html.parser
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -261,7 +262,7 @@ def test_segmenters_show_the_mean_over_seeds(study: Params) -> None:
 
 
 def test_missing_comparison_names_the_file(study: Params) -> None:
-    (paths.comparison("toy") / "comparison.json").unlink()
+    shutil.rmtree(paths.comparison("toy"))
     with pytest.raises(UserError, match=r"comparison\.json does not exist; run the stage"):
         write_report(study)
     assert not (paths.REPORT / "index.html").exists()

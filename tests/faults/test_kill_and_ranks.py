@@ -85,13 +85,13 @@ def digest(folder: Path, kind: str) -> str:
 
 
 def test_killed_finetune_resumes_to_the_same_weights(ready: Path, tmp_path: Path) -> None:
-    folder = copy_without(ready, tmp_path / "killed", "outputs/smoke/generators", *works(ready, "finetune"))
+    folder = copy_without(ready, tmp_path / "killed", "outputs/smoke/generators/siamese", *works(ready, "finetune"))
 
     def begun() -> bool:
         return any(folder.glob("work/finetune-*/checkpoints/*.pt"))
 
     kill_when(folder, "finetune", begun)
-    assert not (folder / "outputs" / STUDY / "generators").exists()
+    assert not (folder / "outputs" / STUDY / "generators" / "siamese").exists()
     run(folder, "finetune")
     assert digest(folder, "generators") == digest(ready, "generators")
 
@@ -103,7 +103,7 @@ def test_killed_finetune_resumes_to_the_same_weights(ready: Path, tmp_path: Path
 def test_finetune_killed_at_random_moments_has_the_weights_of_an_uninterrupted_run(
     ready: Path, tmp_path: Path, processes: int
 ) -> None:
-    without = ("outputs/smoke/generators", *works(ready, "finetune"))
+    without = ("outputs/smoke/generators/siamese", *works(ready, "finetune"))
     once, killed = (copy_without(ready, tmp_path / name, *without) for name in ("once", "killed"))
     began = time.monotonic()
     run(once, "finetune", processes)
@@ -139,7 +139,7 @@ def test_killed_and_shared_generation_give_the_same_files(ready: Path, tmp_path:
 
     killed = copy_without(ready, tmp_path / "killed")
     kill_when(killed, "generate", lambda: len(batches(killed)) >= 2)
-    assert not (killed / "outputs" / STUDY / "synthetic").exists()
+    assert not (killed / "outputs" / STUDY / "synthetic" / "siamese").exists()
     run(killed, "generate", processes=2)
     assert digest(killed, "synthetic") == digest(once, "synthetic")
 
@@ -218,7 +218,7 @@ def killed_again_and_again(ready: Path, folder: Path, masks: int, steps: int, ki
     larger(killed, masks, steps)
     run(once, "generate")
     kill_at_random(killed, kills, total, seed=kills)
-    assert not (killed / "outputs" / STUDY / "synthetic").exists()
+    assert not (killed / "outputs" / STUDY / "synthetic" / "siamese").exists()
     run(killed, "generate", processes=2)
     assert complete(killed, 2 * masks)
     assert digest(killed, "synthetic") == digest(once, "synthetic")
@@ -257,7 +257,7 @@ def test_one_two_and_three_processes_make_the_same_files(ready: Path, tmp_path: 
 def test_two_processes_train_the_weights_of_one(ready: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
-    folder = copy_without(ready, tmp_path / "two", "outputs/smoke/generators", *works(ready, "finetune"))
+    folder = copy_without(ready, tmp_path / "two", "outputs/smoke/generators/siamese", *works(ready, "finetune"))
     run(folder, "finetune", processes=2)
     for name in ("controlnet", "decoder"):
         ours, theirs = (

@@ -122,8 +122,8 @@ def _pair(found: Findings, i: int) -> NDArray[np.uint8]:
     """[H, W, 3] with a margin of GAP; the training image is turned as it fitted best where pixels decided."""
     space = _space(found, i)
     where = found.nearest[space]
-    real = found.train.image(found.train.rows[where.index[i]])
-    sides = _small(found.synthetic.image(found.synthetic.rows[i])), _small(turned(real, FLIPS[where.flip[i]]))
+    real = found.train.picture(found.train.rows[where.index[i]])
+    sides = _small(found.synthetic.picture(found.synthetic.rows[i])), _small(turned(real, FLIPS[where.flip[i]]))
     pair = np.full((CELL + 2 * GAP, 2 * CELL + 3 * GAP, 3), PAPER, np.uint8)
     if found.suspect[i]:
         pair[GAP - FRAME : GAP + CELL + FRAME, GAP - FRAME : 2 * (GAP + CELL) + FRAME] = RED

@@ -146,7 +146,7 @@ class _Making:
         """The training image [3, H, W] whose own mask this is."""
         row = self.train_rows.get(mask.source_id)
         own = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
-        return self.train.image(row) if row is not None and own else None
+        return self.train.picture(row) if row is not None and own else None
 
     @cached_property
     def forbidden(self) -> frozenset[str]:

@@ -158,7 +158,7 @@ class View:
     def _decode(self, images: ImageSet, row: Row) -> NDArray[np.uint8]:
         if row["sha256"] in self.decoded:
             return self.decoded[row["sha256"]]
-        pixels = images.image(row)
+        pixels = images.picture(row)
         if (len(self.decoded) + 1) * pixels.nbytes <= KEPT and self.comparers:
             self.decoded[row["sha256"]] = pixels
         return pixels

@@ -97,6 +97,12 @@ class ImageSet:
         """[C, H, W] uint8; of volumes [C, X, Y, Z] float32 in [0, 1]."""
         return read_image(self._whole(row["file_name"], row.get("sha256")), self.spec)
 
+    def picture(self, row: Row) -> NDArray[np.uint8]:
+        """[C, H, W] uint8, for what knows pictures only. Raises UserError for volumes."""
+        if self.spec.ndim != 2:
+            raise UserError(f"{self.folder} holds volumes; this works with pictures only")
+        return np.asarray(self.image(row), np.uint8)
+
     def mask(self, row: Row) -> NDArray[np.uint8]:
         """[*spatial] uint8 label map; 0 is background. Of several raters what most say; background where they tie."""
         return read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)

@@ -115,7 +115,7 @@ class CopyPaste:
                 f"copy_paste: no training image has all classes {sorted(wanted)} of a mask to copy them from"
             )
         _, index, own = min(found, key=lambda one: one[0])
-        return train.image(train.rows[index]), own
+        return train.picture(train.rows[index]), own
 
     def _background(self, mask: Mask, lesion: Image, order: Sequence[int]) -> Image:
         """Of the first candidates, without the image that gives the lesion, the one with least left to cover."""

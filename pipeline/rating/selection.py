@@ -46,7 +46,7 @@ def draw(sets: dict[str, ImageSet], count: int, seed: int) -> list[Picture]:
     """`count` images of each arm, or as many as the smallest arm has; files of one length."""
     equal = min(count, *map(len, sets.values()))
     chosen = [(arm, images, row) for arm, images in sets.items() for row in _drawn(images, equal, seed, arm)]
-    pngs = of_one_length([plain_png(images.image(row)) for _, images, row in chosen])
+    pngs = of_one_length([plain_png(images.picture(row)) for _, images, row in chosen])
     return [Picture(arm, row["id"], png) for (arm, _, row), png in zip(chosen, pngs, strict=True)]
 
 

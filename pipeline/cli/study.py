@@ -44,9 +44,9 @@ def find(name: str) -> Path:
 
 
 def about(text: str) -> str:
-    """The first comment of a study in one line, up to its first full stop."""
-    words = " ".join(_comment(text))
-    return re.sub(r'^The study "\w+"(:|,)? ', "", words).split(". ")[0].rstrip(".")
+    """The first sentence of a study's first comment in one line."""
+    words = re.sub(r'^The study "\w+"(:|,)? ', "", " ".join(_comment(text)))
+    return re.split(r"(?<!\bal)\. ", words)[0].rstrip(".")
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -136,7 +136,8 @@ def run(folder: str, script: str, argv: list[str], told: str, variables: dict[st
     finally:
         operations.over = True
         sys.stderr.flush()
-        Path(f"{told}.seen").write_text(json.dumps(operations.seen))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        Path(f"{told}.seen").write_text(json.dumps(operations.seen))  # on another disk than the study
 
 
 def _watch_flushes(operations: Operations) -> None:
@@ -158,7 +159,7 @@ def _prepare(fault: Fault) -> None:
         WITHOUT[name]()
     if fault.file_size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_size, fault.file_size))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_size, resource.RLIM_INFINITY))
     if fault.nan_at is not None:
         _inject_nan(fault.nan_at)
     if fault.clock:

@@ -4,6 +4,7 @@
 run the stage's script with runpy, as `python stages/x.py` would; one of every stage is a real command (test_kills.py).
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -11,9 +12,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 from ruamel.yaml import YAML
+from torch.distributed import TCPStore
 
 from tests.conftest import REPOSITORY
 from tests.faults import inside
@@ -29,6 +31,8 @@ from tests.faults.inside import Fault
 
 STUDY, PATIENCE = "smoke", 240.0  # seconds
 NUMBERS = count()
+TOLD = Path(tempfile.mkdtemp(prefix="told_"))  # what the processes say
+atexit.register(shutil.rmtree, TOLD, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Run:
 
     processes: list[Any]
     told: list[Path]
-    ranks: int = 1
+    store: TCPStore | None = None  # as the launcher keeps it: it outlives every process
     began: float = field(default_factory=time.monotonic)
 
     def wait(self) -> int:
@@ -154,31 +158,26 @@ class Run:
 
 def start(folder: Path, name: str, ranks: int = 1, faults: dict[int, Fault] | Fault = Fault()) -> Run:  # noqa: B008
     """Starts a stage in forks."""
-    stage, port = STAGES[name], free_port()
+    stage = STAGES[name]
+    store = None if ranks == 1 else TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     each = faults if isinstance(faults, dict) else dict.fromkeys(range(ranks), faults)
     processes, told = [], []
     for rank in range(ranks):
-        told.append(folder.parent / f"told_{folder.name}_{next(NUMBERS)}")
-        arguments = (str(folder), stage.script, list(stage.argv), str(told[-1]), launch(rank, ranks, port))
+        told.append(TOLD / f"{name}_{next(NUMBERS)}")
+        variables = launch(rank, ranks, store.port) if store is not None else {}
+        arguments = (str(folder), stage.script, list(stage.argv), str(told[-1]), variables)
         process = CONTEXT.Process(target=inside.run, args=(*arguments, each.get(rank, Fault())))
         process.start()
         processes.append(process)
-    return Run(processes, told, ranks)
+    return Run(processes, told, store)
 
 
 def launch(rank: int, ranks: int, port: int) -> dict[str, str]:
     """What `accelerate launch` tells its processes."""
-    if ranks == 1:
-        return {}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     return place | {name: str(number) for name, number in numbers.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
 
 
 def done(folder: Path, name: str, ranks: int = 1, fault: Fault = Fault()) -> Run:  # noqa: B008
@@ -203,7 +202,7 @@ def command(name: str, ranks: int = 1) -> list[str]:
 def real(folder: Path, name: str, ranks: int = 1) -> "subprocess.Popen[bytes]":
     """Starts a stage as a real command in a session of its own."""
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    told = (folder.parent / f"told_{folder.name}_{next(NUMBERS)}").open("wb")
+    told = (TOLD / f"{name}_{next(NUMBERS)}").open("wb")
     return subprocess.Popen(
         command(name, ranks), cwd=folder, env=variables, start_new_session=True, stdout=told, stderr=told
     )

@@ -29,6 +29,21 @@ def held(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def waited(name: str) -> Iterator[None]:
+    """Holds work/locks/<name>.lock during the block, after whoever holds it now has ended; else as `held`."""
+    file = _opened(name)
+    if file is None:
+        yield
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s: no lock (%s); several processes may write it at once", name, error)
+        yield
+
+
 def _opened(name: str) -> IO[str] | None:
     path = paths.lock(name)
     try:

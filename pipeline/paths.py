@@ -20,6 +20,11 @@ def lock(name: str) -> Path:
     return WORK / "locks" / f"{name}.lock"
 
 
+def decoded(digest: str) -> Path:
+    """The arrays of a large image set, for all processes of a machine."""
+    return WORK / "decoded" / digest
+
+
 def outputs(study: str) -> Path:
     """Everything that the stages of one study publish."""
     return Path("outputs") / study

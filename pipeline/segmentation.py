@@ -111,11 +111,16 @@ def train_segmenter(
 def with_all_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:
     """The same pairs. Raises UserError where a class is in none of their masks."""
     masks = pairs.mask if pairs.masks is None else pairs.masks
-    absent = [label for label in range(spec.num_classes) if not (masks == label).any()]
+    absent = set(range(spec.num_classes))
+    for mask in masks:  # one by one: all at once they may not fit into memory
+        absent -= set(mask.unique().tolist())
+        if not absent:
+            break
     if absent:
+        told = ", ".join(map(str, sorted(absent)))
         raise UserError(
             f"{spec.name}: of the classes 0 to {spec.num_classes - 1} (0: background) none of {len(pairs)} training"
-            f" masks shows {', '.join(map(str, absent))}; check the masks and data.num_classes, or use more images"
+            f" masks shows {told}; check the masks and data.num_classes, or use more images"
         )
     return pairs
 

@@ -104,7 +104,7 @@ class ImageSet:
         return np.asarray(self.image(row), np.uint8)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
-        """[*spatial] uint8 label map; 0 is background. Of several raters what most say; background where they tie."""
+        """[*spatial] uint8 label map; 0 is background. Of several raters what most say (`majority`)."""
         return read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)
 
     def masks(self, row: Row) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline import seeding
 from pipeline.contracts import Batch
+from pipeline.data.decoded import arrays
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
 
@@ -18,7 +19,7 @@ Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Decoded pairs in memory, pictures as bytes."""
+    """Decoded pairs, pictures as bytes; in memory, large sets in files that are mapped into it."""
 
     image: Tensor  # [N, C, H, W] uint8, of volumes [N, C, X, Y, Z] float32 in [0, 1]
     mask: Tensor  # [N, *spatial] uint8; of several raters what most say
@@ -32,10 +33,9 @@ class Pairs:
         """Decodes a set. Raises UserError where it is empty."""
         if not len(images):
             raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
-        image = torch.from_numpy(np.stack([images.image(row) for row in images]))
-        mask = torch.from_numpy(np.stack([images.mask(row) for row in images]))
-        several = images.spec.raters > 1
-        masks = torch.from_numpy(np.stack([images.masks(row) for row in images])) if several else None
+        found = arrays(images)
+        image, mask = torch.from_numpy(found.image), torch.from_numpy(found.mask)
+        masks = None if found.masks is None else torch.from_numpy(found.masks)
         synthetic = tuple(bool(row["synthetic"]) for row in images)
         return cls(image, mask, tuple(row["prompt"] for row in images), tuple(images.ids), masks, synthetic)
 

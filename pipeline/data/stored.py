@@ -74,14 +74,18 @@ def png(pixels: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> byt
 
 
 def majority(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Of label maps [R, *spatial] the label that most raters give each pixel; background where two have as many."""
+    """Of label maps [R, *spatial] the label that most raters give each pixel.
+
+    Where background ties with a structure, the structure has it (of two classes: half of the raters are enough);
+    where structures tie, the one of the smaller label.
+    """
     if len(masks) == 1:
         return masks[0]
-    best, most = np.zeros(masks.shape[1:], np.uint8), np.zeros(masks.shape[1:], np.uint16)
-    for label in np.unique(masks):
-        votes = (masks == label).sum(0, dtype=np.uint16)
-        best = np.where(votes > most, label, np.where(votes == most, 0, best)).astype(np.uint8)
-        most = np.maximum(votes, most)
+    best, most = np.zeros(masks.shape[1:], np.uint8), (masks == 0).sum(0)
+    for label in np.unique(masks[masks > 0]):
+        votes = (masks == label).sum(0)
+        wins = (votes > most) | ((votes == most) & (votes > 0) & (best == 0))
+        best, most = np.where(wins, label, best).astype(np.uint8), np.maximum(votes, most)
     return best
 
 

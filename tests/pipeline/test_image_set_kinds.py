@@ -19,10 +19,11 @@ AFFINE = np.array([[0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1
 VOLUMES = DatasetSpec(name="v", size=0, channels=1, num_classes=3, ndim=3, shape=(6, 5, 4), spacing=(0.5, 0.5, 2.0))
 
 
-def test_the_mask_of_several_raters_is_the_label_of_most_and_background_where_they_tie() -> None:
+def test_the_mask_of_several_raters_is_the_label_of_most_and_a_structure_where_it_ties() -> None:
     votes = np.array([[1, 1, 0, 2, 1], [1, 0, 0, 2, 2], [1, 1, 0, 1, 0], [0, 0, 1, 2, 2]], np.uint8)
-    assert stored.majority(votes[:, None])[0].tolist() == [1, 0, 0, 2, 2]  # 3:1, 2:2, 3:1, 3:1, 2 of class 2
-    assert stored.majority(np.array([[[1, 2]], [[2, 2]], [[0, 1]]], np.uint8))[0].tolist() == [0, 2]  # 1:1:1, 2:1
+    assert stored.majority(votes[:, None])[0].tolist() == [1, 1, 0, 2, 2]  # 3:1, 2:2, 3:1, 3:1, 2 of class 2
+    assert stored.majority(np.array([[[1, 2]], [[2, 2]], [[0, 1]]], np.uint8))[0].tolist() == [1, 2]  # 1:1:1, 2:1
+    assert stored.majority(np.array([[[2]], [[2]], [[1]], [[1]]], np.uint8)).tolist() == [[1]]
 
 
 def rated(folder: Path, count: int = 3) -> ImageSet:

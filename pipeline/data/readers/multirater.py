@@ -34,6 +34,7 @@ from pipeline.data.decoding import (
 )
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Sample
+from pipeline.data.stored import majority
 from pipeline.errors import UserError
 from pipeline.params import Data
 from pipeline.parsing import Section
@@ -179,10 +180,11 @@ def _of_file(path: Path, reading: Callable[[], Pixels]) -> Pixels:
 
 
 def merged(masks: list[NDArray[np.uint8]], rule: str) -> Pixels:
-    """One mask {0, 1} of several [H, W]: where at least half, any, or all of them are 1. Raises Faulty."""
-    votes, raters = np.sum(masks, axis=0), len(masks)
-    needed = {"majority": raters / 2, "union": 1, "intersection": raters}[rule]
-    return (votes >= needed).astype(np.uint8)
+    """One mask {0, 1} of several [H, W]: where at least half, any, or all of them are 1."""
+    votes = np.stack(masks)
+    if rule == "majority":
+        return majority(votes)
+    return votes.max(0) if rule == "union" else votes.min(0)
 
 
 def middle(planes: list[Pixels], side: int) -> list[Pixels]:

@@ -1,0 +1,73 @@
+"""Image sets as arrays: in memory, or, where they are large, decoded once into files that all processes map.
+
+The files lie in work/decoded/<digest of the rows>; they count as whole once they are sealed.
+"""
+
+import math
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+from numpy.typing import NDArray
+
+from pipeline import files, locks, paths, tracking
+from pipeline.data.image_set import ImageSet, Row
+
+IN_MEMORY = 4 * 2**30  # bytes; what is larger is mapped, so that the processes of one machine share it
+
+
+class Arrays(NamedTuple):
+    """What an image set holds, in the order of its rows."""
+
+    image: NDArray[Any]  # [N, C, *spatial] uint8, of volumes float32
+    mask: NDArray[np.uint8]  # [N, *spatial]; of several raters what most say
+    masks: NDArray[np.uint8] | None  # [N, R, *spatial] of several raters
+
+
+def arrays(images: ImageSet) -> Arrays:
+    """All images and masks of a set that has some. Raises UserError where a file is damaged or the disk is full."""
+    if _bytes(images) <= IN_MEMORY:
+        image, mask = np.stack([images.image(row) for row in images]), np.stack([images.mask(row) for row in images])
+        return Arrays(image, mask, np.stack([images.masks(row) for row in images]) if _several(images) else None)
+    folder = paths.decoded(images.digest)
+    with locks.waited(f"decoded_{folder.name}"):
+        if not files.is_whole(folder):
+            with files.writing_to(folder):
+                _write(images, folder)
+    opened = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}  # c: nothing is written back
+    return Arrays(opened["image"], opened["mask"], opened.get("masks"))
+
+
+def _bytes(images: ImageSet) -> int:
+    spec = images.spec
+    masks = 1 + spec.raters if _several(images) else 1
+    return len(images) * math.prod(spec.spatial) * (spec.channels * (4 if spec.ndim == 3 else 1) + masks)
+
+
+def _several(images: ImageSet) -> bool:
+    return images.spec.raters > 1
+
+
+def _decoded(images: ImageSet, row: Row) -> dict[str, NDArray[Any]]:
+    several = {"masks": images.masks(row)} if _several(images) else {}
+    return {"image": images.image(row), "mask": images.mask(row), **several}
+
+
+def _write(images: ImageSet, folder: Path) -> None:
+    """One array file per field, row after row; the seal comes last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        opened: dict[str, BinaryIO] = {}
+        for row in tracking.progress(images, "decode"):
+            for name, values in _decoded(images, row).items():
+                if name not in opened:
+                    opened[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    shape = (len(images), *values.shape)
+                    about = {"descr": dtype_to_descr(values.dtype), "fortran_order": False, "shape": shape}
+                    write_array_header_1_0(opened[name], about)
+                opened[name].write(values.tobytes())
+    files.seal(folder)

@@ -26,6 +26,7 @@ FLOORS = (
         "plugins",
         "paths",
         "files",
+        "locks",
         "seeding",
         "tracking",
         "runtime",

@@ -158,7 +158,7 @@ def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> di
     course = Course(synthetic_share=cell.synthetic_share, convergence=seen)
     trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, course)
     if cell.keep != "none":
-        keeping.keep(trained, cell.train.spec, cell.kept)
+        keeping.keep(trained, cell.train.spec, cell.kept, keeping.reading_of(params.data))
     sample_pictures.write_pictures(trained, real.split("test"), chosen, cell.pictures)
     heatmaps.write_heatmaps(trained, real.split("test"), chosen, cell.heatmaps)
     followed = trajectories.dice_over_steps(trained, real.split("test"), chosen)

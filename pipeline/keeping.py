@@ -9,18 +9,29 @@ import numpy as np
 
 from pipeline import files, plugins
 from pipeline.contracts import Segmenter
+from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
+from pipeline.params import Data
 
 RECORD = "kept.json"
 
 
-def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path) -> None:
-    """Writes a trained segmenter that `open_kept` opens without params.yaml, and seals it."""
+def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path, reading: Mapping[str, Any]) -> None:
+    """Writes a trained segmenter that `open_kept` opens without params.yaml, and seals it.
+
+    `reading` is what prediction must know of the reader of its data (`reading_of`).
+    """
     shutil.rmtree(folder, ignore_errors=True)
     segmenter.save(folder)
-    files.write_json(folder / RECORD, {"spec": spec.model_dump(), **segmenter.about})
+    files.write_json(folder / RECORD, {"spec": spec.model_dump(), "reading": dict(reading), **segmenter.about})
     files.seal(folder)
+
+
+def reading_of(data: Data) -> dict[str, Any]:
+    """The reader of a study and, of volumes, how it scales intensities; no path."""
+    own = {key: data.own[key] for key in Intensities.model_fields if key in data.own} if data.shape else {}
+    return {"reader": data.reader, **own}
 
 
 def is_kept(folder: Path) -> bool:
@@ -28,8 +39,8 @@ def is_kept(folder: Path) -> bool:
     return (folder / RECORD).is_file() and not files.damaged(folder)
 
 
-def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec]:
-    """A kept segmenter with its weights. Raises UserError where the folder holds none."""
+def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec, dict[str, Any]]:
+    """A kept segmenter with its weights, its data, and how they were read. Raises UserError where there is none."""
     if not is_kept(folder):
         raise UserError(
             f"{folder} holds no kept segmenter ({RECORD} is missing); set segment.keep to best_seed or all, run the"
@@ -42,7 +53,7 @@ def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec]:
     own |= {"weights": "none"} if "weights" in own else {}  # the trained ones follow
     segmenter: Segmenter = module.build(plugins.read_params("segmenters", method, own, RECORD), spec)
     segmenter.load(folder)
-    return segmenter, spec
+    return segmenter, spec, record.get("reading", {})
 
 
 def best_seeds(scores: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> list[tuple[str, int]]:

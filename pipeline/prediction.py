@@ -1,18 +1,23 @@
-"""Masks and overlays of a folder of images, from a segmenter that a study has kept."""
+"""Masks and overlays of a folder of pictures or volumes, from a segmenter that a study has kept."""
 
 import colorsys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files, tracking
+from pipeline import files, tracking, volume_prediction
 from pipeline.contracts import Segmenter
+from pipeline.data import nifti
 from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize_image
 from pipeline.data.image_set import png
+from pipeline.data.intensities import Intensities
+from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
 from pipeline.keeping import open_kept
 from pipeline.metrics import boundary, overlap
@@ -23,32 +28,79 @@ MASKS, OVERLAYS = "masks", "overlays"  # folders below the target
 TINT = 0.35  # weight of the class's colour inside a mask; its border has the pure colour
 
 
+@dataclass(frozen=True)
+class Task:
+    """One picture or volume."""
+
+    origin: Path  # its file, relative to the folder
+    mask: Path  # below masks/
+    draw: Callable[[], tuple[bytes, NDArray[np.uint8]]]  # the mask's file and the overlay [H, W, 3]; raises Faulty
+
+    @property
+    def overlay(self) -> Path:
+        """Below overlays/."""
+        return self.mask.with_name(f"{nifti.stem(self.mask).removesuffix('.png')}.png")
+
+
 def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
     """Writes masks/ (labels 0 ... K-1) and overlays/ of every image of a folder, at its own size; says how many.
 
     Folders below `images` are kept. Raises UserError; where single images cannot be read, after the others are done.
     """
-    segmenter, spec = open_kept(segmenter_folder)
-    if spec.ndim == 3 or spec.channels not in (1, 3):
-        what = "volumes" if spec.ndim == 3 else f"{spec.channels} contrasts"
-        raise UserError(f"{segmenter_folder} was trained on {what}; predict reads folders of pictures")
+    segmenter, spec, reading = open_kept(segmenter_folder)
+    if spec.ndim == 2 and spec.channels not in (1, 3):
+        what = f"{spec.channels} contrasts"
+        raise UserError(
+            f"{segmenter_folder} was trained on {what}; predict reads pictures, grey or colour, and volumes"
+        )
     segmenter.objective.to(Runtime.alone().device)
-    found, faults = image_files(images, target), []
-    for path in tracking.progress(found, "predict"):
-        name = path.relative_to(images).with_suffix(".png")
+    if spec.ndim == 3:
+        tasks = _volumes(segmenter, spec, volume_prediction.settings(reading, segmenter_folder), images, target)
+    else:
+        tasks = _pictures(segmenter, spec, images, target)
+    faults = []
+    for task in tracking.progress(tasks, "predict"):
         try:
-            image, _ = read_image(path)
-            seen = grey(image) if spec.channels == 1 else image
+            mask, seen = task.draw()
         except Faulty as fault:
-            faults.append(f"{path.relative_to(images)}: {fault}")
+            faults.append(f"{task.origin}: {fault}")
             continue
-        labels = predict_labels(segmenter, seen, spec.size)
         with files.writing_to(target):
-            files.write_bytes(target / MASKS / name, png(labels))
-            files.write_bytes(target / OVERLAYS / name, png(overlay(image, labels, spec.num_classes)))
+            files.write_bytes(target / MASKS / task.mask, mask)
+            files.write_bytes(target / OVERLAYS / task.overlay, png(seen))
     if faults:
-        raise UserError(f"{len(faults)} of {len(found)} images have no mask, the others do:\n  " + "\n  ".join(faults))
-    return len(found)
+        raise UserError(f"{len(faults)} of {len(tasks)} images have no mask, the others do:\n  " + "\n  ".join(faults))
+    return len(tasks)
+
+
+def _pictures(segmenter: Segmenter, spec: DatasetSpec, folder: Path, target: Path) -> list[Task]:
+    def draw(path: Path) -> tuple[bytes, NDArray[np.uint8]]:
+        image, _ = read_image(path)
+        labels = predict_labels(segmenter, grey(image) if spec.channels == 1 else image, spec.size)
+        return png(labels), overlay(image, labels, spec.num_classes)
+
+    names = [(path, path.relative_to(folder)) for path in image_files(folder, target)]
+    return [Task(name, name.with_suffix(".png"), partial(draw, path)) for path, name in names]
+
+
+def _volumes(segmenter: Segmenter, spec: DatasetSpec, chosen: Intensities, folder: Path, target: Path) -> list[Task]:
+    def draw(paths: Sequence[Path]) -> tuple[bytes, NDArray[np.uint8]]:
+        volume = volume_prediction.placed(paths, folder, chosen, spec)
+        chance = volume_prediction.chances(segmenter, volume)
+        labels = volume_prediction.labels_of(chance, volume)
+        return nifti.encode(labels, volume.stored), _slices(volume.voxels[0], chance.argmax(0), spec.num_classes)
+
+    found = volume_prediction.files_of(folder, target)
+    return [Task(paths[0].relative_to(folder), name, partial(draw, paths)) for name, paths in found.items()]
+
+
+def _slices(voxels: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.uint8]:
+    """The middle slices of the first channel [X, Y, Z] across the three axes, side by side."""
+    grey_levels = np.round(255 * voxels).astype(np.uint8)
+    planes = zip(*(volume_prediction.slices(own) for own in (grey_levels, labels)), strict=True)
+    drawn = [overlay(np.stack([image] * 3), own.astype(np.uint8), num_classes) for image, own in planes]
+    height = max(len(picture) for picture in drawn)
+    return np.concatenate([np.pad(own, ((0, height - len(own)), (0, 2), (0, 0))) for own in drawn], axis=1)
 
 
 def image_files(folder: Path, target: Path) -> Sequence[Path]:

@@ -1,4 +1,4 @@
-"""Write masks and overlays of a folder of images with a segmenter that a study has kept (segment.keep)."""
+"""Write masks and overlays of a folder of pictures or volumes with a segmenter that a study has kept (segment.keep)."""
 
 import argparse
 import sys
@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--segmenter", type=Path, required=True, metavar="FOLDER", help="a folder that holds kept.json")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images; folders within are searched")
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="images or volumes; folders within are searched"
+    )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets masks/ and overlays/")
     arguments = parser.parse_args(argv)
     from pipeline.prediction import predict_folder  # here, for it loads torch

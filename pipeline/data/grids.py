@@ -35,6 +35,11 @@ class Turn:
         turned = stored.transpose(0, *(axis + 1 for axis in self.axes))
         return turned[(slice(None), *(slice(None, None, -1 if back else 1) for back in self.backwards))]
 
+    def stored(self, voxels: Voxels) -> Voxels:
+        """[C, I, J, K] of [C, X, Y, Z]."""
+        turned = voxels[(slice(None), *(slice(None, None, -1 if back else 1) for back in self.backwards))]
+        return turned.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.axes)))
+
     def affine(self, stored: Affine, shape: Sequence[int]) -> Affine:
         """Of the turned voxels; `shape` is that of the stored ones [I, J, K]."""
         step = np.zeros((4, 4))
@@ -64,6 +69,17 @@ class Grid:
         for axis, wanted in enumerate(self.spacing or ()):
             voxels, affine = _spaced(voxels, affine, axis, wanted, way)
         return voxels, affine
+
+
+def onto(voxels: Voxels, affine: Affine, wanted: Affine, shape: Sequence[int]) -> Voxels:
+    """Values [C, X, Y, Z] at the voxels of another grid with the same axes, linear between them and 0 outside."""
+    step = np.linalg.inv(affine) @ wanted
+    for axis, count in enumerate(shape):
+        places, last = step[axis, axis] * np.arange(count) + step[axis, 3], voxels.shape[axis + 1] - 1
+        inside = (places > -0.5) & (places < last + 0.5)
+        voxels = _taken(voxels, axis + 1, np.clip(places, 0, last), "linear")
+        voxels = voxels * inside.reshape([-1 if a == axis + 1 else 1 for a in range(voxels.ndim)])
+    return voxels
 
 
 def same_spacing(one: Sequence[float], other: Sequence[float]) -> bool:

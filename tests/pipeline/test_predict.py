@@ -25,7 +25,7 @@ def segmenter(method: str, spec: DatasetSpec) -> Any:
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     spec = DatasetSpec(name="blobs", size=32, num_classes=3)
-    keeping.keep(segmenter("unet", spec), spec, tmp_path / "kept")
+    keeping.keep(segmenter("unet", spec), spec, tmp_path / "kept", {"reader": "phantom"})
     return tmp_path / "kept"
 
 
@@ -46,7 +46,7 @@ def test_masks_are_labels_at_the_image_s_own_size(kept: Path, images: Path, tmp_
     assert (mask.mode, mask.size, overlay.mode, overlay.size) == ("L", (61, 45), "RGB", (61, 45))
     assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
     square = np.asarray(Image.open(images / "more" / "Square.PNG")).transpose(2, 0, 1).copy()
-    trained, _ = keeping.open_kept(kept)
+    trained, *_ = keeping.open_kept(kept)
     expected = trained.predict(torch.from_numpy(square)[None].float() / 255).mean(1)[0].argmax(0)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "to" / "masks" / "more" / "Square.png")), expected.numpy())
 
@@ -63,8 +63,8 @@ def test_overlay_tints_the_mask_and_draws_its_border() -> None:
 @pytest.mark.parametrize("method", ["unet", "unet_plain32"])
 def test_a_kept_segmenter_needs_nothing_else(method: str, tmp_path: Path, toy_batch: Any, spec: DatasetSpec) -> None:
     trained = segmenter(method, spec)
-    keeping.keep(trained, spec, tmp_path / "kept")
-    opened, there = keeping.open_kept(tmp_path / "kept")
+    keeping.keep(trained, spec, tmp_path / "kept", {})
+    opened, there, _ = keeping.open_kept(tmp_path / "kept")
     assert there == spec
     assert torch.equal(opened.predict(toy_batch.image), trained.predict(toy_batch.image))
 

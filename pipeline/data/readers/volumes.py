@@ -11,41 +11,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import NonNegativeInt
 
-from pipeline.data import grids, nifti
+from pipeline.data import grids, intensities, nifti
 from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Pixels, inside, shown
+from pipeline.data.intensities import Intensities
 from pipeline.data.labels import allowed, listed
 from pipeline.data.readers import _folders, _lists
 from pipeline.data.sample import Sample
 from pipeline.errors import UserError
 from pipeline.params import Data
-from pipeline.parsing import Section
 
 SOURCE = "volumes"
 
 
-class Params(Section):
+class Params(Intensities):
     """Where the volumes are, and how intensities and labels are read."""
 
     root: Path
-    window: tuple[float, float] | None = None  # intensities that become 0 and 1; None: percentiles of each channel
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    contrasts: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)  # channels to use; None: all
     labels: dict[NonNegativeInt, NonNegativeInt] | None = None  # class of each value of the files; None: the value
-
-    @model_validator(mode="after")
-    def ends_are_in_order(self) -> Self:
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles run from 0 to 100, the lower first; found {low}, {high}")
-        if self.window and self.window[0] >= self.window[1]:
-            raise ValueError(f"window has the lower end first; found {list(self.window)}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -147,49 +133,14 @@ def _sample(case: Case, data: Data, params: Params) -> Sample:
     """The volume [C, X, Y, Z] in [0, 1] with its label map, axes turned. Raises Faulty."""
     for path in (*case.images, case.label):
         inside(path, case.root)
-    affine, voxels = nifti.read_affine(case.images[0]), _channels(case, params)
+    voxels, affine = intensities.read(case.images, params)
     labels = _labels(case, voxels.shape[1:], affine, data, params)
     turn = grids.Turn.of(affine)
-    image = turn.voxels(np.stack([_scaled(channel, params) for channel in voxels]))
+    image = turn.voxels(voxels)
     place = turn.affine(affine, voxels.shape[1:])
     about = ("", case.split, SOURCE, case.group, case.origin)
     mask = np.asarray(turn.voxels(labels[None]), np.uint8)
     return Sample(_folders.safe_id(case.name), image, mask, *about, affine=place)
-
-
-def _channels(case: Case, params: Params) -> NDArray[np.generic]:
-    """Intensities [C, I, J, K] as stored; those of several files must lie in one place."""
-    if len(case.images) == 1:
-        voxels = nifti.read(case.images[0])
-        voxels = voxels[None] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
-    else:
-        voxels = np.stack(list(_of_files(case)))
-    if params.contrasts is None:
-        return voxels
-    if max(params.contrasts) >= len(voxels):
-        raise Faulty(f"has {len(voxels)} channels; data.contrasts {list(params.contrasts)} count from 0")
-    return voxels[list(params.contrasts)]
-
-
-def _of_files(case: Case) -> Iterator[NDArray[np.generic]]:
-    first, place = nifti.read(case.images[0]), nifti.read_affine(case.images[0])
-    for path in case.images:
-        voxels = nifti.read(path)
-        if voxels.ndim != 3:
-            raise Faulty(f"{path.name} has {voxels.ndim} axes; a file of one channel has three")
-        _agree(path, voxels.shape, nifti.read_affine(path), first.shape, place)
-        yield voxels
-
-
-def _agree(
-    path: Path, shape: tuple[int, ...], affine: grids.Affine, wanted: tuple[int, ...], place: grids.Affine
-) -> None:
-    """Raises Faulty where a file is no map of the same voxels as the image."""
-    if shape != wanted:
-        raise Faulty(f"has {list(wanted)} voxels, {path.name} {list(shape)}; they must agree")
-    apart = grids.distance(affine, place, shape)
-    if apart > min(nifti.spacing(place)):
-        raise Faulty(f"and {path.name} lie up to {apart:.4g} mm apart by their headers; they must agree")
 
 
 def _labels(case: Case, shape: tuple[int, ...], affine: grids.Affine, data: Data, params: Params) -> Pixels:
@@ -198,7 +149,7 @@ def _labels(case: Case, shape: tuple[int, ...], affine: grids.Affine, data: Data
         voxels, place = nifti.read(case.label), nifti.read_affine(case.label)
     except Faulty as fault:
         raise Faulty(f"has a label {case.label.name} that {fault}") from None
-    _agree(case.label, voxels.shape, place, shape, affine)
+    intensities.agree(case.label, voxels.shape, place, shape, affine)
     values = np.unique(voxels)
     known = params.labels or {label: label for label in range(data.num_classes)}
     if strange := [f"{value:g}" for value in values.tolist() if value not in known]:
@@ -210,10 +161,3 @@ def _labels(case: Case, shape: tuple[int, ...], affine: grids.Affine, data: Data
     for value in values:
         labels[voxels == value] = known[int(value)]
     return labels
-
-
-def _scaled(channel: NDArray[np.generic], params: Params) -> NDArray[np.float32]:
-    """Intensities cut off at the window's ends, which become 0 and 1."""
-    values = np.nan_to_num(channel.astype(np.float32))
-    low, high = params.window or np.percentile(values, params.percentiles)
-    return np.clip((values - np.float32(low)) / np.float32(max(float(high - low), 1e-6)), 0, 1)

@@ -72,6 +72,7 @@ def differences(title: str, rows: Sequence[Difference], reference: str, margin: 
         axes.set_yticks(range(len(rows)), [f"{row.name}\n{row.verdict}" for row in reversed(rows)])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"{metric} minus {reference}")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
 
     told = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)

@@ -38,16 +38,18 @@ KINDS = (  # title, what it means, columns, and the column without which a set h
     (
         "Agreement with several raters",
         "Of a segmenter’s samples with the masks of all raters, each image by itself, then averaged. GED² is a"
-        " distance; of the others more is better. Two empty masks agree fully. The printed form of CI,"
-        " 3abc / (a + b + c), is that of published tables; the harmonic mean is what their text says.",
+        " distance; of the others more is better. S_c and D_max can only grow with every further sample that differs,"
+        " and so favour whoever draws several; GED² sets the spread of the samples against that of the raters. Two"
+        " empty masks agree fully. The printed form of CI, 3abc / (a + b + c), is that of published tables; the"
+        " harmonic mean is what their text says.",
         RATERS,
         "ged",
     ),
     (
         "Volumes",
-        "Distances in mm. A structure that is there but not found, or found but not there, counts with the diagonal of"
-        " the volume; “empty left out” drops it from distances, and drops structures that are neither there nor found"
-        " from Dice, as ImgX-DiffSeg scores.",
+        "Distances in mm, between masks on the study’s own grid. A structure that is there but not found, or found but"
+        " not there, counts with the diagonal of the volume; “empty left out” drops it from distances, and drops"
+        " structures that are neither there nor found from Dice, as ImgX-DiffSeg scores.",
         VOLUMES,
         "msd",
     ),

@@ -137,8 +137,13 @@ def _hash(text: str) -> str:
 def _facts(params: Params) -> str:
     real = ImageSet.open(paths.real(params.study))
     counts = [f"{len(real.split(name))} {name}" for name in ("train", "val", "test")]
+    extent = " x ".join(map(str, real.spec.spatial))
+    if real.spec.spacing is not None:
+        size = f"{extent} voxels of {' x '.join(f'{side:g}' for side in real.spec.spacing)} mm"
+    else:
+        size = f"{extent} pixels"
     return (
-        f"Real pairs: {', '.join(counts)}; {real.spec.size} x {real.spec.size} pixels,"
+        f"Real pairs: {', '.join(counts)}; {size},"
         f" {real.spec.num_classes} classes with background, data read by “{params.data.reader}”."
     )
 

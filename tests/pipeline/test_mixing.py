@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from pipeline import files, paths
 from pipeline.data.image_set import ImageSet, Row, write_pair
+from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.errors import UserError
 from pipeline.mixing import mix
 from pipeline.params import Params
-from tests.conftest import REPOSITORY
+from pipeline.parsing import parse
+from tests.conftest import REPOSITORY, TOY_STUDY
 
 
 def synthetic() -> ImageSet:
@@ -149,3 +152,15 @@ def test_images_of_another_size_are_refused(toy_study: Params) -> None:
 def test_mixing_does_not_load_torch() -> None:
     program = "import sys, stages.mix, pipeline.mixing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0
+
+
+def test_all_raters_masks_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[0, :4], masks[1, :2] = 1, 1
+    spec = DatasetSpec(name="rated", size=8, channels=1, raters=3)
+    samples = [Sample(f"c{n}", np.full((1, 8, 8), n, np.uint8), masks, "", "train") for n in range(3)]
+    ImageSet.create(paths.real("toy"), spec, ((sample, {}) for sample in samples))
+    mixed = mix(parse(Params, TOY_STUDY | {"training_sets": {"real": {}, "twice": {"repeat": 2}}}), "twice")
+    assert len(mixed) == 6
+    assert all(mixed.masks(row).sum((1, 2)).tolist() == [32, 16, 0] for row in mixed)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.diffusion.process import Process
+from pipeline.diffusion.reverse import Found, Method, reverse
 from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.networks.recycling_unet import RecyclingUNet
 
@@ -88,24 +89,19 @@ class Sampler:
 
     process: Process
     num_classes: int
-    method: Literal["ddim", "ddpm"] = "ddim"
+    method: Method = "ddim"
     variance: Literal["small", "large"] = "small"
 
     def steps(self, denoiser: Denoiser, image: Tensor, rngs: Sequence[torch.Generator]) -> Iterator[Tensor]:
         """Log-probabilities [B, K, *spatial] of the mask that each step finds; the last is the result."""
-        shape = (self.num_classes, *image.shape[2:])
-        noisy, before = noise_of(rngs, shape).to(image), None
-        for place in reversed(range(len(self.process))):
-            k = torch.full((len(image),), place, device=image.device)
-            found = denoiser(image, noisy, k, self.process, before)
-            yield found.logits.log_softmax(1)
-            before = shown(found.x0)
-            if place:
-                noisy = self._next(found.x0, noisy, k, rngs)
+        last: Estimate | None = None
 
-    def _next(self, x0: Tensor, noisy: Tensor, k: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
-        if self.method == "ddim":
-            return self.process.ddim_step(x0, noisy, k)
-        small = self.variance == "small"
-        spread = (self.process.log_variance_small if small else self.process.log_variance_large)(k, x0)
-        return self.process.ddpm_step(x0, noisy, k, noise_of(rngs, x0.shape[1:]).to(x0), spread)
+        def find(noisy: Tensor, k: Tensor) -> Found:
+            nonlocal last
+            found = last = denoiser(image, noisy, k, self.process, None if last is None else shown(last.x0))
+            return found.x0, self.process.log_variance_large(k, found.x0) if self.variance == "large" else None
+
+        start = noise_of(rngs, (self.num_classes, *image.shape[2:])).to(image)
+        for _ in reverse(self.process, start, rngs, find, self.method):
+            assert last is not None
+            yield last.logits.log_softmax(1)

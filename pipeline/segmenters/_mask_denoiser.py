@@ -5,13 +5,13 @@ A mask of two classes is one map of -1 and 1; of more classes there is a map eac
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.diffusion.process import Process
+from pipeline.diffusion.reverse import Found, Method, reverse
 from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.segmenters._supervised import Preprocessed, stretched
 
@@ -58,35 +58,22 @@ class Sampler:
     """From noise to a mask in as many steps as the process has."""
 
     process: Process
-    method: Literal["ddim", "ddpm"]
+    method: Method
     clip: bool  # each step's clean map to [-1, 1]
 
     def cleaner(
         self, denoiser: Denoiser, prepared: Tensor, maps: int, rngs: Sequence[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Level k [B], the noisy maps there and the clean ones [B, M, h, w] they are taken for; the last is the result.
+        """Level k [B], the noisy maps and the clean ones [B, M, h, w] they are taken for; the last are the result."""
 
-        DDPM's last step adds no noise and ends in its clean map: the two samplers have the same result form.
-        """
-        shape = (maps, *prepared.shape[-2:])
-        x = noise_of(rngs, shape).to(prepared.device)
-        for level in reversed(range(len(self.process))):
-            k = torch.full((len(x),), level, device=x.device)
-            clean = self.clean(denoiser, x, prepared, k)
-            yield k, x, clean
-            if level == 0:
-                return
-            if self.method == "ddim":
-                x = self.process.ddim_step(clean, x, k)
-            else:
-                x = self.process.ddpm_step(clean, x, k, noise_of(rngs, shape).to(x))
+        def find(x: Tensor, k: Tensor) -> Found:
+            clean = self.unclipped(denoiser, x, prepared, k)
+            return (clean.clamp(-1, 1) if self.clip else clean), None
 
-    def clean(self, denoiser: Denoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
-        """What the noisy maps at level k [B] are taken for."""
-        clean = self.unclipped(denoiser, x, prepared, k)
-        return clean.clamp(-1, 1) if self.clip else clean
+        start = noise_of(rngs, (maps, *prepared.shape[-2:])).to(prepared.device)
+        return reverse(self.process, start, rngs, find, self.method)
 
     def unclipped(self, denoiser: Denoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
-        """The same before it is cut off at -1 and 1."""
+        """What the noisy maps at level k [B] are taken for, before it is cut off at -1 and 1."""
         predicted = denoiser(x, prepared, self.process.indices.to(x.device)[k])
         return self.process.predict_x0(predicted, x, k)

@@ -26,6 +26,7 @@ from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas, noise, variance
 from pipeline.diffusion.process import Prediction, Process
+from pipeline.diffusion.reverse import Found, reverse
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.times import UniformTimes
 from pipeline.errors import UserError
@@ -198,18 +199,15 @@ class CIMD(Supervised):
 
     def _cleaner(self, prepared: Tensor, rngs: list[torch.Generator]) -> Iterator[Tensor]:
         """The predicted clean masks [B, 1, H, W], cut off at -1 and 1, from the noisiest level to the cleanest."""
-        shape, process = (1, *prepared.shape[-2:]), self.process
-        x = noise_of(rngs, shape).to(prepared.device)
-        for level in reversed(range(len(process))):
-            k = torch.full((len(x),), level, device=x.device)
-            predicted, v = self.denoiser(x, prepared, process.indices.to(x.device)[k])
-            clean = process.predict_x0(predicted, x, k).clamp(-1, 1)
+
+        def find(x: Tensor, k: Tensor) -> Found:
+            predicted, v = self.denoiser(x, prepared, self.process.indices.to(x.device)[k])
+            clean = self.process.predict_x0(predicted, x, k).clamp(-1, 1)
+            return clean, variance.learned_log_variance(self.process, v, k)
+
+        start = noise_of(rngs, (1, *prepared.shape[-2:])).to(prepared.device)
+        for _, _, clean in reverse(self.process, start, rngs, find, self.params.sampler):
             yield clean
-            if self.params.sampler == "ddim":
-                x = process.ddim_step(clean, x, k)
-            else:
-                fresh, log_variance = noise_of(rngs, shape).to(x), variance.learned_log_variance(process, v, k)
-                x = process.ddpm_step(clean, x, k, fresh, log_variance)
 
 
 def noise_schedule(params: Params) -> Tensor:

@@ -1,4 +1,4 @@
-"""Volumes, and images with several raters' masks, from files in published layouts through every stage to the report."""
+"""Kinds of studies: volumes, several raters, diffusion segmenters on synthetic images too; through the stages."""
 
 import runpy
 from collections.abc import Callable
@@ -11,10 +11,11 @@ import pytest
 from pipeline import paths, tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.grid import run_grid
+from pipeline.mixing import mix
 from pipeline.params import Params
 from pipeline.parsing import parse
 from pipeline.runtime import Runtime
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.data_folders import cimd, nifti
 
 SEGMENT = {"max_steps": 4, "batch_size": 2, "learning_rate": 1.0e-3, "seeds": [0, 1], "threads": 1}
@@ -101,3 +102,22 @@ def test_several_raters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {row["metric"] for row in rows} == {"ged", "ci_harmonic", "dice"}
     scores = tracking.read_table(paths.segmentation("kinds", "cimd") / "scores.csv")
     assert all(0 <= float(row["ged"]) <= 2 for row in scores)
+
+
+def test_diffusion_segmenters_train_on_real_and_synthetic_images(toy_study: Params) -> None:
+    segmenters = {
+        "dermosegdiff": {"width_x": 8, "width_g": 8, "steps": 2, "samples": 2, "loss": "B", "boundary_on": "real"},
+        "recycling": {"channels": [4, 8], "blocks": 1, "heads": 2},
+        "cimd": {"base": 8, "multipliers": [1, 2], "steps": 2, "groups": 4, "gaussian_filters": [4, 4]},
+    }
+    arms = {"real": {}, "siamese_x2": {"generator": "siamese", "multiplier": 2}}
+    own = {"segmenters": segmenters, "segment": SEGMENT, "training_sets": arms, "judge": {"segmenter": "cimd"}}
+    params = parse(Params, TOY_STUDY | own)
+    assert {name: len(mix(params, name)) for name in arms} == {"real": 8, "siamese_x2": 24}
+    for name in segmenters:
+        run_grid(params, name, Runtime.alone(1))
+    stage("compare")(params)
+    rows = tracking.read_table(paths.comparison("toy") / "arms.csv")
+    assert {(row["segmenter"], row["training_set"]) for row in rows} == {(s, a) for s in segmenters for a in arms}
+    steps = {name: tracking.read_table(paths.segmentation("toy", name) / "losses.csv") for name in segmenters}
+    assert all({row["training_set"] for row in rows} == set(arms) for rows in steps.values())

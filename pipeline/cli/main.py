@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pipeline.cli._telling import Formatter
 from pipeline.errors import UserError
 
-VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "export", "completion")
+VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "predict", "export", "completion")
 EXAMPLE = """example: a first study of your own images
 
   twinsynth init --images data/mine/images --masks data/mine/masks --name mine

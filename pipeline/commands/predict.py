@@ -20,11 +20,7 @@ def main(argv: list[str] | None = None) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--segmenter", type=Path, required=True, metavar="FOLDER", help="a folder that holds kept.json")
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="images or volumes; folders within are searched"
-    )
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets masks/ and overlays/")
+    add_arguments(parser)
     arguments = parser.parse_args(argv)
     from pipeline.prediction import predict_folder  # here, for it loads torch
 
@@ -33,7 +29,21 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
-    sys.stdout.write(f"{arguments.to}: masks/ and overlays/ of {count} images\n")
+    sys.stdout.write(f"{told(count, arguments.to)}\n")
+
+
+def told(count: int, target: Path) -> str:
+    """What was written."""
+    return f"{target}: masks/ and overlays/ of {count} images"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The segmenter, the images, the target."""
+    parser.add_argument("--segmenter", type=Path, required=True, metavar="FOLDER", help="a folder that holds kept.json")
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="images or volumes; folders within are searched"
+    )
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets masks/ and overlays/")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Kept segmenters predict on folders of images of any size."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from pipeline import keeping, plugins, prediction
+from pipeline.cli import main as cli
 from pipeline.commands import predict
 from pipeline.data.sample import DatasetSpec
 from pipeline.errors import UserError
@@ -104,3 +106,16 @@ def test_faults_of_the_user_are_told_in_a_sentence(
     Image.new("RGB", (8, 8)).save(images / "wide.bmp")
     with pytest.raises(UserError, match=r"2 images are called .*wide but for their type"):
         prediction.image_files(images, tmp_path / "to")
+
+
+def test_the_verb_tells_what_was_written(
+    kept: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["predict", "--segmenter", str(kept), "--images", str(images), "--to", str(tmp_path / "to")]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'to'}: masks/ and overlays/ of 2 images\n"
+    assert cli.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"images": 2, "written": (tmp_path / "to").as_posix()}
+    (images / "broken.png").write_bytes(b"no image")
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: 1 of 3 images have no mask")

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import convergence, files, heatmaps, keeping, paths, protocol, sample_pictures, tracking, trajectories
+from pipeline import (
+    convergence,
+    files,
+    heatmaps,
+    keeping,
+    paths,
+    protocol,
+    rater_scoring,
+    sample_pictures,
+    tracking,
+    trajectories,
+)
 from pipeline.convergence import Convergence
 from pipeline.data.image_set import ImageSet
 from pipeline.errors import UserError
@@ -81,6 +92,7 @@ def plan(params: Params, segmenter: str) -> list[Cell]:
     if empty := [name for name in SCORED if not len(real.split(name))]:
         raise UserError(f"{real.folder} holds no image of the split {empty[0]}; run the stage prepare again")
     chosen.check_unseen([row["source"] for row in real.split("test")])
+    rater_scoring.check(chosen, real.spec)
     scored = [_scored(real.split(name), chosen) for name in SCORED]
     shared = (settings(params, segmenter), scoring(params, segmenter), about, scored)
     cells = []

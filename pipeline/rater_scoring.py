@@ -6,10 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.sample import DatasetSpec
+from pipeline.errors import UserError
 from pipeline.metrics.multirater import Ambiguity, ambiguity
 from pipeline.segment_params import Segment
 
 NAMES = tuple(Ambiguity.__dataclass_fields__)  # columns of scores.csv
+
+
+def check(chosen: Segment, spec: DatasetSpec) -> None:
+    """Raises UserError where level sets are asked for and there are none."""
+    if chosen.level_sets and spec.num_classes > 2:
+        raise UserError(f"segment.level_sets is for two classes; {spec.name} has {spec.num_classes}")
+
+
+def masks_of(samples: NDArray[np.float32], chosen: Segment) -> NDArray[np.integer]:
+    """Label maps [S, *spatial] of probabilities [S, K, *spatial], each sample's most probable class.
+
+    With segment.level_sets a single probability gives num_samples masks: where it exceeds (k - 1/2) / num_samples, for
+    k = 1 ... num_samples; a pixel of probability p is then in about p of them.
+    """
+    if not chosen.level_sets or len(samples) > 1:
+        return samples.argmax(1)
+    levels = (np.arange(chosen.num_samples) + 0.5) / chosen.num_samples
+    return (samples[0, 1] > levels.reshape(-1, *[1] * (samples.ndim - 2))).astype(np.uint8)
 
 
 def rater_scores(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline import files
 from pipeline.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
+from pipeline.rater_scoring import masks_of
 from pipeline.scoring import sample_set, spread
 from pipeline.segment_params import Segment
 
@@ -22,18 +23,20 @@ def write_pictures(segmenter: Segmenter, images: ImageSet, chosen: Segment, fold
         return
     few = spread(images, IMAGES)
     for row, samples in zip(few, sample_set(segmenter, few, chosen), strict=True):
-        drawn = picture(np.asarray(images.image(row), np.uint8), images.masks(row), samples)
+        masks = images.masks(row), masks_of(samples, chosen)
+        drawn = picture(np.asarray(images.image(row), np.uint8), *masks, samples.mean(0))
         files.write_bytes(folder / f"{row['id']}.png", png(drawn))
 
 
-def picture(image: Pixels, raters: Pixels, samples: NDArray[np.float32]) -> Pixels:
-    """[H', W', 3]: the image [C, H, W] and the masks [R, H, W]; below the mean chance of foreground and the samples.
+def picture(image: Pixels, raters: Pixels, drawn: NDArray[np.integer], chance: NDArray[np.float32]) -> Pixels:
+    """[H', W', 3]: the image [C, H, W] and the raters' masks [R, H, W]; below the chance of foreground and the samples.
 
-    `samples` are probabilities [S, K, H, W]. Classes are greys from black (background) to white.
+    `drawn` are labels [S, H, W], `chance` their mean probability [K, H, W]. Classes are greys from black (background)
+    to white.
     """
-    top = [_shown(image), *(_grey(mask / (samples.shape[1] - 1)) for mask in raters)]
-    chance = _grey(1 - samples[:, 0].mean(0))
-    below = [chance, *(_grey(labels / (samples.shape[1] - 1)) for labels in samples.argmax(1))]
+    highest = len(chance) - 1
+    top = [_shown(image), *(_grey(mask / highest) for mask in raters)]
+    below = [_grey(1 - chance[0]), *(_grey(labels / highest) for labels in drawn)]
     blank = np.full_like(top[0], PAPER)
     rows = [line + [blank] * (max(len(top), len(below)) - len(line)) for line in (top, below)]
     return np.concatenate([np.concatenate([_framed(cell) for cell in line], 1) for line in rows])[GAP:, GAP:]

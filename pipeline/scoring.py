@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.metrics import boundary, overlap
 from pipeline.metrics.pooled import Counts
 from pipeline.metrics.swept import swept
-from pipeline.rater_scoring import rater_scores
+from pipeline.rater_scoring import masks_of, rater_scores
 from pipeline.segment_params import Segment
 from pipeline.volume_scoring import volume_scores
 
@@ -137,7 +137,7 @@ def _scores(samples: Chances, images: ImageSet, row: Row, chosen: Segment) -> Ro
         chance = resized(chance, true.shape)
         scores = image_scores(chance, true, chosen.nsd_tolerance, chosen.spacing or (1.0, 1.0))
     if images.spec.raters > 1:
-        scores |= rounded(rater_scores(samples.argmax(1), images.masks(row), images.spec.num_classes, chosen))
+        scores |= rounded(rater_scores(masks_of(samples, chosen), images.masks(row), images.spec.num_classes, chosen))
     if chosen.pooled:
         scores |= pixel_scores(chance.argmax(0), true, images.spec.num_classes)
     return scores | (region_sizes(true, images.spec.num_classes) if chosen.region_size else {})

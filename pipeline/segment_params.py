@@ -38,6 +38,7 @@ class Segment(Section):
     unseen: tuple[str, ...] = ()  # test sets (sources) of which no image is trained on; the others are seen
     small_lesion: float = Field(default=0.05, gt=0, lt=1)  # share of the image below which a lesion is small
     num_samples: int = Field(default=1, ge=1)  # masks drawn per scored image by a segmenter that draws
+    level_sets: bool = False  # several raters, two classes: a segmenter that does not draw gives num_samples level sets
     nsd_tolerance_mm: float = Field(default=1.0, gt=0)  # of volumes
     empty_truth: Literal["one", "zero"] = "one"  # S_c where no rater marked anything but a sample did
     pair_rule: Literal["variance", "dice"] = "variance"  # difference of two masks in D_a: of pixels, or 1 - Dice
@@ -52,6 +53,12 @@ class Segment(Section):
     def one_budget(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give max_steps (equal for every arm) or epochs (grows with the training set), not both")
+        return self
+
+    @model_validator(mode="after")
+    def level_sets_are_several(self) -> Self:
+        if self.level_sets and self.num_samples == 1:
+            raise ValueError("level_sets needs num_samples, how many of them, of 2 or more")
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ SCORING = {"resolution", "nsd_tolerance", "spacing"}  # parameters of section se
 SUMMARY = {"seeds", "keep", "unseen", "small_lesion"}  # nor do scores see these
 FURTHER = {  # nor does training see these; scores do, and finished cells keep their names where they have the defaults
     "num_samples",
+    "level_sets",
     "nsd_tolerance_mm",
     "empty_truth",
     "pair_rule",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline import files, grid, paths, protocol, rater_scoring, scoring, segmentation, tracking, trajectories
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.errors import UserError
 from pipeline.metrics.volumes import Agreement
 from pipeline.mixing import mix
 from pipeline.params import Params
@@ -101,6 +102,19 @@ def test_several_raters(tmp_path: Path) -> None:
     assert second | {"image": first["image"]} == first
 
 
+def test_level_sets_of_a_probability(tmp_path: Path) -> None:
+    chance = np.array([[[0.0, 0.1, 0.2, 0.5, 0.6, 0.95]]], np.float32)
+    samples, four = np.stack([1 - chance, chance], 1), segment(num_samples=4, level_sets=True)
+    found = rater_scoring.masks_of(samples, four)  # above 1/8, 3/8, 5/8, 7/8
+    assert found[:, 0].tolist() == [[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]
+    assert rater_scoring.masks_of(np.concatenate([samples] * 2), four).shape == (2, 1, 6)  # of one that draws: samples
+    images = rated(tmp_path).split("test")
+    rows = [scoring.score_set(Rows(stochastic=False), images, segment(num_samples=4, level_sets=on)) for on in (0, 1)]  # type: ignore[arg-type]
+    assert rows[0] == rows[1]  # of 0 and 1 every level set is the same mask
+    with pytest.raises(UserError, match="level_sets is for two classes; rated has 3"):
+        rater_scoring.check(four, images.spec.model_copy(update={"num_classes": 3}))
+
+
 def test_a_segmenter_that_does_not_draw_is_asked_once(tmp_path: Path) -> None:
     segmenter = Rows(stochastic=False)
     scoring.score_set(segmenter, rated(tmp_path).split("test"), segment(num_samples=5))  # type: ignore[arg-type]
@@ -182,7 +196,7 @@ def test_picture_of_raters_above_and_samples_below() -> None:
     raters, samples = np.stack([rows_of(2), rows_of(4)]), np.zeros((3, 2, SIDE, SIDE), np.float32)
     samples[:, 0] = 1
     samples[0, :, 0] = [[0], [1]]
-    drawn = picture(np.full((1, SIDE, SIDE), 77, np.uint8), raters, samples)
+    drawn = picture(np.full((1, SIDE, SIDE), 77, np.uint8), raters, samples.argmax(1), samples.mean(0))
     assert drawn.shape == (2 * (SIDE + GAP) - GAP, 4 * (SIDE + GAP) - GAP, 3)
     cell = SIDE + GAP
     assert (drawn[:SIDE, :SIDE] == 77).all()

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import files, paths, tracking
 from pipeline.data import hashing, mask_hashes
-from pipeline.data.image_set import RATERS, ImageSet, Row
+from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.splitting import HELD_OUT, RESERVE
 from pipeline.errors import UserError
 from pipeline.params import Params
@@ -124,7 +124,7 @@ def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, work: Path
 
 def _link(part: ImageSet, folder: Path) -> list[Row]:
     for row in part:
-        for name in (row["file_name"], row["mask"], *row.get(RATERS, ())):
+        for name in files_of(row):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if not (folder / name).exists():  # two rows of one id are reported afterwards
                 files.link_or_copy(part.folder / name, folder / name)

@@ -21,7 +21,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.stored import ending, image_bytes, majority, mask_bytes, png, read_image, read_mask
 from pipeline.errors import UserError
 
-__all__ = ["MANIFEST", "ImageSet", "Row", "finishing", "png", "write_native", "write_pair"]
+__all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_native", "write_pair"]
 SPEC = "spec.json"
 FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
 HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
@@ -146,6 +146,11 @@ class ImageSet:
     def samples(self) -> Iterator[Sample]:
         """Decodes the rows in order."""
         return map(self.sample, self.rows)
+
+
+def files_of(row: Row) -> tuple[str, ...]:
+    """The image and the masks of a row, relative to its folder; all raters' masks, none of its own size."""
+    return row["file_name"], row["mask"], *row.get(RATERS, ())
 
 
 @contextmanager

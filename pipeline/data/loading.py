@@ -1,7 +1,7 @@
 """Batches: a plan over steps that depends on nothing but the seed, cut before it is dealt to processes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,10 +68,6 @@ class Batches:
         prompts = tuple(self.pairs.prompts[index] for _, index in dealt)
         synthetic = tuple(self.pairs.synthetic[index] for _, index in dealt) if self.pairs.synthetic else ()
         return Batch(image, mask, prompts, streams, synthetic)
-
-    def from_step(self, step: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """The batches of the steps `step` to `stop` - 1."""
-        return (self.batch(s, rank, world) for s in range(step, stop))
 
     def _pair(self, index: int, stream: str) -> tuple[Tensor, Tensor]:
         image, mask = unit(self.pairs.image[index]), self._mask(index, stream).long()

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.arms import conclude, evidence, needs
-from pipeline.params import Params, load_params
 from pipeline.results import Results
+from pipeline.study import Params, load_params
 
 Row = dict[str, Any]
 CLUSTER, SHARED = 5, 0.5  # images per cluster, share of the variance that they have in common

@@ -16,7 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, build, scaled
 from pipeline import optimizers
-from pipeline.contracts import Recipe
+from pipeline.core.contracts import Recipe
 from pipeline.finetune_params import Finetune
 from pipeline.networks.acceleration import accelerate
 

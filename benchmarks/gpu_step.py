@@ -19,8 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, Size, build, scaled
-from pipeline import optimizers, parsing
-from pipeline.contracts import Recipe
+from pipeline import optimizers
+from pipeline.core import section
+from pipeline.core.contracts import Recipe
 from pipeline.finetune_params import Finetune
 from pipeline.networks.acceleration import accelerate
 
@@ -68,13 +69,13 @@ def main() -> int:
 def confine(preset: str, device: torch.device) -> None:
     """Leaves of the GPU no more than the preset's device has."""
     if device.type == "cuda":
-        allowed = parsing.read_yaml(PRESETS / f"{preset}.yaml")["memory_gib"] * 2**30
+        allowed = section.read_yaml(PRESETS / f"{preset}.yaml")["memory_gib"] * 2**30
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / torch.cuda.mem_get_info(device)[1]))
 
 
 def settings_of(preset: str, batch: int, compiled: bool) -> Finetune:
     """The preset's section `finetune` over the paper's, with this batch."""
-    chosen: dict[str, Any] = dict(parsing.read_yaml(PRESETS / f"{preset}.yaml")["finetune"])
+    chosen: dict[str, Any] = dict(section.read_yaml(PRESETS / f"{preset}.yaml")["finetune"])
     chosen["micro_batch"] = min(batch, chosen.get("micro_batch") or batch)
     paper = {"max_steps": 3000, "global_batch": batch, "learning_rate": 1e-5, "precision": "bf16"}
     return Finetune(**{**paper, **chosen, "compile": compiled})

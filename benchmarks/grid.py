@@ -18,10 +18,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import files, paths
+from pipeline.core import files, paths
 from pipeline.mixing import mix
-from pipeline.params import load_params
 from pipeline.preparation import prepare
+from pipeline.study import load_params
 
 REPOSITORY = Path(__file__).parents[1]
 CELLS = 8

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
 from pipeline.estimates import Subject
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
 CASES = (  # channels of the U-Net, pixels, batch, checkpointing, method

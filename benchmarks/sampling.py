@@ -17,10 +17,10 @@ from diffusers import StableDiffusionControlNetPipeline
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline import seeding
 from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.conditioning import mask as mask_hint
-from pipeline.contracts import Sampling
+from pipeline.core import seeding
+from pipeline.core.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.generators import controlnet

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding, tracking
+from pipeline.core import seeding, tracking
 from pipeline.metrics import power
 from pipeline.metrics.paired import (
     Estimate,
@@ -22,9 +22,9 @@ from pipeline.metrics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.params import Params, TrainingSet
 from pipeline.results import METRICS, Results, Row, Table
 from pipeline.segment_params import Compare
+from pipeline.study import Params, TrainingSet
 from pipeline.verdict import decide
 
 

@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import plugins, seeding, view
+from pipeline import view
+from pipeline.core import plugins, seeding
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.metrics import copies
 from pipeline.metrics.copies import Calibration, Nearest
-from pipeline.params import Params
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from pipeline.view import View
 from pipeline.weights import Unavailable
 

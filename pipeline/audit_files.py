@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import files, tracking
 from pipeline.audit import PIXELS, Findings
+from pipeline.core import files, tracking
 from pipeline.data.image_set import png
 from pipeline.metrics.copies import FLIPS, wilson_interval
-from pipeline.params import Audit as Settings
+from pipeline.study import Audit as Settings
 
 Row = dict[str, Any]
 CELL, GAP, FRAME = 96, 6, 3  # pixels of a picture, between pictures, and of the frame of a suspect

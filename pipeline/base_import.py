@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import base_source, files
+from pipeline import base_source
 from pipeline.base_params import Base
 from pipeline.base_source import Found
+from pipeline.core import files
 from pipeline.networks import base_shape, ldm_base, weight_file
 from pipeline.networks.sd15 import Layout
 from pipeline.networks.tiny_stable_diffusion import MODEL_INDEX, index_path

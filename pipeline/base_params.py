@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Weights = Literal["as_published", "ema", "non_ema"]

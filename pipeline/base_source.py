@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline import weights as downloads
 from pipeline.base_params import Base
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 WITHDRAWN = {"runwayml/stable-diffusion-v1-5": SD15}

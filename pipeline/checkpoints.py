@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime
+from pipeline.core import files
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 
 State = dict[str, Any]
 PATTERN = "[0-9]*.pt"

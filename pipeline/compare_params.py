@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 LOWER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
 DISTANCES = (

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, multipliers, paths, segmenter_comparison, tracking
+from pipeline import multipliers, segmenter_comparison
 from pipeline.arms import compare_arms, conclude
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.results import METRICS, Reader, Row, read_results
+from pipeline.study import Params
 from pipeline.verdict import sentence
 
 TABLES = {

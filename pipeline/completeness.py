@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.core import paths
+from pipeline.study import Params
 
 LAST = "report"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import overlap
 from pipeline.scoring import sample_set, spread

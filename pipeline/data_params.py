@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from pipeline.parsing import Entry
+from pipeline.core.section import Entry
 
 LATER = ("channels", "shape", "spacing")  # keys that are told where they are given
 Extent = Annotated[int, Field(gt=0)]

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import paths, plugins
-from pipeline.contracts import Untrained
+from pipeline.core import paths, plugins
+from pipeline.core.contracts import Untrained
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime, Sharding
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.footprint import footprint, operations
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.empty_base import empty_base
 from pipeline.networks.split_unet import encode
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.parsing import Section
-from pipeline.runtime import Runtime, Sharding
+from pipeline.study import Params
 
 META = torch.device("meta")
 GB = 1e9

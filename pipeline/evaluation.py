@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, paths, plugins, seeding, tracking
+from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.projection import plane
 from pipeline.metrics.score import Score, nested

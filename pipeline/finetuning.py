@@ -6,16 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import checkpoints, estimates, files, locks, paths, plugins, presets, previews, seeding, tracking
-from pipeline.contracts import Generator, Recipe, Untrained
+from pipeline import checkpoints, estimates, presets, previews
+from pipeline.core import files, locks, paths, plugins, seeding, tracking
+from pipeline.core.contracts import Generator, Recipe, Untrained
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators._control import recipe
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from pipeline.training import check, fit, snapshot
 from pipeline.watching import Row, Watch
 

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
-from pipeline.params import GeneratorEntry, Params
 from pipeline.presets import Preset, under
+from pipeline.study import GeneratorEntry, Params
 from pipeline.training_sets import TrainingSet
 
 if TYPE_CHECKING:  # they load torch

@@ -11,16 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 import pipeline
-from pipeline import files, finetuning, paths, plugins, seeding, tracking
-from pipeline.contracts import ConditioningMask, Generator, Sampling, Untrained
+from pipeline import finetuning
+from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Untrained
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data import card, croissant, mask_hashes, provenance
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
 from pipeline.data.plan import Plan, Planned
 from pipeline.data.sample import Sample
 from pipeline.data.verification import intact
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 
 VERSION = 2  # raised when results change
 SHELF = 1000  # row files in one folder

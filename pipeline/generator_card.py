@@ -11,10 +11,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline import files, finetuning, paths, plugins
+from pipeline import finetuning
 from pipeline.conditioning.mask import palette
+from pipeline.core import files, paths, plugins
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.params import Params
+from pipeline.study import Params
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 STABLE_DIFFUSION_1 = re.compile(r"stable-diffusion-v?1|v1-5|sd-?v?1[-.]?[45]", re.IGNORECASE)

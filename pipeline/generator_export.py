@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 import pipeline
-from pipeline import files, finetuning, generator_card, paths
-from pipeline.contracts import Sampling
+from pipeline import finetuning, generator_card
+from pipeline.core import files, paths
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.generators._sampling import scheduler_of
 from pipeline.networks import pipeline_folder
-from pipeline.params import Params
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 
 METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
 RECORD = "twinsynth.json"  # tells what a folder is an export of; written last

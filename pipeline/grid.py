@@ -12,26 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import (
-    convergence,
-    files,
-    heatmaps,
-    keeping,
-    paths,
-    protocol,
-    rater_scoring,
-    sample_pictures,
-    tracking,
-    trajectories,
-)
+from pipeline import convergence, heatmaps, keeping, protocol, rater_scoring, sample_pictures, trajectories
 from pipeline.convergence import Convergence
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Counter, Runtime, counter
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.runtime import Counter, Runtime, counter
 from pipeline.scoring import Row, score_set
 from pipeline.segment_params import Segment
 from pipeline.segmentation import Course, build_segmenter, scoring, settings, threads, train_segmenter
+from pipeline.study import Params
 
 SCORED = ("val", "test")  # splits; both hold real images only
 POLL = 0.2  # seconds between looks at the cells of other processes

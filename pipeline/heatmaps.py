@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.contracts import Segmenter
+from pipeline.core import files
+from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
 from pipeline.scoring import batches, sample_set, spread
 from pipeline.segment_params import Segment

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, plugins
-from pipeline.contracts import Segmenter
+from pipeline.core import files, plugins
+from pipeline.core.contracts import Segmenter
+from pipeline.core.errors import UserError
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 RECORD = "kept.json"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.networks import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
 from pipeline.networks.ldm_base import Part
 from pipeline.networks.ldm_keys import Table

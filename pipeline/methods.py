@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline import files, paths, plugins
-from pipeline.params import Params
+from pipeline.core import files, paths, plugins
+from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
 # Reading, writing and telling: these change no number, and everything imports them.

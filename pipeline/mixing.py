@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.splitting import HELD_OUT, RESERVE
-from pipeline.errors import UserError
-from pipeline.params import Params
 from pipeline.screening import RECORD, screen
+from pipeline.study import Params
 from pipeline.training_sets import TrainingSet
 
 METHOD_VERSION = 1

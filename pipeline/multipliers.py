@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.metrics import trend
 from pipeline.metrics.paired import two_level_bootstrap
-from pipeline.params import Params
 from pipeline.results import Results, Row
+from pipeline.study import Params
 
 CURVE = ("segmenter", "generator", "multiplier", "dice", "low", "high")
 CHOICE = ("segmenter", "generator", "multiplier", "training_set", "val_dice", "wins", "chosen")

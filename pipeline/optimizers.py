@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.contracts import Recipe
-from pipeline.errors import UserError
+from pipeline.core.contracts import Recipe
+from pipeline.core.errors import UserError
 
 MOMENTUM = 0.9  # of SGD
 

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files, tracking, volume_prediction
-from pipeline.contracts import Segmenter
+from pipeline import volume_prediction
+from pipeline.core import files, tracking
+from pipeline.core.contracts import Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data import nifti
 from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize_image
 from pipeline.data.image_set import png
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.keeping import open_kept
 from pipeline.metrics import boundary, overlap
-from pipeline.runtime import Runtime
 from pipeline.scoring import resized
 
 MASKS, OVERLAYS = "masks", "overlays"  # folders below the target

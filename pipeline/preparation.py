@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
 from pipeline.data import nifti
 from pipeline.data.checked import Checked, check
 from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
-from pipeline.params import Data, Params
+from pipeline.study import Data, Params
 
 VERSION = 1  # raised by hand when the same files give another set
 PROMPTS = "prompts.jsonl"

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section, parse, read_yaml
 from pipeline.finetune_params import Finetune
-from pipeline.parsing import Section, parse, read_yaml
 
 FOLDER = Path("configs/presets")
 VARIABLE = "PRESET"

@@ -10,19 +10,19 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline import files, paths, seeding, tracking
 from pipeline.base_import import bring
 from pipeline.base_params import Autoencoder, Base, Denoiser
 from pipeline.base_source import WITHDRAWN
-from pipeline.contracts import Batch, Recipe
+from pipeline.core import files, paths, seeding, tracking
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from pipeline.training import fit
 
 VERSION = 1  # raised when results change

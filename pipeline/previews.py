@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline import files, presets, seeding, tracking
+from pipeline import presets
 from pipeline.conditioning import mask as mask_hint
-from pipeline.contracts import Generator, Sampling
+from pipeline.core import files, seeding, tracking
+from pipeline.core.contracts import Generator, Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime, Tracker
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
-from pipeline.params import Params
-from pipeline.runtime import Runtime, Tracker
+from pipeline.study import Params
 from pipeline.training import parts
 from pipeline.watching import Look
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.metrics.multirater import Ambiguity, ambiguity
 from pipeline.segment_params import Segment
 

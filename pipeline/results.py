@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.errors import UserError
 from pipeline.metrics.paired import by_cluster, membership
-from pipeline.params import Params
+from pipeline.study import Params
 
 Table = NDArray[np.float64]  # [seeds, images]
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 MULTISTEP_LIMIT = 200  # steps; with more, their leading timesteps do not reach the noisy end
 Every = Annotated[int, Field(ge=2)]

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import unit
-from pipeline.errors import UserError
 from pipeline.metrics import boundary, overlap
 from pipeline.metrics.pooled import Counts
 from pipeline.metrics.swept import swept

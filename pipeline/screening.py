@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.study import Params
 from pipeline.training_sets import TrainingSet
 
 RECORD = "screening.json"  # in the folder of the training set

@@ -7,8 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.compare_params import SegmenterComparison
-from pipeline.errors import UserError
-from pipeline.parsing import Section
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 
 
 class Segment(Section):

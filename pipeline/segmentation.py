@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, paths, plugins, seeding, tracking
-from pipeline.contracts import Recipe, Segmenter
 from pipeline.convergence import Convergence
+from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core.contracts import Recipe, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.runtime import Runtime
 from pipeline.scoring import score_set
+from pipeline.study import Params
 from pipeline.training import fit
 from pipeline.watching import Watch
 

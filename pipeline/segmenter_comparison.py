@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline import seeding, tracking
 from pipeline.compare_params import DISTANCES, SegmenterComparison, plain
-from pipeline.errors import UserError
+from pipeline.core import seeding, tracking
+from pipeline.core.errors import UserError
 from pipeline.metrics import power
 from pipeline.metrics.paired import (
     Noise,
@@ -29,8 +29,8 @@ from pipeline.metrics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.params import Params
 from pipeline.results import Reader, Results, Row, Table, read_results
+from pipeline.study import Params
 from pipeline.verdict import Verdict, decide
 
 COLUMNS = (

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import optimizers
-from pipeline.contracts import Recipe
-from pipeline.runtime import Runtime
+from pipeline.core.contracts import Recipe
+from pipeline.core.runtime import Runtime
 
 
 class Layout(Protocol):

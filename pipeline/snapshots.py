@@ -6,12 +6,13 @@ All sets are looked at by one view in one call, so that the real images are seen
 from pathlib import Path
 from typing import Any
 
-from pipeline import evaluation, files, generation, paths, tracking
+from pipeline import evaluation, generation
+from pipeline.core import files, paths, tracking
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.score import Score
-from pipeline.params import Params
-from pipeline.runtime import Runtime
 from pipeline.segmentation import load_judge
+from pipeline.study import Params
 from pipeline.view import View, open_view
 
 COLUMNS = ("step", "score", "value", "low", "high", "n")

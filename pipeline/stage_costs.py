@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import plugins
 from pipeline.base_params import Base
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.footprint import operations
 from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.params import Params
+from pipeline.study import Params
 
 META = torch.device("meta")
 BATCH = 2  # batch norms need more than one value per channel

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import files, optimizers, seeding
+from pipeline import optimizers
 from pipeline.averaging import Average
 from pipeline.checkpoints import Checkpoints, is_whole
-from pipeline.contracts import Batch, Recipe
+from pipeline.core import files, seeding
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime
 from pipeline.sharding import Layout, lay_out
 from pipeline.watching import Display, Losses, Row, Watch
 

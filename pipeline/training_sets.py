@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 
 class TrainingSet(Section):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import overlap
 from pipeline.scoring import batches, spread

@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import files, paths, plugins, tracking, weights
-from pipeline.contracts import Comparer, Segmenter
+from pipeline import weights
+from pipeline.core import files, paths, plugins, tracking
+from pipeline.core.contracts import Comparer, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.params import Score as Settings
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 
 BATCH = 32  # images decoded at once
 KEPT = 1 << 30  # bytes of decoded images kept in memory, so that comparers need not decode again

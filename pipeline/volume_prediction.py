@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.errors import UserError
 from pipeline.data import grids, intensities, nifti
 from pipeline.data.decoding import Faulty, inside
 from pipeline.data.grids import Affine, Grid, Turn
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 
 READER = "volumes"
 CHANNEL = re.compile(r"_\d{4}$")  # how nnU-Net's files of one channel end

@@ -12,9 +12,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pipeline import tracking
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime, Tracker
+from pipeline.core import tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime, Tracker
 
 Row = dict[str, float]
 QUIET = 60.0  # seconds between two lines where there is no terminal

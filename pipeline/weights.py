@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import files
-from pipeline.errors import UserError
-from pipeline.params import WeightFile
+from pipeline.core import files
+from pipeline.core.errors import UserError
+from pipeline.study import WeightFile
 
 FOLDER = Path("weights")
 HUB = "hf:"  # a source on the model hub starts so

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import optimizers
-from pipeline.contracts import Recipe
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime
+from pipeline.core.contracts import Recipe
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

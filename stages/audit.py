@@ -1,14 +1,15 @@
 """Look for copies of training images in one synthetic image set."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:
     """Writes audit.json, metrics.json, images.csv, suspects.csv and closest.png of one generator entry."""
-    from pipeline import audit, audit_files, files, paths
+    from pipeline import audit, audit_files
+    from pipeline.core import files, paths
+    from pipeline.core.runtime import Runtime
     from pipeline.data.image_set import ImageSet
-    from pipeline.runtime import Runtime
 
     runtime = Runtime.alone(params.threads)
     real = ImageSet.open(paths.real(params.study))

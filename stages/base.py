@@ -1,15 +1,15 @@
 """Make the base model: pretrain a small one on the training images, or bring in an existing one."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def base(params: Params) -> None:
     """Publishes the base, or the record that a study without the section base has none."""
-    from pipeline import absence, paths
+    from pipeline.core import paths, skipped
 
     if params.base is None:
-        absence.record("base", paths.base(params.study))
+        skipped.record("base", paths.base(params.study))
         return
     from pipeline.pretraining import make_base
 

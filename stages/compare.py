@@ -4,7 +4,7 @@ import logging
 
 from pipeline import commands
 from pipeline.comparison import compare, publish_comparison
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params) -> None:

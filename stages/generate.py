@@ -2,7 +2,7 @@
 
 from pipeline import commands
 from pipeline.generation import generate
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:

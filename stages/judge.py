@@ -1,17 +1,17 @@
 """Train the judge: a segmenter of real images only, which measures how well synthetic images follow their masks."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params) -> None:
     """Trains and publishes the judge, or the record that a study without the section judge has none."""
-    from pipeline import absence, paths
+    from pipeline.core import paths, skipped
 
     if params.judge is None:
-        absence.record("judge", paths.judge(params.study))
+        skipped.record("judge", paths.judge(params.study))
         return
-    from pipeline.runtime import Runtime
+    from pipeline.core.runtime import Runtime
     from pipeline.segmentation import threads, train_judge
 
     train_judge(params, Runtime.start(threads(params)))

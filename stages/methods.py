@@ -2,7 +2,7 @@
 
 from pipeline import commands
 from pipeline.methods import write_methods
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def methods(params: Params) -> None:

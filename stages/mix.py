@@ -2,7 +2,7 @@
 
 from pipeline import commands
 from pipeline.mixing import mix
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, training_set: str) -> None:

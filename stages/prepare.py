@@ -2,8 +2,8 @@
 
 from pipeline import commands
 from pipeline.commands.validation import check_plugins
-from pipeline.params import Params
 from pipeline.preparation import prepare
+from pipeline.study import Params
 
 
 def stage(params: Params) -> None:

@@ -1,8 +1,8 @@
 """Write the report: one HTML page that answers whether synthetic data helps, and the metrics that dvc shows."""
 
 from pipeline import commands
-from pipeline.params import Params
 from pipeline.reporting.page import write_report
+from pipeline.study import Params
 
 
 def report(params: Params) -> None:

@@ -1,15 +1,16 @@
 """Score one synthetic image set against the real one: distances of features, and mask faithfulness."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:
     """Writes scores.json, images.csv, map.csv and metrics.json of one generator entry."""
-    from pipeline import evaluation, paths, view
+    from pipeline import evaluation, view
+    from pipeline.core import paths
+    from pipeline.core.runtime import Runtime
     from pipeline.data.image_set import ImageSet
     from pipeline.data.verification import verify
-    from pipeline.runtime import Runtime
     from pipeline.segmentation import load_judge
 
     runtime = Runtime.start(params.threads)

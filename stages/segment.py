@@ -1,13 +1,13 @@
 """Train one segmenter on every training set with every seed, and score it on the real test images."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, segmenter: str) -> None:
     """Runs the grid of one entry of `segmenters` over all processes of the launch."""
+    from pipeline.core.runtime import Runtime
     from pipeline.grid import run_grid
-    from pipeline.runtime import Runtime
     from pipeline.segmentation import threads
 
     run_grid(params, segmenter, Runtime.start(threads(params)))

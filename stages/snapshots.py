@@ -1,7 +1,7 @@
 """Score the kept snapshots of one generator: quality over training steps."""
 
 from pipeline import commands
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import paths, seeding
-from pipeline.contracts import Batch
+from pipeline.core import paths, seeding
+from pipeline.core.contracts import Batch
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches a model hub; read when huggingface_hub is first imported
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.params import Data, Params
-from pipeline.parsing import parse
+from pipeline.core.section import parse
+from pipeline.study import Data, Params
 from tests.conftest import TOY_STUDY
 
 WIDTH, HEIGHT = 40, 32

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from pipeline import files
 from pipeline.conditioning import soft_edge_hed, soft_edge_pidinet
+from pipeline.core import files
 
 
 def write_edge_weights(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
 
 
 def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as blocks
 
-from pipeline import files
+from pipeline.core import files
 
 SIDE = 299
 

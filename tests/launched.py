@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Recipe
+from pipeline.core.contracts import Recipe
+from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.generators import siamese
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.runtime import Runtime
 from pipeline.sharding import lay_out
 from pipeline.training import fit
 from tests.toy_training import Named, pairs, plain

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline import files
 from pipeline.base_params import Autoencoder, Denoiser
+from pipeline.core import files
 from pipeline.networks import tiny_stable_diffusion as tiny
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.runtime import Runtime
 from pipeline.training import fit, trained
 
 Named = dict[str, Tensor]

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import plugins
+from pipeline.core import plugins
 from tests.inception_file import write_inception
 
 CLIP = {"clip_b32": "ViT-B-32-quickgelu", "clip_l14_336": "ViT-L-14-336-quickgelu"}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import audit as auditing
-from pipeline import plugins
 from pipeline.conditioning import canny, mask, mask_boundary
+from pipeline.core import plugins
 from pipeline.data import phantom
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pipeline.commands.check_study import find
     from pipeline.commands.validation import check_plugins
     from pipeline.forecast import forecast
-    from pipeline.params import load_params
+    from pipeline.study import load_params
 
     path = Path(arguments.study)
     params = load_params(path if path.is_file() or path.name == "params.yaml" else find(arguments.study))
@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def machines(arguments: argparse.Namespace) -> list["Machine"]:
     """The one that the arguments describe, else this one and the presets."""
+    from pipeline.core.errors import UserError
     from pipeline.doctor.devices import hardware, machine
-    from pipeline.errors import UserError
     from pipeline.forecast import GIB, GPU_TFLOPS, Machine, of_preset
     from pipeline.presets import chosen, load, names
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.cli._telling import add_json, declare, tell, tell_json
 from pipeline.cli.study import STUDIES
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def add(subparsers: Any) -> None:
@@ -36,7 +36,7 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Writes the study. Raises UserError; a study that is there is never replaced without --force."""
     _check(arguments)
-    from pipeline import files
+    from pipeline.core import files
     from pipeline.starting import study, writing
 
     layout = study.detect(arguments.images, arguments.masks, arguments.root, arguments.prompt)

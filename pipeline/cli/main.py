@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.cli._telling import Formatter
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "predict", "export", "completion")
 EXAMPLE = """example: a first study of your own images
@@ -23,7 +23,7 @@ EXAMPLE = """example: a first study of your own images
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; its exit status: 2 where the user can mend what one line tells, 1 where nobody foresaw it."""
     arguments = parser().parse_args(argv)
-    from pipeline import tracking
+    from pipeline.core import tracking
 
     logging.basicConfig(level=logging.INFO, handlers=[tracking.on_screen()])
     try:
@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _unforeseen(verb: str, error: Exception) -> int:
     """One line, and the place of the traceback."""
-    from pipeline import commands, paths
+    from pipeline import commands
+    from pipeline.core import paths
 
     log = commands.record(paths.log("twinsynth", [verb], 0))
     place = f"\nlog: {log}" if log else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli._telling import add_json, declare, tell, tell_json
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 EXAMPLES = {
     "serve": "twinsynth rate serve --rater Ann --rater Ben",
@@ -71,8 +71,8 @@ def _positive(text: str) -> int:
 
 
 def _begun(arguments: argparse.Namespace) -> Any:
-    from pipeline.params import load_params
     from pipeline.rating.opening import begin_study
+    from pipeline.study import load_params
 
     return begin_study(load_params(), arguments.images, arguments.generator)
 
@@ -104,9 +104,9 @@ def _static(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pipeline.params import load_params
     from pipeline.rating.opening import open_study
     from pipeline.rating.sheets import take_in
+    from pipeline.study import load_params
 
     database = open_study(load_params())
     with database.writing() as connection:
@@ -120,9 +120,9 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from pipeline import paths
-    from pipeline.params import load_params
+    from pipeline.core import paths
     from pipeline.rating import opening, sheets
+    from pipeline.study import load_params
 
     params = load_params()
     database = opening.open_study(params)

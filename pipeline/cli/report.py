@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli._telling import add_json, declare, tell, tell_json
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def add(subparsers: Any) -> None:
@@ -24,8 +24,9 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises UserError naming the stages without which no report can be written."""
-    from pipeline import completeness, paths
-    from pipeline.params import load_params
+    from pipeline import completeness
+    from pipeline.core import paths
+    from pipeline.study import load_params
 
     params = load_params()
     page = paths.REPORT / "index.html"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli._telling import add_json, agreed, declare, tell, tell_json
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 STUDIES = Path("configs/studies")
 PLACE = Path("params.yaml")
@@ -79,7 +79,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     path = find(arguments.name)
     if arguments.json:
-        from pipeline.params import load_params
+        from pipeline.study import load_params
 
         tell_json(load_params(path).model_dump(mode="json"))
     else:
@@ -89,8 +89,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _use(arguments: argparse.Namespace) -> int:
     path = find(arguments.name)
-    from pipeline import files
-    from pipeline.params import load_params
+    from pipeline.core import files
+    from pipeline.study import load_params
 
     load_params(path)  # a study that is not valid never gets in place
     new = path.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Lists, and fetches where asked to. Raises UserError where a file has another hash."""
     from pipeline.commands import weights
-    from pipeline.params import load_params
+    from pipeline.study import load_params
 
     found = weights.states(load_params(), fetch=not arguments.list)
     if not arguments.json:

@@ -10,11 +10,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import files, locks, paths, tracking
-from pipeline.errors import UserError
+from pipeline.core import files, locks, paths, tracking
+from pipeline.core.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.params import Params
+    from pipeline.study import Params
 
 PATIENCE = 10.0  # seconds
 ENTRIES = {"generator": "generators", "training_set": "training_sets", "segmenter": "segmenters"}
@@ -31,7 +31,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     for entry in entries:
         parser.add_argument(f"--{entry.replace('_', '-')}", help=f"a key of {ENTRIES[entry]} (default: the first)")
     arguments = vars(parser.parse_args(argv))
-    from pipeline.params import load_params
+    from pipeline.study import load_params
 
     rank, name = int(os.environ.get("RANK", "0")), Path(stage.__code__.co_filename).stem
     log = None

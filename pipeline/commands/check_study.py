@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline import presets
 from pipeline.commands.validation import check_plugins
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.forecast import PAIR_BYTES, alike, images, known_pairs
-from pipeline.params import Params, load_params
+from pipeline.study import Params, load_params
 
 STUDIES = Path("configs/studies")
 PRESETS = ("8x24g", "1x24g", "1x80g")

@@ -8,7 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 EXAMPLE = "example: python -m pipeline.commands.export_generator siamese --to exported/siamese"
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(name: str, target: Path) -> None:
     """Writes one generator. Raises UserError."""
-    from pipeline.params import load_params
+    from pipeline.study import load_params
 
     params = load_params()
     from pipeline.generator_export import export  # here, for it loads torch

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 from pipeline.comparison import compare, publish_comparison
-from pipeline.errors import UserError
-from pipeline.params import Params, load_params
+from pipeline.core.errors import UserError
 from pipeline.results import METRICS, Results, read_results
+from pipeline.study import Params, load_params
 
 
 def main(argv: Sequence[str] | None = None) -> None:

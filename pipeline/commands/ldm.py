@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> None:

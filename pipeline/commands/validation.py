@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from pipeline import plugins
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.study import Params
 
 
 def check_plugins(params: Params) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import commands, plugins, weights
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline import commands, weights
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.study import Params
 from pipeline.weights import Weights
 
 

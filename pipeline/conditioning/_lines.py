@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from pipeline.conditioning import mask
-from pipeline.errors import UserError
-from pipeline.parsing import Section
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 
 
 class Lines(Section):

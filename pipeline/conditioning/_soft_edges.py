@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline import weights
 from pipeline.conditioning._lines import Lines, needed, paint
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.networks import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.conditioning._lines import Lines, needed, paint
-from pipeline.contracts import Hint
+from pipeline.core.contracts import Hint
 
 
 class Params(Lines):

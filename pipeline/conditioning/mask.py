@@ -5,9 +5,9 @@ import colorsys
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Hint
-from pipeline.parsing import Section
-from pipeline.transfer import send
+from pipeline.core.contracts import Hint
+from pipeline.core.device import send
+from pipeline.core.section import Section
 
 
 class Params(Section):

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.conditioning._lines import Lines, paint
-from pipeline.contracts import Hint
-from pipeline.parsing import Section
+from pipeline.core.contracts import Hint
+from pipeline.core.section import Section
 
 
 class Params(Section):

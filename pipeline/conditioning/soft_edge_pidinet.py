@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from pipeline.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
-from pipeline.contracts import Hint
+from pipeline.core.contracts import Hint
 from pipeline.weights import Weights
 
 NAME = "soft_edge_pidinet"

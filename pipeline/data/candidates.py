@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.errors import UserError
 from pipeline.data import hashing, labels
 from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Reference, decode, grey, resize_image, resize_labels
 from pipeline.data.grids import Grid
 from pipeline.data.image_set import png
 from pipeline.data.sample import Sample
 from pipeline.data.stored import majority
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 
 @dataclass(frozen=True)

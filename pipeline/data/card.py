@@ -9,7 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.provenance import KEYWORD, NOTICE
 from pipeline.data.sample import DatasetSpec

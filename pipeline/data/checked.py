@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline import files, plugins, tracking
+from pipeline.core import files, plugins, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import checks, hashing, splitting
 from pipeline.data.candidates import Candidate, examine
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 log = logging.getLogger(__name__)
 

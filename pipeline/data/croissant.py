@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.data.card import Facts
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
-from pipeline import files, locks, paths, tracking
+from pipeline.core import files, locks, paths, tracking
 from pipeline.data.image_set import ImageSet, Row
 
 IN_MEMORY = 4 * 2**30  # bytes; what is larger is mapped, so that the processes of one machine share it

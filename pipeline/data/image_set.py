@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline import files
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.stored import ending, image_bytes, majority, mask_bytes, png, read_image, read_mask
-from pipeline.errors import UserError
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_native", "write_pair"]
 SPEC = "spec.json"

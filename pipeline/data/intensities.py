@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, model_validator
 
+from pipeline.core.section import Section
 from pipeline.data import nifti
 from pipeline.data.decoding import Faulty
 from pipeline.data.grids import Affine, distance
-from pipeline.parsing import Section
 
 
 class Intensities(Section):

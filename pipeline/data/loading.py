@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import seeding
-from pipeline.contracts import Batch
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch
+from pipeline.core.errors import UserError
 from pipeline.data.decoded import arrays
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 
 MANIFEST = "metadata.jsonl"
 FILES = ("file_name", "mask", "native_mask")  # columns that name files

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding
+from pipeline.core import seeding
 
 Field = NDArray[np.float64]  # [H, W], or [H, W, 3] for colours
 Rng = np.random.Generator

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.contracts import ConditioningMask
+from pipeline.core.contracts import ConditioningMask
 
 FLAT = 10_000  # images; a larger set lies in folders of SHELF files
 SHELF = 1000

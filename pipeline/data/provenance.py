@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pipeline
-from pipeline.contracts import ConditioningMask
-from pipeline.params import Params
+from pipeline.core.contracts import ConditioningMask
+from pipeline.study import Params
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
 NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 COLUMNS = ("rater", "image", "arm", "quality", "real")
 REAL = "real"

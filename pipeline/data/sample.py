@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 Split = Literal["train", "val", "test"]
 

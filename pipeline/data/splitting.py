@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline import seeding
+from pipeline.core import seeding
 
 SPLITS = ("train", "val", "test")
 HELD_OUT = ("val", "test")

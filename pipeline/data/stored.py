@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pipeline.core.errors import UserError
 from pipeline.data.decoding import Faulty, damage
 from pipeline.data.nifti import encode, read
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 
 COLOURS = 3
 VOLUME = ".nii.gz"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline import files
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.data import nifti
 from pipeline.data.decoding import Faulty
 from pipeline.data.image_set import HASHES, RATERS, ImageSet, Row
 from pipeline.data.sample import DatasetSpec
 from pipeline.data.stored import COLOURS
-from pipeline.errors import UserError
 
 SHOWN = 10  # faults told in one message
 

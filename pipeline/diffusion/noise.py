@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from pipeline import seeding
+from pipeline.core import seeding
 
 
 def image_streams(images: Tensor, sample: int) -> list[torch.Generator]:

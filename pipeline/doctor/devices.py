@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import read_yaml
 from pipeline.doctor.findings import Finding, error, errors, note, warning
-from pipeline.errors import UserError
 from pipeline.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, alike, counted, of_preset
-from pipeline.params import Params
-from pipeline.parsing import read_yaml
 from pipeline.presets import chosen, load, sharding_of
+from pipeline.study import Params
 
 LAUNCHES = Path("configs/accelerate")
 DRIVER = Path("/proc/driver/nvidia/version")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import read_yaml
 from pipeline.doctor.findings import Finding, error, note, shortened, warning
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.parsing import read_yaml
+from pipeline.study import Params
 
 DVC, GRAPH, LOCK = Path(".dvc"), Path("dvc.yaml"), Path("dvc.lock")
 LARGEST = 4e9  # bytes of one output that are hashed; of larger ones number and size of files are compared

@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pipeline.core.errors import UserError
 from pipeline.doctor import devices, dvc_state, pictures, storage, stored_weights, study, versions
 from pipeline.doctor.findings import SEVERITIES, Finding, error, errors, note
-from pipeline.errors import UserError
 from pipeline.forecast import alike, counted, disk, known_pairs, listed_pairs
-from pipeline.params import Params
+from pipeline.study import Params
 
 Check = Callable[[], Iterable[Finding]]
 

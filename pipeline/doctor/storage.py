@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.doctor.findings import Finding, count, error, note, shortened, warning
 from pipeline.forecast import Disk
-from pipeline.params import Params
+from pipeline.study import Params
 
 SCARCE = 1.2  # times what is needed should be free
 STALE = 14  # days

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import base_source, plugins, weights
+from pipeline import base_source, weights
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.doctor.findings import Finding, error, errors, note, warning
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.study import Params
 
 GUIDE = "see docs/weights.md"
 

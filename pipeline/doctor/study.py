@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.commands.validation import check_plugins
+from pipeline.core.errors import UserError
+from pipeline.core.section import read_yaml
 from pipeline.doctor.findings import Finding, error, errors
 from pipeline.doctor.versions import CURE
-from pipeline.errors import UserError
-from pipeline.params import Params, load_params
-from pipeline.parsing import read_yaml
+from pipeline.study import Params, load_params
 
 CHECK = "parameters"
 ADVICE = "mend the study file; a file of configs/studies shows what there is"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 NUMBERS = (  # flag, lowest, highest, default, what it is
     ("--folds", 2, 100, 5, "nnunet: folds of the cross-validation"),
@@ -62,7 +62,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def export(arguments: argparse.Namespace) -> None:
     """Writes one set. Raises UserError."""
-    from pipeline import plugins
+    from pipeline.core import plugins
 
     plugins.source("exports", arguments.format)
     from pipeline.exports import _sets
@@ -81,7 +81,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def _study() -> str:
-    from pipeline.params import load_params
+    from pipeline.study import load_params
 
     return load_params().study
 

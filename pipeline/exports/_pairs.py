@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.errors import UserError
 
 Splits = Mapping[str, ImageSet]  # "train" first, then "val" and "test" where real images go along; none is empty
 PUBLIC_NAMES = {"train": "train", "val": "validation", "test": "test"}  # as Hugging Face's loaders know them

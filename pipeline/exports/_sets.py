@@ -6,9 +6,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from pipeline import paths, plugins
+from pipeline.core import paths, plugins
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.exports._pairs import Settings, Splits, pictures_only
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline import tracking
+from pipeline.core import tracking
 from pipeline.data.image_set import ImageSet
 from pipeline.exports._pairs import Settings, Splits, class_names, copy, flat
 

@@ -6,7 +6,7 @@
 import json
 from pathlib import Path
 
-from pipeline import tracking
+from pipeline.core import tracking
 from pipeline.exports._pairs import PUBLIC_NAMES, Settings, Splits, copy, flat
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import files, seeding, tracking
+from pipeline.core import files, seeding, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, Row, png
 from pipeline.data.sample import DatasetSpec
 from pipeline.data.stored import COLOURS, VOLUME
-from pipeline.errors import UserError
 from pipeline.exports._pairs import Settings, Splits, class_names, copy
 
 Fold = dict[str, list[str]]

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline import tracking
+from pipeline.core import tracking
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.errors import UserError
 from pipeline.exports._pairs import PUBLIC_NAMES, TEXT, Settings, Splits, chunks, flat, read
 
 ROW_GROUP = 25  # pairs held in memory

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline import tracking
+from pipeline.core import tracking
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.exports._pairs import Settings, Splits, chunks, everything, read
 

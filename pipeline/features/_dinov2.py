@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.features import _pictures, _reading
 from pipeline.weights import Weights
 

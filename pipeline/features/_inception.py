@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.weights import Weights
 
 FEATURES = 2048

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.features import _reading
 from pipeline.weights import Weights
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.networks import weight_file
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.networks import packaged_efficientnet as packaged
 
 GIVES = "rows"

@@ -14,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline import files, plugins
-from pipeline.contracts import Hint, Recipe, Sampling
+from pipeline.core import files, plugins
+from pipeline.core.contracts import Hint, Recipe, Sampling
+from pipeline.core.device import send
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.generators._latent_batches import LatentBatch, LatentBatches, drawn
 from pipeline.generators._sampling import Networks, denoise
@@ -28,8 +30,6 @@ from pipeline.networks.acceleration import accelerate
 from pipeline.networks.dense_hint_input import DenseHintInput
 from pipeline.networks.split_unet import Decoder
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.parsing import Section
-from pipeline.transfer import send
 
 
 class Conditioned(Section):

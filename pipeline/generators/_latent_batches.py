@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import files, seeding, tracking
+from pipeline.core import files, seeding, tracking
+from pipeline.core.device import send
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.transfer import send
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from diffusers import (
 )
 from torch import Tensor
 
-from pipeline.contracts import Sampling
-from pipeline.errors import UserError
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
 from pipeline.networks import split_unet
 from pipeline.networks.split_unet import Decoder, Encoded
 

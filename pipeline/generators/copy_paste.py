@@ -16,13 +16,13 @@ from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 
-from pipeline import files
-from pipeline.contracts import Sampling
+from pipeline.core import files
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.parsing import Section
 
 VERSION = 2  # raised when results change
 RECORD = "copy_paste.json"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy import ndimage
 
-from pipeline.parsing import Section
+from pipeline.core.section import Section
 
 Mask = NDArray[np.uint8]  # [H, W] label map
 SPECK = 0.01  # of its class's area; a smaller region (a stray pixel of an outline) may vanish

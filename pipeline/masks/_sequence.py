@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from operator import index as as_integer
 from typing import overload
 
-from pipeline.contracts import ConditioningMask
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import seeding
-from pipeline.contracts import ConditioningMask
+from pipeline.core import seeding
+from pipeline.core.contracts import ConditioningMask
 from pipeline.data.image_set import ImageSet
 from pipeline.masks._bounds import Bounds, Mask, Source
 from pipeline.masks._sequence import Masks, needed, numbered

@@ -14,16 +14,16 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from pipeline import files, seeding
-from pipeline.contracts import ConditioningMask
+from pipeline.core import files, seeding
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data import labels
 from pipeline.data.decoding import IMAGE_TYPES, Fault, Faulty, read_mask, shown
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.masks._bounds import Mask
 from pipeline.masks._sequence import Masks, needed, numbered
-from pipeline.parsing import Section
 
 
 class Params(Section):

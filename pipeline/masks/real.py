@@ -3,10 +3,10 @@
 import re
 from functools import partial
 
-from pipeline.contracts import ConditioningMask
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.masks._sequence import Masks, needed
-from pipeline.parsing import Section
 
 
 class Params(Section):

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from pipeline import seeding
-from pipeline.contracts import ConditioningMask
+from pipeline.core import seeding
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.errors import UserError
 from pipeline.masks._bounds import Mask
 from pipeline.masks._curves import region, waves
 from pipeline.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
 from pipeline.masks._sequence import Masks, needed, numbered
-from pipeline.parsing import Section
 
 MEASURED = 1000  # most training masks from which the width of the kernel is told
 VISIBLE = 0.5  # least share of each class in view, as a multiple of that in the training mask

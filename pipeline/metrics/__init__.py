@@ -1,1 +1,1 @@
-"""Metrics: pure functions of arrays."""
+"""Metrics and statistics as pure functions of arrays."""

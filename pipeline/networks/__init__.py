@@ -1,1 +1,1 @@
-"""Networks: modules shared by the methods."""
+"""Networks, and the weights that are published for them."""

@@ -7,7 +7,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.networks import lora
 from pipeline.networks.split_unet import Decoder

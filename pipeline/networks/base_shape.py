@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 
 PIPELINE = "StableDiffusionPipeline"
 ADVICE = "name a Stable Diffusion 1.5 folder"

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from pipeline import files
 from pipeline.base_params import Weights
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.networks import ldm_keys, ldm_shape, sd15, weight_file
 from pipeline.networks.ldm_keys import Table
 from pipeline.networks.sd15 import Layout

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, SchedulerMixin
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.networks import dense_hint_controlnet, dense_hint_input
 from pipeline.networks.dense_hint_controlnet import DenseHintControlNetModel
 from pipeline.networks.dense_hint_input import DenseHintInput

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pipeline import files
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.diffusion.schedule import Schedule
-from pipeline.errors import UserError
 
 PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLED)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import mmd
 from pipeline.metrics.score import Direction, Score

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import plugins
+from pipeline.core import plugins
 from pipeline.data.image_set import ImageSet, Row
 
 ALONE = "no synthetic image was made from the mask of a training image"

@@ -8,10 +8,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.params import Score as Settings
 from pipeline.quality._partners import families
+from pipeline.study import Score as Settings
 
 GROUPS = 20  # of the jackknife
 Rows = NDArray[np.float32]

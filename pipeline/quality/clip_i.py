@@ -12,7 +12,7 @@ synthetic and training images leave together.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.resampling import bootstrap_means, jackknife_interval, percentile_interval

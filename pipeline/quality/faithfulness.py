@@ -8,7 +8,7 @@ predictions with the masks of other images. Intervals: bootstrap over the source
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import overlap
 from pipeline.metrics.resampling import bootstrap_means, derangement, percentile_interval

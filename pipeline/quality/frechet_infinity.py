@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.extrapolation import frechet_infinity
 from pipeline.metrics.frechet import frechet_distance, without_groups

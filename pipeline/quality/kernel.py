@@ -8,7 +8,7 @@ synthetic image and the training image of its mask are not independent.
 
 import numpy as np
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import mmd
 from pipeline.metrics.kernel import cubic

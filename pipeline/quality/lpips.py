@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import seeding
+from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.metrics.resampling import bootstrap_means, percentile_interval
 from pipeline.metrics.score import Direction, Score

@@ -7,7 +7,7 @@ turing_accuracy: share of right answers to "is it real?"; 0.5 is guessing, so lo
 images should pass for real. Its Wilson interval takes answers as independent, which those of one rater are not quite.
 """
 
-from pipeline import paths, seeding
+from pipeline.core import paths, seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import REAL, Rating, read_ratings, table
 from pipeline.metrics import ratings as statistics

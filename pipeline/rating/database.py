@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.rating.selection import Picture
 
 FILE = "rating.sqlite"  # beside the CSV files; DVC does not look at it

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.rating import raters, selection
 from pipeline.rating.database import FILE, Database, about
+from pipeline.study import Params
 
 PER_ARM = 20  # images of each generator and real ones
 

@@ -1,6 +1,6 @@
 """What a rater's request, or a file of ratings, is refused for."""
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 class Refused(UserError):

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline import paths, seeding
+from pipeline.core import paths, seeding
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.ratings import REAL
-from pipeline.errors import UserError
-from pipeline.params import Params
 from pipeline.rating.blinding import of_one_length, plain_png
+from pipeline.study import Params
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.rating.database import Database
 from pipeline.rating.guard import LOOPBACK
 

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import files
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.data.ratings import COLUMNS
-from pipeline.errors import UserError
 from pipeline.rating.answers import Answer, save, take_back
 from pipeline.rating.blinding import ID
 from pipeline.rating.raters import Rater

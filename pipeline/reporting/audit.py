@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
 from pipeline.data.image_set import ImageSet
-from pipeline.params import Params
 from pipeline.reporting import pictures
 from pipeline.reporting.gallery import colours_last
+from pipeline.study import Params
 
 TOP = 12  # suspects listed per generator
 PIXELS = "pixels"  # the space in which a mirrored image is found too

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.params import Params
 from pipeline.reporting import figures
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference
 from pipeline.segmenter_comparison import title
+from pipeline.study import Params
 
 Row = dict[str, Any]
 

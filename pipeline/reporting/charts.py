@@ -6,12 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, tracking
+from pipeline.core import files, tracking
 from pipeline.data.image_set import png
-from pipeline.params import Params
 from pipeline.reporting import between, convergence, figures, gallery, history, looking, losses, maps, raters, screening
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference, Point
+from pipeline.study import Params
 
 Row = dict[str, Any]
 Charts = Mapping[str, list[Drawing]]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths, tracking
-from pipeline.params import Params
+from pipeline.core import paths, tracking
 from pipeline.reporting import figures, losses
 from pipeline.reporting.drawing import Drawing
+from pipeline.study import Params
 
 Curves = dict[str, NDArray[np.float64]]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline import paths, tracking
-from pipeline.params import Params
+from pipeline.core import paths, tracking
+from pipeline.study import Params
 
 RATERS = {
     "GED²": "ged",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths, tracking
+from pipeline.core import paths, tracking
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.params import Params
 from pipeline.reporting import pictures
+from pipeline.study import Params
 
 EXTREMES = 4  # most and least faithful images shown per generator
 CELL, GAP = 128, 4  # pixels of a picture of a sheet, and between pictures

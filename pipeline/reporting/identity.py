@@ -9,9 +9,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import files, paths
+from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.params import Params
+from pipeline.study import Params
 
 PACKAGES = (
     *("twinsynth", "torch", "torchvision", "diffusers", "transformers", "accelerate", "segmentation-models-pytorch"),

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.diffusion.boundary_weight import GAMMA, boundary_weight, exponent
-from pipeline.params import Params
 from pipeline.reporting import figures, pictures
 from pipeline.reporting.drawing import Drawing
+from pipeline.study import Params
 
 Pixels = NDArray[np.uint8]
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the process, as shares of its last timestep

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths, tracking
-from pipeline.params import Params
+from pipeline.core import paths, tracking
+from pipeline.study import Params
 
 NAMES = ("segmenter", "training_set", "seed", "step")  # columns that are no loss
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import paths
-from pipeline.params import Params
+from pipeline.core import paths
+from pipeline.core.tracking import read_table
 from pipeline.reporting import figures
 from pipeline.reporting.drawing import Drawing
-from pipeline.tracking import read_table
+from pipeline.study import Params
 
 
 def feature_maps(params: Params) -> Iterator[Drawing]:

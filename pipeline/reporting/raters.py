@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import paths, tracking
-from pipeline.params import Params
+from pipeline.core import paths, tracking
 from pipeline.reporting import figures, pictures
 from pipeline.reporting.drawing import Drawing
+from pipeline.study import Params
 
 Curves = dict[str, NDArray[np.float64]]  # by segmenter: Dice [seeds, steps]
 

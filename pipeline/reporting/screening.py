@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import files, paths
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
 from pipeline.screening import RECORD
+from pipeline.study import Params
 from pipeline.training_sets import TrainingSet
 
 TOP = 12  # dropped images listed per training set

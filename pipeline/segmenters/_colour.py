@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.loading import Augment
-from pipeline.errors import UserError
 
 WHITE = (0.950456, 1.0, 1.088754)  # D65
 TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))

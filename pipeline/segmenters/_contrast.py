@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline import seeding
+from pipeline.core import seeding
 
 TEMPERATURE, BASE_TEMPERATURE = 0.1, 0.07
 MAX_SAMPLES, MAX_VIEWS = 1024, 100  # pixels of a batch; of one class of one image

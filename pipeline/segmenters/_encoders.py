@@ -10,7 +10,7 @@ import timm
 from huggingface_hub.errors import HTTPError
 from torch import Tensor, nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.segmenters import _supervised
 
 Weights = Literal["hub", "none"] | Path  # hub: the library's own download, kept in its cache

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerModel
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.segmenters import _encoders
 
 Four = tuple[int, int, int, int]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline import seeding
-from pipeline.contracts import Batch
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch
 
 
 def side(batch: Batch, rates: Sequence[float], chances: Sequence[float] | None = None, stride: int = 32) -> int:

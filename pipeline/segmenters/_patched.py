@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas
 from pipeline.diffusion.process import Process
-from pipeline.errors import UserError
 from pipeline.networks.recycling_unet import RecyclingUNet, Shape
 from pipeline.segmenters import _muscle, _patches, _supervised
 from pipeline.segmenters._affine import Affine

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline import seeding
-from pipeline.contracts import Batch
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.schedule import at_least_float32, noise_of

@@ -4,9 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.parsing import Section
 
 Mode = Literal["recycle_T", "recycle_next", "vanilla", "selfcond_same", "selfcond_next", "plain"]
 SELF_CONDITIONED = ("selfcond_same", "selfcond_next")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import timm
 from torch import nn
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.networks import packaged_efficientnet
 from pipeline.segmenters import _encoders, _supervised
 

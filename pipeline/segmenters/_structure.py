@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Batch
+from pipeline.core.contracts import Batch
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec

@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline import files
-from pipeline.contracts import Batch
+from pipeline.core import files
+from pipeline.core.contracts import Batch
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.networks import weight_file
 
 WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"

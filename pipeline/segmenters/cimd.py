@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline import seeding
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
@@ -29,11 +31,9 @@ from pipeline.diffusion.process import Prediction, Process
 from pipeline.diffusion.reverse import Found, reverse
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.times import UniformTimes
-from pipeline.errors import UserError
 from pipeline.networks import gaussian_encoder, guided_unet
 from pipeline.networks.gaussian_encoder import GaussianEncoder
 from pipeline.networks.guided_unet import GuidedUNet
-from pipeline.parsing import Section
 from pipeline.segmenters import _mask_denoiser, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.parsing import Section
 from pipeline.segmenters import _contrast, _encoders, _foreground, _mit, _structure, _supervised
 from pipeline.segmenters._convolutions import conv_bn
 from pipeline.segmenters._supervised import Preprocessed

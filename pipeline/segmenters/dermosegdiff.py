@@ -15,8 +15,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline import seeding
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
@@ -25,10 +27,8 @@ from pipeline.diffusion.boundary_weight import GAMMA, Extend, exponent, nearness
 from pipeline.diffusion.process import Prediction, Process
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.times import UniformTimes
-from pipeline.errors import UserError
 from pipeline.networks.concat_unet import ConcatUNet
 from pipeline.networks.dual_path_unet import DualPathUNet, Shape
-from pipeline.parsing import Section
 from pipeline.segmenters import _mask_denoiser, _supervised
 from pipeline.segmenters._grad_cam import grad_cam
 from pipeline.segmenters._mask_denoiser import Denoiser, Sampler

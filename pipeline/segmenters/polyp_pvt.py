@@ -19,9 +19,9 @@ from timm.models.pvt_v2 import checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.parsing import Section
 from pipeline.segmenters import _encoders, _foreground, _structure, _supervised
 from pipeline.segmenters._convolutions import conv_bn, doubled
 from pipeline.segmenters._supervised import Preprocessed

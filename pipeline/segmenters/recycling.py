@@ -8,7 +8,7 @@ for theirs), the importance weight is 1 / (n p), a sample without foreground cos
 paper, the second pass of selfcond_next sees the noisy mask of its own level.
 """
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmenters import _patched, _supervised
 from pipeline.segmenters._patched import Diffused, Patched

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmenters import _patched, _recycling_params, _supervised
 from pipeline.segmenters._patched import Diffused

@@ -15,12 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.parsing import Section
 from pipeline.segmenters import _colour, _encoders, _foreground, _multi_scale, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.parsing import Section
 from pipeline.segmenters import _encoders, _mit, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

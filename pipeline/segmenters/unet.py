@@ -8,9 +8,9 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from pydantic import Field
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.parsing import Section
 from pipeline.segmenters import _encoders, _smp, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

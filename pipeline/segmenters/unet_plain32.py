@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.contracts import Segmenter
+from pipeline.core.contracts import Segmenter
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.parsing import Section
 from pipeline.segmenters import _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective, stretched
 

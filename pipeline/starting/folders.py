@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core.errors import UserError
 from pipeline.data.decoding import IMAGE_TYPES
 from pipeline.data.readers._lists import key
-from pipeline.errors import UserError
 
 IMAGE_NAMES = ("images", "image", "imgs", "img", "input", "inputs", "original", "originals", "pictures", "scans")
 MASK_NAMES = ("masks", "mask", "labels", "label", "groundtruth", "gt", "annotations", "segmentations", "segmentation")

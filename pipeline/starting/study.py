@@ -5,11 +5,11 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.core.section import parse
 from pipeline.starting import layouts
 from pipeline.starting.layouts import Layout
 from pipeline.starting.survey import survey
+from pipeline.study import Params
 
 __all__ = ["checked", "detect", "survey"]
 

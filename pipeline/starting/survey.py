@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import plugins, tracking
+from pipeline.core import plugins, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
 from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import parse
 from pipeline.starting.layouts import Layout
+from pipeline.study import Data
 
 LOOKED_AT = 300  # pairs that are decoded, evenly spaced over all
 MOST_LABELS = 32  # more different small values are no labels

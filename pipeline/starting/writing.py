@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.starting.layouts import Layout
 from pipeline.starting.survey import SMALL_SIDE, Survey
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import methods, plugins
+from pipeline import methods
+from pipeline.core import plugins
 from tests.conftest import REPOSITORY
 
 PIPELINE = REPOSITORY / "pipeline"

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import files, methods, paths
-from pipeline.params import Params, load_params
-from pipeline.parsing import read_yaml
+from pipeline import methods
+from pipeline.core import files, paths
+from pipeline.core.section import read_yaml
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 
 STAGES: dict[str, dict[str, Any]] = read_yaml(REPOSITORY / "dvc.yaml")["stages"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.validation import check_plugins
-from pipeline.params import load_params
+from pipeline.study import load_params
 from tests.conftest import REPOSITORY
 
 STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))

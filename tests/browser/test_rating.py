@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from pipeline import paths
 from pipeline.cli.main import main
+from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.data.sample import DatasetSpec

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.reporting.page import write_report
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs, copies
 from tests.finished_study import leave_results
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import plugins
-from pipeline.contracts import Hint
-from pipeline.errors import UserError
+from pipeline.core import plugins
+from pipeline.core.contracts import Hint
+from pipeline.core.errors import UserError
 from tests.edge_weights import write_edge_weights
 
 OF_IMAGES = {"canny", "soft_edge_hed", "soft_edge_pidinet"}

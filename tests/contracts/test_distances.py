@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import paths, plugins
+from pipeline.core import paths, plugins
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics.frechet import frechet_distance
 from pipeline.metrics.score import Score, nested
-from pipeline.params import Score as Settings
 from pipeline.quality._view import Piece, pieces
-from pipeline.runtime import Runtime
+from pipeline.study import Score as Settings
 from pipeline.view import View
 from tests.conftest import blobs, copies
 

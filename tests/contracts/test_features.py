@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import plugins
-from pipeline.contracts import Comparer, Embedder
-from pipeline.errors import UserError
+from pipeline.core import plugins
+from pipeline.core.contracts import Comparer, Embedder
+from pipeline.core.errors import UserError
 from pipeline.features.efficientnet_lite0 import EfficientNetLite0, resized
 from pipeline.weights import Weights
 from tests import weight_files

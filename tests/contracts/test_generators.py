@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import plugins, seeding
-from pipeline.contracts import Generator, Recipe, Sampling, Untrained
+from pipeline.core import plugins, seeding
+from pipeline.core.contracts import Generator, Recipe, Sampling, Untrained
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.generators import _control
 from pipeline.networks import split_unet
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.runtime import Runtime
 from pipeline.training import fit
 from tests.tiny_base import write_tiny_base
 

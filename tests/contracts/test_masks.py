@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pipeline import plugins
-from pipeline.contracts import ConditioningMask
+from pipeline.core import plugins
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from tests.conftest import blobs
 
 NAMES = plugins.names("masks")

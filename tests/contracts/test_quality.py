@@ -9,15 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths, plugins
+from pipeline.core import paths, plugins
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics.score import Score, nested
-from pipeline.params import Params
-from pipeline.params import Score as Settings
 from pipeline.quality import faithfulness
 from pipeline.quality._view import pieces
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 from pipeline.view import JUDGE, View
 from tests.stand_ins import Thumbnail
 

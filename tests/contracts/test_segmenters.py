@@ -10,10 +10,10 @@ import torch
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from pipeline import files, plugins, seeding
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core import files, plugins, seeding
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.networks import packaged_efficientnet
 from pipeline.segmenters import _supervised
 

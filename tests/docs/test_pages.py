@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.commands.validation import check_plugins
-from pipeline.params import Params
-from pipeline.parsing import parse, read_yaml
+from pipeline.core.section import parse, read_yaml
+from pipeline.study import Params
 from tests.conftest import REPOSITORY
 from tests.pages import LINK, PAGES, QUOTED, Block, anchors, blocks, prose
 

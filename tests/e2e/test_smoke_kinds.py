@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import paths, tracking
+from pipeline.core import paths, tracking
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.grid import run_grid
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.data_folders import cimd, nifti
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths, tracking
+from pipeline.core import paths, tracking
+from pipeline.core.runtime import Runtime
 from pipeline.grid import run_grid
-from pipeline.params import Params, load_params
-from pipeline.runtime import Runtime
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 from tests.e2e.test_smoke import DVC, call, clone
 

@@ -184,7 +184,7 @@ def _no_rename() -> None:
     """Files are written where they belong, at once."""
     from contextlib import contextmanager
 
-    from pipeline import files
+    from pipeline.core import files
 
     @contextmanager
     def replacing(path: Path) -> Any:
@@ -196,14 +196,14 @@ def _no_rename() -> None:
 
 def _no_fingerprint() -> None:
     """Work of all parameters lies in one place."""
-    from pipeline import files
+    from pipeline.core import files
 
     files.fingerprint = lambda *_: "0" * 16
 
 
 def _no_seal() -> None:
     """Nothing is compared with the hashes it was finished with."""
-    from pipeline import files
+    from pipeline.core import files
 
     files.damaged = lambda _: []
 

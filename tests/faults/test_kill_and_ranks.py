@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.data.image_set import ImageSet
 from tests.faults import tally
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import locks, paths
-from pipeline.errors import UserError
+from pipeline.core import locks, paths
+from pipeline.core.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.faults.conftest import Clean, of_stage
 from tests.faults.inside import Fault

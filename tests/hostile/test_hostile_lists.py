@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pipeline import files, paths, plugins, tracking
+from pipeline.core import files, paths, plugins, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data import ratings
 from pipeline.data.image_set import ImageSet
 from pipeline.data.verification import verify
-from pipeline.errors import UserError
-from pipeline.params import Data, Params, load_params
-from pipeline.parsing import parse
 from pipeline.rating import raters, sheets
 from pipeline.rating.opening import begin_study
+from pipeline.study import Data, Params, load_params
 from tests import data_folders, drawn_pairs
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.malformed import bent, sizes, tried

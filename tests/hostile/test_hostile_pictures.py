@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data import nifti
 from pipeline.data.candidates import Candidate, examine
 from pipeline.data.decoding import Faulty, Reference
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import parse
+from pipeline.study import Data
 from tests import data_folders
 from tests.drawn_pairs import data, picture, rectangle
 from tests.malformed import bent, sizes, tried

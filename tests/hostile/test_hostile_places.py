@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.data import checked
 from pipeline.data.decoding import Fault
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 from tests import data_folders
 from tests.conftest import REPOSITORY
 from tests.drawn_pairs import data, folder

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.params import Params
 from pipeline.rating import app as application
 from pipeline.rating import pages
 from pipeline.rating.app import REFUSALS, create_app
@@ -19,6 +18,7 @@ from pipeline.rating.database import Database
 from pipeline.rating.guard import LARGEST, LOOPBACK, Bounds
 from pipeline.rating.opening import begin_study
 from pipeline.reporting.page import policy
+from pipeline.study import Params
 from tests.faults.tally import count
 from tests.malformed import sizes, tried
 from tests.rated import Visitor, browser, fresh, saved

@@ -17,12 +17,12 @@ from torch import nn
 from pipeline import weights
 from pipeline.checkpoints import Checkpoints
 from pipeline.conditioning import _soft_edges
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.features import _inception, _reading
 from pipeline.networks import weight_file
-from pipeline.params import WeightFile
-from pipeline.runtime import Runtime
 from pipeline.segmenters import _supervised
+from pipeline.study import WeightFile
 from tests.faults.tally import count
 from tests.malformed import bent, sizes, tried
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import paths, plugins
 from pipeline.cli.main import main
+from pipeline.core import paths, plugins
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.checked import check
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.exports import __main__ as exports
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.preparation import names_path, prepare
+from pipeline.study import Params
 from tests import planted
 from tests.conftest import TOY_STUDY, copies
 from tests.planted import PICTURE, VOLUME, found_in, word

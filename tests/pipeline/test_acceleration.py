@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Sampling
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.generators import siamese
 from pipeline.generators._control import ControlledDiffusion, recipe
 from pipeline.networks import acceleration, lora
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.runtime import Runtime
 from pipeline.training import fit, trained
 from tests.tiny_base import write_tiny_base
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
-from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.segment_params import Segment
 from pipeline.segmentation import mixture
+from pipeline.study import Params
 from pipeline.training_sets import TrainingSet
 
 

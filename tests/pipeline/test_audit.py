@@ -16,17 +16,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import audit, files, paths, tracking, weights
+from pipeline import audit, weights
 from pipeline.audit_files import RED, image_rows, sheet, spaces
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.phantom import Look, draw
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from pipeline.metrics import copies
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.reporting.audit import audits
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
 REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")

@@ -7,14 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import files, paths, pretraining
+from pipeline import pretraining
 from pipeline.base_params import Base
-from pipeline.errors import UserError
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.networks import ldm_base
 from pipeline.networks import tiny_stable_diffusion as tiny
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.tiny_base import RATES, write_tiny_base
 
 UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import base_import, base_source, files
+from pipeline import base_import, base_source
 from pipeline.base_params import Base
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.networks import ldm_base, ldm_keys, weight_file
 from pipeline.networks.sd15 import Layout
 from pipeline.networks.stable_diffusion import StableDiffusion

@@ -16,9 +16,10 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from pipeline import base_source, files, pretraining
+from pipeline import base_source, pretraining
 from pipeline.base_params import Base
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from tests.tiny_base import write_tiny_base
 
 COMMIT = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
@@ -101,7 +102,7 @@ FETCH = """
 import json, sys
 from pipeline import base_source
 from pipeline.base_params import Base
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 try:
     found = base_source.on_hub(Base(source="someone/a-base", weights=sys.argv[1]))
     print(json.dumps([found.commit, {name: str(path) for name, path in found.files.items()}]))

@@ -10,21 +10,22 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import files, finetuning, generation, methods, paths, plugins, seeding
-from pipeline.contracts import Sampling
+from pipeline import finetuning, generation, methods
+from pipeline.core import files, paths, plugins, seeding
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
 from pipeline.generators import controlnet, mask_image, t2i_adapter
 from pipeline.generators._control import draw
 from pipeline.generators._latent_batches import LatentBatch
 from pipeline.networks.split_unet import Decoder, control, encode, no_control
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
 

@@ -5,13 +5,13 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from pipeline import seeding
-from pipeline.contracts import Batch
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.variance import learned_log_variance
-from pipeline.errors import UserError
 from pipeline.networks import gaussian_encoder, guided_unet
 from pipeline.networks.gaussian_encoder import GaussianEncoder
 from pipeline.networks.guided_unet import GuidedUNet

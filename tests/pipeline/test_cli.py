@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import completeness, paths
+from pipeline import completeness
 from pipeline.cli import main as command
 from pipeline.cli import study
 from pipeline.cli.main import VERBS, main
-from pipeline.params import Params, load_params
+from pipeline.core import paths
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 
 HEAVY = "{'torch', 'numpy', 'PIL', 'pydantic', 'ruamel', 'fastapi', 'matplotlib', 'jinja2'} & set(sys.modules)"

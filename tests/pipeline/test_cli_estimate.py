@@ -11,11 +11,11 @@ import torch
 from pipeline import estimates
 from pipeline import forecast as told_before
 from pipeline.cli.main import main
+from pipeline.core.section import parse
 from pipeline.estimates import Cost
 from pipeline.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse
 from pipeline.stage_costs import autoencoder_operations, segmenter_operations
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import folder, study
 

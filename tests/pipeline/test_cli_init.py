@@ -11,12 +11,12 @@ from ruamel.yaml import YAML
 
 from pipeline.cli.init import study_name
 from pipeline.cli.main import main
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.doctor.examination import examine
-from pipeline.errors import UserError
-from pipeline.params import Params, load_params
 from pipeline.preparation import prepare
 from pipeline.starting.writing import scalar
+from pipeline.study import Params, load_params
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
 from tests.drawn_pairs import save
 

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import commands, params, tracking
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline import commands, study
+from pipeline.core import tracking
+from pipeline.core.errors import UserError
+from pipeline.study import Params
 
 
 def failing(_: Params) -> None:
@@ -36,7 +37,7 @@ LOG = Path("work/logs/test_commands.log")
 
 @pytest.fixture(autouse=True)
 def a_study(toy_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(params, "load_params", lambda: toy_params)
+    monkeypatch.setattr(study, "load_params", lambda: toy_params)
     monkeypatch.chdir(tmp_path)
     handlers, level = list(logging.root.handlers), logging.root.level
     yield

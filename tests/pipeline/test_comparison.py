@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import files, paths, tracking
 from pipeline.arms import compare_arms, conclude, evidence
 from pipeline.comparison import collect_metrics, compare, publish_comparison
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.errors import UserError
 from pipeline.metrics.paired import two_level_bootstrap
 from pipeline.metrics.resampling import percentile_interval
-from pipeline.params import Params, load_params
 from pipeline.results import Results
 from pipeline.segment_params import Compare
+from pipeline.study import Params, load_params
 from pipeline.verdict import Verdict, decide, headline, sentence
 
 ROOT = Path(__file__).parents[2]

@@ -9,15 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import files, heatmaps, paths, tracking
+from pipeline import heatmaps
 from pipeline.convergence import Convergence, mean_dice
+from pipeline.core import files, paths, tracking
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.grid import plan, run_grid
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
 from pipeline.segmentation import Course, settings, train_segmenter
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
 DENOISER = {"width_x": 4, "width_g": 4, "mult_x": [1, 2], "mult_g": [1, 2], "train_steps": 30, "steps": 2}

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import files, finetuning, generation, paths, seeding, snapshots, tracking
-from pipeline.contracts import Sampling, Untrained
+from pipeline import finetuning, generation, snapshots
+from pipeline.core import files, paths, seeding, tracking
+from pipeline.core.contracts import Sampling, Untrained
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from pipeline.generators import copy_paste
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
 

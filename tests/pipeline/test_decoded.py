@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import files, paths
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
 from pipeline.data import decoded
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from tests.conftest import REPOSITORY
 
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import paths, plugins, seeding
-from pipeline.contracts import Batch
+from pipeline.core import paths, plugins, seeding
+from pipeline.core.contracts import Batch
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.boundary_weight import boundary_weight
-from pipeline.errors import UserError
 from pipeline.mixing import mix
 from pipeline.networks.concat_unet import ConcatUNet
 from pipeline.networks.dual_path_unet import Decoder, DualPathUNet, Shape
-from pipeline.params import Params
 from pipeline.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.segmenters._grad_cam import grad_cam
 from pipeline.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss
+from pipeline.study import Params
 
 TINY = {"width_x": 4, "width_g": 4, "mult_x": (1, 2), "mult_g": (1, 2), "stem_stride": 1, "train_steps": 50, "steps": 4}
 COUNTS = {"paper": 321_181_377, "ham10000": 157_749_441, "baseline": 166_940_801}

@@ -8,13 +8,13 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
+from pipeline.core.seeding import torch_rng
 from pipeline.diffusion import betas
 from pipeline.diffusion.embedding import fraction_embedding, index_embedding
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.times import SEEN, ImportanceTimes, UniformTimes
 from pipeline.diffusion.variance import binned_log_likelihood, bound_bits, learned_log_variance, normal_divergence
-from pipeline.seeding import torch_rng
 
 STEPS = 1000
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import files
 from pipeline.cli.main import main
+from pipeline.core import files
+from pipeline.core.section import parse
 from pipeline.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
 from pipeline.doctor.devices import Hardware
 from pipeline.doctor.examination import examine
 from pipeline.doctor.findings import Finding, errors
 from pipeline.estimates import Cost, Memory, Subject
 from pipeline.forecast import Disk
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save
 

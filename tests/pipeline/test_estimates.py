@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline import estimates, paths
-from pipeline.errors import UserError
+from pipeline import estimates
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.estimates import GB, RESERVE, Subject, check_device, check_fits
 from pipeline.footprint import footprint, operations
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.tiny_base import write_tiny_base
 

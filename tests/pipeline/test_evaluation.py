@@ -8,16 +8,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.evaluation import image_rows, map_rows, publish_scores, score_set
 from pipeline.metrics.neighbours import nearest
 from pipeline.metrics.score import Score
-from pipeline.params import Params
-from pipeline.params import Score as Settings
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 from pipeline.view import JUDGE, JudgeProbe, View, open_view
 
 CPU = Runtime(torch.device("cpu"))

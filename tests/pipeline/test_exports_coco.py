@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipeline import files
+from pipeline.core import files
 from pipeline.exports.coco import components, run_lengths
 from tests.exported import COUNTS, run, splits, write_study
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files, paths, plugins
+from pipeline.core import files, paths, plugins
 from pipeline.data.image_set import ImageSet
 from pipeline.exports import __main__ as exports
 from pipeline.exports import _pairs, _sets

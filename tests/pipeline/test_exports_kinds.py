@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.data import nifti, verification
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from tests.exported import run
 
 PLACE = np.diag([0.5, 0.5, 2.0, 1.0])

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline import plugins, weights
-from pipeline.errors import UserError
+from pipeline import weights
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.features import _clip, _dinov2, _inception, _lpips, _pictures
 from tests import weight_files
 

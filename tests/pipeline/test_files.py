@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 
 
 @pytest.fixture

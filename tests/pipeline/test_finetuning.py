@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline import finetuning, paths, training
+from pipeline import finetuning, training
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
 

@@ -17,19 +17,20 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import files, finetuning, generator_card, generator_export, paths, plugins, seeding
+from pipeline import finetuning, generator_card, generator_export
 from pipeline.commands import export_generator
 from pipeline.conditioning.mask import palette
-from pipeline.contracts import Sampling
+from pipeline.core import files, paths, plugins, seeding
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.networks import pipeline_folder
 from pipeline.networks.dense_hint_input import DenseHintInput
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
 

@@ -12,14 +12,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import grid as benchmark
-from pipeline import files, grid, paths, scoring, segmentation, tracking
+from pipeline import grid, scoring, segmentation
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Counter, Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse
-from pipeline.runtime import Counter, Runtime
 from pipeline.segmentation import load_judge, train_judge
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
 SCORE_COLUMNS = ["segmenter", "training_set", "seed", "split", "test_set", "image", "area"]

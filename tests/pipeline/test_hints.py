@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import files, weights
+from pipeline import weights
 from pipeline.conditioning import _lines, canny, mask_boundary, soft_edge_hed, soft_edge_pidinet
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from tests.edge_weights import write_edge_weights
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import files
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.data import nifti, stored
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 AFFINE = np.array([[0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1]], float)
 VOLUMES = DatasetSpec(name="v", size=0, channels=1, num_classes=3, ndim=3, shape=(6, 5, 4), spacing=(0.5, 0.5, 2.0))

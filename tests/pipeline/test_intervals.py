@@ -9,9 +9,9 @@ import pytest
 from pipeline.metrics import mmd
 from pipeline.metrics.kernel import cubic, gaussian, unit_length
 from pipeline.metrics.score import Score
-from pipeline.params import Score as Settings
 from pipeline.quality import cmmd, frechet_infinity, kernel
 from pipeline.quality._view import Piece
+from pipeline.study import Score as Settings
 
 D, SHIFT, TRIALS = 12, 1.0, 40
 SPREAD = np.arange(1, D + 1) ** -0.5

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import files, ldm_generator
+from pipeline import ldm_generator
 from pipeline.commands import ldm
+from pipeline.core import files
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from pipeline.generators import siamese
 from pipeline.networks import ldm_keys, weight_file
 from pipeline.networks.stable_diffusion import StableDiffusion

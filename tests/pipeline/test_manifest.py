@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.contracts import ConditioningMask
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.data.plan import Plan
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from tests.conftest import REPOSITORY
 
 

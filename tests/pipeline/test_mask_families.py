@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.resampling import bootstrap_means
-from pipeline.params import Params
-from pipeline.params import Score as Settings
 from pipeline.quality import _view, faithfulness, lpips
 from pipeline.quality._partners import families, partners
 from pipeline.quality._view import pieces
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 
 
 class Places:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from pipeline.masks import bank
 from pipeline.masks._sequence import Masks
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.masks import _curves, shapes
 from pipeline.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
 from pipeline.masks._sequence import Masks

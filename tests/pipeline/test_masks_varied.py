@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.masks import _warp, elastic, random
 from pipeline.masks._bounds import Bounds, Source, lesions
 from pipeline.masks._sequence import Masks

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files, methods, paths, plugins
-from pipeline.errors import UserError
+from pipeline import methods
+from pipeline.core import files, paths, plugins
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.methods import code, imports, reachable, write_methods
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
 
@@ -27,7 +28,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_imports_are_found_wherever_they_stand(package: Path) -> None:
-    assert imports(package / "one.py") == {"pipeline.two", "pipeline.files"}
+    assert imports(package / "one.py") == {"pipeline.two", "pipeline.core.files"}
     assert imports(package / "two.py") == {"pipeline.three"}
 
 

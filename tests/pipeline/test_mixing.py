@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline import files, paths
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, Row, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
 

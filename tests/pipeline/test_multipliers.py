@@ -9,8 +9,8 @@ import pytest
 from pipeline import multipliers
 from pipeline.arms import compare_arms, conclude, evidence, needs
 from pipeline.finetuning import stream
-from pipeline.params import Params, load_params
 from pipeline.results import Results
+from pipeline.study import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 

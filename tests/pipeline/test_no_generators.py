@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import absence, completeness, files, paths
+from pipeline import completeness
 from pipeline.commands import check_study, run
-from pipeline.errors import UserError
+from pipeline.core import files, paths, skipped
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.forecast import Machine, forecast
 from pipeline.methods import write_methods
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse
 from pipeline.reporting.identity import as_yaml
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
 STUDY = REPOSITORY / "configs" / "studies" / "smoke_segmenters.yaml"
@@ -74,7 +75,7 @@ def test_the_judge_of_a_study_is_recorded_with_its_parameters(tmp_path: Path, mo
 
 def test_absent_things_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    absence.record("judge", paths.judge("toy"))
+    skipped.record("judge", paths.judge("toy"))
     told = files.read_json(paths.judge("toy") / "metrics.json")
     assert told == {"judge": "none: the study has no generators"}
 

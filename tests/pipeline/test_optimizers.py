@@ -7,8 +7,8 @@ import torch
 
 from pipeline import optimizers
 from pipeline.averaging import Average
-from pipeline.contracts import Recipe
-from pipeline.errors import UserError
+from pipeline.core.contracts import Recipe
+from pipeline.core.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse, read_yaml
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse, read_yaml
+from pipeline.study import Params, load_params
 from tests.conftest import TOY_STUDY
 
 Change = Callable[[dict[str, Any]], Any]

@@ -9,17 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.manifold import prdc as shares
 from pipeline.metrics.score import Score, nested
 from pipeline.metrics.similarity import mean_cosine
 from pipeline.metrics.vendi import vendi as kinds
-from pipeline.params import Params
-from pipeline.params import Score as Settings
 from pipeline.quality import clip_i, lpips, prdc, vendi
 from pipeline.quality._view import pieces
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 from pipeline.view import View
 from tests.stand_ins import Thumbnail
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from pipeline import plugins
+from pipeline.core import plugins
 from pipeline.data import phantom
 from pipeline.metrics import mmd
 from pipeline.metrics.kernel import cubic

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data import phantom as drawing
 from pipeline.data.readers import phantom
 from pipeline.data.sample import Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 COUNTS = {"train": 24, "val": 3, "test": 3}
 

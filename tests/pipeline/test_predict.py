@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import keeping, plugins, prediction
+from pipeline import keeping, prediction
 from pipeline.cli import main as cli
 from pipeline.commands import predict
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
 from tests.conftest import blob
 
 

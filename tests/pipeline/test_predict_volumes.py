@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import keeping, plugins, prediction
+from pipeline import keeping, prediction
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data import nifti
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import parse
+from pipeline.study import Data
 
 SPEC = DatasetSpec(name="v", size=0, channels=1, ndim=3, shape=(24, 20, 16), spacing=(1.0, 1.0, 1.0))
 READING = {"reader": "volumes", "window": [0.0, 1.0]}

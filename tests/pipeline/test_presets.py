@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import presets
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.finetune_params import Finetune
 from tests.conftest import REPOSITORY
 

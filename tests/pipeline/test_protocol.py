@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline import protocol
-from pipeline.errors import UserError
-from pipeline.parsing import parse
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.segment_params import Segment
 
 SEGMENT: dict[str, Any] = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3, "seeds": [0, 1]}

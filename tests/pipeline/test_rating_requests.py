@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import paths
+from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
-from pipeline.params import Params
 from pipeline.rating.app import REFUSALS, create_app
 from pipeline.rating.bounds import Buckets
 from pipeline.rating.database import Database
 from pipeline.rating.guard import LARGEST, LOOPBACK, Bounds
 from pipeline.rating.opening import begin_study
+from pipeline.study import Params
 from tests.rated import Visitor, browser, fresh, saved, words
 
 WIDE = Bounds(Buckets(1e9, 1e9), Buckets(1e9, 1e9))

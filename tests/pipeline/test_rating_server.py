@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.params import Params
 from pipeline.rating.database import Database
 from pipeline.rating.opening import place
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import fresh, saved
 

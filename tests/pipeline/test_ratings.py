@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import Rating, read_ratings, table
-from pipeline.errors import UserError
 from pipeline.metrics import ratings as statistics
 from pipeline.metrics.score import Score
-from pipeline.params import Params
-from pipeline.params import Score as Settings
 from pipeline.quality import mos
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 from pipeline.view import View
 from tests.reference.agreement_literal import icc_literal
 

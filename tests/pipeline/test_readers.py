@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plugins
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault, Item, Reference
 from pipeline.data.readers._folders import safe_id
-from pipeline.errors import UserError
 from tests.drawn_pairs import data, folder, lists, pair, picture, rectangle, save
 
 REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import plugins, seeding
-from pipeline.contracts import Batch, Segmenter
+from pipeline.core import plugins, seeding
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
-from pipeline.errors import UserError
 from pipeline.networks.recycling_unet import RecyclingUNet, Shape
 from pipeline.segmenters import _recycling, _recycling_params
 from tests.reference import recycling_literal

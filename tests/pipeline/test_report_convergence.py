@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import paths, tracking
+from pipeline.core import paths, tracking
+from pipeline.core.files import write_bytes
 from pipeline.data.image_set import ImageSet, png
-from pipeline.files import write_bytes
-from pipeline.params import Params, SegmenterEntry
 from pipeline.reporting import convergence, looking, losses, pictures
 from pipeline.reporting.page import write_report
+from pipeline.study import Params, SegmenterEntry
 from tests.finished_study import leave_results
 
 HOT = np.full((8, 38, 3), 7, np.uint8)

@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 
-from pipeline import paths, tracking
+from pipeline.core import paths, tracking
+from pipeline.core.files import write_bytes
 from pipeline.data.image_set import png
-from pipeline.files import write_bytes
-from pipeline.params import Params
 from pipeline.reporting import further, pictures, raters
 from pipeline.reporting.page import write_report
+from pipeline.study import Params
 from tests.finished_study import leave_results
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
-from pipeline.errors import UserError
-from pipeline.params import Params, load_params
-from pipeline.parsing import parse
 from pipeline.reporting import audit, gallery, history, identity, losses, maps, pictures
 from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
 from pipeline.reporting.page import _lengths, as_yaml, page, write_report
+from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.finished_study import leave_results
 

@@ -11,17 +11,17 @@ from diffusers import StableDiffusionControlNetPipeline
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from pipeline import seeding
 from pipeline.conditioning import mask as mask_hint
-from pipeline.contracts import Sampling
+from pipeline.core import seeding
+from pipeline.core.contracts import Sampling
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.errors import UserError
 from pipeline.generators import _sampling, controlnet
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.networks import split_unet
 from pipeline.networks.stable_diffusion import StableDiffusion
-from pipeline.parsing import parse
 from pipeline.sampling import Generate
 from tests.tiny_base import write_tiny_base
 

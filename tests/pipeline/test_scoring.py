@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import paths, protocol
+from pipeline import protocol
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
-from pipeline.files import sha256
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.preparation import prepare
 from pipeline.scoring import image_scores, score_set
 from pipeline.segment_params import Segment
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, folder, rectangle, save, study
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
 from pipeline.reporting import screening as told
 from pipeline.screening import beyond_share, screen
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
 # Of 16 images (8 masks, 2 copies): copy 0 of mask n has Dice n / 10, copy 1 has n / 10 + 0.05.

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimizers, paths, segmentation
-from pipeline.contracts import Batch, Recipe
+from pipeline import optimizers, segmentation
+from pipeline.core import paths
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
+from pipeline.study import Params
 from pipeline.training import fit
 from tests.conftest import TOY_STUDY
 

@@ -10,13 +10,13 @@ import timm
 import torch
 from timm.layers import DropPath
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import dihedral
 from pipeline.data.sample import DatasetSpec
-from pipeline.errors import UserError
-from pipeline.params import Params
 from pipeline.segmenters import _colour, _mit, _structure, polyp_pvt, sanet, unet_plain32
+from pipeline.study import Params
 
 
 def test_images_of_the_plain_unet_are_stretched_one_by_one() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import seeding
-from pipeline.contracts import Batch
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch
 from pipeline.segmenters import _contrast, _foreground, _multi_scale, _structure, ctnet, polyp_pvt, sanet
 from tests.reference import polyp_literal
 

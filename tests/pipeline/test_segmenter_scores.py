@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import files, grid, paths, protocol, rater_scoring, scoring, segmentation, tracking, trajectories
+from pipeline import grid, protocol, rater_scoring, scoring, segmentation, trajectories
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.errors import UserError
 from pipeline.metrics.volumes import Agreement
 from pipeline.mixing import mix
-from pipeline.params import Params
-from pipeline.parsing import parse
-from pipeline.runtime import Runtime
 from pipeline.sample_pictures import GAP, picture
 from pipeline.segment_params import Segment
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
 SIDE = 8

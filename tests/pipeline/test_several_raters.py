@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import files, paths
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
 from pipeline.data.checked import check
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.preparation import prepare, report_path
 from tests.data_folders import HEIGHT, WIDTH, cimd
 from tests.drawn_pairs import folder, picture, rectangle, save, study, study_of_segmenters

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime
 from pipeline.training import fit, snapshot
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import paths
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.verification import verify
-from pipeline.errors import UserError
-from pipeline.params import Params
+from pipeline.study import Params
 
 
 @pytest.fixture

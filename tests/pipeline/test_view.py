@@ -10,11 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import paths, view, weights
+from pipeline import view, weights
+from pipeline.core import paths
+from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.params import Params
-from pipeline.params import Score as Settings
-from pipeline.runtime import Runtime
+from pipeline.study import Params
+from pipeline.study import Score as Settings
 from pipeline.view import View, open_view
 
 CPU = torch.device("cpu")

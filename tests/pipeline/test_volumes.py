@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import files, paths, tracking
+from pipeline.core import files, paths, tracking
+from pipeline.core.errors import UserError
 from pipeline.data import nifti as reading
 from pipeline.data.image_set import ImageSet
-from pipeline.errors import UserError
 from pipeline.preparation import names_path, prepare, report_path
 from tests.data_folders import nifti
 from tests.drawn_pairs import study_of_segmenters

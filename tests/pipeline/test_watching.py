@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import training
-from pipeline.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
-from pipeline.errors import UserError
-from pipeline.runtime import Runtime
 from pipeline.training import fit
 from pipeline.watching import Look, Losses, Watch
 from tests.toy_training import Brightness, Interrupted, pairs, plain

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline import weights
 from pipeline.commands import weights as command
-from pipeline.errors import UserError
-from pipeline.params import Params, WeightFile
+from pipeline.core.errors import UserError
+from pipeline.study import Params, WeightFile
 from pipeline.weights import Unavailable, Weights
 from tests.conftest import REPOSITORY
 
@@ -189,7 +189,7 @@ def test_fetch_puts_a_file_into_the_folder_weights(here: Path) -> None:
 
 
 def test_the_command_lists_every_extractor(toy_params: Params, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline import plugins
+    from pipeline.core import plugins
 
     put(here / "weights/vit_small_patch14_dinov2.lvd142m/model.safetensors")
     command.stage(toy_params)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core.errors import UserError
 from pipeline.data.decoding import IMAGE_TYPES, Fault, Item, Reference, shown
 from pipeline.data.readers._lists import chosen, key, read_manifest, read_splits
-from pipeline.errors import UserError
 
 
 def safe_id(text: str) -> str:

@@ -6,11 +6,11 @@ from typing import Self
 
 from pydantic import model_validator
 
+from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
 from pipeline.data.readers._folders import Folders
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "isic"
 SUFFIX = "_segmentation"

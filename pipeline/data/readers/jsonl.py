@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.decoding import Fault, Item, Reference
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Split
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 
 class Params(Section):

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "kvasir"
 

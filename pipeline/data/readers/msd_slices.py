@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.core.section import Section
 from pipeline.data import nifti
 from pipeline.data.decoding import Fault, Faulty, Item, Pixels, inside, shown
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Sample
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "msd"
 TAILS = (0.5, 99.5)  # percentiles of a volume that become black and white without a window

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
-from pipeline import tracking
+from pipeline.core import tracking
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data import labels
 from pipeline.data.decoding import (
     IMAGE_TYPES,
@@ -35,9 +37,7 @@ from pipeline.data.decoding import (
 from pipeline.data.readers import _folders
 from pipeline.data.sample import Sample
 from pipeline.data.stored import majority
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "multirater"
 Patients = Mapping[tuple[str, str], str]  # by part and case

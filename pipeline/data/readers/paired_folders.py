@@ -6,10 +6,10 @@ from typing import Self
 
 from pydantic import model_validator
 
+from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 
 class Params(Section):

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.core.section import Section
 from pipeline.data.decoding import Item, Reference
 from pipeline.data.readers import _folders
 from pipeline.data.readers._lists import chosen, key, read_splits
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "ph2"
 OFFICIAL = ("PH2 Dataset images", "PH2Dataset/PH2 Dataset images")  # below root

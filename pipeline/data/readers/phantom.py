@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import Field
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data import phantom
 from pipeline.data.sample import Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 SOURCE = "phantom"
 SMALLEST = 32  # pixels; below, a lesion has too few

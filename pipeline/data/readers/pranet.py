@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.data.readers import _folders
-from pipeline.errors import UserError
-from pipeline.params import Data
-from pipeline.parsing import Section
+from pipeline.study import Data
 
 TRAIN = "train"  # the source of all training images; the benchmark does not tell their origin
 

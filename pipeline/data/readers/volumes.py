@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import NonNegativeInt
 
+from pipeline.core.errors import UserError
 from pipeline.data import grids, intensities, nifti
 from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Pixels, inside, shown
 from pipeline.data.intensities import Intensities
 from pipeline.data.labels import allowed, listed
 from pipeline.data.readers import _folders, _lists
 from pipeline.data.sample import Sample
-from pipeline.errors import UserError
-from pipeline.params import Data
+from pipeline.study import Data
 
 SOURCE = "volumes"
 

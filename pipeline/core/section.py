@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 LONGEST, LARGEST, DEEPEST = 2**18, 100_000, 50  # bytes of a file of parameters; values in it; one inside the other
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import files, paths
+from pipeline.core import files, paths
 
 REASON = "the study has no generators"
 

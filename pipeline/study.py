@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.base_params import Base
+from pipeline.core.errors import UserError
+from pipeline.core.section import Entry, Section, parse, read_yaml
 from pipeline.data_params import Data
-from pipeline.errors import UserError
 from pipeline.finetune_params import Finetune
-from pipeline.parsing import Entry, Section, parse, read_yaml
 from pipeline.sampling import Generate
 from pipeline.segment_params import Compare, Segment
 from pipeline.training_sets import TrainingSet, check_training_sets

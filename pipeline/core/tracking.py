@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline.core import files
+from pipeline.core.errors import UserError
 
 T = TypeVar("T")
 SOON, QUIET = 5.0, 15.0  # seconds until the first line of progress, and between two lines

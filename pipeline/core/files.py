@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 TEMPORARY = ".*.tmp"  # names of what is being written; a killed process may leave some behind
 SEAL = ".sums.json"  # the hashes of a finished folder's files, written last

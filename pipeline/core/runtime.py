@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 Sharding = Literal["none", "fsdp2", "zero2"]
 T = TypeVar("T")

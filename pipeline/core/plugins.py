@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pipeline
-from pipeline.errors import UserError
-from pipeline.parsing import Section, parse
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section, parse
 
 FOLDERS = {
     "readers": "data.readers",

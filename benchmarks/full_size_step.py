@@ -18,7 +18,7 @@ from benchmarks.material import FULL, Material, build, scaled
 from pipeline import optimizers
 from pipeline.core.contracts import Recipe
 from pipeline.finetune_params import Finetune
-from pipeline.networks.acceleration import accelerate
+from pipeline.networks.stable_diffusion.acceleration import accelerate
 
 CPU = torch.device("cpu")
 KIB_PER_GIB = 2**20  # Linux counts the peak in KiB

@@ -10,8 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipeline.generators import siamese
 from pipeline.generators._control import control_network
-from pipeline.networks import sd15
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, sd15
 
 CLASSES = 2  # background and lesion
 

@@ -15,9 +15,8 @@ from pipeline.core import plugins
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
 from pipeline.estimates import Subject
-from pipeline.generators._latent_batches import LatentBatch
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from pipeline.study import Params
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}

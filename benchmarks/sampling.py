@@ -25,8 +25,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.generators import controlnet
 from pipeline.generators._control import ControlledDiffusion
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 
 SIDE, WIDTH, CHANNELS = 128, 256, (128, 256, 384)  # pixels, text tower, U-Net
 PROMPT, TOLERANCE = "A photo of a polyp.", 1e-4

@@ -22,9 +22,9 @@ from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics import copies
 from pipeline.metrics.copies import Calibration, Nearest
+from pipeline.networks.pretrained import Unavailable
 from pipeline.study import Params
 from pipeline.view import View
-from pipeline.weights import Unavailable
 
 SPACES = 2  # feature spaces, where audit.extractors names none
 SIDE, LOCAL = 56, 15  # pixels of a thumbnail, and of the square whose mean is taken out

@@ -21,10 +21,10 @@ from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.footprint import footprint, operations
-from pipeline.generators._latent_batches import LatentBatch
-from pipeline.networks.empty_base import empty_base
-from pipeline.networks.split_unet import encode
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.empty_base import empty_base
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import encode
 from pipeline.study import Params
 
 META = torch.device("meta")

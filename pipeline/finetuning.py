@@ -15,7 +15,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators._control import recipe
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.study import Params
 from pipeline.training import check, fit, snapshot
 from pipeline.watching import Row, Watch

@@ -263,7 +263,7 @@ def _base_bytes(params: Params) -> float:
     """Of the base's weights; 0 where the study has none."""
     if params.base is None:
         return 0.0
-    from pipeline.networks.empty_base import empty_base
+    from pipeline.networks.stable_diffusion.empty_base import empty_base
 
     base = empty_base(params.base, params.data.size)
     parts = (base.vae, base.text_encoder, base.unet)

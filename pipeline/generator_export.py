@@ -16,7 +16,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.generators._control import ControlledDiffusion
 from pipeline.generators._sampling import scheduler_of
-from pipeline.networks import pipeline_folder
+from pipeline.networks.stable_diffusion.model import pipeline_folder
 from pipeline.study import Params
 
 METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run

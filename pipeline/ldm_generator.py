@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.networks import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
-from pipeline.networks.ldm_base import Part
-from pipeline.networks.ldm_keys import Table
-from pipeline.networks.sd15 import Layout
+from pipeline.networks.stable_diffusion.ldm_base import Part
+from pipeline.networks.stable_diffusion.ldm_keys import Table
+from pipeline.networks.stable_diffusion.model import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
+from pipeline.networks.stable_diffusion.sd15 import Layout
 
 METHODS = {"dense": "siamese", "sparse": "controlnet"}
 DECODER = ("up_blocks.", "conv_norm_out.", "conv_out.")  # the trained half of the U-Net

@@ -19,9 +19,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.linear_start import Palette, start_linear
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
+from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from pipeline.study import Params
 from pipeline.training import fit
 

@@ -10,7 +10,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.footprint import operations
-from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion.model import tiny
 from pipeline.study import Params
 
 META = torch.device("meta")

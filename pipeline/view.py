@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import weights
 from pipeline.core import files, paths, plugins, tracking
 from pipeline.core.contracts import Comparer, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.networks import pretrained
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 
@@ -176,7 +176,7 @@ def open_view(params: Params, judge: Segmenter | None, runtime: Runtime) -> View
     for name in params.score.extractors:
         try:
             built = build(name, params.score)
-        except weights.Unavailable as error:
+        except pretrained.Unavailable as error:
             absent[name] = str(error)
             continue
         if gives_of(name) == "rows":
@@ -198,7 +198,7 @@ def build(extractor: str, settings: Settings) -> Any:
     module = plugins.load("features", extractor)
     file = None
     if module.WEIGHTS is not None:
-        file = weights.find(extractor, module.WEIGHTS, settings.weights)
+        file = pretrained.find(extractor, module.WEIGHTS, settings.weights)
     return module.build(file)
 
 

@@ -14,8 +14,8 @@ from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.generators import siamese
-from pipeline.generators._latent_batches import LatentBatch
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.sharding import lay_out
 from pipeline.training import fit
 from tests.toy_training import Named, pairs, plain

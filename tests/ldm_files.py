@@ -10,9 +10,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from pipeline.networks import ldm_base, ldm_control, ldm_keys, sd15
-from pipeline.networks.ldm_control import Hint
-from pipeline.networks.sd15 import Layout
+from pipeline.networks.stable_diffusion.ldm_control import Hint
+from pipeline.networks.stable_diffusion.model import ldm_base, ldm_control, ldm_keys, sd15
+from pipeline.networks.stable_diffusion.sd15 import Layout
 
 SMALL = Layout(  # factor 8 as SD 1.5, four levels, three of them attending
     {**sd15.UNET, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "cross_attention_dim": 16},

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.core import files
-from pipeline.networks import tiny_stable_diffusion as tiny
+from pipeline.networks.stable_diffusion.model import tiny
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import commands, weights
+from pipeline import commands
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
+from pipeline.networks import pretrained
+from pipeline.networks.pretrained import Weights
 from pipeline.study import Params
-from pipeline.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ def states(params: Params, fetch: bool = True) -> Iterator[State]:
 
 def _state(name: str, published: Weights, params: Params, fetch: bool) -> State:
     try:
-        there = weights.present(name, published, params.score.weights)
+        there = pretrained.present(name, published, params.score.weights)
         if there is not None:
             return State(name, "present", str(there), published)
         if not fetch:
             return State(name, "missing", f"would lie in {published.place}", published)
-        return State(name, "fetched", str(weights.fetch(name, published)), published)
-    except weights.Unavailable as error:
+        return State(name, "fetched", str(pretrained.fetch(name, published)), published)
+    except pretrained.Unavailable as error:
         return State(name, "missing", str(error), published)
     except UserError as error:
         return State(name, "wrong", str(error), published)

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline import weights
 from pipeline.conditioning._lines import Lines, needed, paint
 from pipeline.core.errors import UserError
-from pipeline.networks import weight_file
+from pipeline.networks import pretrained
+from pipeline.networks.stable_diffusion.model import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"
 KEY = "generators.<entry>.conditioning_params.file"
@@ -46,7 +46,7 @@ class SoftEdgeHint:
             return paint(masks, self.edges(self.network, images), self.num_classes, self.params)
 
 
-def fill(network: nn.Module, name: str, published: weights.Weights, params: SoftEdges) -> nn.Module:
+def fill(network: nn.Module, name: str, published: pretrained.Weights, params: SoftEdges) -> nn.Module:
     """The network with its weights, frozen. Raises UserError where the file is missing, another one or damaged."""
     path = _file(name, published, params)
     try:
@@ -59,16 +59,16 @@ def fill(network: nn.Module, name: str, published: weights.Weights, params: Soft
     return network.float().eval().requires_grad_(False)
 
 
-def _file(name: str, published: weights.Weights, params: SoftEdges) -> Path:
+def _file(name: str, published: pretrained.Weights, params: SoftEdges) -> Path:
     if params.file is None:
-        return weights.find(name, published, {})
+        return pretrained.find(name, published, {})
     path = Path(params.file)
     if not path.is_file():
         raise UserError(
             f"params.yaml: {KEY}: there is no file {params.file}; put {published.file} from {published.source} there,"
             " or leave the key out"
         )
-    return weights.checked(path, params.sha256 or published.sha256)
+    return pretrained.checked(path, params.sha256 or published.sha256)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from pipeline.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
 from pipeline.core.contracts import Hint
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 NAME = "soft_edge_hed"
 SHA256 = "5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa"

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from pipeline.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
 from pipeline.core.contracts import Hint
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 NAME = "soft_edge_pidinet"
 SHA256 = "80860ac267258b5f27486e0ef152a211d0b08120f62aeb185a050acc30da486c"

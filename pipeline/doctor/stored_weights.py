@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import base_source, weights
+from pipeline import base_source
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.doctor.findings import Finding, error, errors, note, warning
+from pipeline.networks import pretrained
 from pipeline.study import Params
 
 GUIDE = "see docs/weights.md"
@@ -41,11 +42,11 @@ def base(params: Params) -> Iterator[Finding]:
 def extractors(params: Params) -> Iterator[Finding]:
     """Files of score.extractors and audit.extractors."""
     for name in dict.fromkeys([*params.score.extractors, *params.audit.extractors]):
-        published: weights.Weights | None = plugins.load("features", name).WEIGHTS
+        published: pretrained.Weights | None = plugins.load("features", name).WEIGHTS
         if published is None:
             continue
         try:
-            there = weights.present(name, published, params.score.weights)
+            there = pretrained.present(name, published, params.score.weights)
         except UserError as fault:
             yield from errors("extractor_weights", str(fault), GUIDE)
             continue
@@ -62,7 +63,7 @@ def segmenters(params: Params) -> Iterator[Finding]:
         if isinstance(chosen, Path) and not chosen.is_file():
             found = f"segmenters.{name}.weights: there is no file {chosen}"
             yield error("segmenter_weights", found, "put it there, or set weights to hub or none")
-        elif chosen == "hub" and weights.offline():
+        elif chosen == "hub" and pretrained.offline():
             found = f"segmenters.{name}.weights is hub, and HF_HUB_OFFLINE is set"
             yield warning("segmenter_weights", found, "start once with a network to fill the cache, or name a file")
         elif chosen == "hub":
@@ -75,7 +76,7 @@ def conditionings(params: Params) -> Iterator[Finding]:
         chosen = entry.own.get("conditioning")
         if chosen not in plugins.names("conditioning"):
             continue
-        published: weights.Weights | None = getattr(plugins.load("conditioning", str(chosen)), "WEIGHTS", None)
+        published: pretrained.Weights | None = getattr(plugins.load("conditioning", str(chosen)), "WEIGHTS", None)
         if published is None:
             continue
         where = f"generators.{name}.conditioning"
@@ -85,18 +86,18 @@ def conditionings(params: Params) -> Iterator[Finding]:
             yield from errors("conditioning_weights", str(fault), GUIDE)
 
 
-def _conditioning(where: str, name: str, published: weights.Weights, own: dict[str, Any]) -> Iterator[Finding]:
+def _conditioning(where: str, name: str, published: pretrained.Weights, own: dict[str, Any]) -> Iterator[Finding]:
     if (named := own.get("file")) is None:
-        there = weights.present(name, published, {})
+        there = pretrained.present(name, published, {})
     else:
         path = Path(str(named))
-        there = weights.checked(path, own.get("sha256") or published.sha256) if path.is_file() else None
+        there = pretrained.checked(path, own.get("sha256") or published.sha256) if path.is_file() else None
     if there is None:
         advice = f"put {published.file} from {published.source} at {named or published.place.as_posix()}"
         yield _missing("conditioning_weights", f"{where}: {published.file} of {name} is not here", advice)
 
 
 def _missing(check: str, found: str, advice: str) -> Finding:
-    if weights.offline():
+    if pretrained.offline():
         return warning(check, f"{found}, and HF_HUB_OFFLINE is set, so that nothing is downloaded", advice)
     return warning(check, found, f"{advice}; where there is a network, the stage that needs it fetches it")

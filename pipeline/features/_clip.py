@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.core import files
 from pipeline.features import _pictures, _reading
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 TOWER = "visual."  # the prefix of its tensors
 LICENCE = "MIT"

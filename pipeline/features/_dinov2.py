@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.core import files
 from pipeline.features import _pictures, _reading
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 SIDE = 224  # pixels
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

@@ -1,6 +1,6 @@
 """FID-Inception (Szegedy 2016; Heusel 2017) in the TorchScript of NVIDIA's StyleGAN2-ADA, which clean-fid reads too.
 
-A TorchScript file is a program. It is run only after `pipeline.weights.find` has seen that its hash is the published
+A TorchScript file is a program. It is run only after `pipeline.networks.pretrained.find` has seen that its hash is the published
 one, or one that the user wrote into params.yaml.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 FEATURES = 2048
 SIDE = 299  # pixels

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.core import files
 from pipeline.features import _reading
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 
 HEADS = "0.1"  # version of the linear heads in the package
 LICENCE = "BSD-3-Clause (torchvision)"

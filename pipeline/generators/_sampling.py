@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
-from pipeline.networks import split_unet
-from pipeline.networks.split_unet import Decoder, Encoded
+from pipeline.networks.stable_diffusion.model import split_unet
+from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
 Seen = tuple[Encoded, list[Tensor]]  # what the encoder and the control branch make of noisy latents

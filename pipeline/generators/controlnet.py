@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.generators._control import Conditioned, ControlledDiffusion, control_network, draw
-from pipeline.generators._latent_batches import LatentBatch
-from pipeline.networks.split_unet import Decoder, control, encode
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
 
 VERSION = 1  # raised when results change
 

@@ -22,7 +22,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 VERSION = 2  # raised when results change
 RECORD = "copy_paste.json"

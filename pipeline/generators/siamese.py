@@ -16,9 +16,9 @@ from pipeline.core.device import send
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.generators._control import Conditioned, ControlledDiffusion, control_network
-from pipeline.generators._latent_batches import LatentBatch, drawn
-from pipeline.networks.split_unet import Decoder, Encoded, control, encode
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, drawn
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded, control, encode
 
 VERSION = 1  # raised when results change
 

@@ -14,11 +14,11 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.finetune_params import Finetune
 from pipeline.generators._control import Conditioned, ControlledDiffusion, draw
-from pipeline.generators._latent_batches import LatentBatch
 from pipeline.generators._sampling import AdaptedNetworks, Networks
-from pipeline.networks.acceleration import accelerate
-from pipeline.networks.split_unet import Decoder, encode, no_control
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, encode, no_control
 
 VERSION = 1  # raised when results change
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.reverse import Found, Method, reverse
 from pipeline.diffusion.schedule import at_least_float32, noise_of
-from pipeline.networks.recycling_unet import RecyclingUNet
+from pipeline.networks.unets.recycling_unet import RecyclingUNet
 
 SMALLEST = 1e-5  # probability below which no x0 estimate is taken
 

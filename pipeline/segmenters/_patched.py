@@ -14,7 +14,7 @@ from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas
 from pipeline.diffusion.process import Process
-from pipeline.networks.recycling_unet import RecyclingUNet, Shape
+from pipeline.networks.unets.recycling_unet import RecyclingUNet, Shape
 from pipeline.segmenters import _muscle, _patches, _supervised
 from pipeline.segmenters._affine import Affine
 from pipeline.segmenters._recycling import Plain, Recycled

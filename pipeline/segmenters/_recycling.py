@@ -21,7 +21,7 @@ from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.diffusion.times import ImportanceTimes, UniformTimes
-from pipeline.networks.recycling_unet import RecyclingUNet
+from pipeline.networks.unets.recycling_unet import RecyclingUNet
 from pipeline.segmenters import _overlaps
 from pipeline.segmenters._denoiser import Denoiser, Sampler, one_hot, shown, stretched
 from pipeline.segmenters._recycling_params import ONE_STEP, SELF_CONDITIONED, Params

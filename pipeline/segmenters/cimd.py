@@ -31,9 +31,9 @@ from pipeline.diffusion.process import Prediction, Process
 from pipeline.diffusion.reverse import Found, reverse
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.times import UniformTimes
-from pipeline.networks import gaussian_encoder, guided_unet
-from pipeline.networks.gaussian_encoder import GaussianEncoder
-from pipeline.networks.guided_unet import GuidedUNet
+from pipeline.networks.unets import gaussian_encoder, guided_unet
+from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
+from pipeline.networks.unets.guided_unet import GuidedUNet
 from pipeline.segmenters import _mask_denoiser, _supervised
 from pipeline.segmenters._supervised import Preprocessed, Supervised
 

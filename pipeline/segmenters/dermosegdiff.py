@@ -27,8 +27,8 @@ from pipeline.diffusion.boundary_weight import GAMMA, Extend, exponent, nearness
 from pipeline.diffusion.process import Prediction, Process
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.times import UniformTimes
-from pipeline.networks.concat_unet import ConcatUNet
-from pipeline.networks.dual_path_unet import DualPathUNet, Shape
+from pipeline.networks.unets.concat_unet import ConcatUNet
+from pipeline.networks.unets.dual_path_unet import DualPathUNet, Shape
 from pipeline.segmenters import _mask_denoiser, _supervised
 from pipeline.segmenters._grad_cam import grad_cam
 from pipeline.segmenters._mask_denoiser import Denoiser, Sampler

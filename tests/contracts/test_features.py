@@ -12,7 +12,7 @@ from pipeline.core import plugins
 from pipeline.core.contracts import Comparer, Embedder
 from pipeline.core.errors import UserError
 from pipeline.features.efficientnet_lite0 import EfficientNetLite0, resized
-from pipeline.weights import Weights
+from pipeline.networks.pretrained import Weights
 from tests import weight_files
 
 LARGE = {"clip_l14_336", "dinov2_b", "dinov2_l", "lpips_vgg"}

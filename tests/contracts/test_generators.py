@@ -14,9 +14,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators import _control
-from pipeline.networks import split_unet
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet, tiny
 from pipeline.training import fit
 from tests.tiny_base import write_tiny_base
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from pipeline import weights
 from pipeline.checkpoints import Checkpoints
 from pipeline.conditioning import _soft_edges
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.features import _inception, _reading
-from pipeline.networks import weight_file
+from pipeline.networks import pretrained
+from pipeline.networks.stable_diffusion.model import weight_file
 from pipeline.segmenters import _supervised
 from pipeline.study import WeightFile
 from tests.faults.tally import count
@@ -56,7 +56,7 @@ def readers(tmp_path: Path) -> dict[str, Callable[[Path], Any]]:
     """Everything of ours that reads a file of weights which somebody else may have made."""
 
     def edges(path: Path) -> nn.Module:
-        published = weights.Weights("x.pth", "https://example.org/x.pth", None, "unknown")
+        published = pretrained.Weights("x.pth", "https://example.org/x.pth", None, "unknown")
         return _soft_edges.fill(nn.Linear(4, 3), "x", published, _soft_edges.SoftEdges(file=str(path)))
 
     def checkpoint(path: Path) -> Any:
@@ -166,11 +166,11 @@ def test_a_program_is_run_only_where_its_hash_is_known(tmp_path: Path, monkeypat
     place.parent.mkdir(parents=True)
     place.write_bytes(script())
     with pytest.raises(UserError, match="sha256"):
-        weights.find("inception", _inception.WEIGHTS, {})
+        pretrained.find("inception", _inception.WEIGHTS, {})
     with pytest.raises(UserError, match="sha256"):
-        weights.find("inception", _inception.WEIGHTS, {"inception": WeightFile(file=str(place))})
+        pretrained.find("inception", _inception.WEIGHTS, {"inception": WeightFile(file=str(place))})
     with pytest.raises(UserError, match="sha256"):
-        weights.find("inception", _inception.WEIGHTS, {"inception": WeightFile(file=str(place), sha256="0" * 64)})
+        pretrained.find("inception", _inception.WEIGHTS, {"inception": WeightFile(file=str(place), sha256="0" * 64)})
 
 
 def test_every_program_among_the_published_weights_has_a_hash() -> None:

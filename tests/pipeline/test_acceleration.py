@@ -14,8 +14,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators import siamese
 from pipeline.generators._control import ControlledDiffusion, recipe
-from pipeline.networks import acceleration, lora
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, acceleration, lora
 from pipeline.training import fit, trained
 from tests.tiny_base import write_tiny_base
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import audit, weights
+from pipeline import audit
 from pipeline.audit_files import RED, image_rows, sheet, spaces
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
@@ -26,6 +26,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.phantom import Look, draw
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics import copies
+from pipeline.networks import pretrained
 from pipeline.reporting.audit import audits
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -305,7 +306,7 @@ def score(*extractors: str) -> dict[str, Any]:
 
 def unavailable(name: str, settings: Any) -> Any:
     if name in ("dinov2_s", "inception"):
-        raise weights.Unavailable(f"{name}: not there")
+        raise pretrained.Unavailable(f"{name}: not there")
     return name
 
 

@@ -12,9 +12,7 @@ from pipeline.base_params import Base
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.networks import ldm_base
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_base, tiny
 from pipeline.study import Params
 from tests.tiny_base import RATES, write_tiny_base
 

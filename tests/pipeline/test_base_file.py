@@ -14,9 +14,8 @@ from pipeline import base_import, base_source
 from pipeline.base_params import Base
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.networks import ldm_base, ldm_keys, weight_file
-from pipeline.networks.sd15 import Layout
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_base, ldm_keys, weight_file
+from pipeline.networks.stable_diffusion.sd15 import Layout
 from tests import ldm_files
 
 U = ldm_keys.UNET

@@ -82,7 +82,7 @@ def test_missing_weights_are_told_in_one_message(cache: Cache, tmp_path: Path, m
     def never(*_: object) -> None:
         raise AssertionError("weights were read before all files were there")
 
-    monkeypatch.setattr("pipeline.networks.weight_file.read", never)
+    monkeypatch.setattr("pipeline.networks.stable_diffusion.weight_file.read", never)
     with pytest.raises(UserError) as caught:
         pretraining.bring(Base(source=base_source.SD15), tmp_path / "base")
     told = str(caught.value)
@@ -167,7 +167,7 @@ def test_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch)
         raise LocalEntryNotFoundError("not here") from ConnectionError("refused")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
-    monkeypatch.setattr("pipeline.weights.offline", lambda: False)
+    monkeypatch.setattr("pipeline.networks.pretrained.offline", lambda: False)
     with pytest.raises(UserError, match=r"nobody/nothing is not here \(ConnectionError: refused\)"):
         base_source.on_hub(Base(source="nobody/nothing"))
     assert not asked[0] and len(asked) > 10 and all(asked[1:])

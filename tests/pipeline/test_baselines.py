@@ -22,9 +22,9 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators import controlnet, mask_image, t2i_adapter
 from pipeline.generators._control import draw
-from pipeline.generators._latent_batches import LatentBatch
-from pipeline.networks.split_unet import Decoder, control, encode, no_control
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base

@@ -16,8 +16,8 @@ from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.boundary_weight import boundary_weight
 from pipeline.mixing import mix
-from pipeline.networks.concat_unet import ConcatUNet
-from pipeline.networks.dual_path_unet import Decoder, DualPathUNet, Shape
+from pipeline.networks.unets.concat_unet import ConcatUNet
+from pipeline.networks.unets.dual_path_unet import Decoder, DualPathUNet, Shape
 from pipeline.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.segmenters._grad_cam import grad_cam
 from pipeline.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss

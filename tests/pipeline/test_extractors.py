@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline import weights
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.features import _clip, _dinov2, _inception, _lpips, _pictures
+from pipeline.networks import pretrained
 from tests import weight_files
 
 SIZES = [(64, 64), (256, 256), (299, 299), (384, 384), (600, 450), (100, 333)]  # height, width
@@ -220,8 +220,8 @@ def test_the_published_file_opens(name: str) -> None:
     """Needs the file in weights/ or in a cache: `make weights`."""
     module = plugins.load("features", name)
     try:
-        extractor = module.build(weights.find(name, module.WEIGHTS, {}))
-    except weights.Unavailable as missing:
+        extractor = module.build(pretrained.find(name, module.WEIGHTS, {}))
+    except pretrained.Unavailable as missing:
         pytest.skip(str(missing))
     found = extractor(few(), few().flip(0)) if module.GIVES == "distances" else extractor(few())
     assert np.isfinite(found).all()
@@ -235,8 +235,8 @@ def test_the_published_inception_gives_clean_fids_features(name: str, inside: bo
 
     module = plugins.load("features", name)
     try:
-        file = weights.find(name, module.WEIGHTS, {})
-    except weights.Unavailable as missing:
+        file = pretrained.find(name, module.WEIGHTS, {})
+    except pretrained.Unavailable as missing:
         pytest.skip(str(missing))
     network = InceptionV3W(str(file.parent), download=False, resize_inside=inside)
     with torch.no_grad():

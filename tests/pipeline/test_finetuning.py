@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base

@@ -28,8 +28,8 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
 from pipeline.generators._control import ControlledDiffusion
-from pipeline.networks import pipeline_folder
-from pipeline.networks.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.model import pipeline_folder
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import weights
 from pipeline.conditioning import _lines, canny, mask_boundary, soft_edge_hed, soft_edge_pidinet
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.networks import pretrained
 from tests.edge_weights import write_edge_weights
 
 
@@ -98,7 +98,7 @@ def test_missing_weights_are_named_with_their_place(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     where = rf"weights/Annotators/{plugin.WEIGHTS.file}, or name it .*generators\.<entry>\.conditioning_params\.file"
-    with pytest.raises(weights.Unavailable, match=where):
+    with pytest.raises(pretrained.Unavailable, match=where):
         plugin.build(plugin.Params(), 2)
     with pytest.raises(UserError, match="there is no file elsewhere"):
         plugin.build(plugin.Params(file="elsewhere.pth"), 2)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.base_params import Autoencoder
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.linear_start import COLOURS, Palette, start_linear
+from pipeline.networks.stable_diffusion.linear_start import COLOURS, Palette, start_linear
+from pipeline.networks.stable_diffusion.model import tiny
 
 
 def plain(channels: tuple[int, ...]) -> torch.nn.Module:

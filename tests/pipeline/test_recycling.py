@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
-from pipeline.networks.recycling_unet import RecyclingUNet, Shape
+from pipeline.networks.unets.recycling_unet import RecyclingUNet, Shape
 from pipeline.segmenters import _recycling, _recycling_params
 from tests.reference import recycling_literal
 

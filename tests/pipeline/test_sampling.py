@@ -20,8 +20,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.generators import _sampling, controlnet
 from pipeline.generators._control import ControlledDiffusion
-from pipeline.networks import split_unet
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet
 from pipeline.sampling import Generate
 from tests.tiny_base import write_tiny_base
 

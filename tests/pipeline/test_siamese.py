@@ -13,9 +13,8 @@ from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.diffusion.schedule import Schedule
 from pipeline.generators import siamese
 from pipeline.generators._control import control_network
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.dense_hint_input import DenseHintInput, PatchMerging
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput, PatchMerging
+from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from tests.reference import siamese_literal
 
 TEXT = 16

@@ -41,10 +41,9 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.finetune_params import Finetune
 from pipeline.generators import siamese
-from pipeline.generators._latent_batches import drawn
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.latent_batches import drawn
+from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from tests.conftest import REPOSITORY
 from tests.tiny_base import write_tiny_base
 

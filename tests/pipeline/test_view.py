@@ -10,10 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import view, weights
+from pipeline import view
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.networks import pretrained
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 from pipeline.view import View, open_view
@@ -107,9 +108,9 @@ def test_an_extractor_without_weights_is_told_and_does_not_stop_the_others(
     toy_study: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere(*_: Any) -> Path:
-        raise weights.Unavailable("put the file into weights/")
+        raise pretrained.Unavailable("put the file into weights/")
 
-    monkeypatch.setattr(weights, "find", nowhere)
+    monkeypatch.setattr(pretrained, "find", nowhere)
     score = toy_study.score.model_copy(update={"extractors": ("efficientnet_lite0", "clip_b32", "lpips_alex")})
     seen = open_view(toy_study.model_copy(update={"score": score}), None, Runtime(CPU))
     assert seen.extractors("rows") == ["efficientnet_lite0", "clip_b32"]

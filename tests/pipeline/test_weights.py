@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import weights
 from pipeline.commands import weights as command
 from pipeline.core.errors import UserError
+from pipeline.networks import pretrained
+from pipeline.networks.pretrained import Unavailable, Weights
 from pipeline.study import Params, WeightFile
-from pipeline.weights import Unavailable, Weights
 from tests.conftest import REPOSITORY
 
 CONTENT = b"some weights"
@@ -60,18 +60,18 @@ def in_cache_of_the_hub(folder: Path) -> Path:
 def test_a_configured_file_comes_first(here: Path) -> None:
     put(here / "weights/net.pt")
     mine = put(here / "mine.pt")
-    assert weights.find("net", by_url(here), {"net": WeightFile(file=str(mine))}) == mine
+    assert pretrained.find("net", by_url(here), {"net": WeightFile(file=str(mine))}) == mine
 
 
 def test_another_extractors_entry_does_not_count(here: Path) -> None:
     put(here / "mine.pt")
     with pytest.raises(Unavailable):
-        weights.find("net", by_url(here), {"other": WeightFile(file="mine.pt")})
+        pretrained.find("net", by_url(here), {"other": WeightFile(file="mine.pt")})
 
 
 def test_a_configured_file_that_is_not_there_is_told_by_its_key(here: Path) -> None:
     with pytest.raises(UserError, match=r"score\.weights\.net\.file: there is no file mine\.pt") as caught:
-        weights.find("net", by_url(here), {"net": WeightFile(file="mine.pt")})
+        pretrained.find("net", by_url(here), {"net": WeightFile(file="mine.pt")})
     assert not isinstance(caught.value, Unavailable)  # a mistake, not a missing download
 
 
@@ -79,58 +79,58 @@ def test_a_configured_file_that_is_not_there_is_told_by_its_key(here: Path) -> N
 def test_a_wrong_hash_is_told_with_both_hashes(configured: str | None, published: str, here: Path) -> None:
     put(here / "mine.pt")
     with pytest.raises(UserError, match=rf"mine\.pt.*{SHA256}.*expected 0000") as caught:
-        weights.find("net", by_url(here, published), {"net": WeightFile(file="mine.pt", sha256=configured)})
+        pretrained.find("net", by_url(here, published), {"net": WeightFile(file="mine.pt", sha256=configured)})
     assert not isinstance(caught.value, Unavailable)
 
 
 def test_a_configured_hash_is_trusted_instead_of_the_published_one(here: Path) -> None:
     mine = put(here / "mine.pt")
     entry = WeightFile(file=str(mine), sha256=SHA256)
-    assert weights.find("net", by_url(here, OTHER), {"net": entry}) == mine
+    assert pretrained.find("net", by_url(here, OTHER), {"net": entry}) == mine
 
 
 @pytest.mark.parametrize("published", [SHA256, SHA256[:8], None])
 def test_the_folder_weights_comes_second(published: str | None, here: Path) -> None:
     put(here / "torch/hub/checkpoints/net.pt", b"not looked at")
     put(here / "weights/net.pt")
-    assert weights.find("net", by_url(here, published), {}) == Path("weights/net.pt")
+    assert pretrained.find("net", by_url(here, published), {}) == Path("weights/net.pt")
 
 
 def test_a_wrong_file_in_the_folder_weights_is_not_passed_over(here: Path) -> None:
     put(here / "torch/hub/checkpoints/net.pt")
     put(here / "weights/net.pt", b"something else")
     with pytest.raises(UserError, match=r"weights/net\.pt"):
-        weights.find("net", by_url(here), {})
+        pretrained.find("net", by_url(here), {})
 
 
 def test_a_file_of_the_hub_lies_below_its_repositorys_name(here: Path) -> None:
     put(here / "weights/net.v1/model.safetensors")
-    assert weights.find("net", on_hub(), {}) == Path("weights/net.v1/model.safetensors")
+    assert pretrained.find("net", on_hub(), {}) == Path("weights/net.v1/model.safetensors")
 
 
 def test_the_libraries_caches_come_third_also_offline(here: Path) -> None:
     cached = put(here / "torch/hub/checkpoints/net.pt")
-    assert weights.find("net", by_url(here), {}) == cached
+    assert pretrained.find("net", by_url(here), {}) == cached
     cached = in_cache_of_the_hub(here)
-    assert weights.find("net", on_hub(), {}) == cached
+    assert pretrained.find("net", on_hub(), {}) == cached
 
 
 def test_offline_nothing_is_downloaded_and_the_message_says_what_to_put_where(here: Path) -> None:
     put(here / "published.pt")
     with pytest.raises(Unavailable) as caught:
-        weights.find("net", by_url(here), {})
+        pretrained.find("net", by_url(here), {})
     assert str(caught.value) == (
         f"net needs net.pt from {(here / 'published.pt').as_uri()}: it is not here, and HF_HUB_OFFLINE is set, so"
         " nothing is downloaded; put it at weights/net.pt, or name it in params.yaml as score.weights.net.file"
     )
     with pytest.raises(Unavailable, match=r"hf:owner/net\.v1.*HF_HUB_OFFLINE.*weights/net\.v1/model\.safetensors"):
-        weights.find("net", on_hub(), {})
+        pretrained.find("net", on_hub(), {})
 
 
 @pytest.mark.usefixtures("online")
 def test_a_url_is_downloaded_into_torchs_cache(here: Path) -> None:
     put(here / "published.pt")
-    found = weights.find("net", by_url(here), {})
+    found = pretrained.find("net", by_url(here), {})
     assert found == here / "torch/hub/checkpoints/net.pt"
     assert found.read_bytes() == CONTENT
 
@@ -139,14 +139,14 @@ def test_a_url_is_downloaded_into_torchs_cache(here: Path) -> None:
 def test_a_download_of_something_else_leaves_nothing_behind(here: Path) -> None:
     put(here / "published.pt", b"<html>Please log in</html>")
     with pytest.raises(Unavailable, match=f"sha256.*expected {SHA256}"):
-        weights.find("net", by_url(here), {})
+        pretrained.find("net", by_url(here), {})
     assert list((here / "torch/hub/checkpoints").iterdir()) == []
 
 
 @pytest.mark.usefixtures("online")
 def test_a_source_that_does_not_answer_is_unavailable(here: Path) -> None:
     with pytest.raises(Unavailable, match=r"the download failed \(.*No such file.*put it at weights/net\.pt"):
-        weights.find("net", by_url(here), {})
+        pretrained.find("net", by_url(here), {})
 
 
 @pytest.mark.usefixtures("online")
@@ -158,8 +158,8 @@ def test_a_file_of_the_hub_is_had_through_its_library(here: Path, monkeypatch: p
         return str(put((local_dir or here) / file))
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    assert weights.find("net", on_hub(), {}) == here / "model.safetensors"
-    assert weights.fetch("net", on_hub(SHA256)) == Path("weights/net.v1/model.safetensors")
+    assert pretrained.find("net", on_hub(), {}) == here / "model.safetensors"
+    assert pretrained.fetch("net", on_hub(SHA256)) == Path("weights/net.v1/model.safetensors")
     assert asked == [("owner/net.v1", "model.safetensors")] * 2
 
 
@@ -175,17 +175,17 @@ def test_a_hub_without_network_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
     with pytest.raises(Unavailable, match=r"ConnectionRefusedError: nobody answers"):
-        weights.find("net", on_hub(), {})
+        pretrained.find("net", on_hub(), {})
     monkeypatch.setattr("huggingface_hub.hf_hub_download", cut)
     with pytest.raises(Unavailable, match=r"HTTPError: too slow"):
-        weights.find("net", on_hub(), {})
+        pretrained.find("net", on_hub(), {})
 
 
 @pytest.mark.usefixtures("online")
 def test_fetch_puts_a_file_into_the_folder_weights(here: Path) -> None:
     put(here / "published.pt")
-    assert weights.fetch("net", by_url(here)) == Path("weights/net.pt")
-    assert weights.find("net", by_url(here), {}) == Path("weights/net.pt")
+    assert pretrained.fetch("net", by_url(here)) == Path("weights/net.pt")
+    assert pretrained.find("net", by_url(here), {}) == Path("weights/net.pt")
 
 
 def test_the_command_lists_every_extractor(toy_params: Params, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.residual_blocks import Attention, LinearAttention, ResidualBlock, TimeEmbedding, down, same, up
+from pipeline.networks.unets.residual_blocks import (
+    Attention,
+    LinearAttention,
+    ResidualBlock,
+    TimeEmbedding,
+    down,
+    same,
+    up,
+)
 
 MIDDLE_GROUPS, HEAD_GROUPS = 4, 1  # of group norm in the bottleneck and before the last convolution, as published
 

@@ -7,8 +7,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.base_params import Autoencoder, Denoiser, Prediction
-from pipeline.networks import linear_start
-from pipeline.networks.stable_diffusion import DDIM
+from pipeline.networks.stable_diffusion.model import DDIM, linear_start
 
 TOKENS = 32  # length of a prompt
 

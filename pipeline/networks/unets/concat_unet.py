@@ -9,8 +9,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.dual_path_unet import Shape
-from pipeline.networks.residual_blocks import Attention, LinearAttention, ResidualBlock, TimeEmbedding, down, same, up
+from pipeline.networks.unets.dual_path_unet import Shape
+from pipeline.networks.unets.residual_blocks import (
+    Attention,
+    LinearAttention,
+    ResidualBlock,
+    TimeEmbedding,
+    down,
+    same,
+    up,
+)
 
 Step = Callable[[int, int], nn.Module]
 

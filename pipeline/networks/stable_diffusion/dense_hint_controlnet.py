@@ -8,7 +8,7 @@ from typing import Any
 
 from diffusers import ControlNetModel
 
-from pipeline.networks.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 
 # Stock ControlNetModel would load the folder with a random hint input and only warn. It refuses an unknown middle block
 # and quotes it; this class always builds the ordinary one.

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from pipeline.base_params import Weights
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.networks import ldm_keys, ldm_shape, sd15, weight_file
-from pipeline.networks.ldm_keys import Table
-from pipeline.networks.sd15 import Layout
-from pipeline.networks.tiny_stable_diffusion import MODEL_INDEX, index_path
-from pipeline.networks.weight_file import Shapes
+from pipeline.networks.stable_diffusion.ldm_keys import Table
+from pipeline.networks.stable_diffusion.model import ldm_keys, ldm_shape, sd15, weight_file
+from pipeline.networks.stable_diffusion.sd15 import Layout
+from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
+from pipeline.networks.stable_diffusion.weight_file import Shapes
 
 Part = Literal["unet", "vae", "text_encoder"]
 FILES: dict[Part, str] = {

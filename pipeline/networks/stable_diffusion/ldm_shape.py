@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.networks import ldm_keys
-from pipeline.networks.weight_file import Shapes
+from pipeline.networks.stable_diffusion.model import ldm_keys
+from pipeline.networks.stable_diffusion.weight_file import Shapes
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 ADVICE = "name a file of Stable Diffusion 1.5, for example v1-5-pruned.safetensors"

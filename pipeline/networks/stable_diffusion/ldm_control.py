@@ -7,10 +7,10 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
-from pipeline.networks import ldm_keys, sd15
-from pipeline.networks.dense_hint_input import DenseHintInput
-from pipeline.networks.sd15 import Layout
-from pipeline.networks.weight_file import Shapes
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.model import ldm_keys, sd15
+from pipeline.networks.stable_diffusion.sd15 import Layout
+from pipeline.networks.stable_diffusion.weight_file import Shapes
 
 Hint = Literal["dense", "sparse"]
 DENSE_MARK = ldm_keys.CONTROL + "input_hint_block.0.initial_conv.weight"

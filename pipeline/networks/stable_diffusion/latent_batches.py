@@ -11,7 +11,7 @@ from pipeline.core import files, seeding, tracking
 from pipeline.core.device import send
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.schedule import noise_of
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline.networks.stable_diffusion import DDIM
+from pipeline.networks.stable_diffusion.model import DDIM
 
 VOCABULARY = 49408  # 256 bytes, each alone and at a word's end, 48,894 merges, two special tokens
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -8,9 +8,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipeline.base_params import Base
-from pipeline.networks import sd15
-from pipeline.networks import tiny_stable_diffusion as tiny
-from pipeline.networks.stable_diffusion import StableDiffusion
+from pipeline.networks.stable_diffusion.model import StableDiffusion, sd15, tiny
 
 
 def empty_base(base: Base, size: int) -> StableDiffusion:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.score_stage import processor_seconds, stage
-from pipeline.metrics.frechet import frechet_distance
+from pipeline.metrics.images.frechet import frechet_distance
 
 ROWS, FEATURES = 1450, 2048  # polyp images of the paper; Inception's features
 TOLERANCE = 1e-3  # both must tell the same distance

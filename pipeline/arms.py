@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import seeding, tracking
-from pipeline.metrics import power
-from pipeline.metrics.paired import (
+from pipeline.metrics.statistics import power
+from pipeline.metrics.statistics.paired import (
     Estimate,
     Noise,
     equivalence_p,
@@ -21,7 +21,7 @@ from pipeline.metrics.paired import (
     two_level_bootstrap,
     unpaired_noise,
 )
-from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
+from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.results import METRICS, Results, Row, Table
 from pipeline.segment_params import Compare
 from pipeline.study import Params, TrainingSet

@@ -20,8 +20,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import copies
-from pipeline.metrics.copies import Calibration, Nearest
+from pipeline.metrics.images import copies
+from pipeline.metrics.images.copies import Calibration, Nearest
 from pipeline.networks.pretrained import Unavailable
 from pipeline.study import Params
 from pipeline.view import View

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.audit import PIXELS, Findings
 from pipeline.core import files, tracking
 from pipeline.data.image_set import png
-from pipeline.metrics.copies import FLIPS, wilson_interval
+from pipeline.metrics.images.copies import FLIPS, wilson_interval
 from pipeline.study import Audit as Settings
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import overlap
+from pipeline.metrics.segmentation import overlap
 from pipeline.scoring import sample_set, spread
 from pipeline.segment_params import Segment
 from pipeline.watching import Look, Watch

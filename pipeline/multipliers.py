@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pipeline.core import seeding
-from pipeline.metrics import trend
-from pipeline.metrics.paired import two_level_bootstrap
+from pipeline.metrics.statistics import trend
+from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.results import Results, Row
 from pipeline.study import Params
 

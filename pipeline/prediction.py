@@ -22,7 +22,7 @@ from pipeline.data.image_set import png
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
 from pipeline.keeping import open_kept
-from pipeline.metrics import boundary, overlap
+from pipeline.metrics.segmentation import boundary, overlap
 from pipeline.scoring import resized
 
 MASKS, OVERLAYS = "masks", "overlays"  # folders below the target

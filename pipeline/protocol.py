@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.correlation import spearman
-from pipeline.metrics.pooled import Counts
+from pipeline.metrics.segmentation.pooled import Counts
+from pipeline.metrics.statistics.correlation import spearman
 from pipeline.rater_scoring import NAMES as RATED
 from pipeline.segment_params import Segment
 from pipeline.volume_scoring import LEFT_OUT, SIZES

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics.multirater import Ambiguity, ambiguity
+from pipeline.metrics.segmentation.multirater import Ambiguity, ambiguity
 from pipeline.segment_params import Segment
 
 NAMES = tuple(Ambiguity.__dataclass_fields__)  # columns of scores.csv

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.paired import by_cluster, membership
+from pipeline.metrics.statistics.paired import by_cluster, membership
 from pipeline.study import Params
 
 Table = NDArray[np.float64]  # [seeds, images]

@@ -19,9 +19,9 @@ from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import unit
-from pipeline.metrics import boundary, overlap
-from pipeline.metrics.pooled import Counts
-from pipeline.metrics.swept import swept
+from pipeline.metrics.segmentation import boundary, overlap
+from pipeline.metrics.segmentation.pooled import Counts
+from pipeline.metrics.segmentation.swept import swept
 from pipeline.rater_scoring import masks_of, rater_scores
 from pipeline.segment_params import Segment
 from pipeline.volume_scoring import volume_scores

@@ -15,8 +15,8 @@ from scipy import stats
 from pipeline.compare_params import DISTANCES, SegmenterComparison, plain
 from pipeline.core import seeding, tracking
 from pipeline.core.errors import UserError
-from pipeline.metrics import power
-from pipeline.metrics.paired import (
+from pipeline.metrics.statistics import power
+from pipeline.metrics.statistics.paired import (
     Noise,
     by_cluster,
     equivalence_p,
@@ -28,7 +28,7 @@ from pipeline.metrics.paired import (
     two_level_bootstrap,
     unpaired_noise,
 )
-from pipeline.metrics.resampling import holm, percentile_interval, sign_flip_p
+from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.results import Reader, Results, Row, Table, read_results
 from pipeline.study import Params
 from pipeline.verdict import Verdict, decide

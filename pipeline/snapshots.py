@@ -10,7 +10,7 @@ from pipeline import evaluation, generation
 from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.score import Score
+from pipeline.metrics.images.score import Score
 from pipeline.segmentation import load_judge
 from pipeline.study import Params
 from pipeline.view import View, open_view

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import overlap
+from pipeline.metrics.segmentation import overlap
 from pipeline.scoring import batches, spread
 from pipeline.segment_params import Segment
 

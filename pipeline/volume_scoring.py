@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics import overlap, volumes
-from pipeline.metrics.volumes import Agreement, Overlap
+from pipeline.metrics.segmentation import overlap, volumes
+from pipeline.metrics.segmentation.volumes import Agreement, Overlap
 
 UNKNOWN = (1.0, 1.0, 1.0)  # mm; a set of volumes tells its own
 SIZES = ("volume", "volume_found", "volume_error")  # ml: true, found, |found - true|

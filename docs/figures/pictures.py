@@ -19,7 +19,7 @@ from pipeline.data import phantom
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.features import gradient_histograms
-from pipeline.metrics import copies
+from pipeline.metrics.images import copies
 
 LOOK = phantom.Look(faintness=0.4, distractors=2)
 BLUE, ORANGE, GREY = "#3b82c4", "#d9822b", "#7f8792"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import mmd
-from pipeline.metrics.score import Direction, Score
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.score import Direction, Score
 from pipeline.quality._names import distance_name
 from pipeline.quality._view import Piece, View, pieces, sizes
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.neighbours import nearest
-from pipeline.metrics.resampling import bootstrap_means, jackknife_interval, percentile_interval
-from pipeline.metrics.score import Direction, Score
-from pipeline.metrics.similarity import cosine, mean_cosine, mean_cosine_without
+from pipeline.metrics.images.neighbours import nearest
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.similarity import cosine, mean_cosine, mean_cosine_without
+from pipeline.metrics.statistics.resampling import bootstrap_means, jackknife_interval, percentile_interval
 from pipeline.quality._partners import ALONE, column, families, partners
 from pipeline.quality._view import GROUPS, View
 

@@ -9,10 +9,10 @@ jackknife over 20 groups of positions; that of the biased estimate is about its 
 import numpy as np
 
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import mmd
-from pipeline.metrics.kernel import gaussian, unit_length
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Score
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.kernel import gaussian, unit_length
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._distances import DIRECTION, on_extractors, permutations, untold
 from pipeline.quality._names import CMMD_EXTRACTOR
 from pipeline.quality._view import Piece, Rows, View

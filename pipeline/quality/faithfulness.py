@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import overlap
-from pipeline.metrics.resampling import bootstrap_means, derangement, percentile_interval
-from pipeline.metrics.score import Direction, Score
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.segmentation import overlap
+from pipeline.metrics.statistics.resampling import bootstrap_means, derangement, percentile_interval
 from pipeline.quality._partners import families
 from pipeline.quality._view import View
 

@@ -5,9 +5,9 @@ and biases the distance upwards. The interval is about the distance at this n, b
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.frechet import frechet_distance, without_groups
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Score
+from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._distances import DIRECTION, on_extractors, untold
 from pipeline.quality._view import Piece, View
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.extrapolation import frechet_infinity
-from pipeline.metrics.frechet import frechet_distance, without_groups
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Score
+from pipeline.metrics.images.extrapolation import frechet_infinity
+from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._distances import DIRECTION, on_extractors, untold
 from pipeline.quality._view import Piece, View
 

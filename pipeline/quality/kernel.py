@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics import mmd
-from pipeline.metrics.kernel import cubic
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Score
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.kernel import cubic
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._distances import DIRECTION, on_extractors, permutations, untold
 from pipeline.quality._view import Piece, Rows, View
 

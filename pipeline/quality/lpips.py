@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.metrics.resampling import bootstrap_means, percentile_interval
-from pipeline.metrics.score import Direction, Score
-from pipeline.metrics.similarity import bootstrap_pairs, draw_pairs
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.similarity import bootstrap_pairs, draw_pairs
+from pipeline.metrics.statistics.resampling import bootstrap_means, percentile_interval
 from pipeline.quality._partners import ALONE, column, families, mask, partners
 from pipeline.quality._view import View
 

@@ -10,8 +10,8 @@ images should pass for real. Its Wilson interval takes answers as independent, w
 from pipeline.core import paths, seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import REAL, Rating, read_ratings, table
-from pipeline.metrics import ratings as statistics
-from pipeline.metrics.score import Direction, Score
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.statistics import ratings as statistics
 from pipeline.quality._view import View
 
 DIRECTIONS: dict[str, Direction] = {

@@ -10,9 +10,9 @@ single rows, also suits statistics that are not smooth (Shao & Wu 1989).
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.manifold import NAMES, prdc, prdc_without
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Direction, Score
+from pipeline.metrics.images.manifold import NAMES, prdc, prdc_without
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._view import Piece, View, pieces, sizes
 
 DIRECTION: Direction = "higher"

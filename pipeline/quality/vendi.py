@@ -5,9 +5,9 @@ images of the same masks. Interval: jackknife over 20 groups of rows (repeated r
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.resampling import jackknife_interval
-from pipeline.metrics.score import Direction, Score
-from pipeline.metrics.vendi import vendi, vendi_without
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.vendi import vendi, vendi_without
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from pipeline.quality._view import View, pieces
 
 DIRECTION: Direction = "higher"

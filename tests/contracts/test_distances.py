@@ -10,8 +10,8 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics.frechet import frechet_distance
-from pipeline.metrics.score import Score, nested
+from pipeline.metrics.images.frechet import frechet_distance
+from pipeline.metrics.images.score import Score, nested
 from pipeline.quality._view import Piece, pieces
 from pipeline.study import Score as Settings
 from pipeline.view import View

@@ -13,7 +13,7 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics.score import Score, nested
+from pipeline.metrics.images.score import Score, nested
 from pipeline.quality import faithfulness
 from pipeline.quality._view import pieces
 from pipeline.study import Params

@@ -25,7 +25,7 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.phantom import Look, draw
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.metrics import copies
+from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
 from pipeline.reporting.audit import audits
 from pipeline.study import Params

@@ -8,7 +8,7 @@ import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 
-from pipeline.metrics.boundary import agreement, border
+from pipeline.metrics.segmentation.boundary import agreement, border
 
 
 def square(size: int, top: int, left: int, side: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from pipeline.comparison import collect_metrics, compare, publish_comparison
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.paired import two_level_bootstrap
-from pipeline.metrics.resampling import percentile_interval
+from pipeline.metrics.statistics.paired import two_level_bootstrap
+from pipeline.metrics.statistics.resampling import percentile_interval
 from pipeline.results import Results
 from pipeline.segment_params import Compare
 from pipeline.study import Params, load_params

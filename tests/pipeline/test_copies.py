@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.metrics import copies
-from pipeline.metrics.copies import (
+from pipeline.metrics.images import copies
+from pipeline.metrics.images.copies import (
     FLIPS,
     SHIFT,
     calibrate,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.metrics.extrapolation import frechet_infinity, line_at_zero, sizes
-from pipeline.metrics.frechet import frechet_distance
+from pipeline.metrics.images.extrapolation import frechet_infinity, line_at_zero, sizes
+from pipeline.metrics.images.frechet import frechet_distance
 from tests.reference.frechet_literal import frechet_literal
 
 

@@ -6,8 +6,8 @@ import torch
 from cleanfid import fid
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from pipeline.metrics.frechet import frechet_distance, without_groups
-from pipeline.metrics.resampling import jackknife_interval
+from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from tests.reference.frechet_literal import frechet_literal
 
 

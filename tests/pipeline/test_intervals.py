@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.metrics import mmd
-from pipeline.metrics.kernel import cubic, gaussian, unit_length
-from pipeline.metrics.score import Score
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
+from pipeline.metrics.images.score import Score
 from pipeline.quality import cmmd, frechet_infinity, kernel
 from pipeline.quality._view import Piece
 from pipeline.study import Score as Settings

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from pipeline.metrics import mmd
-from pipeline.metrics.kernel import cubic, gaussian, unit_length
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
 from tests.reference import mmd_literal
 
 KERNELS = [(cubic, mmd_literal.cubic), (gaussian, mmd_literal.gaussian)]

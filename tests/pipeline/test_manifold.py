@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from prdc import compute_prdc
 
-from pipeline.metrics import manifold
-from pipeline.metrics.manifold import NAMES, prdc, prdc_without
-from pipeline.metrics.resampling import jackknife_interval
+from pipeline.metrics.images import manifold
+from pipeline.metrics.images.manifold import NAMES, prdc, prdc_without
+from pipeline.metrics.statistics.resampling import jackknife_interval
 from tests.reference.manifold_literal import prdc_literal
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.resampling import bootstrap_means
+from pipeline.metrics.statistics.resampling import bootstrap_means
 from pipeline.quality import _view, faithfulness, lpips
 from pipeline.quality._partners import families, partners
 from pipeline.quality._view import pieces

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics import multirater
-from pipeline.metrics.multirater import ambiguity
+from pipeline.metrics.segmentation import multirater
+from pipeline.metrics.segmentation.multirater import ambiguity
 
 
 def masks(*rows: str) -> np.ndarray:

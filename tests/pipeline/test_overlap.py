@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics import overlap
+from pipeline.metrics.segmentation import overlap
 from pipeline.protocol import METRICS
 from pipeline.scoring import image_scores
 

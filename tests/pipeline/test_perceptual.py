@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.metrics.manifold import prdc as shares
-from pipeline.metrics.score import Score, nested
-from pipeline.metrics.similarity import mean_cosine
-from pipeline.metrics.vendi import vendi as kinds
+from pipeline.metrics.images.manifold import prdc as shares
+from pipeline.metrics.images.score import Score, nested
+from pipeline.metrics.images.similarity import mean_cosine
+from pipeline.metrics.images.vendi import vendi as kinds
 from pipeline.quality import clip_i, lpips, prdc, vendi
 from pipeline.quality._view import pieces
 from pipeline.study import Params

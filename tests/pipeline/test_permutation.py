@@ -13,8 +13,8 @@ from scipy import stats
 
 from pipeline.core import plugins
 from pipeline.data import phantom
-from pipeline.metrics import mmd
-from pipeline.metrics.kernel import cubic
+from pipeline.metrics.images import mmd
+from pipeline.metrics.images.kernel import cubic
 
 SPLITS, DEALT = 200, 499
 

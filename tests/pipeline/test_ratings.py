@@ -11,8 +11,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import Rating, read_ratings, table
-from pipeline.metrics import ratings as statistics
-from pipeline.metrics.score import Score
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics import ratings as statistics
 from pipeline.quality import mos
 from pipeline.study import Params
 from pipeline.study import Score as Settings

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.metrics import power
-from pipeline.metrics.paired import (
+from pipeline.metrics.statistics import power
+from pipeline.metrics.statistics.paired import (
     Noise,
     by_cluster,
     cell_noise,
@@ -17,8 +17,8 @@ from pipeline.metrics.paired import (
     two_level_bootstrap,
     unpaired_noise,
 )
-from pipeline.metrics.resampling import bootstrap_means, derangement, holm, percentile_interval, sign_flip_p
-from pipeline.metrics.trend import page
+from pipeline.metrics.statistics.resampling import bootstrap_means, derangement, holm, percentile_interval, sign_flip_p
+from pipeline.metrics.statistics.trend import page
 
 
 def rng() -> np.random.Generator:

@@ -16,7 +16,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.metrics.volumes import Agreement
+from pipeline.metrics.segmentation.volumes import Agreement
 from pipeline.mixing import mix
 from pipeline.sample_pictures import GAP, picture
 from pipeline.segment_params import Segment

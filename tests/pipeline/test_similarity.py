@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.metrics.similarity import bootstrap_pairs, cosine, draw_pairs, mean_cosine, mean_cosine_without
-from pipeline.metrics.vendi import vendi, vendi_without
+from pipeline.metrics.images.similarity import bootstrap_pairs, cosine, draw_pairs, mean_cosine, mean_cosine_without
+from pipeline.metrics.images.vendi import vendi, vendi_without
 from tests.reference.similarity_literal import cosine_literal, mean_cosine_literal, vendi_literal
 
 

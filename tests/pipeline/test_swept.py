@@ -4,7 +4,7 @@ import numpy as np
 import py_sod_metrics
 import pytest
 
-from pipeline.metrics.swept import swept
+from pipeline.metrics.segmentation.swept import swept
 from tests.reference import swept_literal
 
 

@@ -9,9 +9,9 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 from monai.metrics.surface_distance import compute_average_surface_distance
 
-from pipeline.metrics import boundary, volumes
-from pipeline.metrics.correlation import spearman
-from pipeline.metrics.pooled import Counts
+from pipeline.metrics.segmentation import boundary, volumes
+from pipeline.metrics.segmentation.pooled import Counts
+from pipeline.metrics.statistics.correlation import spearman
 
 EMPTY, FULL = np.zeros((3, 4, 12), bool), np.ones((3, 4, 12), bool)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.metrics.resampling import bootstrap_means, percentile_interval
+from pipeline.metrics.statistics.resampling import bootstrap_means, percentile_interval
 
 Table = NDArray[np.float64]
 

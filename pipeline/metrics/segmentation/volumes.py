@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import boundary
-from pipeline.metrics.boundary import Mask
+from pipeline.metrics.segmentation import boundary
+from pipeline.metrics.segmentation.boundary import Mask
 
 Spacing = tuple[float, ...]  # mm per voxel along each axis
 EmptyRule = Literal["counted", "left_out"]

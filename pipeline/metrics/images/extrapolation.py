@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.metrics.frechet import frechet_distance
+from pipeline.metrics.images.frechet import frechet_distance
 
 Rows = NDArray[np.floating]
 POINTS = 6  # set sizes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pipeline.metrics.paired import Noise, Table, cell_noise
+from pipeline.metrics.statistics.paired import Noise, Table, cell_noise
 
 NODES = (np.arange(400) + 0.5) / 400  # probabilities at which the chi-squared distribution is looked at
 MOST = 1_000_000  # images or seeds beyond which the answer is: no number is enough

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.similarity import unit
+from pipeline.metrics.images.similarity import unit
 
 Rows = NDArray[np.floating]
 Array = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Distances between image sets, and copies among them, from feature rows."""

@@ -1,0 +1,1 @@
+"""Agreement of label maps: overlap, boundaries, volumes, several raters."""

@@ -1,0 +1,1 @@
+"""Intervals, tests, power, trends, agreement of raters."""

@@ -15,10 +15,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, build, scaled
-from pipeline import optimizers
 from pipeline.core.contracts import Recipe
 from pipeline.finetune_params import Finetune
 from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.training.loop import optimizers
 
 CPU = torch.device("cpu")
 KIB_PER_GIB = 2**20  # Linux counts the peak in KiB

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, Size, build, scaled
-from pipeline import optimizers
 from pipeline.core import section
 from pipeline.core.contracts import Recipe
 from pipeline.finetune_params import Finetune
 from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.training.loop import optimizers
 
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "RTX 4090": 165e12, "L40S": 362e12, "L4": 121e12}

@@ -10,7 +10,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import overlap
 from pipeline.scoring import sample_set, spread
 from pipeline.segment_params import Segment
-from pipeline.watching import Look, Watch
+from pipeline.training.callbacks import Look, Watch
 
 Row = dict[str, Any]
 COLUMNS = ("segmenter", "training_set", "seed", "step", "n", "dice")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import checkpoints, estimates, presets, previews
+from pipeline import estimates, presets, previews
 from pipeline.core import files, locks, paths, plugins, seeding, tracking
 from pipeline.core.contracts import Generator, Recipe, Untrained
 from pipeline.core.runtime import Runtime
@@ -17,8 +17,8 @@ from pipeline.finetune_params import Finetune
 from pipeline.generators._control import recipe
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.study import Params
-from pipeline.training import check, fit, snapshot
-from pipeline.watching import Row, Watch
+from pipeline.training.callbacks import Row, Watch
+from pipeline.training.loop import check, checkpoints, fit, snapshot
 
 # Keys of finetune that change no weight; max_steps is told by the name of the finished folder.
 NOT_OF_THE_WEIGHTS = {"max_steps", "checkpoint_every", "keep_checkpoints", "tracker"}

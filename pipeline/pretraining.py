@@ -22,7 +22,7 @@ from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from pipeline.study import Params
-from pipeline.training import fit
+from pipeline.training.loop import fit
 
 VERSION = 1  # raised when results change
 

@@ -19,8 +19,8 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.finetune_params import Finetune
 from pipeline.study import Params
-from pipeline.training import parts
-from pipeline.watching import Look
+from pipeline.training.callbacks import Look
+from pipeline.training.loop import parts
 
 COLUMNS = 8  # fixed masks of a sample grid
 # The paper's sampler, and not that of the section `generate`: another one there must not make a run train again.

@@ -15,8 +15,8 @@ from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.scoring import score_set
 from pipeline.study import Params
-from pipeline.training import fit
-from pipeline.watching import Watch
+from pipeline.training.callbacks import Watch
+from pipeline.training.loop import fit
 
 METHOD_VERSION = 2  # raise it when the same parameters give other results
 SCORING = {"resolution", "nsd_tolerance", "spacing"}  # parameters of section segment that training does not see

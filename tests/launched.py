@@ -16,8 +16,8 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.generators import siamese
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.sharding import lay_out
-from pipeline.training import fit
+from pipeline.training.loop import fit
+from pipeline.training.sharding import lay_out
 from tests.toy_training import Named, pairs, plain
 
 

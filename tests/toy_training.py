@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.training import fit, trained
+from pipeline.training.loop import fit, trained
 
 Named = dict[str, Tensor]
 

@@ -15,7 +15,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
 from pipeline.generators import _control
 from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet, tiny
-from pipeline.training import fit
+from pipeline.training.loop import fit
 from tests.tiny_base import write_tiny_base
 
 SETTINGS = Finetune(max_steps=3, global_batch=2, learning_rate=1e-3, flip=True)

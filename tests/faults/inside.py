@@ -217,7 +217,7 @@ WITHOUT: dict[str, Callable[[], None]] = {
 
 
 def _inject_nan(step: int) -> None:
-    from pipeline.watching import Losses
+    from pipeline.training.callbacks import Losses
 
     add = Losses.add
 

@@ -166,8 +166,8 @@ def test_many_flipped_bits_of_a_checkpoint(whole_study: Clean, tmp_path: Path) -
     """Any bit: what torch reads without a checksum of its own is found by those of the archive."""
     import torch
 
-    from pipeline import checkpoints
     from pipeline.core.errors import UserError
+    from pipeline.training.loop import checkpoints
 
     path = next((whole_study.folder / "work").glob("finetune-*/snapshots/*.pt"))
     wanted, rng, limit = torch.load(path, weights_only=True), random.Random(0), time.monotonic() + 60

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from pipeline.checkpoints import Checkpoints
 from pipeline.conditioning import _soft_edges
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -23,6 +22,7 @@ from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion.model import weight_file
 from pipeline.segmenters import _supervised
 from pipeline.study import WeightFile
+from pipeline.training.checkpoints import Checkpoints
 from tests.faults.tally import count
 from tests.malformed import bent, sizes, tried
 

@@ -15,7 +15,7 @@ from pipeline.finetune_params import Finetune
 from pipeline.generators import siamese
 from pipeline.generators._control import ControlledDiffusion, recipe
 from pipeline.networks.stable_diffusion.model import StableDiffusion, acceleration, lora
-from pipeline.training import fit, trained
+from pipeline.training.loop import fit, trained
 from tests.tiny_base import write_tiny_base
 
 SPEC = DatasetSpec(name="toy", size=16, num_classes=2)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline import finetuning, training
+from pipeline import finetuning
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
@@ -18,6 +18,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.study import Params
+from pipeline.training.loop import loop
 from tests.conftest import TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
 
@@ -79,13 +80,13 @@ def test_validation_in_micro_batches_has_the_losses_of_the_whole_batch(ready: Pa
 def test_finished_run_goes_on_to_more_steps(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned(study())
     steps: list[int] = []
-    advance = training.Run.advance
+    advance = loop.Run.advance
 
-    def spy(self: training.Run, batch: Any, step: int) -> None:
+    def spy(self: loop.Run, batch: Any, step: int) -> None:
         steps.append(step)
         advance(self, batch, step)
 
-    monkeypatch.setattr(training.Run, "advance", spy)
+    monkeypatch.setattr(loop.Run, "advance", spy)
     folder = tuned(study(max_steps=4, schedule_steps=2))
     assert steps == [2, 3]
     longer = weights(folder)

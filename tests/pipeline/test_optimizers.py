@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 
-from pipeline import optimizers
-from pipeline.averaging import Average
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
+from pipeline.training.ema import Average
+from pipeline.training.loop import optimizers
 
 CPU = torch.device("cpu")
 

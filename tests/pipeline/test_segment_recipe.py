@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimizers, segmentation
+from pipeline import segmentation
 from pipeline.core import paths
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
@@ -16,7 +16,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.study import Params
-from pipeline.training import fit
+from pipeline.training.loop import fit, optimizers
 from tests.conftest import TOY_STUDY
 
 

@@ -10,7 +10,7 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.training import fit, snapshot
+from pipeline.training.loop import fit, snapshot
 
 
 class Brightness(nn.Module):

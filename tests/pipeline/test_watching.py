@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import training
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
-from pipeline.training import fit
-from pipeline.watching import Look, Losses, Watch
+from pipeline.training.callbacks import Look, Losses, Watch
+from pipeline.training.loop import fit, loop
 from tests.toy_training import Brightness, Interrupted, pairs, plain
 
 RECIPE = Recipe(12, 1e-2, schedule="one_cycle", checkpoint_every=3, identity="this")
@@ -110,7 +109,7 @@ def test_progress_and_learning_rate_stay_at_the_end_of_the_schedule() -> None:
             return super().forward(batch, progress)
 
     recipe = Recipe(6, 1e-2, schedule="linear", schedule_steps=4)
-    held = training.Run(Seen(), recipe, Runtime.alone(), None)
+    held = loop.Run(Seen(), recipe, Runtime.alone(), None)
     batches = Batches(pairs(), 4, "seed")
     for step in range(6):
         held.advance(batches.batch(step), step)

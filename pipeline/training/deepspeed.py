@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimizers
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
+from pipeline.training.loop import optimizers
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

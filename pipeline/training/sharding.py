@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimizers
 from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
+from pipeline.training.loop import optimizers
 
 
 class Layout(Protocol):
@@ -62,7 +62,7 @@ class Layout(Protocol):
 def lay_out(objective: nn.Module, recipe: Recipe, runtime: Runtime) -> Layout:
     """Lays a float32 objective out as the launch asks (configs/accelerate). Raises UserError where that cannot be."""
     if runtime.sharding == "zero2":
-        from pipeline.zero import Zero
+        from pipeline.training.deepspeed import Zero
 
         return Zero(objective, recipe, runtime)
     return Shards(objective, recipe, runtime) if runtime.sharding == "fsdp2" else Replicas(objective, recipe, runtime)

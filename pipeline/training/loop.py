@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import optimizers
-from pipeline.averaging import Average
-from pipeline.checkpoints import Checkpoints, is_whole
 from pipeline.core import files, seeding
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
-from pipeline.sharding import Layout, lay_out
-from pipeline.watching import Display, Losses, Row, Watch
+from pipeline.training.callbacks import Display, Losses, Row, Watch
+from pipeline.training.checkpoints import Checkpoints, is_whole
+from pipeline.training.ema import Average
+from pipeline.training.loop import optimizers
+from pipeline.training.sharding import Layout, lay_out
 
 FETCH = 10  # optimiser steps between two looks at the losses; each makes the device and all processes wait
 

@@ -23,7 +23,7 @@ from pipeline.metrics.statistics.paired import (
 )
 from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.results import METRICS, Results, Row, Table
-from pipeline.segment_params import Compare
+from pipeline.segmentation.params import Compare
 from pipeline.study import Params, TrainingSet
 from pipeline.verdict import decide
 

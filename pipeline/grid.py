@@ -12,15 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import convergence, heatmaps, keeping, protocol, rater_scoring, sample_pictures, trajectories
-from pipeline.convergence import Convergence
+from pipeline import heatmaps, protocol, sample_pictures, trajectories
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime, counter
 from pipeline.data.image_set import ImageSet
-from pipeline.scoring import Row, score_set
-from pipeline.segment_params import Segment
-from pipeline.segmentation import Course, build_segmenter, scoring, settings, threads, train_segmenter
+from pipeline.segmentation.convergence import Convergence
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.scoring import Row, score_set
+from pipeline.segmentation.train import (
+    Course,
+    build_segmenter,
+    convergence,
+    rater_scoring,
+    saved_model,
+    scoring,
+    settings,
+    threads,
+    train_segmenter,
+)
 from pipeline.study import Params
 
 SCORED = ("val", "test")  # splits; both hold real images only
@@ -71,7 +81,7 @@ class Cell:
     @property
     def is_finished(self) -> bool:
         """Nothing is left to do, on whatever process."""
-        return files.read_sealed(self.path) is not None and (self.keep != "all" or keeping.is_kept(self.kept))
+        return files.read_sealed(self.path) is not None and (self.keep != "all" or saved_model.is_kept(self.kept))
 
 
 def plan(params: Params, segmenter: str) -> list[Cell]:
@@ -126,7 +136,9 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     for _ in tracking.progress(done, f"segment {segmenter}", total=len(distinct)):
         pass
     kept = chosen_cells(cells)
-    for cell in [cell for cell in kept if not keeping.is_kept(cell.kept)]:  # finished before segment.keep asked for it
+    for cell in [
+        cell for cell in kept if not saved_model.is_kept(cell.kept)
+    ]:  # finished before segment.keep asked for it
         run_cell(params, segmenter, cell, alone)
     publish(params, segmenter, cells, kept)
     drop_others(cells, kept)
@@ -160,7 +172,7 @@ def run_cell(params: Params, segmenter: str, cell: Cell, runtime: Runtime) -> di
     course = Course(synthetic_share=cell.synthetic_share, convergence=seen)
     trained, losses = train_segmenter(params, segmenter, cell.train, cell.stream, runtime, course)
     if cell.keep != "none":
-        keeping.keep(trained, cell.train.spec, cell.kept, keeping.reading_of(params.data))
+        saved_model.keep(trained, cell.train.spec, cell.kept, saved_model.reading_of(params.data))
     sample_pictures.write_pictures(trained, real.split("test"), chosen, cell.pictures)
     heatmaps.write_heatmaps(trained, real.split("test"), chosen, cell.heatmaps)
     followed = trajectories.dice_over_steps(trained, real.split("test"), chosen)
@@ -179,7 +191,7 @@ def chosen_cells(cells: list[Cell]) -> list[Cell]:
     if cells[0].keep != "best_seed":
         return cells if cells[0].keep == "all" else []
     scores = {(cell.training_set, cell.seed): cell.result["scores"] for cell in cells}
-    best = keeping.best_seeds(scores)
+    best = saved_model.best_seeds(scores)
     return [cell for cell in cells if (cell.training_set, cell.seed) in best]
 
 
@@ -223,7 +235,7 @@ def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell])
         for folder in [folder for folder in (cell.pictures, cell.heatmaps) if folder.is_dir()]:
             shutil.copytree(folder, work / folder.name / cell.training_set, dirs_exist_ok=True)
     for cell in kept:
-        keeping.copy_kept(cell.kept, work / "kept" / cell.training_set / f"seed_{cell.seed}")
+        saved_model.copy_kept(cell.kept, work / "kept" / cell.training_set / f"seed_{cell.seed}")
     files.publish(work, paths.segmentation(params.study, segmenter))
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
-from pipeline.scoring import batches, sample_set, spread
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.scoring import batches, sample_set, spread
 
 Pixels = NDArray[np.uint8]
 GAP, PAPER = 2, 160  # pixels between cells, and their grey

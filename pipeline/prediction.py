@@ -21,9 +21,9 @@ from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize
 from pipeline.data.image_set import png
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
-from pipeline.keeping import open_kept
 from pipeline.metrics.segmentation import boundary, overlap
-from pipeline.scoring import resized
+from pipeline.segmentation.saved_model import open_kept
+from pipeline.segmentation.scoring import resized
 
 MASKS, OVERLAYS = "masks", "overlays"  # folders below the target
 TINT = 0.35  # weight of the class's colour inside a mask; its border has the pure colour

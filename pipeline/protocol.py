@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.segmentation.pooled import Counts
 from pipeline.metrics.statistics.correlation import spearman
-from pipeline.rater_scoring import NAMES as RATED
-from pipeline.segment_params import Segment
-from pipeline.volume_scoring import LEFT_OUT, SIZES
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.rater_scoring import NAMES as RATED
+from pipeline.segmentation.volume_scoring import LEFT_OUT, SIZES
 
 Row = dict[str, Any]
 METRICS = ("dice", "iou", "jaccard_65", "nsd", "hd95", "dice_swept", "iou_swept")  # of each image, see scoring

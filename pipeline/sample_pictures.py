@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
-from pipeline.rater_scoring import masks_of
-from pipeline.scoring import sample_set, spread
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.rater_scoring import masks_of
+from pipeline.segmentation.scoring import sample_set, spread
 
 Pixels = NDArray[np.uint8]
 IMAGES = 6  # test images that are shown

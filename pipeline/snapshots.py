@@ -11,7 +11,7 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.images.score import Score
-from pipeline.segmentation import load_judge
+from pipeline.segmentation.train import load_judge
 from pipeline.study import Params
 from pipeline.view import View, open_view
 

@@ -18,7 +18,7 @@ from pipeline.core.section import Entry, Section, parse, read_yaml
 from pipeline.data_params import Data
 from pipeline.finetune_params import Finetune
 from pipeline.sampling import Generate
-from pipeline.segment_params import Compare, Segment
+from pipeline.segmentation.params import Compare, Segment
 from pipeline.training_sets import TrainingSet, check_training_sets
 
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download

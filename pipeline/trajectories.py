@@ -7,8 +7,8 @@ import numpy as np
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import overlap
-from pipeline.scoring import batches, spread
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.scoring import batches, spread
 
 Row = dict[str, Any]
 TOGETHER = 8  # images, at most, whose maps of all steps are held at once

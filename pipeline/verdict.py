@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from pipeline.segment_params import Compare
+from pipeline.segmentation.params import Compare
 
 Row = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ def stage(params: Params) -> None:
         skipped.record("judge", paths.judge(params.study))
         return
     from pipeline.core.runtime import Runtime
-    from pipeline.segmentation import threads, train_judge
+    from pipeline.segmentation.train import threads, train_judge
 
     train_judge(params, Runtime.start(threads(params)))
 

@@ -11,7 +11,7 @@ def stage(params: Params, generator: str) -> None:
     from pipeline.core.runtime import Runtime
     from pipeline.data.image_set import ImageSet
     from pipeline.data.verification import verify
-    from pipeline.segmentation import load_judge
+    from pipeline.segmentation.train import load_judge
 
     runtime = Runtime.start(params.threads)
     real = ImageSet.open(paths.real(params.study))

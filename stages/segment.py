@@ -8,7 +8,7 @@ def stage(params: Params, segmenter: str) -> None:
     """Runs the grid of one entry of `segmenters` over all processes of the launch."""
     from pipeline.core.runtime import Runtime
     from pipeline.grid import run_grid
-    from pipeline.segmentation import threads
+    from pipeline.segmentation.train import threads
 
     run_grid(params, segmenter, Runtime.start(threads(params)))
 

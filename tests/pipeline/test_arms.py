@@ -9,8 +9,8 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.mixing import mix
-from pipeline.segment_params import Segment
-from pipeline.segmentation import mixture
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.train import mixture
 from pipeline.study import Params
 from pipeline.training_sets import TrainingSet
 

@@ -16,7 +16,7 @@ from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
 from pipeline.results import Results
-from pipeline.segment_params import Compare
+from pipeline.segmentation.params import Compare
 from pipeline.study import Params, load_params
 from pipeline.verdict import Verdict, decide, headline, sentence
 

@@ -12,14 +12,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import grid as benchmark
-from pipeline import grid, scoring, segmentation
+from pipeline import grid
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.mixing import mix
-from pipeline.segmentation import load_judge, train_judge
+from pipeline.segmentation.train import load_judge, scoring, train_judge
+from pipeline.segmentation.train import train as segmentation
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.metrics.segmentation import overlap
 from pipeline.protocol import METRICS
-from pipeline.scoring import image_scores
+from pipeline.segmentation.scoring import image_scores
 
 
 def masks(*rows: str) -> np.ndarray:

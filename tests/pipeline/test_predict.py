@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import keeping, prediction
+from pipeline import prediction
 from pipeline.cli import main as cli
 from pipeline.commands import predict
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
+from pipeline.segmentation.train import saved_model
 from tests.conftest import blob
 
 
@@ -28,7 +29,7 @@ def segmenter(method: str, spec: DatasetSpec) -> Any:
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     spec = DatasetSpec(name="blobs", size=32, num_classes=3)
-    keeping.keep(segmenter("unet", spec), spec, tmp_path / "kept", {"reader": "phantom"})
+    saved_model.keep(segmenter("unet", spec), spec, tmp_path / "kept", {"reader": "phantom"})
     return tmp_path / "kept"
 
 
@@ -49,7 +50,7 @@ def test_masks_are_labels_at_the_image_s_own_size(kept: Path, images: Path, tmp_
     assert (mask.mode, mask.size, overlay.mode, overlay.size) == ("L", (61, 45), "RGB", (61, 45))
     assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
     square = np.asarray(Image.open(images / "more" / "Square.PNG")).transpose(2, 0, 1).copy()
-    trained, *_ = keeping.open_kept(kept)
+    trained, *_ = saved_model.open_kept(kept)
     expected = trained.predict(torch.from_numpy(square)[None].float() / 255).mean(1)[0].argmax(0)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "to" / "masks" / "more" / "Square.png")), expected.numpy())
 
@@ -66,8 +67,8 @@ def test_overlay_tints_the_mask_and_draws_its_border() -> None:
 @pytest.mark.parametrize("method", ["unet", "unet_plain32"])
 def test_a_kept_segmenter_needs_nothing_else(method: str, tmp_path: Path, toy_batch: Any, spec: DatasetSpec) -> None:
     trained = segmenter(method, spec)
-    keeping.keep(trained, spec, tmp_path / "kept", {})
-    opened, there, _ = keeping.open_kept(tmp_path / "kept")
+    saved_model.keep(trained, spec, tmp_path / "kept", {})
+    opened, there, _ = saved_model.open_kept(tmp_path / "kept")
     assert there == spec
     assert torch.equal(opened.predict(toy_batch.image), trained.predict(toy_batch.image))
 

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import keeping, prediction
+from pipeline import prediction
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import nifti
 from pipeline.data.sample import DatasetSpec
+from pipeline.segmentation.train import saved_model
 from pipeline.study import Data
 
 SPEC = DatasetSpec(name="v", size=0, channels=1, ndim=3, shape=(24, 20, 16), spacing=(1.0, 1.0, 1.0))
@@ -131,9 +132,9 @@ def test_a_kept_segmenter_of_volumes_knows_how_to_read_them(tmp_path: Path) -> N
         plugins.read_params("segmenters", "recycling", own, "segmenters"), SPEC
     )
     data = {"reader": "volumes", "root": "data/patients", "shape": list(SPEC.shape or ()), "window": [-100, 300]}
-    reading = keeping.reading_of(parse(Data, data))
+    reading = saved_model.reading_of(parse(Data, data))
     assert reading == {"reader": "volumes", "window": [-100, 300]}  # no path
-    keeping.keep(built, SPEC, tmp_path / "kept", reading)
+    saved_model.keep(built, SPEC, tmp_path / "kept", reading)
     voxels = np.random.default_rng(0).uniform(-200, 400, (24, 20, 16)).astype(np.float32)
     write(tmp_path / "in/f.nii.gz", voxels, np.eye(4))
     assert prediction.predict_folder(tmp_path / "kept", tmp_path / "in", tmp_path / "to") == 1

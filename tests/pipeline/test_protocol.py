@@ -7,7 +7,7 @@ import pytest
 from pipeline import protocol
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
 
 SEGMENT: dict[str, Any] = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3, "seeds": [0, 1]}
 # test set, area, Dice with seed 0, with seed 1

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import segmentation
 from pipeline.core import paths
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
@@ -15,6 +14,7 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
+from pipeline.segmentation.train import train as segmentation
 from pipeline.study import Params
 from pipeline.training.loop import fit, optimizers
 from tests.conftest import TOY_STUDY

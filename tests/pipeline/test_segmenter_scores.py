@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import grid, protocol, rater_scoring, scoring, segmentation, trajectories
+from pipeline import grid, protocol, trajectories
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -19,7 +19,9 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.segmentation.volumes import Agreement
 from pipeline.mixing import mix
 from pipeline.sample_pictures import GAP, picture
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.train import rater_scoring, scoring
+from pipeline.segmentation.train import train as segmentation
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import overlap
-from pipeline.scoring import sample_set, spread
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.scoring import sample_set, spread
 from pipeline.training.callbacks import Look, Watch
 
 Row = dict[str, Any]

@@ -22,9 +22,9 @@ from pipeline.data.loading import unit
 from pipeline.metrics.segmentation import boundary, overlap
 from pipeline.metrics.segmentation.pooled import Counts
 from pipeline.metrics.segmentation.swept import swept
-from pipeline.rater_scoring import masks_of, rater_scores
-from pipeline.segment_params import Segment
-from pipeline.volume_scoring import volume_scores
+from pipeline.segmentation.params import Segment
+from pipeline.segmentation.rater_scoring import masks_of, rater_scores
+from pipeline.segmentation.volume_scoring import volume_scores
 
 Row = dict[str, Any]
 Chances = NDArray[np.float32]

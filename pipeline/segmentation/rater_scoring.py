@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.metrics.segmentation.multirater import Ambiguity, ambiguity
-from pipeline.segment_params import Segment
+from pipeline.segmentation.params import Segment
 
 NAMES = tuple(Ambiguity.__dataclass_fields__)  # columns of scores.csv
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.convergence import Convergence
 from pipeline.core import files, paths, plugins, seeding, tracking
 from pipeline.core.contracts import Recipe, Segmenter
 from pipeline.core.errors import UserError
@@ -13,7 +12,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.scoring import score_set
+from pipeline.segmentation.convergence import Convergence
+from pipeline.segmentation.scoring import score_set
 from pipeline.study import Params
 from pipeline.training.callbacks import Watch
 from pipeline.training.loop import fit

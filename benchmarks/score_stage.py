@@ -25,13 +25,13 @@ from cleanfid.inception_torchscript import InceptionV3W
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline import evaluation
 from pipeline.core import files
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.evaluation.evaluation import evaluation
+from pipeline.evaluation.feature_cache import View, build, gives_of
 from pipeline.study import Score, WeightFile
-from pipeline.view import View, build, gives_of
 from tests.inception_file import write_fidelity_inception, write_inception
 
 SIDE, BATCH = 256, 32

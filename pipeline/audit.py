@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import view
 from pipeline.core import plugins, seeding
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
+from pipeline.evaluation.evaluation import feature_cache
+from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Nearest
 from pipeline.networks.pretrained import Unavailable
 from pipeline.study import Params
-from pipeline.view import View
 
 SPACES = 2  # feature spaces, where audit.extractors names none
 SIDE, LOCAL = 56, 15  # pixels of a thumbnail, and of the square whose mean is taken out
@@ -95,7 +95,7 @@ def open_spaces(params: Params, runtime: Runtime) -> View:
         if len(probes) == SPACES and not params.audit.extractors:
             break
         try:
-            probes[name] = view.build(name, params.score)
+            probes[name] = feature_cache.build(name, params.score)
         except Unavailable as error:
             absent[name] = str(error)
     return View(probes | {PIXELS: Thumbnails(), LOOK: Looks()}, {}, absent, params.score, params.seed, runtime)

@@ -6,14 +6,15 @@ All sets are looked at by one view in one call, so that the real images are seen
 from pathlib import Path
 from typing import Any
 
-from pipeline import evaluation, generation
+from pipeline import generation
 from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.evaluation.evaluation import evaluation
+from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.metrics.images.score import Score
 from pipeline.segmentation.train import load_judge
 from pipeline.study import Params
-from pipeline.view import View, open_view
 
 COLUMNS = ("step", "score", "value", "low", "high", "n")
 

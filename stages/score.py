@@ -6,11 +6,11 @@ from pipeline.study import Params
 
 def stage(params: Params, generator: str) -> None:
     """Writes scores.json, images.csv, map.csv and metrics.json of one generator entry."""
-    from pipeline import evaluation, view
     from pipeline.core import paths
     from pipeline.core.runtime import Runtime
     from pipeline.data.image_set import ImageSet
     from pipeline.data.verification import verify
+    from pipeline.evaluation.evaluation import evaluation, feature_cache
     from pipeline.segmentation.train import load_judge
 
     runtime = Runtime.start(params.threads)
@@ -19,7 +19,7 @@ def stage(params: Params, generator: str) -> None:
     for images in (real, synthetic):
         verify(images)
     judge = load_judge(params.study, params, real.spec) if "faithfulness" in params.score.metrics else None
-    seen = view.open_view(params, judge, runtime)
+    seen = feature_cache.open_view(params, judge, runtime)
     scores = evaluation.score_set(real, synthetic, seen)
     rows = evaluation.image_rows(real, synthetic, seen)
     points = evaluation.map_rows(real, synthetic, seen)

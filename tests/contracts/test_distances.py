@@ -10,11 +10,11 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
+from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images.frechet import frechet_distance
 from pipeline.metrics.images.score import Score, nested
 from pipeline.quality._view import Piece, pieces
 from pipeline.study import Score as Settings
-from pipeline.view import View
 from tests.conftest import blobs, copies
 
 DISTANCES = ("frechet", "frechet_infinity", "kernel", "cmmd")

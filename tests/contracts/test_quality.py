@@ -13,12 +13,12 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
+from pipeline.evaluation.feature_cache import JUDGE, View
 from pipeline.metrics.images.score import Score, nested
 from pipeline.quality import faithfulness
 from pipeline.quality._view import pieces
 from pipeline.study import Params
 from pipeline.study import Score as Settings
-from pipeline.view import JUDGE, View
 from tests.stand_ins import Thumbnail
 
 EXTRACTOR = "efficientnet_lite0"

@@ -10,18 +10,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa
 from sklearn import manifold  # noqa: E402, F401
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402, F401
 
-from pipeline import (  # noqa: E402, F401
-    audit_files,
-    comparison,
-    evaluation,
-    finetuning,
-    generation,
-    grid,
-    mixing,
-    preparation,
-    pretraining,
-    snapshots,
-)
 from pipeline.commands import validation  # noqa: E402, F401
 from pipeline.data.readers import phantom  # noqa: E402, F401
 from pipeline.features import efficientnet_lite0  # noqa: E402, F401

@@ -13,12 +13,12 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.evaluation import image_rows, map_rows, publish_scores, score_set
+from pipeline.evaluation.evaluation import image_rows, map_rows, publish_scores, score_set
+from pipeline.evaluation.feature_cache import JUDGE, JudgeProbe, View, open_view
 from pipeline.metrics.images.neighbours import nearest
 from pipeline.metrics.images.score import Score
 from pipeline.study import Params
 from pipeline.study import Score as Settings
-from pipeline.view import JUDGE, JudgeProbe, View, open_view
 
 CPU = Runtime(torch.device("cpu"))
 

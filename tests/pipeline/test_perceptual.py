@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images.manifold import prdc as shares
 from pipeline.metrics.images.score import Score, nested
 from pipeline.metrics.images.similarity import mean_cosine
@@ -20,7 +21,6 @@ from pipeline.quality import clip_i, lpips, prdc, vendi
 from pipeline.quality._view import pieces
 from pipeline.study import Params
 from pipeline.study import Score as Settings
-from pipeline.view import View
 from tests.stand_ins import Thumbnail
 
 Sets = tuple[ImageSet, ImageSet]

@@ -18,13 +18,13 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
+from pipeline.evaluation.feature_cache import View
 from pipeline.quality import mos
 from pipeline.rating import pages, raters, sheets
 from pipeline.rating.database import Database
 from pipeline.rating.opening import begin_study
 from pipeline.rating.saving import write_pages
 from pipeline.study import Params, Score
-from pipeline.view import View
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import Visitor, browser, fresh, saved
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline import view
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.evaluation.evaluation import feature_cache
+from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.networks import pretrained
 from pipeline.study import Params
 from pipeline.study import Score as Settings
-from pipeline.view import View, open_view
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def look(runtime: Runtime, folder: Path, probe: Means) -> View:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "BATCH", 4)
+    monkeypatch.setattr(feature_cache, "BATCH", 4)
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -10,10 +10,10 @@ import numpy as np
 from pipeline.core import files, paths, plugins, seeding, tracking
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
+from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images.neighbours import nearest
 from pipeline.metrics.images.projection import plane
 from pipeline.metrics.images.score import Score, nested
-from pipeline.view import View
 
 MAPPED = 250  # points of one sort in the map
 

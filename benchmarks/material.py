@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.generators import siamese
-from pipeline.generators._control import control_network
+from pipeline.methods.generators import siamese
+from pipeline.methods.generators._control import control_network
 from pipeline.networks.stable_diffusion.model import StableDiffusion, sd15
 
 CLASSES = 2  # background and lesion

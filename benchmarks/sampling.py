@@ -18,13 +18,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.base_params import Autoencoder, Denoiser
-from pipeline.conditioning import mask as mask_hint
 from pipeline.core import seeding
 from pipeline.core.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.generators import controlnet
-from pipeline.generators._control import ControlledDiffusion
+from pipeline.methods.conditioning import mask as mask_hint
+from pipeline.methods.generators import controlnet
+from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 
 SIDE, WIDTH, CHANNELS = 128, 256, (128, 256, 384)  # pixels, text tower, U-Net

@@ -19,8 +19,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.exports import webdataset
-from pipeline.exports._pairs import Settings
+from pipeline.methods.exports import webdataset
+from pipeline.methods.exports._pairs import Settings
 
 SIDE = 384
 FILE_SYSTEM_BLOCK = 4096

@@ -14,7 +14,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
-from pipeline.generators._control import recipe
+from pipeline.methods.generators._control import recipe
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.study import Params
 from pipeline.training.callbacks import Row, Watch

@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 
 import pipeline
 from pipeline import finetuning
-from pipeline.conditioning.mask import palette
 from pipeline.core import files, paths, plugins
 from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.methods.conditioning.mask import palette
 from pipeline.study import Params
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -64,7 +64,7 @@ class Facts:
     train: ImageSet
     method: str
     dense: bool
-    conditioning: str  # what the ControlNet sees, a file of pipeline/conditioning
+    conditioning: str  # what the ControlNet sees, a file of pipeline/methods/conditioning
     base: str | None  # where the base model comes from; None: trained from scratch on the study's images
     prompts: tuple[str, ...]
     dropout: float  # share of empty prompts

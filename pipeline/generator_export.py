@@ -14,8 +14,8 @@ from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.generators._control import ControlledDiffusion
-from pipeline.generators._sampling import scheduler_of
+from pipeline.methods.generators._control import ControlledDiffusion
+from pipeline.methods.generators._sampling import scheduler_of
 from pipeline.networks.stable_diffusion.model import pipeline_folder
 from pipeline.study import Params
 

@@ -52,7 +52,7 @@ def _records(params: Params) -> Iterator[tuple[str, Any]]:
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
     yield "judge", _judge(params)
     if params.generators:
-        yield "score", _record("quality", params.score.metrics) | _record("features", params.score.extractors)
+        yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
         yield "audit", _record("features", params.audit_extractors)
 
 

@@ -32,9 +32,9 @@ class GeneratorEntry(Entry):
     method: str | None = None  # None: the entry's name
     seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
     copies: int = Field(gt=0)  # images per mask
-    masks: str = "real"  # a file of pipeline/masks
+    masks: str = "real"  # a file of pipeline/methods/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
-    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/masks gives
+    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
 
 
 class SegmenterEntry(Entry):

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from pipeline.conditioning import soft_edge_hed, soft_edge_pidinet
 from pipeline.core import files
+from pipeline.methods.conditioning import soft_edge_hed, soft_edge_pidinet
 
 
 def write_edge_weights(folder: Path) -> dict[str, dict[str, Any]]:

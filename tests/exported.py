@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.exports import __main__ as exports
+from pipeline.methods.exports import __main__ as exports
 from tests.conftest import blobs, copies
 
 COUNTS = {"train": 24, "val": 3, "test": 4}  # of the training set: 8 real and 16 synthetic images

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
-from pipeline.generators import siamese
+from pipeline.methods.generators import siamese
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.training.loop import fit

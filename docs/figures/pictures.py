@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import audit as auditing
-from pipeline.conditioning import canny, mask, mask_boundary
 from pipeline.core import plugins
 from pipeline.data import phantom
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.features import gradient_histograms
+from pipeline.methods.conditioning import canny, mask, mask_boundary
+from pipeline.methods.features import gradient_histograms
 from pipeline.metrics.images import copies
 
 LOOK = phantom.Look(faintness=0.4, distractors=2)

@@ -26,7 +26,7 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         where = f"generators.{name}.mask_params"
         yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
     for metric in params.score.metrics:
-        yield "score.metrics", lambda name=metric: plugins.load("quality", name)
+        yield "score.metrics", lambda name=metric: plugins.load("image_metrics", name)
     for extractor in params.score.extractors:
         yield "score.extractors", lambda name=extractor: plugins.load("features", name)
     for extractor in params.audit.extractors:

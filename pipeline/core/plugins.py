@@ -11,14 +11,14 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Section, parse
 
 FOLDERS = {
-    "readers": "data.readers",
-    "generators": "generators",
-    "masks": "masks",
-    "segmenters": "segmenters",
-    "quality": "quality",
-    "features": "features",
-    "conditioning": "conditioning",
-    "exports": "exports",
+    "readers": "methods.readers",
+    "generators": "methods.generators",
+    "masks": "methods.masks",
+    "segmenters": "methods.segmenters",
+    "image_metrics": "methods.image_metrics",
+    "features": "methods.features",
+    "conditioning": "methods.conditioning",
+    "exports": "methods.exports",
 }
 
 

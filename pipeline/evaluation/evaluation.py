@@ -79,7 +79,7 @@ def publish_scores(
 
 
 def _metrics(view: View) -> list[ModuleType]:
-    return [plugins.load("quality", name) for name in view.settings.metrics]
+    return [plugins.load("image_metrics", name) for name in view.settings.metrics]
 
 
 def _check(real: ImageSet, synthetic: ImageSet) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import IMAGE_TYPES
-from pipeline.data.readers._lists import key
+from pipeline.methods.readers._lists import key
 
 IMAGE_NAMES = ("images", "image", "imgs", "img", "input", "inputs", "original", "originals", "pictures", "scans")
 MASK_NAMES = ("masks", "mask", "labels", "label", "groundtruth", "gt", "annotations", "segmentations", "segmentation")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.data import nifti
-from pipeline.data.readers import ph2
+from pipeline.methods.readers import ph2
 from pipeline.starting.folders import Pair, below, find_pair, pair_of, stems
 
 POLYP, LESION, UNKNOWN = "A photo of a polyp.", "A dermoscopic image of a skin lesion.", "A medical image."

@@ -11,9 +11,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.evaluation.feature_cache import View
+from pipeline.methods.image_metrics._view import Piece, pieces
 from pipeline.metrics.images.frechet import frechet_distance
 from pipeline.metrics.images.score import Score, nested
-from pipeline.quality._view import Piece, pieces
 from pipeline.study import Score as Settings
 from tests.conftest import blobs, copies
 
@@ -63,7 +63,7 @@ def look(*extractors: str, absent: dict[str, str] | None = None, seed: int = 0) 
 
 
 def scored(metric: str, sets: Sets, view: View) -> dict[tuple[str, str], Score]:
-    return {(score.name, score.variant): score for score in plugins.load("quality", metric).score(*sets, view)}
+    return {(score.name, score.variant): score for score in plugins.load("image_metrics", metric).score(*sets, view)}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from pipeline.core import plugins
 from pipeline.core.contracts import Comparer, Embedder
 from pipeline.core.errors import UserError
-from pipeline.features.efficientnet_lite0 import EfficientNetLite0, resized
+from pipeline.methods.features.efficientnet_lite0 import EfficientNetLite0, resized
 from pipeline.networks.pretrained import Weights
 from tests import weight_files
 

@@ -14,9 +14,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.evaluation.feature_cache import JUDGE, View
+from pipeline.methods.image_metrics import faithfulness
+from pipeline.methods.image_metrics._view import pieces
 from pipeline.metrics.images.score import Score, nested
-from pipeline.quality import faithfulness
-from pipeline.quality._view import pieces
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 from tests.stand_ins import Thumbnail
@@ -44,10 +44,10 @@ def look(seed: int = 0, **changes: Any) -> View:
 
 
 def scored(name: str, sets: tuple[ImageSet, ImageSet], seed: int = 0) -> list[Score]:
-    return plugins.load("quality", name).score(*sets, look(seed))
+    return plugins.load("image_metrics", name).score(*sets, look(seed))
 
 
-@pytest.mark.parametrize("name", plugins.names("quality"))
+@pytest.mark.parametrize("name", plugins.names("image_metrics"))
 def test_scores_are_complete(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
     scores = scored(name, sets)
     assert scores
@@ -60,12 +60,12 @@ def test_scores_are_complete(name: str, sets: tuple[ImageSet, ImageSet]) -> None
             assert score.low <= score.high
 
 
-@pytest.mark.parametrize("name", plugins.names("quality"))
+@pytest.mark.parametrize("name", plugins.names("image_metrics"))
 def test_the_same_seed_gives_the_same_scores(name: str, sets: tuple[ImageSet, ImageSet]) -> None:
     assert scored(name, sets, seed=3) == scored(name, sets, seed=3)
 
 
-@pytest.mark.parametrize("name", plugins.names("quality"))
+@pytest.mark.parametrize("name", plugins.names("image_metrics"))
 def test_no_two_scores_share_a_place_and_none_has_a_name_of_another_extractor(
     name: str, sets: tuple[ImageSet, ImageSet]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What every file of pipeline/segmenters promises; and facts of those with packaged weights."""
+"""What every file of pipeline/methods/segmenters promises; and facts of those with packaged weights."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ from pipeline.core import files, plugins, seeding
 from pipeline.core.contracts import Batch, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
+from pipeline.methods.segmenters import _supervised
 from pipeline.networks import packaged_efficientnet
-from pipeline.segmenters import _supervised
 
 NAMES = plugins.names("segmenters")
 STRIDES = {

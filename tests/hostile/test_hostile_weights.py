@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from pipeline.conditioning import _soft_edges
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
-from pipeline.features import _inception, _reading
+from pipeline.methods.conditioning import _soft_edges
+from pipeline.methods.features import _inception, _reading
+from pipeline.methods.segmenters import _supervised
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion.model import weight_file
-from pipeline.segmenters import _supervised
 from pipeline.study import WeightFile
 from pipeline.training.checkpoints import Checkpoints
 from tests.faults.tally import count

@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.checked import check
 from pipeline.data.image_set import ImageSet
-from pipeline.exports import __main__ as exports
+from pipeline.methods.exports import __main__ as exports
 from pipeline.mixing import mix
 from pipeline.preparation import names_path, prepare
 from pipeline.study import Params

@@ -20,8 +20,8 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.finetune_params import Finetune
-from pipeline.generators import controlnet, mask_image, t2i_adapter
-from pipeline.generators._control import draw
+from pipeline.methods.generators import controlnet, mask_image, t2i_adapter
+from pipeline.methods.generators._control import draw
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
@@ -237,4 +237,4 @@ def test_record_names_the_conditioning(tmp_path: Path, monkeypatch: pytest.Monke
     methods.write_methods(edge_study())
     record = files.read_json(paths.methods("toy") / "generators" / "edges.json")
     assert {"generators/controlnet", "conditioning/canny"} == set(record)
-    assert "pipeline/conditioning/_lines.py" in record["conditioning/canny"]
+    assert "pipeline/methods/conditioning/_lines.py" in record["conditioning/canny"]

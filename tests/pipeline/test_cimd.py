@@ -12,10 +12,10 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.variance import learned_log_variance
+from pipeline.methods.segmenters import _mask_denoiser, cimd
 from pipeline.networks.unets import gaussian_encoder, guided_unet
 from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
 from pipeline.networks.unets.guided_unet import GuidedUNet
-from pipeline.segmenters import _mask_denoiser, cimd
 from tests.reference import cimd_literal
 
 SIZE, STEPS = 16, 40

@@ -281,7 +281,7 @@ def test_stages_have_the_names_of_the_graph() -> None:
 
 def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("pipeline.exports.__main__.export", lambda chosen: calls.append(("set", chosen.format)))
+    monkeypatch.setattr("pipeline.methods.exports.__main__.export", lambda chosen: calls.append(("set", chosen.format)))
     monkeypatch.setattr("pipeline.commands.export_generator.run", lambda *chosen: calls.append(chosen))
     monkeypatch.setattr("pipeline.commands.ldm.run", lambda *chosen: calls.append(chosen))
     assert main(["export", "set", "coco", "--real", "--out", "x"]) == 0

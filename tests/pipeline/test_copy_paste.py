@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.generators import copy_paste
+from pipeline.methods.generators import copy_paste
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base

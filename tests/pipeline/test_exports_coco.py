@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from pipeline.core import files
-from pipeline.exports.coco import components, run_lengths
+from pipeline.methods.exports.coco import components, run_lengths
 from tests.exported import COUNTS, run, splits, write_study
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.core import files, paths, plugins
 from pipeline.data.image_set import ImageSet
-from pipeline.exports import __main__ as exports
-from pipeline.exports import _pairs, _sets
+from pipeline.methods.exports import __main__ as exports
+from pipeline.methods.exports import _pairs, _sets
 from tests.conftest import REPOSITORY
 from tests.exported import run, splits, write_study
 
@@ -43,7 +43,7 @@ def test_the_five_formats_are_there() -> None:
 
 def test_every_format_is_in_the_guide() -> None:
     guide = (REPOSITORY / "docs" / "exports.md").read_text()
-    assert all(f"python -m pipeline.exports {name} " in guide for name in FORMATS)
+    assert all(f"python -m pipeline.methods.exports {name} " in guide for name in FORMATS)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -196,7 +196,7 @@ def test_an_id_that_stands_for_two_images_is_refused(capsys: pytest.CaptureFixtu
     [["--out", "out"], ["--real"], ["--real", "--generator", "siamese", "--out", "out"], ["--real", "--folds", "1"]],
 )
 def test_arguments_are_checked(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "usage: python -m pipeline.exports" in refused(capsys, "coco", *arguments)
+    assert "usage: python -m pipeline.methods.exports" in refused(capsys, "coco", *arguments)
 
 
 def test_what_a_killed_export_left_is_cleared() -> None:
@@ -215,5 +215,7 @@ def test_rows_keep_further_columns_as_json() -> None:
 
 def test_help_is_light() -> None:
     heavy = "{'torch', 'numpy', 'PIL', 'scipy', 'pyarrow'} & set(sys.modules)"
-    program = f"import sys; import pipeline.exports.__main__ as m; m._parser().format_help(); sys.exit(bool({heavy}))"
+    program = (
+        f"import sys; import pipeline.methods.exports.__main__ as m; m._parser().format_help(); sys.exit(bool({heavy}))"
+    )
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from pipeline.exports.parquet import _pyarrow, _schema
+from pipeline.methods.exports.parquet import _pyarrow, _schema
 from tests.exported import COUNTS, run, splits, write_study
 
 PUBLIC = {"train": "train", "val": "validation", "test": "test"}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.exports.nnunet import folds
+from pipeline.methods.exports.nnunet import folds
 from tests.exported import run, splits, write_study
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
-from pipeline.features import _clip, _dinov2, _inception, _lpips, _pictures
+from pipeline.methods.features import _clip, _dinov2, _inception, _lpips, _pictures
 from pipeline.networks import pretrained
 from tests import weight_files
 

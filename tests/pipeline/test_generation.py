@@ -227,7 +227,7 @@ def test_masks_that_have_changed_are_drawn_again(study: Params) -> None:
 
 
 def test_no_mask_is_told(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.masks import real as masks
+    from pipeline.methods.masks import real as masks
 
     monkeypatch.setattr(masks, "build", lambda *_: [])
     with pytest.raises(UserError, match=r"generators\.siamese\.masks: real gives no mask"):

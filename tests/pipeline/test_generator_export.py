@@ -19,7 +19,6 @@ from ruamel.yaml import YAML
 
 from pipeline import finetuning, generator_card, generator_export
 from pipeline.commands import export_generator
-from pipeline.conditioning.mask import palette
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -27,7 +26,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.generators._control import ControlledDiffusion
+from pipeline.methods.conditioning.mask import palette
+from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.model import pipeline_folder
 from pipeline.study import Params

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.conditioning import _lines, canny, mask_boundary, soft_edge_hed, soft_edge_pidinet
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.methods.conditioning import _lines, canny, mask_boundary, soft_edge_hed, soft_edge_pidinet
 from pipeline.networks import pretrained
 from tests.edge_weights import write_edge_weights
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.methods.image_metrics import cmmd, frechet_infinity, kernel
+from pipeline.methods.image_metrics._view import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
 from pipeline.metrics.images.score import Score
-from pipeline.quality import cmmd, frechet_infinity, kernel
-from pipeline.quality._view import Piece
 from pipeline.study import Score as Settings
 
 D, SHIFT, TRIALS = 12, 1.0, 40

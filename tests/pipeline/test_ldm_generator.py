@@ -12,7 +12,7 @@ from pipeline.commands import ldm
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.generators import siamese
+from pipeline.methods.generators import siamese
 from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_keys, weight_file
 from tests import ldm_files
 from tests.reference.dense_hint_literal import dense_hint

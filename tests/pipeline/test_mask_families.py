@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics import _view, faithfulness, lpips
+from pipeline.methods.image_metrics._partners import families, partners
+from pipeline.methods.image_metrics._view import pieces
 from pipeline.metrics.statistics.resampling import bootstrap_means
-from pipeline.quality import _view, faithfulness, lpips
-from pipeline.quality._partners import families, partners
-from pipeline.quality._view import pieces
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 

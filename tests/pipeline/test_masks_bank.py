@@ -10,8 +10,8 @@ from PIL import Image
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.masks import bank
-from pipeline.masks._sequence import Masks
+from pipeline.methods.masks import bank
+from pipeline.methods.masks._sequence import Masks
 
 SIZE = 16
 

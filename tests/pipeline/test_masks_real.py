@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.masks import real
+from pipeline.methods.masks import real
 
 
 def named(folder: Path, *names: str) -> ImageSet:

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.masks import _curves, shapes
-from pipeline.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
-from pipeline.masks._sequence import Masks
+from pipeline.methods.masks import _curves, shapes
+from pipeline.methods.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
+from pipeline.methods.masks._sequence import Masks
 from tests.mask_sets import box, phantom_masks, reaches_the_frame, written
 
 ROUND = Lesion(1, 0.04, (0.5, 0.5), 1.0, 0.0, False)

@@ -11,9 +11,9 @@ from scipy import ndimage
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.masks import _warp, elastic, random
-from pipeline.masks._bounds import Bounds, Source, lesions
-from pipeline.masks._sequence import Masks
+from pipeline.methods.masks import _warp, elastic, random
+from pipeline.methods.masks._bounds import Bounds, Source, lesions
+from pipeline.methods.masks._sequence import Masks
 from tests.mask_sets import box, phantom_masks, reaches_the_frame, written
 
 METHODS = {"random": random, "elastic": elastic}

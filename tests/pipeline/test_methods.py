@@ -66,8 +66,8 @@ def test_an_entry_may_name_another_method(tmp_path: Path, monkeypatch: pytest.Mo
     write_methods(study(generators=generators))
     folder = paths.methods("toy") / "generators"
     assert files.sha256(folder / "siamese.json") == files.sha256(folder / "plain.json")
-    assert "pipeline/generators/siamese.py" in files.read_json(folder / "plain.json")["generators/siamese"]
-    assert "pipeline/generators/controlnet.py" not in (folder / "plain.json").read_text()
+    assert "pipeline/methods/generators/siamese.py" in files.read_json(folder / "plain.json")["generators/siamese"]
+    assert "pipeline/methods/generators/controlnet.py" not in (folder / "plain.json").read_text()
 
 
 def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation.feature_cache import View
+from pipeline.methods.image_metrics import clip_i, lpips, prdc, vendi
+from pipeline.methods.image_metrics._view import pieces
 from pipeline.metrics.images.manifold import prdc as shares
 from pipeline.metrics.images.score import Score, nested
 from pipeline.metrics.images.similarity import mean_cosine
 from pipeline.metrics.images.vendi import vendi as kinds
-from pipeline.quality import clip_i, lpips, prdc, vendi
-from pipeline.quality._view import pieces
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 from tests.stand_ins import Thumbnail

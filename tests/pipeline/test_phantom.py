@@ -12,8 +12,8 @@ from scipy import ndimage
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data import phantom as drawing
-from pipeline.data.readers import phantom
 from pipeline.data.sample import Sample
+from pipeline.methods.readers import phantom
 from pipeline.study import Data
 
 COUNTS = {"train": 24, "val": 3, "test": 3}
@@ -184,5 +184,5 @@ def test_prompt_of_the_source_is_taken() -> None:
 
 
 def test_reader_does_not_import_torch() -> None:
-    code = "import sys, pipeline.data.readers.phantom; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipeline.methods.readers.phantom; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

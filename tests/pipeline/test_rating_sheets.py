@@ -19,7 +19,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.evaluation.feature_cache import View
-from pipeline.quality import mos
+from pipeline.methods.image_metrics import mos
 from pipeline.rating import pages, raters, sheets
 from pipeline.rating.database import Database
 from pipeline.rating.opening import begin_study

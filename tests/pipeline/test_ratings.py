@@ -12,9 +12,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import Rating, read_ratings, table
 from pipeline.evaluation.feature_cache import View
+from pipeline.methods.image_metrics import mos
 from pipeline.metrics.images.score import Score
 from pipeline.metrics.statistics import ratings as statistics
-from pipeline.quality import mos
 from pipeline.study import Params
 from pipeline.study import Score as Settings
 from tests.reference.agreement_literal import icc_literal

@@ -12,8 +12,8 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data import nifti as reading
 from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Reference, decode
-from pipeline.data.readers.multirater import merged
 from pipeline.data.sample import Sample
+from pipeline.methods.readers.multirater import merged
 from tests.data_folders import cimd, msd, nifti
 from tests.drawn_pairs import data, rectangle, save
 

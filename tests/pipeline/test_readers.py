@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault, Item, Reference
-from pipeline.data.readers._folders import safe_id
+from pipeline.methods.readers._folders import safe_id
 from tests.drawn_pairs import data, folder, lists, pair, picture, rectangle, save
 
 REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")

@@ -12,8 +12,8 @@ from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
+from pipeline.methods.segmenters import _recycling, _recycling_params
 from pipeline.networks.unets.recycling_unet import RecyclingUNet, Shape
-from pipeline.segmenters import _recycling, _recycling_params
 from tests.reference import recycling_literal
 
 MODES = ["recycle_T", "recycle_next", "vanilla", "selfcond_same", "selfcond_next"]

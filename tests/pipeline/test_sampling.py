@@ -11,15 +11,15 @@ from diffusers import StableDiffusionControlNetPipeline
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from pipeline.conditioning import mask as mask_hint
 from pipeline.core import seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.generators import _sampling, controlnet
-from pipeline.generators._control import ControlledDiffusion
+from pipeline.methods.conditioning import mask as mask_hint
+from pipeline.methods.generators import _sampling, controlnet
+from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet
 from pipeline.sampling import Generate
 from tests.tiny_base import write_tiny_base

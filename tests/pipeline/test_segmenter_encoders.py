@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import dihedral
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmenters import _colour, _mit, _structure, polyp_pvt, sanet, unet_plain32
+from pipeline.methods.segmenters import _colour, _mit, _structure, polyp_pvt, sanet, unet_plain32
 from pipeline.study import Params
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.core import seeding
 from pipeline.core.contracts import Batch
-from pipeline.segmenters import _contrast, _foreground, _multi_scale, _structure, ctnet, polyp_pvt, sanet
+from pipeline.methods.segmenters import _contrast, _foreground, _multi_scale, _structure, ctnet, polyp_pvt, sanet
 from tests.reference import polyp_literal
 
 

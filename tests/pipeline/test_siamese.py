@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.diffusion.schedule import Schedule
-from pipeline.generators import siamese
-from pipeline.generators._control import control_network
+from pipeline.methods.generators import siamese
+from pipeline.methods.generators._control import control_network
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput, PatchMerging
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
 from tests.reference import siamese_literal

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.segmenters import _muscle, _overlaps, _patches
-from pipeline.segmenters._affine import Affine
+from pipeline.methods.segmenters import _muscle, _overlaps, _patches
+from pipeline.methods.segmenters._affine import Affine
 
 
 class Highest(np.random.Generator):

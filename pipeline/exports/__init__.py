@@ -1,1 +1,0 @@
-"""Image sets for other programs; the file name is the format's name in `python -m pipeline.exports FORMAT`."""

@@ -1,0 +1,1 @@
+"""The plug-ins: one folder per role, one file per method."""

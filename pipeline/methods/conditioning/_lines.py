@@ -1,0 +1,39 @@
+"""Lines over a mask: boundaries and edges painted in a colour that no class has."""
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.methods.conditioning import mask
+
+
+class Lines(Section):
+    """Which lines a hint shows."""
+
+    inside: bool = False  # of lesions only; False: of the whole image
+    over_mask: bool = True  # painted over the mask's colours; False: white lines on black, without the mask
+
+
+def paint(masks: Tensor, strength: Tensor, num_classes: int, lines: Lines) -> Tensor:
+    """Label maps and lines [B, H, W] in [0, 1] -> hints [B, 3, H, W], between the classes' colours and the line's."""
+    strength = (strength * (masks > 0) if lines.inside else strength)[:, None]
+    if not lines.over_mask:
+        return strength.repeat(1, 3, 1, 1)
+    colour = line_colour(num_classes).to(masks.device).view(1, 3, 1, 1)
+    return (1 - strength) * mask.hint(masks, num_classes) + strength * colour
+
+
+def line_colour(num_classes: int) -> Tensor:
+    """Red over the white of one class, white over the hues of several."""
+    return torch.tensor([1.0, 0.0, 0.0] if num_classes == 2 else [1.0, 1.0, 1.0])
+
+
+def needed(images: Tensor | None, conditioning: str) -> Tensor:
+    """The images. Raises UserError where there is none."""
+    if images is None:
+        raise UserError(
+            f"conditioning {conditioning} shows the edges of the image that a mask belongs to, and here is a mask that"
+            " is that of no training image; draw such a generator with masks: real"
+        )
+    return images

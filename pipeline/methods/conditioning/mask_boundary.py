@@ -1,0 +1,34 @@
+"""The mask with the outline of every class in another colour."""
+
+from functools import partial
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.core.contracts import Hint
+from pipeline.core.section import Section
+from pipeline.methods.conditioning._lines import Lines, paint
+
+
+class Params(Section):
+    """How wide the outline is."""
+
+    width: int = Field(default=2, gt=0)  # pixels, inwards from the edge
+
+
+def build(params: Params, num_classes: int) -> Hint:
+    """The hint; it needs no image."""
+    return partial(_hint, params.width, num_classes)
+
+
+def _hint(width: int, num_classes: int, masks: Tensor, images: Tensor | None = None) -> Tensor:
+    return paint(masks, boundary(masks, width), num_classes, Lines())
+
+
+def boundary(masks: Tensor, width: int) -> Tensor:
+    """1 on pixels of a lesion with another label within `width` pixels (also diagonally); the frame is no label."""
+    labels, side = masks.float()[:, None], 2 * width + 1
+    highest, lowest = F.max_pool2d(labels, side, 1, width), -F.max_pool2d(-labels, side, 1, width)
+    mixed = (highest != labels) | (lowest != labels)
+    return (mixed & (labels > 0)).float()[:, 0]

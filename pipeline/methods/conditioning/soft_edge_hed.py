@@ -1,0 +1,35 @@
+"""Soft edges by HED (Xie & Tu 2015) in controlnet-aux's version, over the mask."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.core.contracts import Hint
+from pipeline.methods.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
+from pipeline.networks.pretrained import Weights
+
+NAME = "soft_edge_hed"
+SHA256 = "5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa"
+WEIGHTS = Weights("ControlNetHED.pth", REPOSITORY, SHA256, "Apache-2.0, as its source code states", KEY)
+
+
+class Params(SoftEdges):
+    """Nothing of its own."""
+
+
+def build(params: Params, num_classes: int) -> Hint:
+    """The hint; it needs the image. Raises UserError where the weights are not to be had."""
+    return SoftEdgeHint(NAME, params, num_classes, fill(network(), NAME, WEIGHTS, params), edges)
+
+
+def network() -> nn.Module:
+    """The network, not filled."""
+    with quiet():
+        from controlnet_aux.hed import ControlNetHED_Apache2
+    return ControlNetHED_Apache2()
+
+
+def edges(network: nn.Module, images: Tensor) -> Tensor:
+    """The sigmoid of the five side outputs' mean, at the image's size."""
+    sides = [F.interpolate(side, images.shape[-2:], mode="bilinear") for side in network(images * 255)]
+    return torch.sigmoid(torch.stack(sides).mean(0))[:, 0]

@@ -1,0 +1,32 @@
+"""Soft edges by PiDiNet (Su et al. 2021) in controlnet-aux's version, over the mask."""
+
+from torch import Tensor, nn
+
+from pipeline.core.contracts import Hint
+from pipeline.methods.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
+from pipeline.networks.pretrained import Weights
+
+NAME = "soft_edge_pidinet"
+SHA256 = "80860ac267258b5f27486e0ef152a211d0b08120f62aeb185a050acc30da486c"
+WEIGHTS = Weights("table5_pidinet.pth", REPOSITORY, SHA256, "research only, commercial use on request", KEY)
+
+
+class Params(SoftEdges):
+    """Nothing of its own."""
+
+
+def build(params: Params, num_classes: int) -> Hint:
+    """The hint; it needs the image. Raises UserError where the weights are not to be had."""
+    return SoftEdgeHint(NAME, params, num_classes, fill(network(), NAME, WEIGHTS, params), edges)
+
+
+def network() -> nn.Module:
+    """The network, not filled."""
+    with quiet():
+        from controlnet_aux.pidi.model import pidinet
+    return pidinet()
+
+
+def edges(network: nn.Module, images: Tensor) -> Tensor:
+    """The last, fused output; the network takes blue first, as controlnet-aux gives it."""
+    return network(images.flip(1))[-1][:, 0]

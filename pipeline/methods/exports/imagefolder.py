@@ -1,0 +1,22 @@
+"""Hugging Face's imagefolder: train/, validation/, test/ with images, masks and a line of metadata.jsonl per image.
+
+`datasets.load_dataset("imagefolder", data_dir=...)` gives the columns `image` and `mask` decoded.
+"""
+
+import json
+from pathlib import Path
+
+from pipeline.core import tracking
+from pipeline.methods.exports._pairs import PUBLIC_NAMES, Settings, Splits, copy, flat
+
+
+def write(splits: Splits, folder: Path, settings: Settings) -> None:
+    """Writes one folder per split."""
+    for split, images in splits.items():
+        part = folder / PUBLIC_NAMES[split]
+        part.mkdir(parents=True)
+        with (part / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
+            for row in tracking.progress(images, f"{settings.name} {split}", len(images)):
+                copy(images, row, part / row["file_name"], part / row["mask"])
+                names = {"file_name": row["file_name"], "mask_file_name": row["mask"]}
+                lines.write(json.dumps({**names, **flat(row)}, sort_keys=True) + "\n")

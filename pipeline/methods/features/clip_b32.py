@@ -1,0 +1,13 @@
+"""CLIP ViT-B/32 (Radford 2021): 512 features of length 1; the extractor of CLIP-I."""
+
+from pathlib import Path
+
+from pipeline.methods.features import _clip
+
+GIVES = "rows"
+WEIGHTS = _clip.published("timm/vit_base_patch32_clip_224.openai")
+
+
+def build(file: Path) -> _clip.Clip:
+    """The extractor, on the CPU until it sees images of another device. Raises UserError."""
+    return _clip.Clip("clip_b32", "ViT-B-32-quickgelu", file)

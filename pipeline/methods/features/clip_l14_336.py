@@ -1,0 +1,13 @@
+"""CLIP ViT-L/14 at 336 pixels (Radford 2021): 768 features of length 1; the extractor of CMMD (Jayasumana 2024)."""
+
+from pathlib import Path
+
+from pipeline.methods.features import _clip
+
+GIVES = "rows"
+WEIGHTS = _clip.published("timm/vit_large_patch14_clip_336.openai")
+
+
+def build(file: Path) -> _clip.Clip:
+    """The extractor, on the CPU until it sees images of another device. Raises UserError."""
+    return _clip.Clip("clip_l14_336", "ViT-L-14-336-quickgelu", file)

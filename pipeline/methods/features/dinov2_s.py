@@ -1,0 +1,14 @@
+"""DINOv2 ViT-S/14 (Oquab 2023): 384 features."""
+
+from pathlib import Path
+
+from pipeline.methods.features import _dinov2
+
+GIVES = "rows"
+ARCHITECTURE = "vit_small_patch14_dinov2.lvd142m"
+WEIGHTS = _dinov2.published(ARCHITECTURE)
+
+
+def build(file: Path) -> _dinov2.DinoV2:
+    """The extractor, on the CPU until it sees images of another device. Raises UserError."""
+    return _dinov2.DinoV2("dinov2_s", ARCHITECTURE, file)

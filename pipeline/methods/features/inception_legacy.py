@@ -1,0 +1,13 @@
+"""FID-Inception with the resizing inside its file (TensorFlow 1, bilinear, aliased): clean-fid's legacy_tensorflow."""
+
+from pathlib import Path
+
+from pipeline.methods.features import _inception
+
+GIVES = "rows"
+WEIGHTS = _inception.WEIGHTS
+
+
+def build(file: Path) -> _inception.Inception:
+    """The extractor from a checked file, on the CPU until it sees images of another device. Raises UserError."""
+    return _inception.Inception("inception_legacy", file, clean=False)

@@ -1,0 +1,176 @@
+"""What the controlled generators share: parameters, network, hint, sampler, folder layout, training data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.core import files, plugins
+from pipeline.core.contracts import Hint, Recipe, Sampling
+from pipeline.core.device import send
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.data.loading import Pairs
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import noise_of
+from pipeline.finetune_params import Finetune
+from pipeline.methods.generators._sampling import Networks, denoise
+from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, drawn
+from pipeline.networks.stable_diffusion.model import StableDiffusion, lora
+from pipeline.networks.stable_diffusion.split_unet import Decoder
+
+
+class Conditioned(Section):
+    """What the control network sees of a pair: a file of pipeline/methods/conditioning and its keys."""
+
+    conditioning: str = "mask"
+    conditioning_params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def conditioning_is_known(self) -> Self:
+        self._own()
+        return self
+
+    def conditions(self, num_classes: int) -> Hint:
+        """The conditioning over so many classes. Raises UserError where its weights are not to be had."""
+        return plugins.load("conditioning", self.conditioning).build(self._own(), num_classes)
+
+    def _own(self) -> Section:
+        return plugins.read_params("conditioning", self.conditioning, self.conditioning_params, "conditioning_params")
+
+
+def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:
+    """A ControlNet that starts as a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input.
+
+    `start` is the standard deviation of its zero convolutions' first weights. At 0, as in the papers, both they and the
+    hint's last layer must leave zero before the hint has any effect, which short runs may not see.
+    """
+    width = model.unet.config["block_out_channels"][0]
+    network = ControlNetModel.from_unet(model.unet, conditioning_embedding_out_channels=_stock_channels(model.factor))
+    if hint == "dense":
+        network.controlnet_cond_embedding = DenseHintInput(width, model.factor)
+    else:
+        assert isinstance(network.controlnet_cond_embedding, ControlNetConditioningEmbedding)
+    for layer in [*network.controlnet_down_blocks, network.controlnet_mid_block] if start else []:
+        nn.init.normal_(layer.weight, std=start)
+    return network.requires_grad_(True).train()
+
+
+def _stock_channels(factor: int) -> tuple[int, ...]:
+    """One width per halving and one before: (16, 32, 96, 256) at factor 8."""
+    return ((16, 32, 96) + (256,) * factor.bit_length())[: factor.bit_length()]
+
+
+class ControlledDiffusion:
+    """A base model with a ControlNet and a trained decoder; samples images that follow masks."""
+
+    def __init__(
+        self, model: StableDiffusion, spec: DatasetSpec, objective: nn.Module, network: ControlNetModel, hint: Hint
+    ) -> None:
+        self.model, self.spec, self.objective, self.network, self.hint = model, spec, objective, network, hint
+        self.decoder = Decoder(model.unet)
+
+    def prepare(self, settings: Finetune) -> None:
+        """Sets the networks' switches for training, once, before `batches`. Raises UserError for unusable ones."""
+        accelerate(self.model.unet, self.network, self.objective, settings)
+
+    def batches(self, pairs: Pairs, settings: Finetune, seed: str) -> LatentBatches:
+        """Training data of the objective."""
+        return LatentBatches(self.model, pairs, settings.global_batch, seed, settings.flip, settings.prompt_dropout)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        masks: Tensor,
+        prompts: Sequence[str],
+        rngs: Sequence[torch.Generator],
+        settings: Sampling,
+        sources: Sequence[NDArray[np.uint8] | None] = (),
+    ) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
+
+        Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
+        mask. Raises UserError where the networks cannot be compiled, or the hint needs the sources and there are none.
+        """
+        device = self.model.unet.device
+        embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
+        with self.model.at_work():
+            texts = [self.model.embed(prompts)]
+            if settings.guidance_scale > 1:
+                texts.insert(0, self.model.embed(["" for _ in prompts]))
+            side = masks.shape[-1] // self.model.factor
+            noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
+            conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
+            networks = self.networks(settings.compile)
+            return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
+
+    def embed(self, hints: Tensor) -> list[Tensor]:
+        """What the control network makes of hints [B, 3, H, W] before it sees the noisy latents."""
+        return [self.network.controlnet_cond_embedding(hints)]
+
+    def networks(self, compiled: bool) -> Networks:
+        """The networks of a denoising step."""
+        return Networks(self.model.unet, self.network, self.decoder, compiled)
+
+    def save(self, folder: Path) -> None:
+        """Writes ControlNet and decoder (the U-Net's trained half) as safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.network.save_config(folder / "controlnet")
+        for name, module in self._trained().items():
+            weights = {key: value.contiguous() for key, value in lora.plain_state(module).items()}
+            with files.replacing(folder / f"{name}.safetensors") as temporary:
+                save_file(weights, temporary)
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote. Raises UserError where the folder belongs to another method or base."""
+        for name, module in self._trained().items():
+            path = folder / f"{name}.safetensors"
+            try:
+                module.load_state_dict(load_file(path))
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise UserError(f"{path} does not fit this generator and base: {error}") from error
+        self.objective.eval()
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {"controlnet": self.network, "decoder": self.decoder}
+
+
+def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -> Tensor | None:
+    """Images [B, 3, H, W] in [0, 1]; None where one is missing."""
+    there = [source for source in sources if source is not None]
+    whole = bool(there) and len(there) == len(sources)
+    return torch.from_numpy(np.stack(there)).to(device).float() / 255 if whole else None
+
+
+def recipe(settings: Finetune) -> Recipe:
+    """AdamW with the study's constants (1e-5, weight decay 1e-2, constant in the paper)."""
+    return Recipe(
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        max_grad_norm=settings.max_grad_norm,
+        precision=settings.precision,
+        micro_batch=settings.micro_batch,
+        checkpoint_every=settings.checkpoint_every,
+        snapshots=settings.snapshots,
+        optimizer=settings.optimizer,
+        ema_decay=settings.ema_decay,
+    )
+
+
+def draw(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, noise and timesteps of a batch, from each sample's own random stream on the CPU."""
+    latents, noise, t = drawn(model, batch)
+    return latents, noise, send(t, latents.device)

@@ -1,0 +1,53 @@
+"""ControlNet on masks alone (Zhang et al. 2023), the baseline (M): stock hint input, loss of the mask branch."""
+
+from typing import Literal
+
+import torch
+from diffusers import ControlNetModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network, draw
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
+
+VERSION = 1  # raised when results change
+
+
+class Params(Conditioned):
+    """The stock ControlNet; whether the compared one trained the decoder is not stated, ours does as Siamese does."""
+
+    hint: Literal["dense", "sparse"] = "sparse"
+    train_decoder: bool = True
+    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
+
+
+def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
+    """The generator with fresh control weights over a base model."""
+    network = control_network(model, params.hint, params.start)
+    objective = ControlNetObjective(params, model, network, spec.num_classes)
+    return ControlledDiffusion(model, spec, objective, network, objective.hint)
+
+
+class ControlNetObjective(nn.Module):
+    """Mean squared error of the prediction under the mask's control (Zhang et al. 2023, eq. 5)."""
+
+    def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
+        super().__init__()
+        self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
+        self.decoder = Decoder(model.unet).requires_grad_(params.train_decoder)
+        self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+
+    def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
+        latents, noise, t = draw(self.frozen[0], batch)
+        noisy = self.schedule.q_sample(latents, noise, t)
+        hint = self.network.controlnet_cond_embedding(self.hint(batch.mask, batch.image))
+        with torch.no_grad():
+            encoded = encode(self.frozen[0].unet, noisy, t, batch.text)
+        residuals = control(self.network, noisy, t, batch.text, hint)
+        predicted = at_least_float32(self.decoder(encoded, residuals, batch.text))
+        return {"mask": F.mse_loss(predicted, self.schedule.target(latents, noise, t))}

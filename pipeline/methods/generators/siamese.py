@@ -1,0 +1,110 @@
+"""Siamese-Diffusion (Qiu et al., CVPR 2025): a mask branch learns from an image branch that shares its ControlNet.
+
+Mask and image pass through the same Dense Hint Input and ControlNet as two hints of one noisy latent; the image branch
+decodes with a frozen copy of the decoder, and the mask branch is drawn towards its prediction.
+"""
+
+from typing import Literal
+
+import torch
+from diffusers import ControlNetModel
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.core.device import send
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, drawn
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded, control, encode
+
+VERSION = 1  # raised when results change
+
+
+class Params(Conditioned):
+    """Constants of the paper as defaults."""
+
+    hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
+    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
+    w_m: float = Field(default=1.0, ge=0)  # weight of the mask branch
+    w_c: float = Field(default=1.0, ge=0)  # weight of the noise consistency
+    w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
+    w_i: Literal["linear"] | float = "linear"  # weight of image control in the mix; linear: k / N
+    k_tau: float = Field(default=1 / 3, ge=0, le=1)  # share of training after which online augmentation starts
+    t_tau: int = Field(default=200, ge=0, le=999)  # largest timestep of online augmentation
+
+
+def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
+    """The generator with fresh control weights over a base model."""
+    network = control_network(model, params.hint, params.start)
+    objective = SiameseObjective(params, model, network, spec.num_classes)
+    return ControlledDiffusion(model, spec, objective, network, objective.hint)
+
+
+class SiameseObjective(nn.Module):
+    """w_m L_m + L_i + w_c L_c + w_a L_m' (Qiu et al. 2025, eq. 6 and 13), each a mean over the full batch.
+
+    `progress` is k / N with k completed optimiser steps of N. Trained: ControlNet with its hint input, up blocks and
+    output of the U-Net. L_i reaches the ControlNet through the image hint only; nothing but L_m, L_c and L_m' trains
+    the decoder.
+    """
+
+    def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
+        super().__init__()
+        self.params, self.schedule, self.hint = params, model.schedule, params.conditions(num_classes)
+        self.network = network
+        self.decoder = Decoder(model.unet).requires_grad_(True)
+        self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+
+    def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
+        latents, noise, t = drawn(self.frozen[0], batch)
+        hints = torch.cat([self.hint(batch.mask, batch.image), batch.image])
+        return self.losses(latents, noise, t, batch.text, hints, progress)
+
+    def losses(
+        self, latents: Tensor, noise: Tensor, t: Tensor, text: Tensor, hints: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """The named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints.
+
+        `t` [B] lies on the CPU: which samples are augmented is known without waiting for the accelerator.
+        """
+        self.schedule = self.schedule.on(latents.device)
+        times = send(t, latents.device)
+        noisy, target = self.schedule.q_sample(latents, noise, times), self.schedule.target(latents, noise, times)
+        encoded = self._encode(noisy, times, text)
+        mask_embedding, image_embedding = self.network.controlnet_cond_embedding(hints).chunk(2)
+        control_mask = control(self.network, noisy, times, text, mask_embedding)
+        control_image = control(self.network, noisy, times, text, image_embedding)
+        w_i = progress if self.params.w_i == "linear" else self.params.w_i
+        control_mix = [m.detach() + w_i * i for m, i in zip(control_mask, control_image, strict=True)]
+        predicted_mask = at_least_float32(self.decoder(encoded, control_mask, text))
+        predicted_mix = at_least_float32(self.decoder(encoded, control_mix, text, detached=True))  # theta' of the paper
+        losses = {
+            "mask": self.params.w_m * F.mse_loss(predicted_mask, target),
+            "image": F.mse_loss(predicted_mix, target),
+            "consistency": self.params.w_c * F.mse_loss(predicted_mask, predicted_mix.detach()),
+        }
+        if progress > self.params.k_tau and self.params.w_a > 0:
+            chosen = (t <= self.params.t_tau).nonzero().flatten()
+            known = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
+            losses["augmented"] = self._augmented(chosen, *known)
+        return losses
+
+    def _augmented(self, chosen: Tensor, *known: Tensor) -> Tensor:
+        """L_m' on the samples with t <= T_tau, noised again from the mix's clean latents; divided by the full batch."""
+        if not len(chosen):
+            return known[0].new_zeros(())
+        index = send(chosen, known[0].device)
+        predicted_mix, noisy, noise, times, text, hint = (values.index_select(0, index) for values in known)
+        x0 = self.schedule.predict_x0(predicted_mix, noisy, times)
+        noisy = self.schedule.q_sample(x0, noise, times)
+        residuals = control(self.network, noisy, times, text, hint)
+        predicted = at_least_float32(self.decoder(self._encode(noisy, times, text), residuals, text))
+        per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, times), reduction="none").flatten(1).mean(1)
+        return self.params.w_a * per_sample.sum() / len(known[0])
+
+    @torch.no_grad()
+    def _encode(self, noisy: Tensor, times: Tensor, text: Tensor) -> Encoded:
+        return encode(self.frozen[0].unet, noisy, times, text)

@@ -1,0 +1,78 @@
+"""T2I-Adapter (Mou et al. 2023): a small network's features of the mask, added to the encoder of a frozen U-Net.
+
+The adapter is diffusers' full adapter. Nothing of the base is trained, and timesteps are drawn evenly; the cubic draw
+that the paper has as an option is left out.
+"""
+
+from typing import cast
+
+from diffusers import ControlNetModel, T2IAdapter
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.finetune_params import Finetune
+from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, draw
+from pipeline.methods.generators._sampling import AdaptedNetworks, Networks
+from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import Decoder, encode, no_control
+
+VERSION = 1  # raised when results change
+
+
+class Params(Conditioned):
+    """Its conditioning is all there is to set."""
+
+
+def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "AdaptedDiffusion":
+    """The generator with a fresh adapter over a base model."""
+    network = adapter(tuple(model.unet.config["block_out_channels"]), model.factor)
+    objective = AdapterObjective(params, model, network, spec.num_classes)
+    return AdaptedDiffusion(model, spec, objective, cast(ControlNetModel, network), objective.hint)
+
+
+def adapter(channels: tuple[int, ...], factor: int) -> T2IAdapter:
+    """One block of two residual layers per level of the U-Net; the image is folded into channels `factor` times."""
+    return T2IAdapter(channels=list(channels), num_res_blocks=2, downscale_factor=factor, adapter_type="full_adapter")
+
+
+class AdapterObjective(nn.Module):
+    """Mean squared error of the prediction with the adapter's features (Mou et al. 2023, eq. 5)."""
+
+    def __init__(self, params: Params, model: StableDiffusion, network: T2IAdapter, num_classes: int) -> None:
+        super().__init__()
+        self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
+        self.decoder = Decoder(model.unet).requires_grad_(False)
+        self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+
+    def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
+        latents, noise, t = draw(self.frozen[0], batch)
+        noisy = self.schedule.q_sample(latents, noise, t)
+        features = self.network(self.hint(batch.mask, batch.image))
+        encoded = encode(self.frozen[0].unet, noisy, t, batch.text, features)
+        predicted = at_least_float32(self.decoder(encoded, no_control(encoded), batch.text))
+        return {"mask": F.mse_loss(predicted, self.schedule.target(latents, noise, t))}
+
+
+class AdaptedDiffusion(ControlledDiffusion):
+    """A frozen base model with an adapter."""
+
+    def prepare(self, settings: Finetune) -> None:
+        """As every generator's; LoRA, compilation and recomputing have nothing to do in so small a network."""
+        plain = {"lora_rank": None, "compile": False, "gradient_checkpointing": False}
+        accelerate(self.model.unet, self.network, self.objective, settings.model_copy(update=plain))
+        cast(AdapterObjective, self.objective).decoder.recompute = settings.gradient_checkpointing
+
+    def embed(self, hints: Tensor) -> list[Tensor]:
+        """The adapter's features, one [B, C, h, w] per level; they do not depend on the noisy latents."""
+        return self.network(hints)  # type: ignore[call-arg]
+
+    def networks(self, compiled: bool) -> Networks:
+        """The networks of a denoising step."""
+        return AdaptedNetworks(self.model.unet, self.decoder, compiled)
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {"adapter": self.network}

@@ -1,0 +1,29 @@
+"""Frechet distance of feature distributions: FID on Inception features, else named after the extractor.
+
+Interval: jackknife over 20 groups of positions. A bootstrap would repeat rows, which lowers the rank of the covariances
+and biases the distance upwards. The interval is about the distance at this n, bias included: read it against the floor.
+"""
+
+from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, untold
+from pipeline.methods.image_metrics._view import Piece, View
+from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
+
+
+def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+    """One score per extractor and variant (train, train_half, heldout)."""
+    return on_extractors(view.extractors("rows"), ["frechet"], (real, synthetic), view, _scores)
+
+
+def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+    (name,), n = names, len(piece.real)
+    if n < 3:
+        reason = f"{n} images per set; a covariance and its jackknife need 3"
+        return [untold(name, n, piece.variant, view, reason)]
+    value = frechet_distance(piece.real, piece.synthetic)
+    without = without_groups(piece.real, piece.synthetic, piece.groups)
+    low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
+    floor = None if piece.stand_in is None else frechet_distance(piece.real, piece.stand_in)
+    return [Score(name, value, n, DIRECTION, view.seed, piece.variant, max(low, 0.0), high, floor)]

@@ -1,0 +1,55 @@
+"""Frechet distance extrapolated to endlessly many images: FID-infinity on Inception features.
+
+Given only for more images than features. `standard_error` is that of the line through the subsets' distances. The
+interval adds, in squares, what the line leaves open and the jackknife interval of the distance at n: the bias that the
+line takes away hardly varies from sample to sample, the distance itself does.
+"""
+
+import math
+
+import numpy as np
+
+from pipeline.core import seeding
+from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, untold
+from pipeline.methods.image_metrics._view import Piece, View
+from pipeline.metrics.images.extrapolation import frechet_infinity
+from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.score import Score
+from pipeline.metrics.statistics.resampling import jackknife_interval
+
+FEWEST = 12  # images per set, for subsets of three different sizes and more
+
+
+def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+    """One score per extractor and variant (train, train_half, heldout)."""
+    return on_extractors(view.extractors("rows"), ["frechet_infinity"], (real, synthetic), view, _scores)
+
+
+def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+    (name,), (n, features) = names, piece.real.shape
+    needed = max(features + 1, FEWEST)
+    if n < needed:
+        reason = f"{n} images per set; an extrapolation of {features} features needs {needed}"
+        return [untold(name, n, piece.variant, view, reason)]
+    line = frechet_infinity(piece.real, piece.synthetic, _stream(name, piece, view))
+    half = math.hypot(line.half, _half_at_n(piece))
+    floor = None
+    if piece.stand_in is not None:
+        floor = frechet_infinity(piece.real, piece.stand_in, _stream(name, piece, view)).value
+    interval = line.value - half, line.value + half
+    return [
+        Score(name, line.value, n, DIRECTION, view.seed, piece.variant, *interval, floor, line.standard_error),
+    ]
+
+
+def _half_at_n(piece: Piece) -> float:
+    """Half of the jackknife interval of the distance of all rows."""
+    value = frechet_distance(piece.real, piece.synthetic)
+    without = without_groups(piece.real, piece.synthetic, piece.groups)
+    low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
+    return (high - low) / 2
+
+
+def _stream(name: str, piece: Piece, view: View) -> np.random.Generator:
+    return seeding.numpy_rng(view.seed, name, piece.variant)

@@ -1,0 +1,31 @@
+"""Vendi score: how many different images a set amounts to, on every extractor of rows; higher is more diverse.
+
+It grows with n, so it is told for as many first copies as there are training images, and its floor is that of the real
+images of the same masks. Interval: jackknife over 20 groups of rows (repeated rows of a bootstrap would lower it).
+"""
+
+from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._view import View, pieces
+from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.vendi import vendi, vendi_without
+from pipeline.metrics.statistics.resampling import jackknife_interval
+
+DIRECTION: Direction = "higher"
+
+
+def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+    """One score per extractor of rows."""
+    return [_score(real, synthetic, view, extractor) for extractor in view.extractors("rows")]
+
+
+def _score(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Score:
+    name = f"vendi.{extractor}"
+    if reason := view.missing(extractor):
+        return Score(name, None, len(synthetic), DIRECTION, view.seed, reason=reason)
+    piece = next(piece for piece in pieces(real, synthetic, view, extractor) if piece.variant == "train")
+    n = len(piece.synthetic)
+    if n < 3:
+        return Score(name, None, n, DIRECTION, view.seed, reason=f"{n} images; a diversity and its jackknife need 3")
+    value, groups = vendi(piece.synthetic), piece.groups
+    low, high = jackknife_interval(value, vendi_without(piece.synthetic, groups), int(groups.max()) + 1)
+    return Score(name, value, n, DIRECTION, view.seed, "", max(low, 1.0), min(high, n), vendi(piece.real))

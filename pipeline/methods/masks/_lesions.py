@@ -1,0 +1,97 @@
+"""What the lesions of training masks are like (area, centre, aspect, tilt), and random ones that are like them.
+
+Lengths are shares of the image's side, areas of the image, angles radians, points (down, right).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.methods.masks._bounds import Mask, lesions
+
+SLIMMEST = 0.1  # width to length of an ellipse
+PIXEL = 1 / 12  # variance of a pixel's extent, so that a line of pixels has a width
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected region, as the ellipse with its second moments."""
+
+    label: int
+    area: float  # with its holes filled: what lies inside is painted on top
+    centre: tuple[float, float]
+    aspect: float  # width to length, in (0, 1]
+    tilt: float  # of the long axis against "right", towards "down"
+    cut: bool  # it reaches the frame
+
+    @property
+    def row(self) -> list[float]:
+        """The numbers that a kernel density smooths."""
+        return [math.log(self.area), *self.centre, math.log(self.aspect)]
+
+
+def measure(mask: Mask) -> list[Lesion]:
+    """The lesions of a label map [H, W], one per connected region; specks are left out."""
+    regions, number = lesions(mask)
+    return [_ellipse(mask, regions == n) for n in range(1, number + 1)]
+
+
+def _ellipse(mask: Mask, region: NDArray[np.bool_]) -> Lesion:
+    filled = np.asarray(ndimage.binary_fill_holes(region))
+    side, pixels = len(mask), np.argwhere(filled)
+    label = int(mask[region][0])
+    middle = pixels.mean(0)
+    moments = np.cov(pixels.T, ddof=0) if len(pixels) > 1 else np.zeros((2, 2))
+    (short, long), axes = np.linalg.eigh(moments + PIXEL * np.eye(2))
+    down, right = axes[:, 1]
+    aspect = max(math.sqrt(short / long), SLIMMEST)
+    cut = bool(pixels.min() == 0 or pixels.max() == side - 1)
+    centre = ((middle[0] + 0.5) / side, (middle[1] + 0.5) / side)
+    return Lesion(label, len(pixels) / side**2, centre, aspect, math.atan2(down, right), cut)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the lesions of one label differ."""
+
+    deviations: NDArray[np.float64]  # [4] standard deviations of log area, centre and log aspect
+    areas: tuple[float, float]  # smallest and largest
+
+
+def spreads(measured: Sequence[Lesion]) -> dict[int, Spread]:
+    """The spread of each label over all its lesions."""
+    return {label: _spread([m for m in measured if m.label == label]) for label in sorted({m.label for m in measured})}
+
+
+def _spread(same: Sequence[Lesion]) -> Spread:
+    sizes = [lesion.area for lesion in same]
+    return Spread(np.std([lesion.row for lesion in same], axis=0), (min(sizes), max(sizes)))
+
+
+def like(lesion: Lesion, spread: Spread, bandwidth: float, rng: np.random.Generator) -> Lesion:
+    """A draw from the kernel about one lesion: Gaussian, of `bandwidth` standard deviations in each number.
+
+    Areas stay between the smallest and the largest there is.
+    """
+    jitter = bandwidth * rng.standard_normal(5)
+    log_area, down, right, log_aspect = np.array(lesion.row) + jitter[:4] * spread.deviations
+    area, aspect = _told(math.exp(log_area), *spread.areas), _told(math.exp(log_aspect), SLIMMEST, 1.0)
+    centre = (_told(down, 0.0, 1.0), _told(right, 0.0, 1.0))
+    return replace(lesion, area=area, centre=centre, aspect=aspect, tilt=round(lesion.tilt + float(jitter[4]), 6))
+
+
+def in_view(mask: Mask, there: Sequence[Lesion]) -> dict[int, float]:
+    """Per label of some lesions the share of their areas that a label map shows; less where others cover them."""
+    whole: dict[int, float] = {}
+    for lesion in there:
+        whole[lesion.label] = whole.get(lesion.label, 0.0) + lesion.area
+    return {label: float((mask == label).mean()) / area for label, area in whole.items()}
+
+
+def _told(value: float, low: float, high: float) -> float:
+    """Within its limits, and rounded as it is told, before it is used."""
+    return round(min(max(float(value), low), high), 6)

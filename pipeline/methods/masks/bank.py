@@ -1,0 +1,144 @@
+"""The user's own masks: a folder of PNG files, all of them checked before the first one is used.
+
+Values are read as those of training masks (data/labels.py); a `count` above their number repeats them in order. Source
+ids are "bank/" and the file's stem: with the slash they are never taken for ids of real images.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from pipeline.core import files, seeding
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.data import labels
+from pipeline.data.decoding import IMAGE_TYPES, Fault, Faulty, read_mask, shown
+from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.sample import DatasetSpec
+from pipeline.methods.masks._bounds import Mask
+from pipeline.methods.masks._sequence import Masks, needed, numbered
+
+
+class Params(Section):
+    """Where the masks are, and what they belong to."""
+
+    folder: Path
+    resize: bool = False  # masks of another size to the nearest pixel; false: they are faults
+    source: str | None = Field(
+        default=None, min_length=1
+    )  # whose prompt they take; None: drawn as training images have
+
+
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+    """Mask k is file k modulo their number. Raises UserError naming every file that cannot be used."""
+    paths, rows = _files(params.folder.expanduser()), _rows(needed(train), params.source)
+    filled = [_check(path, train.spec, params.resize) for path in paths]
+    faults = [fault for fault in filled if isinstance(fault, Fault)] + list(_namesakes(paths))
+    if faults:
+        raise UserError(f"{params.folder}: masks that cannot be used\n  " + "\n  ".join(map(str, faults)))
+    if not any(filled):
+        raise UserError(f"{params.folder}: every mask is empty (background only); are these the right files?")
+    bank = _Bank(paths, train.spec, rows, seed)
+    return Masks(len(paths) if count is None else count, bank, files.fingerprint([_identity(path) for path in paths]))
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Decodes a mask when it is asked for."""
+
+    paths: Sequence[Path]
+    spec: DatasetSpec
+    rows: Sequence[Row]  # training images whose prompts and sources may be drawn
+    seed: str
+
+    def __call__(self, index: int) -> ConditioningMask:
+        path = self.paths[index % len(self.paths)]
+        stored = _labels(path, self.spec.num_classes)
+        pixels = nearest(stored, self.spec.size)
+        height, width = stored.shape
+        transform = {} if stored.shape == pixels.shape else {"method": "bank", "resized_from": [height, width]}
+        row = self.rows[int(seeding.numpy_rng(self.seed, "bank", index).integers(len(self.rows)))]
+        name = numbered("bank", index)
+        return ConditioningMask(name, f"bank/{_stem(path)}", transform, pixels, row["prompt"], row["source"])
+
+
+def nearest(mask: Mask, size: int) -> Mask:
+    """The mask [H, W] at size x size; every pixel takes the value of the nearest one, so labels stay exact."""
+    if mask.shape == (size, size):
+        return mask
+    return np.asarray(Image.fromarray(np.ascontiguousarray(mask)).resize((size, size), Image.Resampling.NEAREST))
+
+
+def _files(folder: Path) -> list[Path]:
+    """The images of a folder in the order of their names, without hidden files; subfolders are not searched."""
+    if not folder.is_dir():
+        raise UserError(f"mask_params.folder: {folder} is not a folder")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")]
+    if not found:
+        raise UserError(f"mask_params.folder: {folder} holds no mask; put PNG files of label maps there")
+    return sorted(found)
+
+
+def _rows(train: ImageSet, source: str | None) -> Sequence[Row]:
+    rows = [row for row in train if source in (None, row["source"])]
+    if not rows:
+        there = ", ".join(sorted({row["source"] for row in train}))
+        raise UserError(f"mask_params.source is {source!r}; the training images have: {there}")
+    return rows
+
+
+def _check(path: Path, spec: DatasetSpec, resize: bool) -> Fault | bool:
+    """Whether a usable mask has any foreground, or why it cannot be used."""
+    where = shown(path, path.parent)
+    try:
+        _belongs(path)
+        mask = _labels(path, spec.num_classes)
+        _fits(mask, spec.size, resize)
+    except Faulty as fault:
+        return Fault(where, str(fault))
+    return bool(mask.any())
+
+
+def _belongs(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise Faulty("is no PNG file; other formats may change labels. Save it as PNG")
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
+        raise Faulty("is a link to a file outside the folder; put the file itself there")
+    if not path.is_file():
+        raise Faulty("is no file, or a link to none; remove it")
+
+
+def _labels(path: Path, num_classes: int) -> Mask:
+    return labels.from_mask(read_mask(path)[0], num_classes)[0]
+
+
+def _fits(mask: Mask, size: int, resize: bool) -> None:
+    height, width = mask.shape
+    if (height, width) != (size, size) and not resize:
+        raise Faulty(f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true")
+    lost = set(np.unique(mask).tolist()) - set(np.unique(nearest(mask, size)).tolist()) - {0}
+    if lost:
+        raise Faulty(f"loses the labels {labels.listed(sorted(lost))} when resized to {size} pixels; draw them larger")
+
+
+def _namesakes(paths: Sequence[Path]) -> Iterator[Fault]:
+    """Files whose names differ in their type only (a.png, a.PNG), so that a source id would name two."""
+    for stem, number in Counter(path.stem for path in paths).items():
+        if number > 1:
+            names = " and ".join(shown(path, path.parent) for path in paths if path.stem == stem)
+            yield Fault(names, "differ only in file type; rename or remove all but one")
+
+
+def _stem(path: Path) -> str:
+    return shown(path.with_suffix(""), path.parent)
+
+
+def _identity(path: Path) -> tuple[str, str]:
+    return path.name, files.sha256(path)

@@ -1,0 +1,70 @@
+"""Training masks mirrored, scaled, turned and shifted within bounds; see masks/_bounds.py for what they keep."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.data.image_set import ImageSet
+from pipeline.methods.masks import _warp
+from pipeline.methods.masks._bounds import Bounds, Mask, check_range
+from pipeline.methods.masks._sequence import Masks
+from pipeline.methods.masks._varied import Strength, Transform, Varied, varied
+
+
+class Params(Bounds):
+    """The largest changes; each is drawn evenly up to them."""
+
+    flip_vertical: bool = True  # half of the masks upside down
+    flip_horizontal: bool = True  # half of the masks left to right
+    scale: tuple[float, float] = (0.8, 1.25)  # of lengths; drawn evenly on the logarithm
+    rotate: float = Field(default=30.0, ge=0, le=180)  # degrees, either way, about the lesion's centre
+    shift: float = Field(default=0.1, ge=0, le=0.5)  # share of the side, down or up and right or left
+
+    @model_validator(mode="after")
+    def scale_allows_no_change(self) -> Self:
+        check_range("scale", self.scale, 0.1, 10)
+        return self
+
+
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+    """Mask k is training mask k modulo their number under a transform of its own. Raises UserError."""
+    return varied(Varied("random", train, seed, params, partial(_draw, params), look), count)
+
+
+def look(size: int, transform: Transform) -> _warp.Lookup:
+    """Where the pixels of the transformed mask come from; `transform` is what a mask of this file tells."""
+    flips = (transform["flip_vertical"], transform["flip_horizontal"])
+    centre, shift = np.array(transform["centre"]), np.array(transform["shift"])
+    return _warp.similarity(size, flips, transform["scale"], transform["rotate"], centre, shift)
+
+
+def _draw(params: Params, rng: np.random.Generator, mask: Mask) -> Callable[[Strength], Transform]:
+    flips = {
+        "flip_vertical": bool(rng.random() < 0.5) and params.flip_vertical,
+        "flip_horizontal": bool(rng.random() < 0.5) and params.flip_horizontal,
+    }
+    stretch = rng.uniform(*np.log(params.scale))
+    angle = rng.uniform(-params.rotate, params.rotate)
+    shift = rng.uniform(-params.shift, params.shift, 2)
+    centre = _centre(mask)
+
+    def drawn(strength: Strength) -> Transform:
+        scale = float(np.clip(_plain(np.exp(strength * stretch)), *params.scale))
+        moved = {"scale": scale, "rotate": _plain(strength * angle), "shift": [_plain(strength * s) for s in shift]}
+        return {"method": "random", **flips, **moved, "centre": [_plain(c) for c in centre]}
+
+    return drawn
+
+
+def _centre(mask: Mask) -> np.ndarray:
+    """Mean position (down, right) of the foreground, as shares of the side; the image's centre where there is none."""
+    pixels = np.argwhere(mask)
+    return (pixels.mean(0) + 0.5) / len(mask) if len(pixels) else np.array([0.5, 0.5])
+
+
+def _plain(value: float) -> float:
+    """Rounded as it is told, before it is used: the transform that a mask tells is the transform that made it."""
+    return round(float(value), 6)

@@ -1,0 +1,34 @@
+"""The masks of the training images, as the paper uses them; a `count` above their number repeats them in order."""
+
+import re
+from functools import partial
+
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.section import Section
+from pipeline.data.image_set import ImageSet
+from pipeline.methods.masks._sequence import Masks, needed
+
+
+class Params(Section):
+    """Nothing to set."""
+
+
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+    """One mask per training image, in the order of its rows; `count` may take fewer. Raises UserError."""
+    mark = _mark(needed(train))
+    return Masks(len(train) if count is None else count, partial(_mask, train, mark))
+
+
+def _mask(train: ImageSet, mark: str, index: int) -> ConditioningMask:
+    turn, place = divmod(index, len(train))
+    row = train.rows[place]
+    name = row["id"] if turn == 0 else f"{row['id']}{mark}{turn:06d}"
+    return ConditioningMask(name, row["id"], {}, train.mask(row), row["prompt"], row["source"])
+
+
+def _mark(train: ImageSet) -> str:
+    """What stands between an id and the number of its repetition, such that no id looks like a repetition."""
+    mark = "_r"
+    while any(re.search(rf"{mark}\d+$", name) for name in train.ids):
+        mark += "r"
+    return mark

@@ -1,0 +1,100 @@
+"""Procedural lesions: as many, as large, and where the training masks have them, with outlines of their own.
+
+Mask k resamples training mask k modulo their number: every lesion of it, of every class, is drawn anew from a Gaussian
+kernel about its area, centre and aspect (a smoothed bootstrap), as a smooth random closed curve.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.core import seeding
+from pipeline.core.contracts import ConditioningMask
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.data.image_set import ImageSet, Row
+from pipeline.methods.masks._bounds import Mask
+from pipeline.methods.masks._curves import region, waves
+from pipeline.methods.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
+from pipeline.methods.masks._sequence import Masks, needed, numbered
+
+MEASURED = 1000  # most training masks from which the width of the kernel is told
+VISIBLE = 0.5  # least share of each class in view, as a multiple of that in the training mask
+Shape = tuple[Lesion, list[list[float]]]  # with the Fourier descriptors of its outline
+
+
+class Params(Section):
+    """How far the lesions go from those of the training masks."""
+
+    bandwidth: float = Field(default=0.3, ge=0, le=1)  # of the kernel, in standard deviations over the training masks
+    roughness: float = Field(default=0.25, ge=0, le=0.5)  # of outlines; 0: ellipses
+    tries: int = Field(default=20, ge=1, le=1000)  # afterwards the training mask itself is taken
+
+
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+    """Mask k has the classes of training mask k modulo their number. Raises UserError where all masks are empty."""
+    step = -(-len(needed(train)) // MEASURED)
+    measured = _measured(train, train.rows[::step]) or _measured(train, train.rows)
+    if not measured:
+        raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to take after")
+    return Masks(len(train) if count is None else count, _Shapes(params, train, spreads(measured), seed))
+
+
+def _measured(train: ImageSet, rows: Sequence[Row]) -> list[Lesion]:
+    return [lesion for row in rows for lesion in measure(train.mask(row))]
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Draws a mask when it is asked for."""
+
+    params: Params
+    train: ImageSet
+    spread: Mapping[int, Spread]  # per label
+    seed: str
+
+    def __call__(self, index: int) -> ConditioningMask:
+        rng = seeding.numpy_rng(self.seed, "shapes", index)
+        row, source = self._source(index, rng)
+        pixels, shapes = self._drawn(source, rng)
+        about = {"method": "shapes", "drawn_from": row["id"], "shapes": [_plain(shape) for shape in shapes]}
+        return ConditioningMask(numbered("shapes", index), "shapes", about, pixels, row["prompt"], row["source"])
+
+    def _drawn(self, source: Mask, rng: np.random.Generator) -> tuple[Mask, list[Shape]]:
+        """A mask like `source` and its shapes; the source itself and none where no try leaves each class in view."""
+        lesions = measure(source)
+        least = {label: VISIBLE * share for label, share in in_view(source, lesions).items()}
+        for _ in range(self.params.tries):
+            shapes = [self._vary(lesion, rng) for lesion in lesions]
+            pixels = draw(shapes, len(source))
+            seen = in_view(pixels, [lesion for lesion, _ in shapes])
+            if all(seen[label] >= share for label, share in least.items()):
+                return pixels, shapes
+        return source, []
+
+    def _source(self, index: int, rng: np.random.Generator) -> tuple[Row, Mask]:
+        """Training mask `index` modulo their number; where it is empty, a random one that is not."""
+        places = (index % len(self.train), *rng.permutation(len(self.train)).tolist())
+        pairs = ((self.train.rows[place], self.train.mask(self.train.rows[place])) for place in places)
+        return next((row, mask) for row, mask in pairs if mask.any())
+
+    def _vary(self, lesion: Lesion, rng: np.random.Generator) -> Shape:
+        spread = self.spread.get(lesion.label) or spreads([lesion])[lesion.label]  # of a label that none measured had
+        varied = like(lesion, spread, self.params.bandwidth, rng)
+        return varied, waves(rng, self.params.roughness).tolist()
+
+
+def draw(shapes: Sequence[Shape], size: int) -> Mask:
+    """The label map [size, size] of shapes, small ones over large ones."""
+    pixels = np.zeros((size, size), np.uint8)
+    for lesion, descriptors in sorted(shapes, key=lambda shape: -shape[0].area):
+        pixels[region(lesion, np.array(descriptors), size)] = lesion.label
+    return pixels
+
+
+def _plain(shape: Shape) -> dict[str, Any]:
+    lesion, descriptors = shape
+    return {**asdict(lesion), "centre": [*lesion.centre], "waves": descriptors}

@@ -1,0 +1,85 @@
+"""Lines of JSON as the authors of Siamese-Diffusion use: {"source": mask, "target": image, "prompt": text}."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.data.decoding import Fault, Item, Reference
+from pipeline.data.sample import Split
+from pipeline.methods.readers import _folders
+from pipeline.study import Data
+
+
+class Params(Section):
+    """The file, and the folder that its paths start from."""
+
+    file: Path
+    root: Path | None = None  # None: the file's own folder
+    source: str = "default"  # the name that data.prompt may refer to
+
+
+class Line(Section):
+    """One pair."""
+
+    source: str = Field(min_length=1)  # the mask's path
+    target: str = Field(min_length=1)  # the image's path
+    prompt: str = ""  # empty: data.prompt
+    split: Split | None = None  # all lines or none
+
+
+def read(data: Data, params: Params) -> Iterator[Item]:
+    """References to pairs in the file's order, and faults of lines and names."""
+    file = params.file.expanduser()
+    if not file.is_file():
+        raise UserError(f"data.file: {file} does not exist")
+    root = _folders.existing(params.root or file.parent, "data.root")
+    parsed = [_parse(file.name, *numbered) for numbered in _numbered(file)]
+    lines = [item for item in parsed if isinstance(item, tuple)]
+    yield from (item for item in parsed if isinstance(item, Fault))
+    yield from _faults(file.name, [line for _, line in lines])
+    for _, line in lines:
+        yield from _pair(root, line, params.source)
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"data.file: {file} is not UTF-8 text; save it as UTF-8") from None
+    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
+def _parse(name: str, number: int, text: str) -> tuple[int, Line] | Fault:
+    where = f"{name}, line {number}"
+    try:
+        return number, Line.model_validate(json.loads(text))
+    except ValidationError as error:
+        return Fault(where, "; ".join(_explain(fault) for fault in error.errors()))
+    except (ValueError, RecursionError) as error:
+        return Fault(where, f"is not JSON ({getattr(error, 'msg', error)})")
+
+
+def _explain(fault: Any) -> str:
+    key = ".".join(map(str, fault["loc"]))
+    return f"{key}: {fault['msg']}" if key else fault["msg"]
+
+
+def _faults(name: str, lines: list[Line]) -> Iterator[Fault]:
+    for target, times in Counter(line.target for line in lines).items():
+        if times > 1:
+            yield Fault(name, f"{target!r} is the target of {times} lines; keep one")
+    without = sum(line.split is None for line in lines)
+    if 0 < without < len(lines):
+        yield Fault(name, f"{without} of {len(lines)} lines have no split; give one to all or to none")
+
+
+def _pair(root: Path, line: Line, source: str) -> Iterator[Item]:
+    own = _folders.safe_id(str(Path(line.target).with_suffix("")))
+    image, mask = root / line.target, root / line.source
+    return _folders.present(Reference(own, image, mask, root, line.prompt, line.split, source))

@@ -1,0 +1,36 @@
+"""Your own pairs: images/ and masks/ by stem; optional splits/{train,val,test}.txt and manifest.csv."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
+
+from pipeline.core.section import Section
+from pipeline.data.decoding import Item
+from pipeline.methods.readers import _folders
+from pipeline.study import Data
+
+
+class Params(Section):
+    """Where the pairs are, and what their source is called."""
+
+    root: Path
+    images: Path = Path("images")  # below root
+    masks: Path = Path("masks")  # below root; the images' own folder where mask_suffix tells the masks
+    mask_suffix: str = ""  # of the masks' names: "_mask" for case7_mask.png
+    source: str = "default"  # the name that data.prompt may refer to
+    source_column: str = ""  # a column of manifest.csv that names each image's source instead; it is published
+
+    @model_validator(mode="after")
+    def one_folder_needs_a_suffix(self) -> Self:
+        if self.images == self.masks and not self.mask_suffix:
+            raise ValueError("images and masks are one folder; mask_suffix must tell which files are masks")
+        return self
+
+
+def read(data: Data, params: Params) -> Iterator[Item]:
+    """References to pairs, and faults of names and lists; a column `group` of the manifest is never divided."""
+    root = _folders.existing(params.root, "data.root")
+    places = _folders.Places(params.images, params.masks, params.mask_suffix)
+    return _folders.listed(root, params.source, params.source_column, places)

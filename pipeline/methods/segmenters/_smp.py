@@ -1,0 +1,69 @@
+"""Encoders of segmentation-models-pytorch: how they get their initial weights, and how their images are normalised.
+
+The encoders mit_b0 to mit_b5 of that library are NVIDIA's code under a licence that forbids commercial use; they can be
+named, and nothing names them by default.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from torch import nn
+
+from pipeline.core.errors import UserError
+from pipeline.methods.segmenters import _encoders, _supervised
+from pipeline.networks import packaged_efficientnet
+
+PACKAGED = f"tu-{packaged_efficientnet.ARCHITECTURE}"
+Weights = Literal["packaged", "hub", "none"] | Path  # packaged: ImageNet; a path: the encoder's tensors
+Make = Callable[[Any], Any]  # from encoder_weights to a network
+
+
+def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, str]]:
+    """A network with its encoder's initial weights, and the record of where these came from. Raises UserError."""
+    if weights == "hub":
+        with _encoders.downloading(_repository(encoder)):
+            built = _built(make, encoder, encoder.startswith("tu-") or "imagenet")
+        return built, _encoders.hub_record(_repository(encoder), built.encoder)
+    built = _built(make, encoder, None)
+    if weights == "packaged":
+        return built, _load_packaged(_inner(built.encoder), encoder)
+    return built, _encoders.load_file(_inner(built.encoder), weights)
+
+
+def normalisation(encoder: str) -> tuple[Any, Any]:
+    """Mean and standard deviation that the encoder was pretrained with; not ImageNet's for models from TensorFlow."""
+    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    return _supervised.IMAGENET if config is None else (config.mean, config.std)
+
+
+def _built(make: Make, encoder: str, encoder_weights: str | bool | None) -> Any:
+    try:
+        return make(encoder_weights)
+    except OSError:  # a failed download, some of which are ValueErrors too
+        raise
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"segmenters: encoder {encoder!r} cannot be built ({error}); use tu-<timm's name>") from None
+
+
+def _load_packaged(inner: nn.Module, encoder: str) -> dict[str, str]:
+    if encoder != PACKAGED:
+        raise UserError(
+            f"segmenters: packaged weights fit encoder {PACKAGED}, found {encoder}; set weights to hub, none or a file"
+        )
+    unused = _supervised.load_encoder(inner, packaged_efficientnet.packaged_weights(), "the packaged file")
+    assert all(name.startswith(("conv_head.", "bn2.", "classifier.")) for name in unused), unused
+    return _supervised.weights_record("packaged", packaged_efficientnet.weights_file())
+
+
+def _repository(encoder: str) -> str:
+    """Where the library downloads from."""
+    if encoder.startswith("tu-"):
+        return _encoders.timm_repository(encoder.removeprefix("tu-"))
+    return f"smp-hub/{encoder}.imagenet"
+
+
+def _inner(encoder: nn.Module) -> nn.Module:
+    """The network whose tensors have the names that timm gives them."""
+    return getattr(encoder, "model", encoder)

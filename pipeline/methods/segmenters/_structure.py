@@ -1,0 +1,67 @@
+"""Training with the structure loss at several sizes, as Polyp-PVT and CTNet do."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.contracts import Batch
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Augment
+from pipeline.data.sample import DatasetSpec
+from pipeline.methods.segmenters import _foreground, _multi_scale
+from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
+
+RATES = (0.75, 1.0, 1.25)  # of the side: 256, 352, 448 of 352
+
+
+class Structure(nn.Module):
+    """The structure loss of every map that the network's `maps` gives, at one size for each step."""
+
+    def __init__(self, network: Preprocessed, num_classes: int, weighted_bce: bool, multi_scale: bool) -> None:
+        super().__init__()
+        self.network, self.num_classes = network, num_classes
+        self.weighted_bce, self.multi_scale = weighted_bce, multi_scale
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """One loss for each map; `progress` is not used."""
+        image, target = self.view(batch)
+        maps = self.network.network.maps(self.network.prepared(image))
+        losses = {}
+        for number, logits in enumerate(maps, start=1):
+            losses[f"structure_{number}"] = self.structure(self.network.restored(logits, image), target)
+        return losses
+
+    def view(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images and targets [B, K-1, H, W] at this step's size; resized targets are soft at their borders."""
+        target = _foreground.targets(batch.mask, self.num_classes)
+        if not (self.multi_scale and self.training):
+            return batch.image, target
+        size = _multi_scale.side(batch, RATES)
+        image, target = (_multi_scale.resized(x, size, align_corners=True) for x in (batch.image, target))
+        return image, target
+
+    def structure(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits [B, K, H, W], in float32."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return _foreground.structure_loss(_foreground.log_odds(logits), target, self.weighted_bce)
+
+
+class Polyp(Supervised):
+    """A segmenter whose augmentation can be switched off."""
+
+    def __init__(
+        self,
+        network: Preprocessed,
+        spec: DatasetSpec,
+        about: Mapping[str, Any],
+        objective: nn.Module,
+        augmentation: Literal["dihedral", "none"],
+    ) -> None:
+        super().__init__(network, spec, about, objective)
+        self.augmentation = augmentation
+
+    def augment(self, train: ImageSet) -> Augment | None:
+        """Flips and quarter turns, or nothing."""
+        return super().augment(train) if self.augmentation == "dihedral" else None

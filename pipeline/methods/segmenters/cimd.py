@@ -1,0 +1,219 @@
+"""CIMD (Rahman et al. 2023, CVPR): a diffusion model whose samples are the masks that several raters might draw.
+
+Noise is added to one mask (in a training step that of one rater), the image is joined to it as further channels, and
+the U-Net of guided diffusion predicts the clean mask, the noise or the velocity, and the variance of a reverse step.
+The loss is L_simple + lambda L_vlb + beta KL(AMN || ACN): L_vlb teaches the variance alone, and the divergence is that
+of two Gaussians read off (image, true mask) and (image, predicted mask). Their z is never fed to the U-Net: predictions
+use neither of them.
+
+Where this differs from the published code: masks are -1 and 1, not 0 and 1, so that 0 parts them; AMN and ACN are
+trained (`train_gaussians`); ACN sees the predicted mask, not the predicted noise. The published sampler is `ddpm` with
+1000 steps and prediction `eps`. Two classes only.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.core import seeding
+from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.errors import UserError
+from pipeline.core.section import Section
+from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Augment
+from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion import betas, noise, variance
+from pipeline.diffusion.process import Prediction, Process
+from pipeline.diffusion.reverse import Found, reverse
+from pipeline.diffusion.schedule import noise_of
+from pipeline.diffusion.times import UniformTimes
+from pipeline.methods.segmenters import _mask_denoiser, _supervised
+from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
+from pipeline.networks.unets import gaussian_encoder, guided_unet
+from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
+from pipeline.networks.unets.guided_unet import GuidedUNet
+
+PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at their ends
+
+
+class Params(Section):
+    """Networks (the paper's: base 128, multipliers 1 1 2 3 4, two blocks, attention 8, fold 1), process and loss."""
+
+    base: int = Field(default=24, gt=0, multiple_of=2)  # channels of the first level
+    multipliers: tuple[int, ...] = Field(default=(1, 2, 2), min_length=1)
+    blocks: int = Field(default=1, gt=0)
+    attention: tuple[int, ...] = ()  # strides with attention; there is always attention in the middle
+    heads: int = Field(default=1, gt=0)
+    groups: int = Field(default=8, gt=0)  # of normalisations; the paper's 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    fold: int = Field(default=2, gt=0)  # side of the squares of pixels that the U-Net sees as channels of one; paper: 1
+    image_copies: int = Field(default=1, gt=0)  # how often the image is given to the U-Net; the code gives grey ones 4x
+    prediction: Prediction = "x0"
+    schedule: Literal["linear", "quadratic", "cosine"] = "linear"
+    train_steps: int = Field(default=1000, gt=1)
+    input_scale: float = Field(default=1.0, gt=0)  # of masks before noise is added; below 1: more noise at all times
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    steps: int = Field(default=20, gt=0)  # of the sampler
+    lambda_vlb: float = Field(default=1e-3, ge=0)  # 1 in the published code
+    beta_ambiguity: float = Field(default=1e-3, ge=0)
+    train_gaussians: bool = True  # false: AMN and ACN keep their initial weights, as in the published code
+    gaussian_filters: tuple[int, ...] = Field(default=(8, 16, 24), min_length=1)  # the paper's 32, 64, 128, 192
+    gaussian_convolutions: int = Field(default=2, gt=0)  # the paper's 3
+    gaussian_latent: int = Field(default=4, gt=0)  # the paper's 6
+    augmentation: Literal["dihedral", "none"] = "dihedral"
+    weights: Literal["none"] = "none"
+
+
+def build(params: Params, spec: DatasetSpec) -> Segmenter:
+    """The networks of an image of `spec.channels` channels. Raises UserError for volumes and for several classes."""
+    shape = shape_of(params, spec)
+    check(params, spec, shape)
+    unchanged = ((0.0,) * spec.channels, (1.0,) * spec.channels)
+    network = Preprocessed(GuidedUNet(shape), unchanged, params.fold * shape.stride)
+    return CIMD(network, params, spec)
+
+
+def shape_of(params: Params, spec: DatasetSpec) -> guided_unet.Shape:
+    """The sizes of the U-Net."""
+    return guided_unet.Shape(
+        in_channels=(params.image_copies * spec.channels + 1) * params.fold**2,
+        out_channels=2 * params.fold**2,
+        base=params.base,
+        multipliers=params.multipliers,
+        blocks=params.blocks,
+        attention=params.attention,
+        heads=params.heads,
+        groups=params.groups,
+        dropout=params.dropout,
+    )
+
+
+def check(params: Params, spec: DatasetSpec, shape: guided_unet.Shape) -> None:
+    """Raises UserError where the data set or the sizes do not fit."""
+    if spec.ndim != 2:
+        raise UserError(f"cimd segments images; {spec.name} has {spec.ndim} dimensions (recycling takes volumes)")
+    if spec.num_classes != 2:
+        raise UserError(f"cimd knows background and one structure; {spec.name} has {spec.num_classes} classes")
+    if params.steps > params.train_steps:
+        raise UserError(f"cimd: steps is {params.steps}, more than train_steps, {params.train_steps}")
+    if any(width % params.heads for width in shape.widths):
+        raise UserError(f"cimd: {list(shape.widths)} channels cannot be cut into {params.heads} heads")
+    _supervised.check_size(spec.size, params.fold * shape.stride)
+
+
+class Denoiser(nn.Module):
+    """The U-Net of noisy masks beside their images, and the process it belongs to."""
+
+    def __init__(self, network: Preprocessed, params: Params) -> None:
+        super().__init__()
+        self.network, self.copies, self.fold = network, params.image_copies, params.fold
+        self.process = Process.of(betas.input_scaled(noise_schedule(params), params.input_scale), params.prediction)
+
+    def forward(self, noisy: Tensor, image: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy masks [B, 1, H, W], prepared images, timesteps of training [B] -> prediction and v, shaped as masks."""
+        given = torch.cat([image.repeat(1, self.copies, 1, 1), noisy], 1)
+        found = self.network.network(F.pixel_unshuffle(given, self.fold), timesteps)
+        predicted, v = F.pixel_shuffle(found.float(), self.fold).chunk(2, 1)
+        return predicted, v
+
+
+class Ambiguity(nn.Module):
+    """L_simple + lambda L_vlb + beta KL, the last in nats per sample."""
+
+    def __init__(self, denoiser: Denoiser, params: Params, channels: int) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.weight_vlb, self.weight_kl = params.lambda_vlb, params.beta_ambiguity
+        self.times = UniformTimes(0, params.train_steps - 1)
+        filters, latent = params.gaussian_filters, params.gaussian_latent
+        size = gaussian_encoder.Shape(channels + 1, filters, params.gaussian_convolutions, latent)
+        self.modelling, self.controlling = GaussianEncoder(size), GaussianEncoder(size)
+        for weight in (*self.modelling.parameters(), *self.controlling.parameters()):
+            weight.requires_grad_(params.train_gaussians)
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The three losses; `progress` is not used."""
+        image, process = self.denoiser.network.prepared(batch.image), self.denoiser.process
+        x0 = _mask_denoiser.coded(_mask_denoiser.maps_of(batch.mask, 2), image.shape[-2:])
+        rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
+        k = self.times.draw(rngs)[0].to(x0.device)
+        fresh = noise_of(rngs, tuple(x0.shape[1:])).to(x0.device)
+        noisy = process.q_sample(x0, fresh, k)
+        predicted, v = self.denoiser(noisy, image, k)
+        with torch.autocast(x0.device.type, enabled=False):
+            simple = F.mse_loss(predicted, process.target(x0, fresh, k))
+            clean = process.predict_x0(predicted, noisy, k)
+            losses = {"simple": simple, "variational": self.weight_vlb * self.bound(x0, noisy, clean, v, k).mean()}
+            return losses | {"ambiguity": self.weight_kl * self.divergence(image, x0, clean).mean()}
+
+    def bound(self, x0: Tensor, noisy: Tensor, clean: Tensor, v: Tensor, k: Tensor) -> Tensor:
+        """L_vlb [B] in bits per pixel; its gradient reaches v alone."""
+        process = self.denoiser.process
+        mean = process.posterior_mean(clean.detach(), noisy, k)
+        log_variance = variance.learned_log_variance(process, v, k)
+        return variance.bound_bits(process, x0, noisy, mean, log_variance, k)
+
+    def divergence(self, image: Tensor, x0: Tensor, clean: Tensor) -> Tensor:
+        """KL(AMN on the true mask || ACN on the predicted one) in nats [B]."""
+        return gaussian_encoder.divergence(self.modelling(image, x0), self.controlling(image, clean.clamp(-1, 1)))
+
+
+class CIMD(Supervised):
+    """A segmenter each of whose samples starts from noise of its own."""
+
+    def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec) -> None:
+        about: dict[str, Any] = {"method": "cimd", "params": params.model_dump(mode="json")}
+        about |= {"weights": _supervised.weights_record("none"), "stochastic": True}
+        denoiser = Denoiser(network, params)
+        super().__init__(network, spec, about, Ambiguity(denoiser, params, spec.channels))
+        self.denoiser, self.params = denoiser, params
+        self.process = denoiser.process.respaced(params.steps)
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
+        """Probabilities [B, S, 2, H, W]; 0.5 parts the mask that each sample is, their mean is that of the raters."""
+        drawn = [list(self.draw(image, sample))[-1] for sample in range(num_samples)]
+        return torch.stack(drawn, 1)
+
+    @torch.no_grad()
+    def trajectory(self, image: Tensor) -> Tensor:
+        """What the first sample is taken for after each step of the sampler: [steps, B, 2, H, W]."""
+        return torch.stack(list(self.draw(image, 0)))
+
+    def draw(self, image: Tensor, sample: int) -> Iterator[Tensor]:
+        """Probabilities [B, 2, H, W] after each step, of the sample of this number."""
+        self.objective.eval()
+        prepared = self.network.prepared(image.to(self.network.mean.device))
+        rngs = noise.image_streams(image, sample)
+        for clean in self._cleaner(prepared, rngs):
+            chance = self.network.restored((clean + 1) / 2, image)
+            yield torch.cat([1 - chance, chance], 1)
+
+    def augment(self, train: ImageSet) -> Augment | None:
+        """Flips and quarter turns, or nothing."""
+        return super().augment(train) if self.params.augmentation == "dihedral" else None
+
+    def _cleaner(self, prepared: Tensor, rngs: list[torch.Generator]) -> Iterator[Tensor]:
+        """The predicted clean masks [B, 1, H, W], cut off at -1 and 1, from the noisiest level to the cleanest."""
+
+        def find(x: Tensor, k: Tensor) -> Found:
+            predicted, v = self.denoiser(x, prepared, self.process.indices.to(x.device)[k])
+            clean = self.process.predict_x0(predicted, x, k).clamp(-1, 1)
+            return clean, variance.learned_log_variance(self.process, v, k)
+
+        start = noise_of(rngs, (1, *prepared.shape[-2:])).to(prepared.device)
+        for _, _, clean in reverse(self.process, start, rngs, find, self.params.sampler):
+            yield clean
+
+
+def noise_schedule(params: Params) -> Tensor:
+    """Betas [T]; linear and quadratic ones of other than 1000 steps are scaled to end in as much noise."""
+    steps, share = params.train_steps, PAPER_STEPS / params.train_steps
+    if params.schedule == "cosine":
+        return betas.cosine(steps)
+    make = betas.linear if params.schedule == "linear" else betas.quadratic
+    return make(steps, FIRST * share, min(LAST * share, 0.999))

@@ -1,6 +1,6 @@
 """Look for copies of training images in one synthetic image set."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -20,4 +20,4 @@ def stage(params: Params, generator: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "generator")
+    command.run(stage, __doc__, "generator")

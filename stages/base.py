@@ -1,6 +1,6 @@
 """Make the base model: pretrain a small one on the training images, or bring in an existing one."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -17,4 +17,4 @@ def base(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(base, __doc__)
+    command.run(base, __doc__)

@@ -2,8 +2,8 @@
 
 import logging
 
-from pipeline import commands
 from pipeline.comparison import compare, publish_comparison
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -15,4 +15,4 @@ def stage(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__)
+    command.run(stage, __doc__)

@@ -1,7 +1,7 @@
 """Generate the image set of one generator from the training masks (default: the first generator of params.yaml)."""
 
-from pipeline import commands
 from pipeline.generation import generate
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -10,4 +10,4 @@ def stage(params: Params, generator: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "generator")
+    command.run(stage, __doc__, "generator")

@@ -1,6 +1,6 @@
 """Train the judge: a segmenter of real images only, which measures how well synthetic images follow their masks."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -18,4 +18,4 @@ def stage(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__)
+    command.run(stage, __doc__)

@@ -1,7 +1,7 @@
 """Record which file each entry of params.yaml runs, and the hash of its code."""
 
-from pipeline import commands
 from pipeline.methods import write_methods
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -10,4 +10,4 @@ def methods(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(methods, __doc__)
+    command.run(methods, __doc__)

@@ -1,7 +1,7 @@
 """Make one training set: real training images plus the first copies of a generator's images."""
 
-from pipeline import commands
 from pipeline.mixing import mix
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -11,4 +11,4 @@ def stage(params: Params, training_set: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "training_set")
+    command.run(stage, __doc__, "training_set")

@@ -1,8 +1,8 @@
 """Read, check and split the real pairs; all faults are reported at once, before anything is written."""
 
-from pipeline import commands
 from pipeline.commands.validation import check_plugins
 from pipeline.preparation import prepare
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -12,4 +12,4 @@ def stage(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__)
+    command.run(stage, __doc__)

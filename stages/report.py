@@ -1,7 +1,7 @@
 """Write the report: one HTML page that answers whether synthetic data helps, and the metrics that dvc shows."""
 
-from pipeline import commands
 from pipeline.reporting.page import write_report
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -10,4 +10,4 @@ def report(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(report, __doc__)
+    command.run(report, __doc__)

@@ -1,6 +1,6 @@
 """Score one synthetic image set against the real one: distances of features, and mask faithfulness."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -28,4 +28,4 @@ def stage(params: Params, generator: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "generator")
+    command.run(stage, __doc__, "generator")

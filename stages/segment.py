@@ -1,6 +1,6 @@
 """Train one segmenter on every training set with every seed, and score it on the real test images."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -14,4 +14,4 @@ def stage(params: Params, segmenter: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "segmenter")
+    command.run(stage, __doc__, "segmenter")

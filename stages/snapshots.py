@@ -1,6 +1,6 @@
 """Score the kept snapshots of one generator: quality over training steps."""
 
-from pipeline import commands
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -12,4 +12,4 @@ def stage(params: Params, generator: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__, "generator")
+    command.run(stage, __doc__, "generator")

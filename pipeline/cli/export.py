@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli._telling import add_json, declare, tell, tell_json
-from pipeline.commands import export_generator, ldm
 from pipeline.methods.exports import __main__ as sets
+from pipeline.stages.command import export_generator, ldm
 
 
 def add(subparsers: Any) -> None:

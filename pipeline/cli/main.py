@@ -57,12 +57,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _unforeseen(verb: str, error: Exception) -> int:
     """One line, and the place of the traceback."""
-    from pipeline import commands
     from pipeline.core import paths
+    from pipeline.stages import command
 
-    log = commands.record(paths.log("twinsynth", [verb], 0))
+    log = command.record(paths.log("twinsynth", [verb], 0))
     place = f"\nlog: {log}" if log else ""
-    sys.stderr.write(f"error: {verb} failed in a way that nobody foresaw ({commands.brief(error)}){place}\n")
+    sys.stderr.write(f"error: {verb} failed in a way that nobody foresaw ({command.brief(error)}){place}\n")
     return 1
 
 

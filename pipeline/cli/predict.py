@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from pipeline.cli._telling import add_json, declare, tell, tell_json
-from pipeline.commands import predict
+from pipeline.stages.command import predict
 
 
 def add(subparsers: Any) -> None:

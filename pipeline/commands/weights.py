@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import commands
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.networks.pretrained import Weights
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -70,4 +70,4 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(stage, __doc__)
+    command.run(stage, __doc__)

@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa
 from sklearn import manifold  # noqa: E402, F401
 from transformers import CLIPTextModel, CLIPTokenizer  # noqa: E402, F401
 
-from pipeline.commands import validation  # noqa: E402, F401
 from pipeline.methods.features import efficientnet_lite0  # noqa: E402, F401
 from pipeline.methods.generators import siamese  # noqa: E402, F401
 from pipeline.methods.masks import real  # noqa: E402, F401
 from pipeline.methods.readers import phantom  # noqa: E402, F401
 from pipeline.methods.segmenters import unet  # noqa: E402, F401
 from pipeline.reporting import page  # noqa: E402, F401
+from pipeline.stages.command import validation  # noqa: E402, F401

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import commands, study
+from pipeline import study
 from pipeline.core import tracking
 from pipeline.core.errors import UserError
+from pipeline.stages import command
 from pipeline.study import Params
 
 
@@ -47,9 +48,9 @@ def a_study(toy_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_first_process_tells_at_once_and_names_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     with pytest.raises(SystemExit) as ended:
-        commands.run(failing, None, argv=[])
+        command.run(failing, None, argv=[])
     assert ended.value.code == 2
-    assert time.monotonic() - started < commands.PATIENCE / 2
+    assert time.monotonic() - started < command.PATIENCE / 2
     assert capsys.readouterr().err == f"error: the mask of case_00001 is missing\nlog: {LOG}\n"
     assert LOG.read_text() == "error: the mask of case_00001 is missing\n"
 
@@ -62,8 +63,8 @@ def test_another_process_waits_before_it_tells(
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setitem(os.environ, "RANK", "1")
     with pytest.raises(SystemExit):
-        commands.run(failing, None, argv=[])
-    assert waits == [commands.PATIENCE]
+        command.run(failing, None, argv=[])
+    assert waits == [command.PATIENCE]
     told = capsys.readouterr().err
     assert told.startswith("process 1: error: the mask of case_00001 is missing\n")
     assert told.endswith("test_commands_process1.log\n")
@@ -71,7 +72,7 @@ def test_another_process_waits_before_it_tells(
 
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        commands.run(broken, None, argv=[])
+        command.run(broken, None, argv=[])
     assert ended.value.code == 1
     told = capsys.readouterr().err
     assert "test_commands failed" in told
@@ -83,7 +84,7 @@ def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_in_the_log(capsys:
 
 def test_a_stopped_stage_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        commands.run(stopped, None, argv=[])
+        command.run(stopped, None, argv=[])
     assert ended.value.code == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -91,7 +92,7 @@ def test_a_stopped_stage_says_how_it_goes_on(capsys: pytest.CaptureFixture[str])
 def test_progress_is_lines_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "SOON", 0.0)
     monkeypatch.setattr(tracking, "QUIET", 0.0)
-    commands.run(slow, None, argv=[])
+    command.run(slow, None, argv=[])
     lines = LOG.read_text().splitlines()
     assert [line.split(" counting ")[1].split(" | ")[0] for line in lines] == ["1/3", "2/3", "3/3"]
     assert lines[-1].endswith("| 0 s left")
@@ -111,7 +112,7 @@ def test_a_step_of_more_than_five_seconds_has_a_line(
 def test_a_folder_that_cannot_be_written_costs_the_log_only(capsys: pytest.CaptureFixture[str]) -> None:
     Path("work").write_text("a file where the folder should be")
     with pytest.raises(SystemExit):
-        commands.run(failing, None, argv=[])
+        command.run(failing, None, argv=[])
     assert capsys.readouterr().err == "error: the mask of case_00001 is missing\n"
 
 
@@ -125,7 +126,7 @@ def nested(_: Params) -> None:
 def test_what_runs_inside_moves_the_bar_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "SOON", 0.0)
     monkeypatch.setattr(tracking, "QUIET", 0.0)
-    commands.run(nested, None, argv=[])
+    command.run(nested, None, argv=[])
     lines = [line.split(" | ")[0].split(" ")[-2:] for line in LOG.read_text().splitlines()]
     assert [place for name, place in lines if name == "inner"] == ["1/4", "2/4", "3/4", "4/4"] * 2
     outer = [place for name, place in lines if name == "outer"]

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pipeline.commands import folds
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.splitting import deal
 from pipeline.preparation import prepare
+from pipeline.stages.command import folds
 from pipeline.study import Data, Params, load_params
 
 ROOT = Path(__file__).parents[2]

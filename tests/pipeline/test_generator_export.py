@@ -18,7 +18,6 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import finetuning, generator_card, generator_export
-from pipeline.commands import export_generator
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -30,6 +29,7 @@ from pipeline.methods.conditioning.mask import palette
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.model import pipeline_folder
+from pipeline.stages.command import export_generator
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
@@ -411,7 +411,7 @@ def test_the_command_exports(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 def test_help_is_light_and_holds_an_example() -> None:
     program = (
-        "import sys\nfrom pipeline.commands import export_generator\n"
+        "import sys\nfrom pipeline.stages.command import export_generator\n"
         "try: export_generator.main(['--help'])\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from pipeline import completeness
-from pipeline.commands import check_study, run
 from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.forecast import Machine, forecast
 from pipeline.methods import write_methods
 from pipeline.reporting.identity import as_yaml
+from pipeline.stages.command import check_study, run
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from pipeline import prediction
 from pipeline.cli import main as cli
-from pipeline.commands import predict
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.train import saved_model
+from pipeline.stages.command import predict
 from tests.conftest import blob
 
 

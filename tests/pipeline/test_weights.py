@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands import weights as command
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.networks.pretrained import Unavailable, Weights
+from pipeline.stages.command import weights as command
 from pipeline.study import Params, WeightFile
 from tests.conftest import REPOSITORY
 

@@ -1,7 +1,7 @@
 """Record which file each entry of params.yaml runs, and the hash of its code."""
 
-from pipeline.methods import write_methods
 from pipeline.stages import command
+from pipeline.stages.records.records import write_methods
 from pipeline.study import Params
 
 

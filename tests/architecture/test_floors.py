@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import methods
 from pipeline.core import plugins
+from pipeline.stages.records import records
 from tests.conftest import REPOSITORY
 
 PIPELINE = REPOSITORY / "pipeline"
@@ -80,7 +80,7 @@ def floor(name: str) -> int:
 def edges() -> Iterator[tuple[str, str, str]]:
     """(file, its room, a room it imports) over all our sources."""
     for path in SOURCES:
-        for module in methods.imports(path):
+        for module in records.imports(path):
             if "." in module:
                 yield path.relative_to(REPOSITORY).as_posix(), room(path), module.split(".")[1]
 
@@ -108,7 +108,7 @@ def test_siblings_do_not_import_each_other() -> None:
 
 
 def test_there_is_no_import_cycle() -> None:
-    graph = {path: {methods.source_of(m) for m in methods.imports(path)} - {path} for path in SOURCES}
+    graph = {path: {records.source_of(m) for m in records.imports(path)} - {path} for path in SOURCES}
     while leaves := {path for path, targets in graph.items() if not targets & graph.keys()}:
         graph = {path: targets for path, targets in graph.items() if path not in leaves}
     assert not graph

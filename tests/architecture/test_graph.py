@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import methods
 from pipeline.core import files, paths
 from pipeline.core.section import read_yaml
+from pipeline.stages.records import records as methods
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 

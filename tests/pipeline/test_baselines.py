@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import finetuning, generation, methods
+from pipeline import finetuning, generation
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -25,6 +25,7 @@ from pipeline.methods.generators._control import draw
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
+from pipeline.stages.records import records
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -234,7 +235,7 @@ def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Param
 
 def test_record_names_the_conditioning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    methods.write_methods(edge_study())
+    records.write_methods(edge_study())
     record = files.read_json(paths.methods("toy") / "generators" / "edges.json")
     assert {"generators/controlnet", "conditioning/canny"} == set(record)
     assert "pipeline/methods/conditioning/_lines.py" in record["conditioning/canny"]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import methods
 from pipeline.core import files, paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.methods import code, imports, reachable, write_methods
+from pipeline.stages.records import records
+from pipeline.stages.records.records import code, imports, reachable, write_methods
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
@@ -23,7 +23,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "three.py").write_text("import pipeline.two\n")
     (root / "files.py").write_text("import pipeline.four\n")
     (root / "four.py").write_text("")
-    monkeypatch.setattr(methods, "ROOT", root)
+    monkeypatch.setattr(records, "ROOT", root)
     return root
 
 

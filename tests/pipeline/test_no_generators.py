@@ -10,9 +10,9 @@ from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.forecast import Machine, forecast
-from pipeline.methods import write_methods
 from pipeline.reporting.identity import as_yaml
 from pipeline.stages.command import check_study, run
+from pipeline.stages.records.records import write_methods
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

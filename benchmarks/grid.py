@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core import files, paths
 from pipeline.mixing import mix
-from pipeline.preparation import prepare
+from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import load_params
 
 REPOSITORY = Path(__file__).parents[1]

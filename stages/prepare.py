@@ -1,8 +1,8 @@
 """Read, check and split the real pairs; all faults are reported at once, before anything is written."""
 
-from pipeline.commands.validation import check_plugins
-from pipeline.preparation import prepare
 from pipeline.stages import command
+from pipeline.stages.prepare.prepare import prepare
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params
 
 

@@ -51,8 +51,8 @@ def _amount(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the forecast; 1 where fine-tuning fits none of the machines. Raises UserError."""
     from pipeline.commands.check_study import find
-    from pipeline.commands.validation import check_plugins
     from pipeline.forecast import forecast
+    from pipeline.stages.prepare.validation import check_plugins
     from pipeline.study import load_params
 
     path = Path(arguments.study)

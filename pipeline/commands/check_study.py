@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import presets
-from pipeline.commands.validation import check_plugins
 from pipeline.core.errors import UserError
 from pipeline.forecast import PAIR_BYTES, alike, images, known_pairs
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params, load_params
 
 STUDIES = Path("configs/studies")

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.data import checked, checks
-from pipeline.data.candidates import Candidate
-from pipeline.data.checked import Examined
 from pipeline.data.splitting import SPLITS
 from pipeline.data.stored import COLOURS, majority
 from pipeline.doctor.findings import Finding, count, error, errors, note, shortened, warning
+from pipeline.stages.prepare import checked, checks
+from pipeline.stages.prepare.candidates import Candidate
+from pipeline.stages.prepare.checked import Examined
 from pipeline.study import Params
 
 TINY = 16  # pixels at the study's size; a quarter of the 8 x 8 that one latent of Stable Diffusion covers

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.commands.validation import check_plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
 from pipeline.doctor.findings import Finding, error, errors
 from pipeline.doctor.versions import CURE
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params, load_params
 
 CHECK = "parameters"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.validation import check_plugins
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import load_params
 from tests.conftest import REPOSITORY
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.commands.validation import check_plugins
 from pipeline.core.section import parse, read_yaml
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params
 from tests.conftest import REPOSITORY
 from tests.pages import LINK, PAGES, QUOTED, Block, anchors, blocks, prose

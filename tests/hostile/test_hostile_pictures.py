@@ -17,10 +17,10 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import nifti
-from pipeline.data.candidates import Candidate, examine
 from pipeline.data.decoding import Faulty, Reference
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.stages.prepare.candidates import Candidate, examine
 from pipeline.study import Data
 from tests import data_folders
 from tests.drawn_pairs import data, picture, rectangle

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.data import checked
 from pipeline.data.decoding import Fault
 from pipeline.data.image_set import ImageSet
+from pipeline.stages.prepare import checked
 from pipeline.study import Data
 from tests import data_folders
 from tests.conftest import REPOSITORY

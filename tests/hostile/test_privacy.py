@@ -14,11 +14,11 @@ from pipeline.cli.main import main
 from pipeline.core import paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.data.checked import check
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.exports import __main__ as exports
 from pipeline.mixing import mix
-from pipeline.preparation import names_path, prepare
+from pipeline.stages.prepare.checked import check
+from pipeline.stages.prepare.prepare import names_path, prepare
 from pipeline.study import Params
 from tests import planted
 from tests.conftest import TOY_STUDY, copies

@@ -14,7 +14,7 @@ from pipeline.cli.main import main
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.doctor.examination import examine
-from pipeline.preparation import prepare
+from pipeline.stages.prepare.prepare import prepare
 from pipeline.starting.writing import scalar
 from pipeline.study import Params, load_params
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired

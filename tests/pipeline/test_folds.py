@@ -13,8 +13,8 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.splitting import deal
-from pipeline.preparation import prepare
 from pipeline.stages.command import folds
+from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Data, Params, load_params
 
 ROOT = Path(__file__).parents[2]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipeline.commands.validation import check_plugins
 from pipeline.core import files, paths, plugins, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.splitting import SPLITS
-from pipeline.preparation import names_path, prepare, report_path
+from pipeline.stages.prepare.prepare import names_path, prepare, report_path
+from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save, study

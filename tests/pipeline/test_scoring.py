@@ -15,9 +15,9 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.preparation import prepare
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.scoring import image_scores, score_set
+from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, folder, rectangle, save, study

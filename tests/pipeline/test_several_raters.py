@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.data.checked import check
 from pipeline.data.image_set import ImageSet
-from pipeline.preparation import prepare, report_path
+from pipeline.stages.prepare.checked import check
+from pipeline.stages.prepare.prepare import prepare, report_path
 from tests.data_folders import HEIGHT, WIDTH, cimd
 from tests.drawn_pairs import folder, picture, rectangle, save, study, study_of_segmenters
 

@@ -14,7 +14,7 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import nifti as reading
 from pipeline.data.image_set import ImageSet
-from pipeline.preparation import names_path, prepare, report_path
+from pipeline.stages.prepare.prepare import names_path, prepare, report_path
 from tests.data_folders import nifti
 from tests.drawn_pairs import study_of_segmenters
 

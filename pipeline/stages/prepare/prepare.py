@@ -15,10 +15,10 @@ import numpy as np
 
 from pipeline.core import files, paths, tracking
 from pipeline.data import nifti
-from pipeline.data.checked import Checked, check
 from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
+from pipeline.stages.prepare.checked import Checked, check
 from pipeline.study import Data, Params
 
 VERSION = 1  # raised by hand when the same files give another set

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pipeline.data import grids, nifti
-from pipeline.data.candidates import Candidate
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
 from pipeline.data.splitting import SPLITS
+from pipeline.stages.prepare.candidates import Candidate
 from pipeline.study import Data
 
 SAFE_ID = re.compile(r"[a-z0-9_-]+")

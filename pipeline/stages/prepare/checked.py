@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from pipeline.core import files, plugins, tracking
 from pipeline.core.errors import UserError
-from pipeline.data import checks, hashing, splitting
-from pipeline.data.candidates import Candidate, examine
+from pipeline.data import hashing, splitting
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
+from pipeline.stages.prepare import checks
+from pipeline.stages.prepare.candidates import Candidate, examine
 from pipeline.study import Data
 
 log = logging.getLogger(__name__)

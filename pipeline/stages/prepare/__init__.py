@@ -1,0 +1,1 @@
+"""Stage prepare: read, check and split the real pairs."""

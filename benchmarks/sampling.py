@@ -17,7 +17,6 @@ from diffusers import StableDiffusionControlNetPipeline
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.base_params import Autoencoder, Denoiser
 from pipeline.core import seeding
 from pipeline.core.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
@@ -26,6 +25,7 @@ from pipeline.methods.conditioning import mask as mask_hint
 from pipeline.methods.generators import controlnet
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
+from pipeline.stages.base.params import Autoencoder, Denoiser
 
 SIDE, WIDTH, CHANNELS = 128, 256, (128, 256, 384)  # pixels, text tower, U-Net
 PROMPT, TOLERANCE = "A photo of a polyp.", 1e-4

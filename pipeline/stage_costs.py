@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.base_params import Base
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.footprint import operations
 from pipeline.networks.stable_diffusion.model import tiny
+from pipeline.stages.base.params import Base
 from pipeline.study import Params
 
 META = torch.device("meta")

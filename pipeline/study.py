@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.base_params import Base
 from pipeline.core.errors import UserError
 from pipeline.core.section import Entry, Section, parse, read_yaml
 from pipeline.finetune_params import Finetune
 from pipeline.sampling import Generate
 from pipeline.segmentation.params import Compare, Segment
+from pipeline.stages.base.params import Base
 from pipeline.stages.prepare.params import Data
 from pipeline.training_sets import TrainingSet, check_training_sets
 

@@ -11,7 +11,7 @@ def base(params: Params) -> None:
     if params.base is None:
         skipped.record("base", paths.base(params.study))
         return
-    from pipeline.pretraining import make_base
+    from pipeline.stages.base.pretraining import make_base
 
     make_base(params)
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import base_source
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.doctor.findings import Finding, error, errors, note, warning
 from pipeline.networks import pretrained
+from pipeline.stages.base import base_source
 from pipeline.study import Params
 
 GUIDE = "see docs/weights.md"

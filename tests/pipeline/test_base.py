@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import pretraining
-from pipeline.base_params import Base
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_base, tiny
+from pipeline.stages.base import pretraining
+from pipeline.stages.base.params import Base
 from pipeline.study import Params
 from tests.tiny_base import RATES, write_tiny_base
 

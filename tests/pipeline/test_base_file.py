@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import base_import, base_source
-from pipeline.base_params import Base
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_base, ldm_keys, weight_file
 from pipeline.networks.stable_diffusion.sd15 import Layout
+from pipeline.stages.base import base_import, base_source
+from pipeline.stages.base.params import Base
 from tests import ldm_files
 
 U = ldm_keys.UNET

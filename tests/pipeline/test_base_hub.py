@@ -16,10 +16,10 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from pipeline import base_source, pretraining
-from pipeline.base_params import Base
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.stages.base import base_source, pretraining
+from pipeline.stages.base.params import Base
 from tests.tiny_base import write_tiny_base
 
 COMMIT = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
@@ -101,7 +101,7 @@ def test_nothing_in_the_cache_asks_for_all_and_for_the_revision(tmp_path: Path) 
 FETCH = """
 import json, sys
 from pipeline import base_source
-from pipeline.base_params import Base
+from pipeline.stages.base.params import Base
 from pipeline.core.errors import UserError
 try:
     found = base_source.on_hub(Base(source="someone/a-base", weights=sys.argv[1]))

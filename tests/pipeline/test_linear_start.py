@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.base_params import Autoencoder
 from pipeline.networks.stable_diffusion.linear_start import COLOURS, Palette, start_linear
 from pipeline.networks.stable_diffusion.model import tiny
+from pipeline.stages.base.params import Autoencoder
 
 
 def plain(channels: tuple[int, ...]) -> torch.nn.Module:

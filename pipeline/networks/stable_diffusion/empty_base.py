@@ -7,8 +7,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.base_params import Base
 from pipeline.networks.stable_diffusion.model import StableDiffusion, sd15, tiny
+from pipeline.stages.base.params import Base
 
 
 def empty_base(base: Base, size: int) -> StableDiffusion:

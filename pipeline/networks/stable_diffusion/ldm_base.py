@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from pipeline.base_params import Weights
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion.ldm_keys import Table
@@ -14,6 +13,7 @@ from pipeline.networks.stable_diffusion.model import ldm_keys, ldm_shape, sd15, 
 from pipeline.networks.stable_diffusion.sd15 import Layout
 from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
 from pipeline.networks.stable_diffusion.weight_file import Shapes
+from pipeline.stages.base.params import Weights
 
 Part = Literal["unet", "vae", "text_encoder"]
 FILES: dict[Part, str] = {

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import base_source
-from pipeline.base_params import Base
-from pipeline.base_source import Found
 from pipeline.core import files
 from pipeline.networks.stable_diffusion.model import base_shape, ldm_base, weight_file
 from pipeline.networks.stable_diffusion.sd15 import Layout
 from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
+from pipeline.stages.base import base_source
+from pipeline.stages.base.base_source import Found
+from pipeline.stages.base.params import Base
 
 PLAIN = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PRECISION = ("dtype", "torch_dtype")  # how a text tower's config names it

@@ -10,9 +10,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.base_import import bring
-from pipeline.base_params import Autoencoder, Base, Denoiser
-from pipeline.base_source import WITHDRAWN
 from pipeline.core import files, paths, seeding, tracking
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
@@ -21,6 +18,9 @@ from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
+from pipeline.stages.base.base_import import bring
+from pipeline.stages.base.base_source import WITHDRAWN
+from pipeline.stages.base.params import Autoencoder, Base, Denoiser
 from pipeline.study import Params
 from pipeline.training.loop import fit
 

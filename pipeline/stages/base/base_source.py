@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.base_params import Base
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained as downloads
+from pipeline.stages.base.params import Base
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 WITHDRAWN = {"runwayml/stable-diffusion-v1-5": SD15}

@@ -1,0 +1,1 @@
+"""Stage base: pretrain a small base model, or import one."""

@@ -16,8 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, build, scaled
 from pipeline.core.contracts import Recipe
-from pipeline.finetune_params import Finetune
 from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import optimizers
 
 CPU = torch.device("cpu")

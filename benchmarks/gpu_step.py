@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, Size, build, scaled
 from pipeline.core import section
 from pipeline.core.contracts import Recipe
-from pipeline.finetune_params import Finetune
 from pipeline.networks.stable_diffusion.acceleration import accelerate
+from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import optimizers
 
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"

@@ -1,4 +1,4 @@
-"""Predicted memory of a training step (pipeline/footprint.py) against what the CPU's allocator counts; small networks.
+"""Predicted memory of a training step (pipeline/stages/finetune/meta_profiler.py) against what the CPU's allocator counts; small networks.
 
 python benchmarks/memory_model.py [--json]. Both without weights and gradients: activations and short-lived tensors.
 """
@@ -14,9 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 from pipeline.core import plugins
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
-from pipeline.estimates import Subject
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
+from pipeline.stages.finetune.memory import Subject
 from pipeline.study import Params
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
-from pipeline.finetune_params import Finetune
-from pipeline.presets import Preset, under
+from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.finetune.presets import Preset, under
 from pipeline.study import GeneratorEntry, Params
 from pipeline.training_sets import TrainingSet
 
 if TYPE_CHECKING:  # they load torch
-    from pipeline.estimates import Cost, Subject
+    from pipeline.stages.finetune.memory import Cost, Subject
 
 PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn from them
 PAIRS_OF = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}  # by study
@@ -129,7 +129,7 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
 
 def counted(params: Params, generator: str) -> "tuple[Subject, Cost | None]":
     """One entry's cost."""
-    from pipeline.estimates import Subject
+    from pipeline.stages.finetune.memory import Subject
 
     subject = Subject(params, generator)
     return subject, subject.cost()
@@ -206,7 +206,7 @@ def _base(params: Params) -> Iterator[Work]:
 
 
 def _generation(params: Params, pairs: int | None) -> Iterator[Work]:
-    from pipeline.estimates import sampling_operations
+    from pipeline.stages.finetune.memory import sampling_operations
 
     each = sampling_operations(params) if params.generators else 0.0
     for name, entry in params.generators.items():

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 import pipeline
-from pipeline import finetuning
 from pipeline.core import files, paths, plugins, seeding, tracking
 from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Untrained
 from pipeline.core.errors import UserError
@@ -21,6 +20,7 @@ from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write
 from pipeline.data.plan import Plan, Planned
 from pipeline.data.sample import Sample
 from pipeline.data.verification import intact
+from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 
 VERSION = 2  # raised when results change
@@ -59,7 +59,7 @@ class Job:
     @property
     def stream(self) -> int | str:
         """Name of the random streams of the entry."""
-        return finetuning.stream(self.params, self.generator)
+        return finetune.stream(self.params, self.generator)
 
     @cached_property
     def plan(self) -> Plan:
@@ -85,7 +85,7 @@ class Job:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """What all rows of the set share."""
-        method = finetuning.method(self.params, self.generator)
+        method = finetune.method(self.params, self.generator)
         return provenance.of_set(self.params, self.generator, method, self.weights)
 
     def about(self, image: Planned) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class _Making:
 
     @cached_property
     def generator(self) -> Generator | Untrained:
-        model = finetuning.build(self.job.params, self.job.generator, self.job.real.spec, self.runtime)
+        model = finetune.build(self.job.params, self.job.generator, self.job.real.spec, self.runtime)
         for folder in (paths.generator(self.job.params.study, self.job.generator), self.job.trained):
             files.check(folder)
         model.load(self.job.trained)

@@ -11,10 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline import finetuning
 from pipeline.core import files, paths, plugins
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.methods.conditioning.mask import palette
+from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -81,7 +81,7 @@ class Facts:
 
 def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Facts:
     """The facts of a published generator of the study in the current folder."""
-    method, entry, drawing = finetuning.method(params, generator), params.generators[generator], params.generate
+    method, entry, drawing = finetune.method(params, generator), params.generators[generator], params.generate
     own = plugins.read_params("generators", method, entry.own, f"generators.{generator}")
     manifest = paths.base(params.study) / "manifest.json"
     base = files.read_json(manifest) if manifest.is_file() else {"source": "unknown"}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import pipeline
-from pipeline import finetuning, generator_card
+from pipeline import generator_card
 from pipeline.core import files, paths
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -17,6 +17,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
 from pipeline.networks.stable_diffusion.model import pipeline_folder
+from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 
 METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
@@ -50,7 +51,7 @@ def _trained_on(params: Params, generator: str) -> ImageSet:
     if generator not in params.generators:
         there = ", ".join(params.generators)
         raise UserError(f"there is no generator {generator!r} in params.yaml; there are: {there}")
-    method = finetuning.method(params, generator)
+    method = finetune.method(params, generator)
     if method not in METHODS:
         raise UserError(
             f"generators.{generator}: the method {method} is no ControlNet on masks and cannot be exported; those that"
@@ -60,7 +61,7 @@ def _trained_on(params: Params, generator: str) -> ImageSet:
     if not manifest.is_file():
         raise UserError(f"{manifest.parent}: {generator} is not fine-tuned yet; run: dvc repro finetune@{generator}")
     train = ImageSet.open(paths.real(params.study)).split("train")
-    if files.read_json(manifest)["fingerprint"] != finetuning.fingerprint(params, generator, train):
+    if files.read_json(manifest)["fingerprint"] != finetune.fingerprint(params, generator, train):
         raise UserError(
             f"{manifest.parent} was trained with other parameters, data or base than those of now, so its card would be"
             f" wrong; run: dvc repro finetune@{generator}"
@@ -91,7 +92,7 @@ def _record_in(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(params: Params, generator: str, train: ImageSet, work: Path) -> None:
-    model = finetuning.build(params, generator, train.spec, Runtime.alone(params.threads, torch.device("cpu")))
+    model = finetune.build(params, generator, train.spec, Runtime.alone(params.threads, torch.device("cpu")))
     assert isinstance(model, ControlledDiffusion)  # METHODS are
     model.load(paths.generator(params.study, generator))
     settings = params.generate

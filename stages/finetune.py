@@ -1,7 +1,7 @@
 """Fine-tune one generator on the training pairs (default: the first generator of params.yaml)."""
 
-from pipeline.finetuning import finetune
 from pipeline.stages import command
+from pipeline.stages.finetune.finetune import finetune
 from pipeline.study import Params
 
 

@@ -99,7 +99,7 @@ def as_plain(value: Any) -> Tensor:
 
 
 def settings() -> Any:
-    from pipeline.finetune_params import Finetune
+    from pipeline.stages.finetune.params import Finetune
 
     return Finetune(max_steps=3, global_batch=8, learning_rate=1e-3, flip=True)
 

@@ -72,7 +72,7 @@ def machines(arguments: argparse.Namespace) -> list["Machine"]:
     from pipeline.core.errors import UserError
     from pipeline.doctor.devices import hardware, machine
     from pipeline.forecast import GIB, GPU_TFLOPS, Machine, of_preset
-    from pipeline.presets import chosen, load, names
+    from pipeline.stages.finetune.presets import chosen, load, names
 
     asked = arguments.devices or arguments.memory or arguments.tflops
     if asked and not arguments.memory:

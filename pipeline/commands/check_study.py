@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import presets
 from pipeline.core.errors import UserError
 from pipeline.forecast import PAIR_BYTES, alike, images, known_pairs
+from pipeline.stages.finetune import presets
 from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params, load_params
 
@@ -81,7 +81,7 @@ def needs(params: Params, pairs: int | None) -> Iterator[str]:
     """
     if not params.generators:
         return
-    from pipeline.estimates import Cost, Subject  # loads torch
+    from pipeline.stages.finetune.memory import Cost, Subject  # loads torch
 
     costs: dict[str, tuple[Subject, Cost]] = {}
     settings = params.finetune
@@ -119,7 +119,7 @@ def _disk(params: Params, pairs: int | None, trained: int) -> Iterator[str]:
 
 
 def _machines(params: Params, heaviest: Any, total: float, pairs: int | None) -> Iterator[str]:
-    from pipeline.estimates import GB, sampling_operations
+    from pipeline.stages.finetune.memory import GB, sampling_operations
 
     numbers = [images(entry, pairs) for entry in params.generators.values()]
     drawing = sampling_operations(params) * sum(number or 0 for number in numbers)

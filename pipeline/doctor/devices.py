@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
 from pipeline.doctor.findings import Finding, error, errors, note, warning
 from pipeline.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, alike, counted, of_preset
-from pipeline.presets import chosen, load, sharding_of
+from pipeline.stages.finetune.presets import chosen, load, sharding_of
 from pipeline.study import Params
 
 LAUNCHES = Path("configs/accelerate")
@@ -125,7 +125,7 @@ def _launch(launch: str, found: Hardware) -> Iterator[Finding]:
 
 def memory(params: Params, found: Hardware, launch: str | None) -> Iterator[Finding]:
     """Fine-tuning of the heaviest entry against a GPU's memory, or the machine's where there is no GPU."""
-    from pipeline.estimates import check_fits
+    from pipeline.stages.finetune.memory import check_fits
 
     here = machine(found, launch)
     costs = [counted(params, names[0]) for names in alike(params).values()]

@@ -12,9 +12,9 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators import _control
 from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet, tiny
+from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit
 from tests.tiny_base import write_tiny_base
 

@@ -11,10 +11,10 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion, recipe
 from pipeline.networks.stable_diffusion.model import StableDiffusion, acceleration, lora
+from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit, trained
 from tests.tiny_base import write_tiny_base
 

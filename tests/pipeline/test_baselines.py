@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import finetuning, generation
+from pipeline import generation
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -19,12 +19,13 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators import controlnet, mask_image, t2i_adapter
 from pipeline.methods.generators._control import draw
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
+from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.records import records
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -207,7 +208,7 @@ def test_edge_guided_images_need_real_masks(toy_study: Params) -> None:
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     real, trained = ImageSet.open(paths.real("toy")), paths.generator("toy", "edges")
-    finetuning.build(edge_study(), "edges", real.spec, Runtime.alone(1)).save(trained)
+    finetune.build(edge_study(), "edges", real.spec, Runtime.alone(1)).save(trained)
     job = generation.Job(edge_study(), "edges", trained, 1, real)
     generation.fill(job, Runtime.alone(1), Path("work"))
     assert len(ImageSet.open(Path("work/set"))) == 8
@@ -224,10 +225,10 @@ def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Param
     params = parse(Params, {**TOY_STUDY, **entry, "finetune": {**TOY_STUDY["finetune"], **switches}})
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
-    finetuning.finetune(params, name)
+    finetune.finetune(params, name)
     weights = files.tree_sha256(paths.generator("toy", name))
     assert (paths.generator("toy", name) / "snapshots" / "000001").is_dir()
-    finetuning.finetune(params, name)
+    finetune.finetune(params, name)
     assert files.tree_sha256(paths.generator("toy", name)) == weights
     generation.generate(params, name)
     assert len(ImageSet.open(paths.synthetic("toy", name))) == 8

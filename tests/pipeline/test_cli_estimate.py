@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import estimates
 from pipeline import forecast as told_before
 from pipeline.cli.main import main
 from pipeline.core.section import parse
-from pipeline.estimates import Cost
 from pipeline.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
 from pipeline.stage_costs import autoencoder_operations, segmenter_operations
+from pipeline.stages.finetune import memory
+from pipeline.stages.finetune.memory import Cost
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import folder, study
@@ -53,7 +53,7 @@ def test_counting_a_segmenter_reads_no_weights(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "sampling_operations", lambda _: 3.0)
+    monkeypatch.setattr(memory, "sampling_operations", lambda _: 3.0)
     params = toy(**plain_unet())
     cost = Cost(trained=1000, frozen=10, early=100.0, late=200.0, switch=0.5)
     found = {(part.stage, part.entry): part for part in works(params, {"siamese": cost}, pairs=10)}
@@ -68,7 +68,7 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "sampling_operations", lambda _: 1.0)
+    monkeypatch.setattr(memory, "sampling_operations", lambda _: 1.0)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
     params = toy(**plain_unet(), segment=by_epochs)
     (segment,) = (part for part in works(params, {}, pairs=10) if part.stage == "segment")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import finetuning, generation, snapshots
+from pipeline import generation, snapshots
 from pipeline.core import files, paths, seeding, tracking
 from pipeline.core.contracts import Sampling, Untrained
 from pipeline.core.errors import UserError
@@ -16,6 +16,7 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import copy_paste
+from pipeline.stages.finetune import finetune as finetuning
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base

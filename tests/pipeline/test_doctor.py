@@ -17,8 +17,8 @@ from pipeline.doctor import devices, dvc_state, pictures, storage, stored_weight
 from pipeline.doctor.devices import Hardware
 from pipeline.doctor.examination import examine
 from pipeline.doctor.findings import Finding, errors
-from pipeline.estimates import Cost, Memory, Subject
 from pipeline.forecast import Disk
+from pipeline.stages.finetune.memory import Cost, Memory, Subject
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline import estimates
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
-from pipeline.estimates import GB, RESERVE, Subject, check_device, check_fits
-from pipeline.footprint import footprint, operations
+from pipeline.stages.finetune import memory
+from pipeline.stages.finetune.memory import GB, RESERVE, Subject, check_device, check_fits
+from pipeline.stages.finetune.meta_profiler import footprint, operations
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -122,7 +122,7 @@ def test_a_machine_is_checked_where_the_base_is_large_for_it(
         patch.setattr(Runtime, "memory", lambda self: 4_000_000)
         with pytest.raises(UserError, match="needs about 1 GB per device"):
             check_device(toy_params, "siamese", toy_params.finetune, runtime)
-    monkeypatch.setattr(estimates, "Subject", None)  # not counted
+    monkeypatch.setattr(memory, "Subject", None)  # not counted
     assert runtime.memory() > 1e9
     check_device(toy_params, "siamese", toy_params.finetune, runtime)
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline import finetuning
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.finetune import finetune as finetuning
 from pipeline.study import Params
 from pipeline.training.loop import loop
 from tests.conftest import TOY_STUDY, blobs

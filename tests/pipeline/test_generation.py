@@ -12,7 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline import finetuning, generation
+from pipeline import generation
 from pipeline.core import files, paths, seeding
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
@@ -22,6 +22,7 @@ from pipeline.data import card, croissant, provenance
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.data.plan import Plan
 from pipeline.data.verification import intact, verify
+from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -34,7 +35,7 @@ def study(toy_study: Params) -> Params:
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     spec = ImageSet.open(paths.real("toy")).spec
-    finetuning.build(params, "siamese", spec, Runtime.alone(1)).save(paths.generator("toy", "siamese"))
+    finetune.build(params, "siamese", spec, Runtime.alone(1)).save(paths.generator("toy", "siamese"))
     return params
 
 
@@ -124,7 +125,7 @@ def test_fewer_copies_are_the_first_copies(study: Params) -> None:
 def test_an_entry_with_another_seed_is_another_training_and_other_noise(study: Params) -> None:
     train = ImageSet.open(paths.real("toy")).split("train")
     same, other = changed({"seed": 0}), changed({"seed": 7})
-    trained = [finetuning.fingerprint(params, "siamese", train) for params in (study, same, other)]
+    trained = [finetune.fingerprint(params, "siamese", train) for params in (study, same, other)]
     assert trained[0] == trained[1] != trained[2]
     here, there = make(changed({"copies": 1}), "here"), make(changed({"copies": 1, "seed": 7}), "there")
     assert here.ids == there.ids
@@ -151,7 +152,7 @@ def test_what_is_whole_is_kept_and_what_is_damaged_is_made_again(study: Params) 
 
 def test_a_finished_set_does_not_load_its_generator(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     make(study)
-    monkeypatch.setattr(finetuning, "build", lambda *_: pytest.fail("the generator was loaded"))
+    monkeypatch.setattr(finetune, "build", lambda *_: pytest.fail("the generator was loaded"))
     make(study)
 
 

@@ -17,7 +17,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import finetuning, generator_card, generator_export
+from pipeline import generator_card, generator_export
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -30,6 +30,7 @@ from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.model import pipeline_folder
 from pipeline.stages.command import export_generator
+from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
@@ -123,12 +124,12 @@ def publish(name: str) -> None:
             torch.nn.init.normal_(weight, std=0.2) if not weight.detach().any() else weight.data.mul_(1.1)
     folder, train = paths.generator("toy", name), ImageSet.open(paths.real("toy")).split("train")
     model.save(folder)
-    about = {"fingerprint": finetuning.fingerprint(params, name, train), "method": finetuning.method(params, name)}
+    about = {"fingerprint": finetune.fingerprint(params, name, train), "method": finetune.method(params, name)}
     files.write_json(folder / "manifest.json", about)
 
 
 def opened(name: str) -> ControlledDiffusion:
-    model = finetuning.build(parse(Params, STUDY), name, SPEC, Runtime.alone(1, torch.device("cpu")))
+    model = finetune.build(parse(Params, STUDY), name, SPEC, Runtime.alone(1, torch.device("cpu")))
     assert isinstance(model, ControlledDiffusion)
     if paths.generator("toy", name).is_dir():
         model.load(paths.generator("toy", name))

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline import multipliers
 from pipeline.arms import compare_arms, conclude, evidence, needs
-from pipeline.finetuning import stream
 from pipeline.results import Results
+from pipeline.stages.finetune.finetune import stream
 from pipeline.study import Params, load_params
 
 ROOT = Path(__file__).parents[2]

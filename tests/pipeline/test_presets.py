@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import presets
 from pipeline.core.errors import UserError
-from pipeline.finetune_params import Finetune
+from pipeline.stages.finetune import presets
+from pipeline.stages.finetune.params import Finetune
 from tests.conftest import REPOSITORY
 
 SETTINGS = Finetune(max_steps=2, global_batch=8, learning_rate=1e-3, precision="bf16")

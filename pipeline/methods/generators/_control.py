@@ -22,13 +22,13 @@ from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators._sampling import Networks, denoise
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, drawn
 from pipeline.networks.stable_diffusion.model import StableDiffusion, lora
 from pipeline.networks.stable_diffusion.split_unet import Decoder
+from pipeline.stages.finetune.params import Finetune
 
 
 class Conditioned(Section):

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, draw
 from pipeline.methods.generators._sampling import AdaptedNetworks, Networks
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, encode, no_control
+from pipeline.stages.finetune.params import Finetune
 
 VERSION = 1  # raised when results change
 

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.core.errors import UserError
-from pipeline.finetune_params import Finetune
 from pipeline.networks.stable_diffusion.model import lora
 from pipeline.networks.stable_diffusion.split_unet import Decoder
+from pipeline.stages.finetune.params import Finetune
 
 FRESH = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # not the base's, no low rank
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import estimates, presets, previews
 from pipeline.core import files, locks, paths, plugins, seeding, tracking
 from pipeline.core.contracts import Generator, Recipe, Untrained
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.finetune_params import Finetune
 from pipeline.methods.generators._control import recipe
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.finetune import memory, presets, previews
+from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
 from pipeline.training.callbacks import Row, Watch
 from pipeline.training.loop import check, checkpoints, fit, snapshot
@@ -108,7 +108,7 @@ def build(params: Params, generator: str, spec: DatasetSpec, runtime: Runtime) -
 def _train(params: Params, generator: str, real: ImageSet, runtime: Runtime, work: Path, folder: Path) -> None:
     train, val = real.split("train"), real.split("val")
     settings = presets.fitted(params.finetune)
-    estimates.check_device(params, generator, settings, runtime)
+    memory.check_device(params, generator, settings, runtime)
     model = build(params, generator, train.spec, runtime)
     if isinstance(model, Untrained):
         model.show(train)

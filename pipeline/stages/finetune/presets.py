@@ -14,7 +14,7 @@ from pydantic import Field
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section, parse, read_yaml
-from pipeline.finetune_params import Finetune
+from pipeline.stages.finetune.params import Finetune
 
 FOLDER = Path("configs/presets")
 VARIABLE = "PRESET"

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline import presets
 from pipeline.core import files, seeding, tracking
 from pipeline.core.contracts import Generator, Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime, Tracker
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
-from pipeline.finetune_params import Finetune
 from pipeline.methods.conditioning import mask as mask_hint
+from pipeline.stages.finetune import presets
+from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
 from pipeline.training.callbacks import Look
 from pipeline.training.loop import parts

@@ -19,12 +19,12 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime, Sharding
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.finetune_params import Finetune
-from pipeline.footprint import footprint, operations
 from pipeline.networks.stable_diffusion.empty_base import empty_base
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import encode
+from pipeline.stages.finetune.meta_profiler import footprint, operations
+from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
 
 META = torch.device("meta")

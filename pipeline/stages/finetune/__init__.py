@@ -1,0 +1,1 @@
+"""Stage finetune: train one generator on the training pairs."""

@@ -6,7 +6,6 @@ All sets are looked at by one view in one call, so that the real images are seen
 from pathlib import Path
 from typing import Any
 
-from pipeline import generation
 from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -14,6 +13,7 @@ from pipeline.evaluation.evaluation import evaluation
 from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.metrics.images.score import Score
 from pipeline.segmentation.train import load_judge
+from pipeline.stages.generate import generate
 from pipeline.study import Params
 
 COLUMNS = ("step", "score", "value", "low", "high", "n")
@@ -43,9 +43,9 @@ def score_snapshots(params: Params, generator: str) -> None:
 
 
 def _images(params: Params, generator: str, step: int, real: ImageSet, runtime: Runtime) -> ImageSet:
-    job = generation.Job(params, generator, _folder(params, generator, step), 1, real)
+    job = generate.Job(params, generator, _folder(params, generator, step), 1, real)
     work = paths.work("snapshot", job.fingerprint)
-    generation.fill(job, runtime, work)
+    generate.fill(job, runtime, work)
     return ImageSet.open(work / "set")
 
 

@@ -14,10 +14,10 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import UserError
 from pipeline.core.section import Entry, Section, parse, read_yaml
-from pipeline.sampling import Generate
 from pipeline.segmentation.params import Compare, Segment
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.generate.params import Generate
 from pipeline.stages.prepare.params import Data
 from pipeline.training_sets import TrainingSet, check_training_sets
 

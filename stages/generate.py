@@ -1,7 +1,7 @@
 """Generate the image set of one generator from the training masks (default: the first generator of params.yaml)."""
 
-from pipeline.generation import generate
 from pipeline.stages import command
+from pipeline.stages.generate.generate import generate
 from pipeline.study import Params
 
 

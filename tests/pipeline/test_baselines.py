@@ -10,7 +10,6 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import generation
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -26,6 +25,7 @@ from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
 from pipeline.stages.finetune import finetune
 from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.generate import generate
 from pipeline.stages.records import records
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -209,12 +209,12 @@ def test_edge_guided_images_need_real_masks(toy_study: Params) -> None:
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     real, trained = ImageSet.open(paths.real("toy")), paths.generator("toy", "edges")
     finetune.build(edge_study(), "edges", real.spec, Runtime.alone(1)).save(trained)
-    job = generation.Job(edge_study(), "edges", trained, 1, real)
-    generation.fill(job, Runtime.alone(1), Path("work"))
+    job = generate.Job(edge_study(), "edges", trained, 1, real)
+    generate.fill(job, Runtime.alone(1), Path("work"))
     assert len(ImageSet.open(Path("work/set"))) == 8
     random = replace(job, params=edge_study(masks="random"))
     with pytest.raises(UserError, match="draw such a generator with masks: real"):
-        generation.fill(random, Runtime.alone(1), Path("other"))
+        generate.fill(random, Runtime.alone(1), Path("other"))
 
 
 @pytest.mark.parametrize("name", ["t2i_adapter", "mask_image"])
@@ -230,7 +230,7 @@ def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Param
     assert (paths.generator("toy", name) / "snapshots" / "000001").is_dir()
     finetune.finetune(params, name)
     assert files.tree_sha256(paths.generator("toy", name)) == weights
-    generation.generate(params, name)
+    generate.generate(params, name)
     assert len(ImageSet.open(paths.synthetic("toy", name))) == 8
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import generation, snapshots
+from pipeline import snapshots
 from pipeline.core import files, paths, seeding, tracking
 from pipeline.core.contracts import Sampling, Untrained
 from pipeline.core.errors import UserError
@@ -17,6 +17,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import copy_paste
 from pipeline.stages.finetune import finetune as finetuning
+from pipeline.stages.generate import generate
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -179,7 +180,7 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
     finetuning.finetune(params, "copy_paste")
     published = sorted(path.name for path in paths.generator("toy", "copy_paste").iterdir())
     assert published == [".sums.json", "copy_paste.json", "manifest.json"]
-    generation.generate(params, "copy_paste")
+    generate.generate(params, "copy_paste")
     made, train = ImageSet.open(paths.synthetic("toy", "copy_paste")), ImageSet.open(paths.real("toy")).split("train")
     originals = {row["id"]: row for row in train}
     assert len(made) == 16

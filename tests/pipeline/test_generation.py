@@ -12,17 +12,17 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline import generation
 from pipeline.core import files, paths, seeding
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
-from pipeline.data import card, croissant, provenance
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.data.plan import Plan
 from pipeline.data.verification import intact, verify
 from pipeline.stages.finetune import finetune
+from pipeline.stages.generate import card, croissant, provenance
+from pipeline.stages.generate import generate as generation
+from pipeline.stages.generate.plan import Plan
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base

@@ -14,8 +14,8 @@ from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.data.plan import Plan
 from pipeline.data.sample import DatasetSpec
+from pipeline.stages.generate.plan import Plan
 from tests.conftest import REPOSITORY
 
 
@@ -97,7 +97,7 @@ MEMORY = """
 import json, resource, sys
 from pathlib import Path
 from pipeline.data import manifest, provenance
-from pipeline.data.plan import Plan
+from pipeline.stages.generate.plan import Plan
 from tests.pipeline.test_manifest import Numbered
 
 def peak():

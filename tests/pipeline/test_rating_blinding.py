@@ -10,13 +10,13 @@ from PIL import Image
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.data import provenance
 from pipeline.data.image_set import ImageSet, png, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.rating import raters
 from pipeline.rating.blinding import of_one_length, opaque, plain_png, shuffled
 from pipeline.rating.opening import begin_study
 from pipeline.rating.selection import draw, image_sets
+from pipeline.stages.generate import provenance
 from pipeline.study import Params
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import files
-from pipeline.data.card import Facts
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST
-from pipeline.data.provenance import NOTICE
+from pipeline.stages.generate.card import Facts
+from pipeline.stages.generate.provenance import NOTICE
 
 FILE = "croissant.json"
 RELEASED = "2026-11-22"  # of this version of twinsynth; outputs hold no time of day

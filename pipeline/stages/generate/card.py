@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from pipeline.core import files
 from pipeline.data.manifest import MANIFEST
-from pipeline.data.provenance import KEYWORD, NOTICE
 from pipeline.data.sample import DatasetSpec
+from pipeline.stages.generate.provenance import KEYWORD, NOTICE
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 LOADED = (MANIFEST, "images/**")  # what Hugging Face's viewer loads; masks are named in the rows

@@ -15,12 +15,13 @@ from pipeline.core import files, paths, plugins, seeding, tracking
 from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Untrained
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
-from pipeline.data import card, croissant, mask_hashes, provenance
+from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
-from pipeline.data.plan import Plan, Planned
 from pipeline.data.sample import Sample
 from pipeline.data.verification import intact
 from pipeline.stages.finetune import finetune
+from pipeline.stages.generate import card, croissant, provenance
+from pipeline.stages.generate.plan import Plan, Planned
 from pipeline.study import Params
 
 VERSION = 2  # raised when results change

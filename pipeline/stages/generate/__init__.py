@@ -1,0 +1,1 @@
+"""Stage generate: sample one synthetic image set."""

@@ -6,7 +6,7 @@ from pipeline.study import Params
 
 def stage(params: Params, generator: str) -> None:
     """Writes steps.csv; only its header where finetune.snapshots is empty."""
-    from pipeline.snapshots import score_snapshots
+    from pipeline.stages.snapshots.snapshots import score_snapshots
 
     score_snapshots(params, generator)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import snapshots
 from pipeline.core import files, paths, seeding, tracking
 from pipeline.core.contracts import Sampling, Untrained
 from pipeline.core.errors import UserError
@@ -18,6 +17,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import copy_paste
 from pipeline.stages.finetune import finetune as finetuning
 from pipeline.stages.generate import generate
+from pipeline.stages.snapshots import snapshots
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base

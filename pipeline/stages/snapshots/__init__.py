@@ -1,0 +1,1 @@
+"""Stage snapshots: score a generator over its training."""

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import audit as auditing
 from pipeline.core import plugins
 from pipeline.data import phantom
 from pipeline.data.image_set import ImageSet
@@ -20,6 +19,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.conditioning import canny, mask, mask_boundary
 from pipeline.methods.features import gradient_histograms
 from pipeline.metrics.images import copies
+from pipeline.stages.audit import audit as auditing
 
 LOOK = phantom.Look(faintness=0.4, distractors=2)
 BLUE, ORANGE, GREY = "#3b82c4", "#d9822b", "#7f8792"

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import audit
-from pipeline.audit_files import RED, image_rows, sheet, spaces
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -28,6 +26,8 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
 from pipeline.reporting.audit import audits
+from pipeline.stages.audit import audit
+from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.audit import PIXELS, Findings
 from pipeline.core import files, tracking
 from pipeline.data.image_set import png
 from pipeline.metrics.images.copies import FLIPS, wilson_interval
+from pipeline.stages.audit.audit import PIXELS, Findings
 from pipeline.study import Audit as Settings
 
 Row = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Stage audit: search for copies of training images."""

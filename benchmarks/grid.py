@@ -19,7 +19,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.core import files, paths
-from pipeline.mixing import mix
+from pipeline.stages.mix.mix import mix
 from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import load_params
 

@@ -15,8 +15,8 @@ from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
 from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.finetune.presets import Preset, under
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import GeneratorEntry, Params
-from pipeline.training_sets import TrainingSet
 
 if TYPE_CHECKING:  # they load torch
     from pipeline.stages.finetune.memory import Cost, Subject

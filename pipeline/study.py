@@ -18,8 +18,8 @@ from pipeline.segmentation.params import Compare, Segment
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.generate.params import Generate
+from pipeline.stages.mix.params import TrainingSet, check_training_sets
 from pipeline.stages.prepare.params import Data
-from pipeline.training_sets import TrainingSet, check_training_sets
 
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"

@@ -1,7 +1,7 @@
 """Make one training set: real training images plus the first copies of a generator's images."""
 
-from pipeline.mixing import mix
 from pipeline.stages import command
+from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 
 

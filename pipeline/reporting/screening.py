@@ -5,9 +5,9 @@ from typing import Any
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.screening import RECORD
+from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.screening import RECORD
 from pipeline.study import Params
-from pipeline.training_sets import TrainingSet
 
 TOP = 12  # dropped images listed per training set
 

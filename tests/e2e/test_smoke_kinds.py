@@ -13,7 +13,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.grid import run_grid
-from pipeline.mixing import mix
+from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.data_folders import cimd, nifti

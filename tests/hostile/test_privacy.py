@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.exports import __main__ as exports
-from pipeline.mixing import mix
+from pipeline.stages.mix.mix import mix
 from pipeline.stages.prepare.checked import check
 from pipeline.stages.prepare.prepare import names_path, prepare
 from pipeline.study import Params

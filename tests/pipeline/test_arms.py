@@ -8,11 +8,11 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Mixture, Pairs
-from pipeline.mixing import mix
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import mixture
+from pipeline.stages.mix.mix import mix
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
-from pipeline.training_sets import TrainingSet
 
 
 def pairs(count: int) -> Pairs:

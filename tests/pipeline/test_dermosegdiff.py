@@ -18,9 +18,9 @@ from pipeline.diffusion.boundary_weight import boundary_weight
 from pipeline.methods.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.methods.segmenters._grad_cam import grad_cam
 from pipeline.methods.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss
-from pipeline.mixing import mix
 from pipeline.networks.unets.concat_unet import ConcatUNet
 from pipeline.networks.unets.dual_path_unet import Decoder, DualPathUNet, Shape
+from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 
 TINY = {"width_x": 4, "width_g": 4, "mult_x": (1, 2), "mult_g": (1, 2), "stem_stride": 1, "train_steps": 50, "steps": 4}

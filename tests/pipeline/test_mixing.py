@@ -15,7 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, Row, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.mixing import mix
+from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
@@ -150,7 +150,7 @@ def test_images_of_another_size_are_refused(toy_study: Params) -> None:
 
 
 def test_mixing_does_not_load_torch() -> None:
-    program = "import sys, stages.mix, pipeline.mixing; sys.exit('torch' in sys.modules)"
+    program = "import sys, stages.mix, pipeline.stages.mix.mix; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0
 
 

@@ -17,11 +17,11 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.segmentation.volumes import Agreement
-from pipeline.mixing import mix
 from pipeline.sample_pictures import GAP, picture
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import rater_scoring, scoring
 from pipeline.segmentation.train import train as segmentation
+from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

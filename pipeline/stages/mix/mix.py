@@ -10,9 +10,9 @@ from pipeline.core.errors import UserError
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.splitting import HELD_OUT, RESERVE
-from pipeline.screening import RECORD, screen
+from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.screening import RECORD, screen
 from pipeline.study import Params
-from pipeline.training_sets import TrainingSet
 
 METHOD_VERSION = 1
 THEIRS = "of the validation or test split"

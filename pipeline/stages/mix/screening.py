@@ -19,8 +19,8 @@ from typing import Any
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
-from pipeline.training_sets import TrainingSet
 
 RECORD = "screening.json"  # in the folder of the training set
 DIGITS = 6  # of images.csv

@@ -1,0 +1,1 @@
+"""Stage mix: assemble one training set."""

@@ -7,8 +7,8 @@ from pipeline.study import Params
 def stage(params: Params, segmenter: str) -> None:
     """Runs the grid of one entry of `segmenters` over all processes of the launch."""
     from pipeline.core.runtime import Runtime
-    from pipeline.grid import run_grid
     from pipeline.segmentation.train import threads
+    from pipeline.stages.segment.grid import run_grid
 
     run_grid(params, segmenter, Runtime.start(threads(params)))
 

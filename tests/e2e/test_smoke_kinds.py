@@ -12,8 +12,8 @@ from pipeline.core import paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.grid import run_grid
 from pipeline.stages.mix.mix import mix
+from pipeline.stages.segment.grid import run_grid
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.data_folders import cimd, nifti

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core import paths, tracking
 from pipeline.core.runtime import Runtime
-from pipeline.grid import run_grid
+from pipeline.stages.segment.grid import run_grid
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 from tests.e2e.test_smoke import DVC, call, clone

@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import heatmaps
 from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.grid import plan, run_grid
 from pipeline.segmentation.convergence import Convergence, mean_dice
 from pipeline.segmentation.train import Course, settings, train_segmenter
 from pipeline.stages.mix.mix import mix
+from pipeline.stages.segment import heatmaps
+from pipeline.stages.segment.grid import plan, run_grid
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

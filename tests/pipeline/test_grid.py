@@ -12,7 +12,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import grid as benchmark
-from pipeline import grid
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime
@@ -21,6 +20,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.segmentation.train import load_judge, scoring, train_judge
 from pipeline.segmentation.train import train as segmentation
 from pipeline.stages.mix.mix import mix
+from pipeline.stages.segment import grid
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.segmentation import overlap
-from pipeline.protocol import METRICS
 from pipeline.segmentation.scoring import image_scores
+from pipeline.stages.segment.protocol import METRICS
 
 
 def masks(*rows: str) -> np.ndarray:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import protocol
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.segmentation.params import Segment
+from pipeline.stages.segment import protocol
 
 SEGMENT: dict[str, Any] = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3, "seeds": [0, 1]}
 # test set, area, Dice with seed 0, with seed 1

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import protocol
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
@@ -18,6 +17,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.scoring import image_scores, score_set
 from pipeline.stages.prepare.prepare import prepare
+from pipeline.stages.segment import protocol
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, folder, rectangle, save, study

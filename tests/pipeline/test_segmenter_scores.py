@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import grid, protocol, trajectories
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -17,11 +16,12 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.segmentation.volumes import Agreement
-from pipeline.sample_pictures import GAP, picture
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import rater_scoring, scoring
 from pipeline.segmentation.train import train as segmentation
 from pipeline.stages.mix.mix import mix
+from pipeline.stages.segment import grid, protocol, trajectories
+from pipeline.stages.segment.sample_pictures import GAP, picture
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

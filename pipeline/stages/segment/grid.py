@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import heatmaps, protocol, sample_pictures, trajectories
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime, counter
@@ -31,6 +30,7 @@ from pipeline.segmentation.train import (
     threads,
     train_segmenter,
 )
+from pipeline.stages.segment import heatmaps, protocol, sample_pictures, trajectories
 from pipeline.study import Params
 
 SCORED = ("val", "test")  # splits; both hold real images only

@@ -1,0 +1,1 @@
+"""Stage segment: train one segmenter on every training set with every seed."""

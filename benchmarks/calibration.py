@@ -1,6 +1,6 @@
 """How often verdicts err, and how often they find what is there: simulated studies through the code of real ones.
 
-Every run draws the scores of a whole study and hands them to pipeline.arms (evidence, conclude), whose verdicts are
+Every run draws the scores of a whole study and hands them to pipeline.stages.compare.arms (evidence, conclude), whose verdicts are
 counted. SDs are in Dice points: that of a segmenter's mean from seed to seed within an arm, and that of the paired
 difference of one image, averaged over seeds; the share `cells` of the latter's variance is noise of seed x image (0.3
 to 0.9 in two studies of real and drawn polyps). Clusters hold five images that share half of the variance. The last
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.arms import conclude, evidence, needs
-from pipeline.results import Results
+from pipeline.stages.compare.arms import conclude, evidence, needs
+from pipeline.stages.compare.results import Results
 from pipeline.study import Params, load_params
 
 Row = dict[str, Any]

@@ -2,8 +2,8 @@
 
 import logging
 
-from pipeline.comparison import compare, publish_comparison
 from pipeline.stages import command
+from pipeline.stages.compare.comparison import compare, publish_comparison
 from pipeline.study import Params
 
 

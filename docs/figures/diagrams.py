@@ -11,7 +11,7 @@ from scipy import stats
 
 from pipeline.data import phantom
 from pipeline.segmentation.params import Compare
-from pipeline.verdict import decide
+from pipeline.stages.compare.verdict import decide
 
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3b82c4", "#d9822b", "#2f9e77", "#b55fa8", "#7f8792"
 TRAINED, FROZEN, LOSS = "#d6e6f5", "#ececec", "#fae3c8"

@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.comparison import compare, publish_comparison
 from pipeline.core.errors import UserError
-from pipeline.results import METRICS, Results, read_results
+from pipeline.stages.compare.comparison import compare, publish_comparison
+from pipeline.stages.compare.results import METRICS, Results, read_results
 from pipeline.study import Params, load_params
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.reporting import figures
 from pipeline.reporting.drawing import Drawing
 from pipeline.reporting.figures import Difference
-from pipeline.segmenter_comparison import title
+from pipeline.stages.compare.segmenter_comparison import title
 from pipeline.study import Params
 
 Row = dict[str, Any]

@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline import completeness
-from pipeline.comparison import collect_metrics
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.tracking import write_metrics
@@ -18,6 +17,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.reporting import audit, between, further, gallery, history, identity, looking, losses, raters, screening
 from pipeline.reporting.charts import Charts, charts, write_figures
 from pipeline.reporting.identity import as_yaml
+from pipeline.stages.compare.comparison import collect_metrics
 from pipeline.study import Params
 
 __all__ = ["as_yaml", "page", "write_report"]

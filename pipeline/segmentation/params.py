@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.compare_params import SegmenterComparison
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
+from pipeline.stages.compare.params import SegmenterComparison
 
 
 class Segment(Section):

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.arms import compare_arms, conclude, evidence
-from pipeline.comparison import collect_metrics, compare, publish_comparison
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
-from pipeline.results import Results
 from pipeline.segmentation.params import Compare
+from pipeline.stages.compare.arms import compare_arms, conclude, evidence
+from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.results import Results
+from pipeline.stages.compare.verdict import Verdict, decide, headline, sentence
 from pipeline.study import Params, load_params
-from pipeline.verdict import Verdict, decide, headline, sentence
 
 ROOT = Path(__file__).parents[2]
 SETS = {
@@ -226,5 +226,5 @@ def test_a_missing_score_is_named(params: Params, tmp_path: Path, monkeypatch: p
 
 
 def test_comparing_does_not_load_torch() -> None:
-    code = "import sys, pipeline.comparison; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipeline.stages.compare.comparison; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

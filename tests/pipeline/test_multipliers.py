@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import multipliers
-from pipeline.arms import compare_arms, conclude, evidence, needs
-from pipeline.results import Results
+from pipeline.stages.compare import multipliers
+from pipeline.stages.compare.arms import compare_arms, conclude, evidence, needs
+from pipeline.stages.compare.results import Results
 from pipeline.stages.finetune.finetune import stream
 from pipeline.study import Params, load_params
 

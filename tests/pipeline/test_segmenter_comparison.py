@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compare_params import SegmenterComparison, plain
-from pipeline.comparison import collect_metrics, compare, publish_comparison
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import manifest
-from pipeline.results import METRICS, Results
-from pipeline.segmenter_comparison import Pair, compare_segmenters, pair, t_test, title
+from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.params import SegmenterComparison, plain
+from pipeline.stages.compare.results import METRICS, Results
+from pipeline.stages.compare.segmenter_comparison import Pair, compare_segmenters, pair, t_test, title
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.core import seeding
 from pipeline.metrics.statistics import trend
 from pipeline.metrics.statistics.paired import two_level_bootstrap
-from pipeline.results import Results, Row
+from pipeline.stages.compare.results import Results, Row
 from pipeline.study import Params
 
 CURVE = ("segmenter", "generator", "multiplier", "dice", "low", "high")

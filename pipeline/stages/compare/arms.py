@@ -22,10 +22,10 @@ from pipeline.metrics.statistics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.results import METRICS, Results, Row, Table
 from pipeline.segmentation.params import Compare
+from pipeline.stages.compare.results import METRICS, Results, Row, Table
+from pipeline.stages.compare.verdict import decide
 from pipeline.study import Params, TrainingSet
-from pipeline.verdict import decide
 
 
 def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.compare_params import DISTANCES, SegmenterComparison, plain
 from pipeline.core import seeding, tracking
 from pipeline.core.errors import UserError
 from pipeline.metrics.statistics import power
@@ -29,9 +28,10 @@ from pipeline.metrics.statistics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.results import Reader, Results, Row, Table, read_results
+from pipeline.stages.compare.params import DISTANCES, SegmenterComparison, plain
+from pipeline.stages.compare.results import Reader, Results, Row, Table, read_results
+from pipeline.stages.compare.verdict import Verdict, decide
 from pipeline.study import Params
-from pipeline.verdict import Verdict, decide
 
 COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),

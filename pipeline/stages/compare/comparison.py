@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import multipliers, segmenter_comparison
-from pipeline.arms import compare_arms, conclude
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
-from pipeline.results import METRICS, Reader, Row, read_results
+from pipeline.stages.compare import multipliers, segmenter_comparison
+from pipeline.stages.compare.arms import compare_arms, conclude
+from pipeline.stages.compare.results import METRICS, Reader, Row, read_results
+from pipeline.stages.compare.verdict import sentence
 from pipeline.study import Params
-from pipeline.verdict import sentence
 
 TABLES = {
     "curve": ("multiplier_curve.csv", multipliers.CURVE),

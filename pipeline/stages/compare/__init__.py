@@ -1,0 +1,1 @@
+"""Stage compare: differences between arms, the multiplier curve, the verdict."""

@@ -1,7 +1,7 @@
 """Write the report: one HTML page that answers whether synthetic data helps, and the metrics that dvc shows."""
 
-from pipeline.reporting.page import write_report
 from pipeline.stages import command
+from pipeline.stages.report.page import write_report
 from pipeline.study import Params
 
 

@@ -24,8 +24,8 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises UserError naming the stages without which no report can be written."""
-    from pipeline import completeness
     from pipeline.core import paths
+    from pipeline.stages.report import completeness
     from pipeline.study import load_params
 
     params = load_params()
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _unfinished(arguments, params.study, missing)
     written = not missing and (arguments.again or not own)
     if written:
-        from pipeline.reporting.page import write_report
+        from pipeline.stages.report.page import write_report
 
         try:
             write_report(params)

@@ -12,7 +12,7 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.reporting.page import write_report
+from pipeline.stages.report.page import write_report
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs, copies
 from tests.finished_study import leave_results

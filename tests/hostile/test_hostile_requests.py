@@ -17,7 +17,7 @@ from pipeline.rating.bounds import Buckets
 from pipeline.rating.database import Database
 from pipeline.rating.guard import LARGEST, LOOPBACK, Bounds
 from pipeline.rating.opening import begin_study
-from pipeline.reporting.page import policy
+from pipeline.stages.report.page import policy
 from pipeline.study import Params
 from tests.faults.tally import count
 from tests.malformed import sizes, tried

@@ -25,9 +25,9 @@ from pipeline.data.phantom import Look, draw
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
-from pipeline.reporting.audit import audits
 from pipeline.stages.audit import audit
 from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
+from pipeline.stages.report.audit import audits
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import completeness
 from pipeline.cli import main as command
 from pipeline.cli import study
 from pipeline.cli.main import VERBS, main
 from pipeline.core import paths
+from pipeline.stages.report import completeness
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 
@@ -244,7 +244,7 @@ def test_report_is_written_once_and_found_again(
         page.parent.mkdir(exist_ok=True)
         page.write_text(f"<pre>study: {params.study}\n</pre>")
 
-    monkeypatch.setattr("pipeline.reporting.page.write_report", write)
+    monkeypatch.setattr("pipeline.stages.report.page.write_report", write)
     monkeypatch.setattr("webbrowser.open", opened.append)
     finish(load_params())
     assert told(capsys, "report")["written"]
@@ -267,7 +267,7 @@ def test_outputs_of_an_older_version_are_told(
     def write(params: Params) -> None:
         raise KeyError("choice")
 
-    monkeypatch.setattr("pipeline.reporting.page.write_report", write)
+    monkeypatch.setattr("pipeline.stages.report.page.write_report", write)
     finish(load_params())
     assert "made by an older version ('choice' is missing)" in refused(capsys, "report")
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import completeness
 from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.forecast import Machine, forecast
-from pipeline.reporting.identity import as_yaml
 from pipeline.stages.command import check_study, run
 from pipeline.stages.records.records import write_methods
+from pipeline.stages.report import completeness
+from pipeline.stages.report.identity import as_yaml
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 

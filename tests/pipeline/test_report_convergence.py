@@ -6,8 +6,8 @@ import pytest
 from pipeline.core import paths, tracking
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import ImageSet, png
-from pipeline.reporting import convergence, looking, losses, pictures
-from pipeline.reporting.page import write_report
+from pipeline.stages.report import convergence, looking, losses, pictures
+from pipeline.stages.report.page import write_report
 from pipeline.study import Params, SegmenterEntry
 from tests.finished_study import leave_results
 

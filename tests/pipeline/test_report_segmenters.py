@@ -8,8 +8,8 @@ import pytest
 from pipeline.core import paths, tracking
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import png
-from pipeline.reporting import further, pictures, raters
-from pipeline.reporting.page import write_report
+from pipeline.stages.report import further, pictures, raters
+from pipeline.stages.report.page import write_report
 from pipeline.study import Params
 from tests.finished_study import leave_results
 

@@ -16,9 +16,9 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
-from pipeline.reporting import audit, gallery, history, identity, losses, maps, pictures
-from pipeline.reporting.figures import Point, loss_curves, multiplier_curve
-from pipeline.reporting.page import _lengths, as_yaml, page, write_report
+from pipeline.stages.report import audit, gallery, history, identity, losses, maps, pictures
+from pipeline.stages.report.figures import Point, loss_curves, multiplier_curve
+from pipeline.stages.report.page import _lengths, as_yaml, page, write_report
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.finished_study import leave_results
@@ -94,9 +94,9 @@ def test_hashes_name_what_the_study_is_made_of(study: Params) -> None:
 
 def test_a_page_that_is_too_large_shows_smaller_pictures(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = len(page(study).encode())
-    monkeypatch.setattr("pipeline.reporting.page.LARGEST", whole)
+    monkeypatch.setattr("pipeline.stages.report.page.LARGEST", whole)
     assert len(page(study).encode()) < whole
-    monkeypatch.setattr("pipeline.reporting.page.LARGEST", 1000)
+    monkeypatch.setattr("pipeline.stages.report.page.LARGEST", 1000)
     with pytest.raises(UserError, match=r"more than 0; show fewer pictures: report\.samples is 8"):
         page(study)
 

@@ -10,9 +10,9 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.reporting import screening as told
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.mix.screening import beyond_share, screen
+from pipeline.stages.report import screening as told
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
@@ -203,6 +203,6 @@ def test_report_names_a_set_that_has_not_been_made(toy_study: Params) -> None:
 
 def test_screening_does_not_load_torch() -> None:
     program = (
-        "import sys, pipeline.stages.mix.screening, pipeline.reporting.screening; sys.exit('torch' in sys.modules)"
+        "import sys, pipeline.stages.mix.screening, pipeline.stages.report.screening; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0

@@ -9,15 +9,26 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline import completeness
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.tracking import write_metrics
 from pipeline.data.image_set import ImageSet
-from pipeline.reporting import audit, between, further, gallery, history, identity, looking, losses, raters, screening
-from pipeline.reporting.charts import Charts, charts, write_figures
-from pipeline.reporting.identity import as_yaml
 from pipeline.stages.compare.comparison import collect_metrics
+from pipeline.stages.report import (
+    audit,
+    between,
+    completeness,
+    further,
+    gallery,
+    history,
+    identity,
+    looking,
+    losses,
+    raters,
+    screening,
+)
+from pipeline.stages.report.charts import Charts, charts, write_figures
+from pipeline.stages.report.identity import as_yaml
 from pipeline.study import Params
 
 __all__ = ["as_yaml", "page", "write_report"]
@@ -62,7 +73,7 @@ def read_comparison(params: Params) -> Row:
 
 
 def _template() -> Any:
-    loader = PackageLoader("pipeline.reporting", ".")
+    loader = PackageLoader("pipeline.stages.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template("page.html.j2")
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths
 from pipeline.core.tracking import read_table
-from pipeline.reporting import figures
-from pipeline.reporting.drawing import Drawing
+from pipeline.stages.report import figures
+from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.reporting import figures
-from pipeline.reporting.drawing import Drawing
-from pipeline.reporting.figures import Difference
 from pipeline.stages.compare.segmenter_comparison import title
+from pipeline.stages.report import figures
+from pipeline.stages.report.drawing import Drawing
+from pipeline.stages.report.figures import Difference
 from pipeline.study import Params
 
 Row = dict[str, Any]

@@ -8,9 +8,20 @@ from typing import Any
 
 from pipeline.core import files, tracking
 from pipeline.data.image_set import png
-from pipeline.reporting import between, convergence, figures, gallery, history, looking, losses, maps, raters, screening
-from pipeline.reporting.drawing import Drawing
-from pipeline.reporting.figures import Difference, Point
+from pipeline.stages.report import (
+    between,
+    convergence,
+    figures,
+    gallery,
+    history,
+    looking,
+    losses,
+    maps,
+    raters,
+    screening,
+)
+from pipeline.stages.report.drawing import Drawing
+from pipeline.stages.report.figures import Difference, Point
 from pipeline.study import Params
 
 Row = dict[str, Any]

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.core import files, paths, tracking
 from pipeline.data.image_set import ImageSet
-from pipeline.reporting import pictures
-from pipeline.reporting.gallery import colours_last
+from pipeline.stages.report import pictures
+from pipeline.stages.report.gallery import colours_last
 from pipeline.study import Params
 
 TOP = 12  # suspects listed per generator

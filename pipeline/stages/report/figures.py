@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from pipeline.reporting.drawing import Drawing
-from pipeline.reporting.losses import smooth
+from pipeline.stages.report.drawing import Drawing
+from pipeline.stages.report.losses import smooth
 
 # A contrast of at least 3 on white and on the dark page.
 COLOURS = ("#3b82c4", "#c9731c", "#2f9e77", "#b55fa8", "#8f8a3c", "#c4554d", "#5d6fd0")

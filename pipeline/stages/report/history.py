@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core import paths, tracking
-from pipeline.reporting import figures, pictures
-from pipeline.reporting.drawing import Drawing
+from pipeline.stages.report import figures, pictures
+from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
 
 STRIPS = 8  # moments of the training that are shown

@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.diffusion.boundary_weight import GAMMA, boundary_weight, exponent
-from pipeline.reporting import figures, pictures
-from pipeline.reporting.drawing import Drawing
+from pipeline.stages.report import figures, pictures
+from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
 
 Pixels = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths, tracking
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.reporting import pictures
+from pipeline.stages.report import pictures
 from pipeline.study import Params
 
 EXTREMES = 4  # most and least faithful images shown per generator

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import paths, tracking
-from pipeline.reporting import figures, losses
-from pipeline.reporting.drawing import Drawing
+from pipeline.stages.report import figures, losses
+from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
 
 Curves = dict[str, NDArray[np.float64]]

@@ -1,0 +1,1 @@
+"""Stage report: the page that answers the study's question."""

@@ -21,7 +21,7 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts on one folder. Raises UserError."""
-    from pipeline.prediction import predict_folder
+    from pipeline.deploy.prediction import predict_folder
 
     count = predict_folder(arguments.segmenter, arguments.images, arguments.to)
     if arguments.json:

@@ -44,7 +44,7 @@ def run(name: str, target: Path) -> None:
     from pipeline.study import load_params
 
     params = load_params()
-    from pipeline.generator_export import export  # here, for it loads torch
+    from pipeline.deploy.generator_export import export  # here, for it loads torch
 
     export(params, name, target)
     sys.stdout.write(f"{target}: load it with StableDiffusionControlNetPipeline; README.md shows how\n")

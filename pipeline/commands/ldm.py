@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(direction: str, file: Path, base: Path, generator: Path) -> None:
     """Converts one checkpoint. Raises UserError."""
-    from pipeline import ldm_generator
+    from pipeline.deploy import ldm_generator
 
     if direction == "export":
         ldm_generator.export_checkpoint(base, generator, file)

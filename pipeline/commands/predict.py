@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     add_arguments(parser)
     arguments = parser.parse_args(argv)
-    from pipeline.prediction import predict_folder  # here, for it loads torch
+    from pipeline.deploy.prediction import predict_folder  # here, for it loads torch
 
     try:
         count = predict_folder(arguments.segmenter, arguments.images, arguments.to)

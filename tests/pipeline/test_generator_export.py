@@ -17,7 +17,6 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import generator_card, generator_export
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -25,6 +24,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
+from pipeline.deploy import generator_card, generator_export
 from pipeline.methods.conditioning.mask import palette
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline import ldm_generator
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
+from pipeline.deploy import ldm_generator
 from pipeline.methods.generators import siamese
 from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_keys, weight_file
 from pipeline.stages.command import ldm

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import prediction
 from pipeline.cli import main as cli
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
+from pipeline.deploy import prediction
 from pipeline.segmentation.train import saved_model
 from pipeline.stages.command import predict
 from tests.conftest import blob

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import prediction
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import nifti
 from pipeline.data.sample import DatasetSpec
+from pipeline.deploy import prediction
 from pipeline.segmentation.train import saved_model
 from pipeline.study import Data
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 import pipeline
-from pipeline import generator_card
 from pipeline.core import files, paths
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.deploy import generator_card
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
 from pipeline.networks.stable_diffusion.model import pipeline_folder

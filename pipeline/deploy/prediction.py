@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import volume_prediction
 from pipeline.core import files, tracking
 from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
@@ -21,6 +20,7 @@ from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize
 from pipeline.data.image_set import png
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
+from pipeline.deploy import volume_prediction
 from pipeline.metrics.segmentation import boundary, overlap
 from pipeline.segmentation.saved_model import open_kept
 from pipeline.segmentation.scoring import resized

@@ -1,0 +1,1 @@
+"""Trained models outside a study: exported generators, predictions on new images."""

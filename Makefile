@@ -37,11 +37,11 @@ lint: setup
 	pyright
 
 weights: setup
-	python -m pipeline.commands.weights
+	python -m pipeline.cli.commands.weights
 
 STUDY ?= demo
 check-study: setup
-	@python -m pipeline.commands.check_study $(STUDY)
+	@python -m pipeline.cli.commands.check_study $(STUDY)
 
 prune:
 	rm -rf work

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipeline.cli._telling import Formatter
+from pipeline.cli.output import Formatter
 from pipeline.core.errors import UserError
 
 VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "predict", "export", "completion")

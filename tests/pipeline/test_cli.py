@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main as command
-from pipeline.cli import study
 from pipeline.cli.main import VERBS, main
+from pipeline.cli.verbs import study
 from pipeline.core import paths
 from pipeline.stages.report import completeness
 from pipeline.study import Params, load_params
@@ -111,7 +111,7 @@ def test_errors_of_several_lines_become_one(project: Path, capsys: pytest.Captur
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_lies_in_a_log(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cli.study.find", lambda name: 1 // len(name[:0]))
+    monkeypatch.setattr("pipeline.cli.verbs.study.find", lambda name: 1 // len(name[:0]))
     assert main(["study", "show", "demo"]) == 1
     line, place = capsys.readouterr().err.splitlines()
     assert line.startswith("error: study failed in a way that nobody foresaw (ZeroDivisionError: ")
@@ -282,8 +282,8 @@ def test_stages_have_the_names_of_the_graph() -> None:
 def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr("pipeline.methods.exports.__main__.export", lambda chosen: calls.append(("set", chosen.format)))
-    monkeypatch.setattr("pipeline.commands.export_generator.run", lambda *chosen: calls.append(chosen))
-    monkeypatch.setattr("pipeline.commands.ldm.run", lambda *chosen: calls.append(chosen))
+    monkeypatch.setattr("pipeline.cli.commands.export_generator.run", lambda *chosen: calls.append(chosen))
+    monkeypatch.setattr("pipeline.cli.commands.ldm.run", lambda *chosen: calls.append(chosen))
     assert main(["export", "set", "coco", "--real", "--out", "x"]) == 0
     assert main(["export", "generator", "siamese", "--to", "y"]) == 0
     assert main(["export", "ldm", "f.ckpt", "--base", "b", "--generator", "g"]) == 0

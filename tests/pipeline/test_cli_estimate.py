@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import forecast as told_before
+from pipeline.cli import forecast as told_before
+from pipeline.cli.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
 from pipeline.cli.main import main
+from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
 from pipeline.core.section import parse
-from pipeline.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
-from pipeline.stage_costs import autoencoder_operations, segmenter_operations
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.memory import Cost
 from pipeline.study import Params, load_params

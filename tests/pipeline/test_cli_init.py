@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.cli.init import study_name
+from pipeline.cli.doctor.examination import examine
+from pipeline.cli.init_study.writing import scalar
 from pipeline.cli.main import main
+from pipeline.cli.verbs.init import study_name
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.doctor.examination import examine
 from pipeline.stages.prepare.prepare import prepare
-from pipeline.starting.writing import scalar
 from pipeline.study import Params, load_params
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
 from tests.drawn_pairs import save

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.cli.doctor.devices import Hardware
+from pipeline.cli.doctor.examination import examine
+from pipeline.cli.doctor.findings import Finding, errors
+from pipeline.cli.forecast import Disk
 from pipeline.cli.main import main
+from pipeline.cli.verbs.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
 from pipeline.core import files
 from pipeline.core.section import parse
-from pipeline.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
-from pipeline.doctor.devices import Hardware
-from pipeline.doctor.examination import examine
-from pipeline.doctor.findings import Finding, errors
-from pipeline.forecast import Disk
 from pipeline.stages.finetune.memory import Cost, Memory, Subject
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -212,7 +212,7 @@ def test_a_package_that_is_missing_is_an_error(root: Path, monkeypatch: pytest.M
     def absent(_: Params) -> None:
         raise ModuleNotFoundError("No module named 'timm'")
 
-    monkeypatch.setattr("pipeline.doctor.study.check_plugins", absent)
+    monkeypatch.setattr("pipeline.cli.doctor.study.check_plugins", absent)
     (one,) = serious(examine(write(study(root))))
     assert (one.severity, one.check) == ("error", "packages")
     assert "'timm'" in one.found and one.advice.startswith("make setup")
@@ -470,7 +470,7 @@ def test_the_verb_counts_and_tells_by_severity(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(study(root))
-    monkeypatch.setattr("pipeline.doctor.examination.of_machine", lambda params, quick: [])
+    monkeypatch.setattr("pipeline.cli.doctor.examination.of_machine", lambda params, quick: [])
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out.startswith("nothing to mend")
     for stem in "abcdefghi":

@@ -416,4 +416,4 @@ def test_help_is_light_and_holds_an_example() -> None:
         "try: export_generator.main(['--help'])\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert "example: python -m pipeline.commands.export_generator siamese --to exported/siamese" in done.stdout
+    assert "example: python -m pipeline.cli.commands.export_generator siamese --to exported/siamese" in done.stdout

@@ -1,0 +1,1 @@
+"""Older entry points of the verbs."""

@@ -1,0 +1,1 @@
+"""Checks of machine and study before anything starts."""

@@ -1,0 +1,192 @@
+"""Checks of the data set: all faults of stage prepare, and what it takes without a word."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pipeline.cli.doctor.findings import Finding, count, error, errors, note, shortened, warning
+from pipeline.core.errors import UserError
+from pipeline.data.splitting import SPLITS
+from pipeline.data.stored import COLOURS, majority
+from pipeline.stages.prepare import checked, checks
+from pipeline.stages.prepare.candidates import Candidate
+from pipeline.stages.prepare.checked import Examined
+from pipeline.study import Params
+
+TINY = 16  # pixels at the study's size; a quarter of the 8 x 8 that one latent of Stable Diffusion covers
+EMPTY = 0.25  # share of a split's masks
+RARE = 0.02  # share of training masks that hold a class
+THIN = 0.001  # share of training pixels of a class
+FULL = 0.5  # share of an image that is foreground
+GREY_LEVELS = 2  # between the channels of an image without colour
+ASPECT = 2.0  # factor between an image's aspect and the median one
+ENLARGED = 2.0  # factor
+SMALL_TEST = 20  # images
+GUIDE = "see docs/your_own_data.md"
+
+
+def findings(params: Params) -> Iterator[Finding]:
+    """Reads the data set as stage prepare does."""
+    try:
+        found = checked.examine_set(params.data, params.seed)
+    except UserError as fault:
+        yield from errors("data", str(fault), GUIDE)
+        return
+    yield from (_fault(str(fault)) for fault in found.faults)
+    yield from leaks(found, params)
+    if params.data.shape is None:
+        yield from lesions(found, params.data.size)
+    else:
+        yield from _empty(found, ())
+    yield from classes(found, params)
+    if params.data.planes == COLOURS:
+        yield from _grey(found.candidates)
+    if params.data.shape is None:
+        yield from _sizes(found.candidates, params.data.size)
+
+
+def _fault(text: str) -> Finding:
+    return next(errors("data", text, GUIDE))
+
+
+def leaks(found: Examined, params: Params) -> Iterator[Finding]:
+    """Look-alikes and groups that lie in two splits (the very same image is a fault of prepare)."""
+    if params.data.near_duplicates == "warn" and found.near:
+        pairs = [
+            f"{found.candidates[pair.first].where} ({found.brought[pair.first]}) and"
+            f" {found.candidates[pair.second].where} ({found.brought[pair.second]})"
+            for pair in found.near
+        ]
+        yield warning(
+            "near_duplicates",
+            f"{count(len(pairs), 'pair')} of images that look the same in two splits: {shortened(pairs)}",
+            "set data.near_duplicates: regroup, or give the images of one patient or video one group in manifest.csv",
+        )
+    if divided := checks.groups_across(found.candidates, found.splits):
+        yield warning(
+            "divided_groups",
+            f"{count(len(divided), 'group')} divided by the split lists: {shortened(divided)}",
+            "put all images of a group into one list of splits/, or remove the lists to have the split drawn",
+        )
+
+
+def lesions(found: Examined, size: int) -> Iterator[Finding]:
+    """Masks that are empty, lost or tiny at the study's size, or cover most of the image."""
+    areas = [int((majority(c.sample.masks) > 0).sum()) for c in found.candidates]
+    lost = [c.where for c in found.candidates if any("all foreground lost" in text for text in c.sample.notes)]
+    tiny = [c.where for c, area in zip(found.candidates, areas, strict=True) if 0 < area < TINY]
+    if lost:
+        yield warning(
+            "lost_lesions",
+            f"{count(len(lost), 'mask')} whose foreground vanishes at {size} pixels: {shortened(lost)}",
+            "raise data.size, or crop the images around the lesions",
+        )
+    if tiny:
+        yield warning(
+            "tiny_lesions",
+            f"{count(len(tiny), 'mask')} with fewer than {TINY} foreground pixels at {size} pixels: {shortened(tiny)}",
+            "raise data.size, crop the images, or remove stray pixels from the masks",
+        )
+    yield from _empty(found, lost)
+    full = [c.where for c, area in zip(found.candidates, areas, strict=True) if area > FULL * size * size]
+    if len(full) > len(areas) / 2:
+        yield warning(
+            "inverted_masks",
+            f"foreground covers more than half of the image in {len(full)} of {len(areas)} masks",
+            "look at a few: are lesion and background exchanged? Foreground is what exceeds 127, or a label above 0",
+        )
+
+
+def _empty(found: Examined, lost: Sequence[str]) -> Iterator[Finding]:
+    for split in SPLITS:
+        own = [c for c, place in zip(found.candidates, found.splits, strict=True) if place == split]
+        empty = [c.where for c in own if not c.sample.masks.any() and c.where not in lost]
+        if EMPTY * len(own) < len(empty) < len(own):  # all of them is a fault of prepare
+            yield warning(
+                "empty_masks",
+                f"{len(empty)} of {len(own)} masks of {split} are empty: {shortened(empty)}",
+                "if there is nothing to see this is right, else find the masks; many empty masks teach to find nothing",
+            )
+
+
+def classes(found: Examined, params: Params) -> Iterator[Finding]:
+    """Classes that are absent, rare or thin in training, or not tested."""
+    if found.faults:  # the splits may not be what they are meant to be
+        return
+    samples = checked.name(found, params.data).samples
+    yield from (_absent(str(fault)) for fault in checks.absent_classes(samples, params.data.num_classes))
+    masks = {split: [majority(s.masks) for s in samples if s.split == split] for split in SPLITS}
+    for label in range(1, params.data.num_classes):
+        counts = {split: sum(bool((mask == label).any()) for mask in masks[split]) for split in SPLITS}
+        share = float(np.mean([(mask == label).mean() for mask in masks["train"]]))
+        yield from _balance(label, counts, len(masks["train"]), share)
+    if len(masks["test"]) < SMALL_TEST:
+        yield note("small_test", f"the test split has {len(masks['test'])} images", "expect wide intervals")
+
+
+def _absent(text: str) -> Finding:
+    name, _, what = text.partition(": ")
+    found, _, cure = what.rpartition("; ")
+    return error("absent_classes", f"{name} {found}", cure)
+
+
+def _balance(label: int, counts: dict[str, int], total: int, share: float) -> Iterator[Finding]:
+    cure = "add images of it, merge it with another class, or report it apart"
+    if 0 < counts["train"] < min(total, max(2, RARE * total)):
+        yield warning("class_balance", f"label {label} is in {counts['train']} of {total} training masks", cure)
+    elif 0 < share < THIN:
+        told = f"label {label} covers {share:.2%} of the training pixels"
+        yield warning("class_balance", told, "raise data.size or crop the images around it")
+    for split in ("val", "test"):
+        if counts["train"] and not counts[split]:
+            yield warning("untested_classes", f"label {label} is in no mask of {split}", f"add images of it to {split}")
+
+
+def _grey(candidates: Sequence[Candidate]) -> Iterator[Finding]:
+    grey = [c.where for c in candidates if _is_grey(c)]
+    if grey and len(grey) == len(candidates):
+        yield note(
+            "grey_images", "all images are grey; they are stored and generated as three equal channels", "nothing"
+        )
+    elif grey:
+        yield warning(
+            "grey_images",
+            f"{len(grey)} of {len(candidates)} images without colour, the others with: {shortened(grey)}",
+            "find out where they come from (another device, a converted copy); keep one kind, or make sources of them",
+        )
+
+
+def _is_grey(candidate: Candidate) -> bool:
+    image = np.asarray(candidate.sample.image, int)
+    return int((image.max(0) - image.min(0)).max(initial=0)) <= GREY_LEVELS
+
+
+def _sizes(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:
+    if not candidates:
+        return
+    middle = statistics.median(c.shape[1] / c.shape[0] for c in candidates)
+    odd = [c for c in candidates if not middle / ASPECT <= c.shape[1] / c.shape[0] <= middle * ASPECT]
+    if odd:
+        yield warning(
+            "mixed_sizes",
+            f"{count(len(odd), 'image')} much wider or narrower than the others: {shortened([_told(c) for c in odd])}",
+            "all are squashed to a square; crop them to one aspect",
+        )
+    small = [c for c in candidates if min(c.shape) * ENLARGED < size]
+    if small:
+        yield warning(
+            "small_images",
+            f"{count(len(small), 'image')} smaller than half of {size} pixels: {shortened([_told(c) for c in small])}",
+            "lower data.size, or use the originals instead of thumbnails",
+        )
+    shapes = sorted({c.shape for c in candidates})
+    if len(shapes) > 1:
+        (low_h, low_w), (high_h, high_w) = shapes[0], shapes[-1]
+        told = f"images have {len(shapes)} sizes, from {low_w} x {low_h} to {high_w} x {high_h}"
+        yield note("mixed_sizes", told, f"all are squashed to {size} x {size}")
+
+
+def _told(candidate: Candidate) -> str:
+    height, width = candidate.shape
+    return f"{candidate.where} ({width} x {height})"

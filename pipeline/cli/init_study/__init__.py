@@ -1,0 +1,1 @@
+"""A study written from a folder of images and masks."""

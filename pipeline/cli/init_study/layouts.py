@@ -1,0 +1,153 @@
+"""Which reader fits a folder: the layouts of published data sets, else any two folders of images and masks."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.init_study.folders import Pair, below, find_pair, pair_of, stems
+from pipeline.core.errors import UserError
+from pipeline.data import nifti
+from pipeline.methods.readers import ph2
+
+POLYP, LESION, UNKNOWN = "A photo of a polyp.", "A dermoscopic image of a skin lesion.", "A medical image."
+KVASIR_NAME = re.compile(r"cj[0-9a-z]{23}")  # of the images as published
+ISIC_NAME = re.compile(r"isic_\d+")
+SEGMENTATION = "_segmentation"
+KNOWN = "paired folders, Kvasir-SEG, ISIC, PraNet's polyp benchmark, PH2, CIMD, MSD or nnU-Net"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A recognised layout: the reader, its keys of section data beside root, and what to say of it."""
+
+    title: str
+    reader: str
+    root: Path
+    keys: dict[str, Any] = field(default_factory=dict)
+    prompt: str = UNKNOWN
+    num_classes: int | None = None  # where the data set tells it
+    remarks: tuple[str, ...] = ()
+
+
+def detect(root: Path) -> Layout:
+    """The layout of a folder. Raises UserError where none is recognised."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder")
+    for find in (_pranet, _msd, _cimd, _ph2, _isic, _pair):
+        layout = find(root)
+        if layout is not None:
+            return layout
+    inside = list(below(root, 1))
+    if len(inside) == 1:  # as archives are unpacked
+        return detect(inside[0])
+    raise UserError(f"no known layout in {root} ({KNOWN}); name the two folders with --images and --masks")
+
+
+def detect_pair(images: Path, masks: Path) -> Layout:
+    """The layout of two folders; where they are part of a published data set, that one's. Raises UserError."""
+    parents: tuple[Callable[[], Layout | None], ...] = (
+        lambda: _msd(images.parent) if images.name == "imagesTr" else None,
+        lambda: _pranet(images.parent.parent) if images.parent.name == "TrainDataset" else None,
+    )
+    for find in parents:
+        layout = find()
+        if layout is not None:
+            return layout
+    return _of_pair(pair_of(images, masks))
+
+
+def _pranet(root: Path) -> Layout | None:
+    if not ((root / "TrainDataset").is_dir() and (root / "TestDataset").is_dir()):
+        return None
+    remark = "every folder of TestDataset is a test set of its own in the report; a prompt per set is possible"
+    return Layout("PraNet's polyp benchmark", "pranet", root, prompt=POLYP, remarks=(remark,))
+
+
+def _msd(root: Path) -> Layout | None:
+    if not all((root / name).is_dir() for name in ("imagesTr", "labelsTr")):
+        return None
+    if not any(path.name.endswith(nifti.TYPES) for path in (root / "imagesTr").iterdir()):
+        return None
+    keys = {"slices": 8, "axis": 2}
+    remarks = (
+        "slices: of a volume, at most; neighbours look alike, so more of them add little",
+        "reader: volumes, with shape instead of size, takes whole volumes, for segmenters in 3-D (no generators)",
+        "axis: across which slices are cut; channel: N and window: [low, high] are there too (docs/your_own_data.md)",
+    )
+    about = _description(root / "dataset.json")
+    labels, modality = about.get("labels", {}), about.get("modality", about.get("channel_names", {}))
+    first = str(next(iter(modality.values()), "Medical")) if isinstance(modality, dict) else "Medical"
+    prompt = f"{first} slice, {about['name'].lower()}." if isinstance(about.get("name"), str) else UNKNOWN
+    classes = len(labels) if isinstance(labels, dict) and len(labels) > 1 else None
+    return Layout("MSD volumes, as slices", "msd_slices", root, keys, prompt, classes, remarks)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """What dataset.json tells; nothing where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _cimd(root: Path) -> Layout | None:
+    training = root / "training"
+    cases = list(below(training, 1))[:3] if training.is_dir() else []
+    if not cases or not all(any(case.glob("label*")) and any(case.glob("image*")) for case in cases):
+        return None
+    remarks = (
+        "rater: majority (at least half of the raters), union, intersection, or the number of one, from 0",
+        "one mask per image is used then; rater: all keeps every rater's, for segmenters that model disagreement",
+    )
+    return Layout("CIMD's folders, several raters", "multirater", root, {"rater": "majority"}, remarks=remarks)
+
+
+def _ph2(root: Path) -> Layout | None:
+    if any((root / name).is_dir() for name in ph2.OFFICIAL):
+        return Layout("PH2 as published", "ph2", root, prompt=LESION)
+    return None
+
+
+def _isic(root: Path) -> Layout | None:
+    """Folders of ISIC_*.jpg and of ISIC_*_segmentation.png; the split stands in the folders' names."""
+    folders = [(folder, stems(folder)) for folder in below(root)]
+    masks = {folder: names for folder, names in folders if names and all(n.endswith(SEGMENTATION) for n in names)}
+    images = {f: n for f, n in folders if n and f not in masks and any(ISIC_NAME.fullmatch(name) for name in n)}
+    keys: dict[str, Any] = {}
+    for image_folder, names in images.items():
+        for folder, others in masks.items():
+            split = _split(image_folder.name)
+            if f"{split}_images" not in keys and {name.removesuffix(SEGMENTATION) for name in others} & set(names):
+                keys[f"{split}_images"] = image_folder.relative_to(root).as_posix()
+                keys[f"{split}_masks"] = folder.relative_to(root).as_posix()
+    return Layout("ISIC", "isic", root, keys, LESION) if "training_images" in keys else None
+
+
+def _split(folder: str) -> str:
+    return next((split for split in ("val", "test") if split in folder.lower()), "training")
+
+
+def _pair(root: Path) -> Layout | None:
+    pair = find_pair(root)
+    return None if pair is None else _of_pair(pair)
+
+
+def _of_pair(pair: Pair) -> Layout:
+    """Kvasir-SEG, PH2 or ISIC by the names of their images, else any two folders."""
+    names, root = stems(pair.images), pair.root
+    images, masks = (pair.below_root(folder).as_posix() for folder in (pair.images, pair.masks))
+    usual = (images, masks, pair.suffix) == ("images", "masks", "")
+    if usual and ("kvasir" in root.name.lower() or all(KVASIR_NAME.fullmatch(name) for name in names)):
+        return Layout("Kvasir-SEG", "kvasir", root, prompt=POLYP)
+    if usual and all(re.fullmatch(r"imd\d+", name) for name in names):
+        return Layout("PH2 in two folders", "ph2", root, prompt=LESION)
+    if pair.suffix == SEGMENTATION and pair.images != pair.masks and any(ISIC_NAME.match(name) for name in names):
+        return Layout("ISIC", "isic", root, {"training_images": images, "training_masks": masks}, LESION)
+    keys = {} if usual else {"images": images, "masks": masks}
+    if pair.suffix:
+        keys["mask_suffix"] = pair.suffix
+    return Layout("paired folders", "paired_folders", root, keys)

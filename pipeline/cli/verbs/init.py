@@ -1,0 +1,88 @@
+"""twinsynth init: a study of your own images, from a look at their folder."""
+
+import argparse
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.output import add_json, declare, tell, tell_json
+from pipeline.cli.verbs.study import STUDIES
+from pipeline.core.errors import UserError
+
+
+def add(subparsers: Any) -> None:
+    """Declares the verb."""
+    parser = declare(
+        subparsers,
+        "init",
+        "look at a folder of images and masks and write a study of them",
+        "twinsynth init --images data/mine/images --masks data/mine/masks --name mine",
+        "twinsynth init --root data/ISIC2018                 # also Kvasir-SEG, PraNet, PH2, CIMD, MSD, nnU-Net",
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="the folder of their masks")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="instead: the folder of a whole data set")
+    parser.add_argument("--name", help="of the study: lower-case letters, digits, _ (default: as the folder)")
+    parser.add_argument("--prompt", help="what the images show, for example 'A photo of a polyp.'")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu"), help="what the study is planned for (default: a GPU where there is one)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a study of this name")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the study. Raises UserError; a study that is there is never replaced without --force."""
+    _check(arguments)
+    from pipeline.cli.init_study import study, writing
+    from pipeline.core import files
+
+    layout = study.detect(arguments.images, arguments.masks, arguments.root, arguments.prompt)
+    name = arguments.name or study_name(layout.root)
+    path = STUDIES / f"{name}.yaml"
+    if path.exists() and not arguments.force:
+        raise UserError(f"{path} is there already; say --name or --force")
+    seen = study.survey(layout)
+    text = study.checked(writing.write(name, layout, seen, _machine(arguments.device), Path.cwd()))
+    files.write_bytes(path, text.encode())
+    if arguments.json:
+        tell_json({"study": name, "file": path, "layout": layout.title, "reader": layout.reader, **seen.told()})
+        return 0
+    tell(f"{layout.title}, read by {layout.reader}")
+    for line in writing.summary(seen):
+        tell(f"  {line}")
+    for fault in seen.faults[:1]:
+        tell(f"  the first: {fault}")
+    tell(f"written: {path}; read it, then: twinsynth study use {name}, twinsynth doctor, dvc repro")
+    return 0
+
+
+def study_name(root: Path) -> str:
+    """A study's name after its folder."""
+    return re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "mine"
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if (arguments.images is None) != (arguments.masks is None):
+        raise UserError("give both --images and --masks")
+    if (arguments.images is None) == (arguments.root is None):
+        raise UserError("give --images and --masks, or --root")
+    if arguments.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9_]*", arguments.name):
+        raise UserError(f"--name is {arguments.name!r}; a name has lower-case letters, digits and _ only")
+
+
+def _machine(device: str | None) -> Any:
+    from pipeline.cli.init_study.writing import Machine
+
+    return Machine(device == "gpu" or (device is None and _has_gpu()), os.cpu_count() or 1)
+
+
+def _has_gpu() -> bool:
+    """Whether torch can use a GPU; torch, which takes seconds to load, is asked only where a driver is there."""
+    if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,72 @@
+"""twinsynth report: where the report of the study in params.yaml is, and what is missing for it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli.output import add_json, declare, tell, tell_json
+from pipeline.core.errors import UserError
+
+
+def add(subparsers: Any) -> None:
+    """Declares the verb."""
+    parser = declare(
+        subparsers,
+        "report",
+        "write the study's report where it is missing, say where it is, open it",
+        "twinsynth report --open",
+        "twinsynth report --again                                          # after a change of its settings",
+    )
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    parser.add_argument("--again", action="store_true", help="write it again though it is there")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Raises UserError naming the stages without which no report can be written."""
+    from pipeline.core import paths
+    from pipeline.stages.report import completeness
+    from pipeline.study import load_params
+
+    params = load_params()
+    page = paths.REPORT / "index.html"
+    own = completeness.is_report_of(page, params.study)
+    missing = [stage for stage in completeness.missing(params) if stage != completeness.LAST]
+    if missing and not own:
+        return _unfinished(arguments, params.study, missing)
+    written = not missing and (arguments.again or not own)
+    if written:
+        from pipeline.stages.report.page import write_report
+
+        try:
+            write_report(params)
+        except KeyError as key:  # what this version's report shows and an older version's stages did not write
+            raise UserError(f"the outputs were made by an older version ({key} is missing); run dvc repro") from None
+    _tell(arguments, params.study, page, missing, written)
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
+    return 0
+
+
+def _unfinished(arguments: argparse.Namespace, study: str, missing: list[str]) -> int:
+    if not arguments.json:
+        raise UserError(
+            f"no report of the study {study} yet; run dvc repro, these stages have not run: {_few(missing)}"
+        )
+    tell_json({"study": study, "report": None, "written": False, "missing": missing})
+    return 2
+
+
+def _tell(arguments: argparse.Namespace, study: str, page: Path, missing: list[str], written: bool) -> None:
+    if arguments.json:
+        tell_json({"study": study, "report": page, "written": written, "missing": missing})
+        return
+    tell(f"{'written: ' if written else ''}{page}")
+    if missing:
+        tell(f"it is older than the outputs: these stages have not run again: {_few(missing)}")
+
+
+def _few(stages: list[str]) -> str:
+    return ", ".join(stages[:8]) + (f" and {len(stages) - 8} more" if len(stages) > 8 else "")

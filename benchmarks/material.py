@@ -10,7 +10,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import control_network
-from pipeline.networks.stable_diffusion.model import StableDiffusion, sd15
+from pipeline.networks.stable_diffusion import sd15
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 CLASSES = 2  # background and lesion
 

@@ -14,8 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 from pipeline.core import plugins
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
+from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
-from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.memory import Subject
 from pipeline.study import Params
 

@@ -29,7 +29,7 @@ from pipeline.core import files
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.evaluation.evaluation import evaluation
+from pipeline.evaluation import evaluation
 from pipeline.evaluation.feature_cache import View, build, gives_of
 from pipeline.study import Score, WeightFile
 from tests.inception_file import write_fidelity_inception, write_inception

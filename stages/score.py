@@ -10,7 +10,7 @@ def stage(params: Params, generator: str) -> None:
     from pipeline.core.runtime import Runtime
     from pipeline.data.image_set import ImageSet
     from pipeline.data.verification import verify
-    from pipeline.evaluation.evaluation import evaluation, feature_cache
+    from pipeline.evaluation import evaluation, feature_cache
     from pipeline.segmentation.train import load_judge
 
     runtime = Runtime.start(params.threads)

@@ -10,8 +10,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, sd15
 from pipeline.networks.stable_diffusion.ldm_control import Hint
-from pipeline.networks.stable_diffusion.model import ldm_base, ldm_control, ldm_keys, sd15
 from pipeline.networks.stable_diffusion.sd15 import Layout
 
 SMALL = Layout(  # factor 8 as SD 1.5, four levels, three of them attending

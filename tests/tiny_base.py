@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.core import files
-from pipeline.networks.stable_diffusion.model import tiny
+from pipeline.networks.stable_diffusion import tiny
 from pipeline.stages.base.params import Autoencoder, Denoiser
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     logging.basicConfig(level=logging.INFO, handlers=[tracking.on_screen()])
     try:
-        status = importlib.import_module(f"pipeline.cli.{arguments.verb}").run(arguments)
+        status = importlib.import_module(f"pipeline.cli.verbs.{arguments.verb}").run(arguments)
         sys.stdout.flush()
         return status
     except UserError as error:
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
-        importlib.import_module(f"pipeline.cli.{name}").add(verbs)
+        importlib.import_module(f"pipeline.cli.verbs.{name}").add(verbs)
     return whole
 
 

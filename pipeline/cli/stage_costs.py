@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion.model import tiny
+from pipeline.networks.stable_diffusion import tiny
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.meta_profiler import operations
 from pipeline.study import Params

@@ -16,7 +16,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.deploy import generator_card
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
-from pipeline.networks.stable_diffusion.model import pipeline_folder
+from pipeline.networks.stable_diffusion import pipeline_folder
 from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
 from pipeline.networks.stable_diffusion.ldm_base import Part
 from pipeline.networks.stable_diffusion.ldm_keys import Table
-from pipeline.networks.stable_diffusion.model import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
 from pipeline.networks.stable_diffusion.sd15 import Layout
 
 METHODS = {"dense": "siamese", "sparse": "controlnet"}

@@ -13,7 +13,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import _control
-from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet, tiny
+from pipeline.networks.stable_diffusion import split_unet, tiny
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit
 from tests.tiny_base import write_tiny_base

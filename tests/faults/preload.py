@@ -15,5 +15,4 @@ from pipeline.methods.generators import siamese  # noqa: E402, F401
 from pipeline.methods.masks import real  # noqa: E402, F401
 from pipeline.methods.readers import phantom  # noqa: E402, F401
 from pipeline.methods.segmenters import unet  # noqa: E402, F401
-from pipeline.stages.command import validation  # noqa: E402, F401
 from pipeline.stages.report import page  # noqa: E402, F401

@@ -167,7 +167,7 @@ def test_many_flipped_bits_of_a_checkpoint(whole_study: Clean, tmp_path: Path) -
     import torch
 
     from pipeline.core.errors import UserError
-    from pipeline.training.loop import checkpoints
+    from pipeline.training import checkpoints
 
     path = next((whole_study.folder / "work").glob("finetune-*/snapshots/*.pt"))
     wanted, rng, limit = torch.load(path, weights_only=True), random.Random(0), time.monotonic() + 60

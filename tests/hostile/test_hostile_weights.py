@@ -20,7 +20,7 @@ from pipeline.methods.conditioning import _soft_edges
 from pipeline.methods.features import _inception, _reading
 from pipeline.methods.segmenters import _supervised
 from pipeline.networks import pretrained
-from pipeline.networks.stable_diffusion.model import weight_file
+from pipeline.networks.stable_diffusion import weight_file
 from pipeline.study import WeightFile
 from pipeline.training.checkpoints import Checkpoints
 from tests.faults.tally import count

@@ -13,7 +13,8 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion, recipe
-from pipeline.networks.stable_diffusion.model import StableDiffusion, acceleration, lora
+from pipeline.networks.stable_diffusion import acceleration, lora
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit, trained
 from tests.tiny_base import write_tiny_base

@@ -322,7 +322,7 @@ def unavailable(name: str, settings: Any) -> Any:
 )  # fmt: skip
 def test_feature_spaces(sections: Any, expected: list[str], absent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the score first, then those that need no download; never one under another's name."""
-    monkeypatch.setattr(audit.view, "build", unavailable)
+    monkeypatch.setattr(audit.feature_cache, "build", unavailable)
     view = audit.open_spaces(study(**sections), CPU)
     assert [name for name in view.probes if name not in ("pixels", "look")] == expected
     assert list(view.absent) == absent

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_base, ldm_keys, weight_file
+from pipeline.networks.stable_diffusion import ldm_base, ldm_keys, weight_file
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.sd15 import Layout
 from pipeline.stages.base import base_import, base_source
 from pipeline.stages.base.params import Base
@@ -158,7 +159,7 @@ def test_sources_that_are_nothing_are_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_telling_what_is_missing_needs_no_torch() -> None:
-    code = "import sys; from pipeline import base_source; print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    code = "import sys; from pipeline.stages.base import base_source; print('torch' in sys.modules, 'diffusers' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert told.split() == ["False", "False"]
 

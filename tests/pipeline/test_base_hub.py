@@ -100,7 +100,7 @@ def test_nothing_in_the_cache_asks_for_all_and_for_the_revision(tmp_path: Path) 
 
 FETCH = """
 import json, sys
-from pipeline import base_source
+from pipeline.stages.base import base_source
 from pipeline.stages.base.params import Base
 from pipeline.core.errors import UserError
 try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.command import check_study
+from pipeline.cli.commands import check_study
 from tests.conftest import REPOSITORY
 
 STUDIES = sorted(path.stem for path in (REPOSITORY / "configs" / "studies").glob("*.yaml"))

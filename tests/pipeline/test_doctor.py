@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.cli.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
 from pipeline.cli.doctor.devices import Hardware
 from pipeline.cli.doctor.examination import examine
 from pipeline.cli.doctor.findings import Finding, errors
 from pipeline.cli.forecast import Disk
 from pipeline.cli.main import main
-from pipeline.cli.verbs.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
 from pipeline.core import files
 from pipeline.core.section import parse
 from pipeline.stages.finetune.memory import Cost, Memory, Subject

@@ -18,7 +18,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune import finetune as finetuning
 from pipeline.study import Params
-from pipeline.training.loop import loop
+from pipeline.training import loop
 from tests.conftest import TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
 

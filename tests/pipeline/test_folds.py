@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from pipeline.cli import folds
 from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.splitting import deal
-from pipeline.stages.command import folds
 from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Data, Params, load_params
 

@@ -17,6 +17,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
+from pipeline.cli.commands import export_generator
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -27,9 +28,8 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import generator_card, generator_export
 from pipeline.methods.conditioning.mask import palette
 from pipeline.methods.generators._control import ControlledDiffusion
+from pipeline.networks.stable_diffusion import pipeline_folder
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion.model import pipeline_folder
-from pipeline.stages.command import export_generator
 from pipeline.stages.finetune import finetune
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs

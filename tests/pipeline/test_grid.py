@@ -17,8 +17,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
+from pipeline.segmentation import train as segmentation
 from pipeline.segmentation.train import load_judge, scoring, train_judge
-from pipeline.segmentation.train import train as segmentation
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import grid
 from pipeline.study import Params, load_params

@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.cli.commands import ldm
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import ldm_generator
 from pipeline.methods.generators import siamese
-from pipeline.networks.stable_diffusion.model import StableDiffusion, ldm_keys, weight_file
-from pipeline.stages.command import ldm
+from pipeline.networks.stable_diffusion import ldm_keys, weight_file
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from tests import ldm_files
 from tests.reference.dense_hint_literal import dense_hint
 from tests.tiny_base import write_tiny_base

@@ -5,8 +5,8 @@ import torch
 from diffusers.loaders import single_file_utils
 from torch import nn
 
+from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, sd15
 from pipeline.networks.stable_diffusion.ldm_keys import Table
-from pipeline.networks.stable_diffusion.model import ldm_base, ldm_control, ldm_keys, sd15
 
 LAYOUT = sd15.Layout()
 DHI = "control_model.input_hint_block."

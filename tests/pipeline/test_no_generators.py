@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.commands import check_study
 from pipeline.cli.forecast import Machine, forecast
 from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.stages.command import check_study, run
+from pipeline.stages.command import run
 from pipeline.stages.records.records import write_methods
 from pipeline.stages.report import completeness
 from pipeline.stages.report.identity import as_yaml

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from pipeline.cli import main as cli
+from pipeline.cli.commands import predict
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import prediction
-from pipeline.segmentation.train import saved_model
-from pipeline.stages.command import predict
+from pipeline.segmentation import saved_model
 from tests.conftest import blob
 
 

@@ -16,7 +16,7 @@ from pipeline.core.section import parse
 from pipeline.data import nifti
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import prediction
-from pipeline.segmentation.train import saved_model
+from pipeline.segmentation import saved_model
 from pipeline.study import Data
 
 SPEC = DatasetSpec(name="v", size=0, channels=1, ndim=3, shape=(24, 20, 16), spacing=(1.0, 1.0, 1.0))

@@ -20,7 +20,8 @@ from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.conditioning import mask as mask_hint
 from pipeline.methods.generators import _sampling, controlnet
 from pipeline.methods.generators._control import ControlledDiffusion
-from pipeline.networks.stable_diffusion.model import StableDiffusion, split_unet
+from pipeline.networks.stable_diffusion import split_unet
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.generate.params import Generate
 from tests.tiny_base import write_tiny_base
 

@@ -14,7 +14,7 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation.train import train as segmentation
+from pipeline.segmentation import train as segmentation
 from pipeline.study import Params
 from pipeline.training.loop import fit, optimizers
 from tests.conftest import TOY_STUDY

@@ -16,9 +16,10 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.segmentation.volumes import Agreement
+from pipeline.segmentation import rater_scoring
+from pipeline.segmentation import train as segmentation
 from pipeline.segmentation.params import Segment
-from pipeline.segmentation.train import rater_scoring, scoring
-from pipeline.segmentation.train import train as segmentation
+from pipeline.segmentation.train import scoring
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import grid, protocol, trajectories
 from pipeline.stages.segment.sample_pictures import GAP, picture

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.evaluation.evaluation import feature_cache
+from pipeline.evaluation import feature_cache
 from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.networks import pretrained
 from pipeline.study import Params

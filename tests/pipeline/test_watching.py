@@ -13,8 +13,9 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
+from pipeline.training import loop
 from pipeline.training.callbacks import Look, Losses, Watch
-from pipeline.training.loop import fit, loop
+from pipeline.training.loop import fit
 from tests.toy_training import Brightness, Interrupted, pairs, plain
 
 RECIPE = Recipe(12, 1e-2, schedule="one_cycle", checkpoint_every=3, identity="this")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.commands import weights as command
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.networks.pretrained import Unavailable, Weights
-from pipeline.stages.command import weights as command
 from pipeline.study import Params, WeightFile
 from tests.conftest import REPOSITORY
 
@@ -212,6 +212,6 @@ def test_the_command_names_wrong_files_and_goes_on(
 
 
 def test_finding_weights_is_light() -> None:
-    program = "import json, sys; from pipeline import weights; print(json.dumps(sorted(sys.modules)))"
+    program = "import json, sys; from pipeline.networks import pretrained; print(json.dumps(sorted(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     assert {"torch", "huggingface_hub"}.isdisjoint(json.loads(out.stdout))

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pipeline.cli.doctor import devices, dvc_state, pictures, storage, stored_weights, study, versions
 from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
 from pipeline.cli.forecast import alike, counted, disk, known_pairs, listed_pairs
-from pipeline.cli.verbs.doctor import devices, dvc_state, pictures, storage, stored_weights, study, versions
 from pipeline.core.errors import UserError
 from pipeline.study import Params
 

@@ -6,9 +6,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli.commands import export_generator, ldm
 from pipeline.cli.output import add_json, declare, tell, tell_json
 from pipeline.methods.exports import __main__ as sets
-from pipeline.stages.command import export_generator, ldm
 
 
 def add(subparsers: Any) -> None:

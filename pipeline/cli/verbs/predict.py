@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
+from pipeline.cli.commands import predict
 from pipeline.cli.output import add_json, declare, tell, tell_json
-from pipeline.stages.command import predict
 
 
 def add(subparsers: Any) -> None:

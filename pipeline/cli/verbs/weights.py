@@ -21,7 +21,7 @@ def add(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Lists, and fetches where asked to. Raises UserError where a file has another hash."""
-    from pipeline.stages.command import weights
+    from pipeline.cli.commands import weights
     from pipeline.study import load_params
 
     found = weights.states(load_params(), fetch=not arguments.list)

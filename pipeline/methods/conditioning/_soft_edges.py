@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.core.errors import UserError
 from pipeline.methods.conditioning._lines import Lines, needed, paint
 from pipeline.networks import pretrained
-from pipeline.networks.stable_diffusion.model import weight_file
+from pipeline.networks.stable_diffusion import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"
 KEY = "generators.<entry>.conditioning_params.file"

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion.model import weight_file
+from pipeline.networks.stable_diffusion import weight_file
 
 
 def read(file: Path, prefix: str = "") -> dict[str, Tensor]:

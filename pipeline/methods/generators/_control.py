@@ -23,10 +23,11 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.generators._sampling import Networks, denoise
+from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, drawn
-from pipeline.networks.stable_diffusion.model import StableDiffusion, lora
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder
 from pipeline.stages.finetune.params import Finetune
 

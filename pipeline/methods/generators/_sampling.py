@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion.model import split_unet
+from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints

@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion.model import weight_file
+from pipeline.networks.stable_diffusion import weight_file
 
 WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation per channel

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion.model import lora
+from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.split_unet import Decoder
 from pipeline.stages.finetune.params import Finetune
 

@@ -7,8 +7,8 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
+from pipeline.networks.stable_diffusion import ldm_keys, sd15
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion.model import ldm_keys, sd15
 from pipeline.networks.stable_diffusion.sd15 import Layout
 from pipeline.networks.stable_diffusion.weight_file import Shapes
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion.model import ldm_keys
+from pipeline.networks.stable_diffusion import ldm_keys
 from pipeline.networks.stable_diffusion.weight_file import Shapes
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"

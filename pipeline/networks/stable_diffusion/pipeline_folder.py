@@ -9,9 +9,10 @@ import torch
 from diffusers import ControlNetModel, SchedulerMixin
 
 from pipeline.core import files
+from pipeline.networks.stable_diffusion import dense_hint_controlnet, dense_hint_input
 from pipeline.networks.stable_diffusion.dense_hint_controlnet import DenseHintControlNetModel
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion.model import StableDiffusion, dense_hint_controlnet, dense_hint_input
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 MODULE = "dense_hint_controlnet"  # name of the code file in the folder controlnet/
 HEADER = '''# SPDX-License-Identifier: Apache-2.0

@@ -6,7 +6,8 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipeline.networks.stable_diffusion.model import DDIM, linear_start
+from pipeline.networks.stable_diffusion import linear_start
+from pipeline.networks.stable_diffusion.model import DDIM
 from pipeline.stages.base.params import Autoencoder, Denoiser, Prediction
 
 TOKENS = 32  # length of a prompt

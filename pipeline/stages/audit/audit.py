@@ -19,7 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data import hashing
 from pipeline.data.image_set import ImageSet
-from pipeline.evaluation.evaluation import feature_cache
+from pipeline.evaluation import feature_cache
 from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Nearest

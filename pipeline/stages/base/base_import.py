@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import files
-from pipeline.networks.stable_diffusion.model import base_shape, ldm_base, weight_file
+from pipeline.networks.stable_diffusion import base_shape, ldm_base, weight_file
 from pipeline.networks.stable_diffusion.sd15 import Layout
 from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
 from pipeline.stages.base import base_source

@@ -16,8 +16,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
+from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
-from pipeline.networks.stable_diffusion.model import StableDiffusion, tiny
+from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base.base_import import bring
 from pipeline.stages.base.base_source import WITHDRAWN
 from pipeline.stages.base.params import Autoencoder, Base, Denoiser

@@ -17,8 +17,9 @@ from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune import memory, presets, previews
 from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
+from pipeline.training import checkpoints
 from pipeline.training.callbacks import Row, Watch
-from pipeline.training.loop import check, checkpoints, fit, snapshot
+from pipeline.training.loop import check, fit, snapshot
 
 # Keys of finetune that change no weight; max_steps is told by the name of the finished folder.
 NOT_OF_THE_WEIGHTS = {"max_steps", "checkpoint_every", "keep_checkpoints", "tracker"}

@@ -18,15 +18,16 @@ ROOT = Path(pipeline.__path__[0])
 PLUMBING = {
     f"pipeline.{name}"
     for name in (
-        "commands",
-        "commands.validation",
-        "errors",
-        "files",
-        "locks",
-        "methods",
-        "paths",
-        "plugins",
-        "tracking",
+        "core.errors",
+        "core.files",
+        "core.locks",
+        "core.paths",
+        "core.plugins",
+        "core.tracking",
+        "stages.command",
+        "stages.prepare.validation",
+        "stages.records",
+        "stages.records.records",
     )
 }
 

@@ -16,20 +16,11 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime, counter
 from pipeline.data.image_set import ImageSet
+from pipeline.segmentation import convergence, rater_scoring, saved_model
 from pipeline.segmentation.convergence import Convergence
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.scoring import Row, score_set
-from pipeline.segmentation.train import (
-    Course,
-    build_segmenter,
-    convergence,
-    rater_scoring,
-    saved_model,
-    scoring,
-    settings,
-    threads,
-    train_segmenter,
-)
+from pipeline.segmentation.train import Course, build_segmenter, scoring, settings, threads, train_segmenter
 from pipeline.stages.segment import heatmaps, protocol, sample_pictures, trajectories
 from pipeline.study import Params
 

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core import files, paths, tracking
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.evaluation.evaluation import evaluation
+from pipeline.evaluation import evaluation
 from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.metrics.images.score import Score
 from pipeline.segmentation.train import load_judge

@@ -232,7 +232,7 @@ def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) ->
 def test_same_study_gives_the_same_bytes(study: Params) -> None:
     write_report(study)
     first = files.tree_sha256(paths.REPORT)
-    program = "from tests.pipeline.test_reporting import again; again()"
+    program = "from tests.stages.report.test_reporting import again; again()"
     Path("params.yaml").write_text(as_yaml(study), encoding="utf-8")
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "PYTHONHASHSEED": "77"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)

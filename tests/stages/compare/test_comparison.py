@@ -20,7 +20,7 @@ from pipeline.stages.compare.results import Results
 from pipeline.stages.compare.verdict import Verdict, decide, headline, sentence
 from pipeline.study import Params, load_params
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETS = {
     "real": {},
     "real_again": {"seed_offset": 1000},

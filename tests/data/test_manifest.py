@@ -98,7 +98,7 @@ import json, resource, sys
 from pathlib import Path
 from pipeline.data import manifest, provenance
 from pipeline.stages.generate.plan import Plan
-from tests.pipeline.test_manifest import Numbered
+from tests.data.test_manifest import Numbered
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

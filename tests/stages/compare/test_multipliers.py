@@ -12,7 +12,7 @@ from pipeline.stages.compare.results import Results
 from pipeline.stages.finetune.finetune import stream
 from pipeline.study import Params, load_params
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def study(sets: dict[str, Any], generators: dict[str, Any], **compare: Any) -> Params:

@@ -18,7 +18,7 @@ from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save, study
-from tests.pipeline.test_readers import REAL_DATA
+from tests.methods.test_readers import REAL_DATA
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.evaluation import evaluation
 from pipeline.evaluation.feature_cache import View, build, gives_of
-from pipeline.study import Score, WeightFile
+from pipeline.stages.score.params import Score, WeightFile
 from tests.inception_file import write_fidelity_inception, write_inception
 
 SIDE, BATCH = 256, 32

@@ -6,84 +6,28 @@ A study may have no generators and compare segmenters of real images: then base,
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import UserError
-from pipeline.core.section import Entry, Section, parse, read_yaml
-from pipeline.segmentation.params import Compare, Segment
+from pipeline.core.section import Section, parse, read_yaml
+from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
+from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.compare.params import Compare
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
+from pipeline.stages.judge.params import Judge
 from pipeline.stages.mix.params import TrainingSet, check_training_sets
 from pipeline.stages.prepare.params import Data
+from pipeline.stages.report.params import Report
+from pipeline.stages.score.params import Score
 
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
-
-
-class GeneratorEntry(Entry):
-    """A method, how often each mask is used, and the method's own keys."""
-
-    method: str | None = None  # None: the entry's name
-    seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
-    copies: int = Field(gt=0)  # images per mask
-    masks: str = "real"  # a file of pipeline/methods/masks
-    mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
-    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
-
-
-class SegmenterEntry(Entry):
-    """A segmenter and its own keys."""
-
-    method: str | None = None  # None: the entry's name
-    segment: dict[str, Any] = Field(default_factory=dict)  # its own values of the section segment, in every arm
-
-
-class Judge(Section):
-    """The segmenter, trained on real images only, that measures mask faithfulness; a key of `segmenters`."""
-
-    segmenter: str
-    max_steps: int | None = Field(default=None, gt=0)  # None: as in segment
-
-
-class WeightFile(Section):
-    """A file of weights that the user names."""
-
-    file: str
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: that of the publisher
-
-
-class Score(Section):
-    """Scores of synthetic image sets."""
-
-    metrics: tuple[str, ...] = ("frechet", "kernel", "faithfulness")
-    extractors: tuple[str, ...] = ("efficientnet_lite0",)
-    weights: Mapping[str, WeightFile] = {}  # by extractor; else the folder weights/, else the publisher's download
-    resamples: int = Field(default=1000, ge=100)
-    subsets: int = Field(default=100, gt=0)  # of the kernel distance
-    subset_size: int = Field(default=100, gt=1)
-
-
-class Audit(Section):
-    """The search for copies of training images among synthetic ones."""
-
-    extractors: tuple[str, ...] = ()  # feature spaces; none: the first two of score.extractors and OFFLINE
-    false_alarms: float = Field(default=0.01, gt=0, lt=0.5)  # share of held-out images that may be called copies
-    neighbours: int = Field(default=50, gt=1)  # nearest training images to whose mean the nearest is compared
-    permutations: int = Field(default=2000, ge=200)
-    pictures: int = Field(default=12, gt=0)  # closest pairs shown
-
-
-class Report(Section):
-    """The HTML report."""
-
-    title: str = "twinsynth"
-    samples: int = Field(default=8, gt=0)  # rows of the sample grid
 
 
 class Params(Section):
@@ -125,15 +69,8 @@ class Params(Section):
         return (between and between.training_set) or self.compare.reference
 
     def segment_for(self, name: str) -> Segment:
-        """The section `segment` with the own values of one entry of `segmenters`. Raises UserError."""
-        values, own, where = self.segment.model_dump(), self.segmenters[name].segment, f"segmenters.{name}.segment"
-        if own.keys() & {"seeds", "threads"}:
-            raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")
-        if own.keys() & {"max_steps", "epochs"}:
-            values |= {"max_steps": None, "epochs": None}
-        if "schedule" in own:
-            values["milestones"] = ()
-        return parse(Segment, values | own, where)
+        """The section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
+        return entry_settings(self.segment, name, self.segmenters[name])
 
     @field_validator("generators", "score", "audit", mode="before")
     @classmethod

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core.section import parse
-from pipeline.study import Data, Params
+from pipeline.stages.prepare.params import Data
+from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
 WIDTH, HEIGHT = 40, 32

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from scipy import stats
 
 from pipeline.data import phantom
-from pipeline.segmentation.params import Compare
+from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.verdict import decide
 
 BLUE, ORANGE, GREEN, VIOLET, GREY = "#3b82c4", "#d9822b", "#2f9e77", "#b55fa8", "#7f8792"

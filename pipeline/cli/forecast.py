@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
-from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.mix.params import TrainingSet
-from pipeline.study import GeneratorEntry, Params
+from pipeline.study import Params
 
 if TYPE_CHECKING:  # they load torch
     from pipeline.stages.finetune.memory import Cost, Subject

@@ -22,8 +22,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.networks import pretrained
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 
 BATCH = 32  # images decoded at once
 KEPT = 1 << 30  # bytes of decoded images kept in memory, so that comparers need not decode again

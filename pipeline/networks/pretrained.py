@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.study import WeightFile
+from pipeline.stages.score.params import WeightFile
 
 FOLDER = Path("weights")
 HUB = "hf:"  # a source on the model hub starts so

@@ -1,14 +1,13 @@
-"""The sections `segment` and `compare` of a study: training of segmenters, and how arms are compared."""
+"""The sections `segment` and `segmenters` of a study: how segmenters are trained and scored, and which."""
 
 import math
 from collections.abc import Collection
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
-from pipeline.stages.compare.params import SegmenterComparison
+from pipeline.core.section import Entry, Section, parse
 
 
 class Segment(Section):
@@ -95,12 +94,20 @@ class Segment(Section):
         return self
 
 
-class Compare(Section):
-    """Comparison of arms with a reference arm."""
+class SegmenterEntry(Entry):
+    """A segmenter and its own keys."""
 
-    reference: str = "real"
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=5000, ge=200)
-    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
-    power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found
-    segmenters: SegmenterComparison | None = None  # compare segmenters with each other too
+    method: str | None = None  # None: the entry's name
+    segment: dict[str, Any] = Field(default_factory=dict)  # its own values of the section segment, in every arm
+
+
+def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segment:
+    """The section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
+    values, where = segment.model_dump(), f"segmenters.{name}.segment"
+    if entry.segment.keys() & {"seeds", "threads"}:
+        raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")
+    if entry.segment.keys() & {"max_steps", "epochs"}:
+        values |= {"max_steps": None, "epochs": None}
+    if "schedule" in entry.segment:
+        values["milestones"] = ()
+    return parse(Segment, values | entry.segment, where)

@@ -12,7 +12,7 @@ from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 RECORD = "kept.json"
 

@@ -14,8 +14,9 @@ from pipeline.core import files, paths, tracking
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.splitting import deal
+from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.prepare import prepare
-from pipeline.study import Data, Params, load_params
+from pipeline.study import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from pipeline.evaluation.feature_cache import View
 from pipeline.methods.image_metrics._view import Piece, pieces
 from pipeline.metrics.images.frechet import frechet_distance
 from pipeline.metrics.images.score import Score, nested
-from pipeline.study import Score as Settings
+from pipeline.stages.score.params import Score as Settings
 from tests.conftest import blobs, copies
 
 DISTANCES = ("frechet", "frechet_infinity", "kernel", "cmmd")

@@ -17,8 +17,8 @@ from pipeline.evaluation.feature_cache import JUDGE, View
 from pipeline.methods.image_metrics import faithfulness
 from pipeline.methods.image_metrics._view import pieces
 from pipeline.metrics.images.score import Score, nested
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 from tests.stand_ins import Thumbnail
 
 EXTRACTOR = "efficientnet_lite0"

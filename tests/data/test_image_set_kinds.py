@@ -13,7 +13,7 @@ from pipeline.data import nifti, stored
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 AFFINE = np.array([[0.5, 0, 0, 10], [0, 0.5, 0, -20], [0, 0, 2, 30], [0, 0, 0, 1]], float)
 VOLUMES = DatasetSpec(name="v", size=0, channels=1, num_classes=3, ndim=3, shape=(6, 5, 4), spacing=(0.5, 0.5, 2.0))

@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import phantom as drawing
 from pipeline.data.sample import Sample
 from pipeline.methods.readers import phantom
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 COUNTS = {"train": 24, "val": 3, "test": 3}
 

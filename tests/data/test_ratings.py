@@ -15,8 +15,8 @@ from pipeline.evaluation.feature_cache import View
 from pipeline.methods.image_metrics import mos
 from pipeline.metrics.images.score import Score
 from pipeline.metrics.statistics import ratings as statistics
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 from tests.reference.agreement_literal import icc_literal
 
 # Six targets, four judges (Shrout & Fleiss 1979, table 2).

@@ -17,7 +17,7 @@ from pipeline.data import nifti
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import prediction
 from pipeline.segmentation import saved_model
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SPEC = DatasetSpec(name="v", size=0, channels=1, ndim=3, shape=(24, 20, 16), spacing=(1.0, 1.0, 1.0))
 READING = {"reader": "volumes", "window": [0.0, 1.0]}

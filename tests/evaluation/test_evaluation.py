@@ -17,8 +17,8 @@ from pipeline.evaluation.evaluation import image_rows, map_rows, publish_scores,
 from pipeline.evaluation.feature_cache import JUDGE, JudgeProbe, View, open_view
 from pipeline.metrics.images.neighbours import nearest
 from pipeline.metrics.images.score import Score
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 
 CPU = Runtime(torch.device("cpu"))
 

@@ -16,8 +16,8 @@ from pipeline.data.image_set import ImageSet
 from pipeline.evaluation import feature_cache
 from pipeline.evaluation.feature_cache import View, open_view
 from pipeline.networks import pretrained
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,8 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.verification import verify
 from pipeline.rating import raters, sheets
 from pipeline.rating.opening import begin_study
-from pipeline.study import Data, Params, load_params
+from pipeline.stages.prepare.params import Data
+from pipeline.study import Params, load_params
 from tests import data_folders, drawn_pairs
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.malformed import bent, sizes, tried

@@ -21,7 +21,7 @@ from pipeline.data.decoding import Faulty, Reference
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.stages.prepare.candidates import Candidate, examine
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 from tests import data_folders
 from tests.drawn_pairs import data, picture, rectangle
 from tests.malformed import bent, sizes, tried

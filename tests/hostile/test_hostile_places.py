@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.prepare import checked
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 from tests import data_folders
 from tests.conftest import REPOSITORY
 from tests.drawn_pairs import data, folder

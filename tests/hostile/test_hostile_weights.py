@@ -21,7 +21,7 @@ from pipeline.methods.features import _inception, _reading
 from pipeline.methods.segmenters import _supervised
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
-from pipeline.study import WeightFile
+from pipeline.stages.score.params import WeightFile
 from pipeline.training.checkpoints import Checkpoints
 from tests.faults.tally import count
 from tests.malformed import bent, sizes, tried

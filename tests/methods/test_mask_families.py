@@ -11,8 +11,8 @@ from pipeline.methods.image_metrics import _view, faithfulness, lpips
 from pipeline.methods.image_metrics._partners import families, partners
 from pipeline.methods.image_metrics._view import pieces
 from pipeline.metrics.statistics.resampling import bootstrap_means
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 
 
 class Places:

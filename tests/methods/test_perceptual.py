@@ -19,8 +19,8 @@ from pipeline.metrics.images.manifold import prdc as shares
 from pipeline.metrics.images.score import Score, nested
 from pipeline.metrics.images.similarity import mean_cosine
 from pipeline.metrics.images.vendi import vendi as kinds
+from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
-from pipeline.study import Score as Settings
 from tests.stand_ins import Thumbnail
 
 Sets = tuple[ImageSet, ImageSet]

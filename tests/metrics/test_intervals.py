@@ -11,7 +11,7 @@ from pipeline.methods.image_metrics._view import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
 from pipeline.metrics.images.score import Score
-from pipeline.study import Score as Settings
+from pipeline.stages.score.params import Score as Settings
 
 D, SHIFT, TRIALS = 12, 1.0, 40
 SPREAD = np.arange(1, D + 1) ** -0.5

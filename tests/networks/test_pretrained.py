@@ -12,7 +12,8 @@ from pipeline.cli.commands import weights as command
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.networks.pretrained import Unavailable, Weights
-from pipeline.study import Params, WeightFile
+from pipeline.stages.score.params import WeightFile
+from pipeline.study import Params
 from tests.conftest import REPOSITORY
 
 CONTENT = b"some weights"

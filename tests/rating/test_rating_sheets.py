@@ -24,7 +24,8 @@ from pipeline.rating import pages, raters, sheets
 from pipeline.rating.database import Database
 from pipeline.rating.opening import begin_study
 from pipeline.rating.saving import write_pages
-from pipeline.study import Params, Score
+from pipeline.stages.score.params import Score
+from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import Visitor, browser, fresh, saved
 

@@ -15,7 +15,7 @@ from pipeline.core.section import parse
 from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
 from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 LOOKED_AT = 300  # pairs that are decoded, evenly spaced over all
 MOST_LABELS = 32  # more different small values are no labels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._partners import families
-from pipeline.study import Score as Settings
+from pipeline.stages.score.params import Score as Settings
 
 GROUPS = 20  # of the jackknife
 Rows = NDArray[np.float32]

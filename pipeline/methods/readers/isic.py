@@ -10,7 +10,7 @@ from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
 from pipeline.methods.readers._folders import Folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "isic"
 SUFFIX = "_segmentation"

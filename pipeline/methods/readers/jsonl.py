@@ -13,7 +13,7 @@ from pipeline.core.section import Section
 from pipeline.data.decoding import Fault, Item, Reference
 from pipeline.data.sample import Split
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 
 class Params(Section):

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "kvasir"
 

@@ -17,7 +17,7 @@ from pipeline.data import nifti
 from pipeline.data.decoding import Fault, Faulty, Item, Pixels, inside, shown
 from pipeline.data.sample import Sample
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "msd"
 TAILS = (0.5, 99.5)  # percentiles of a volume that become black and white without a window

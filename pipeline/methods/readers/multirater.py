@@ -37,7 +37,7 @@ from pipeline.data.decoding import (
 from pipeline.data.sample import Sample
 from pipeline.data.stored import majority
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "multirater"
 Patients = Mapping[tuple[str, str], str]  # by part and case

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 
 class Params(Section):

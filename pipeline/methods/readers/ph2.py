@@ -7,7 +7,7 @@ from pipeline.core.section import Section
 from pipeline.data.decoding import Item, Reference
 from pipeline.methods.readers import _folders
 from pipeline.methods.readers._lists import chosen, key, read_splits
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "ph2"
 OFFICIAL = ("PH2 Dataset images", "PH2Dataset/PH2 Dataset images")  # below root

@@ -9,7 +9,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data import phantom
 from pipeline.data.sample import Sample
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "phantom"
 SMALLEST = 32  # pixels; below, a lesion has too few

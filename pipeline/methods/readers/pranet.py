@@ -7,7 +7,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 TRAIN = "train"  # the source of all training images; the benchmark does not tell their origin
 

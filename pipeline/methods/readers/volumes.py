@@ -22,7 +22,7 @@ from pipeline.data.intensities import Intensities
 from pipeline.data.labels import allowed, listed
 from pipeline.data.sample import Sample
 from pipeline.methods.readers import _folders, _lists
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SOURCE = "volumes"
 

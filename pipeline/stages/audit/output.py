@@ -11,7 +11,7 @@ from pipeline.core import files, tracking
 from pipeline.data.image_set import png
 from pipeline.metrics.images.copies import FLIPS, wilson_interval
 from pipeline.stages.audit.audit import PIXELS, Findings
-from pipeline.study import Audit as Settings
+from pipeline.stages.audit.params import Audit as Settings
 
 Row = dict[str, Any]
 CELL, GAP, FRAME = 96, 6, 3  # pixels of a picture, between pictures, and of the frame of a suspect

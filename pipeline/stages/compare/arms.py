@@ -22,10 +22,11 @@ from pipeline.metrics.statistics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.segmentation.params import Compare
+from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Results, Row, Table
 from pipeline.stages.compare.verdict import decide
-from pipeline.study import Params, TrainingSet
+from pipeline.stages.mix.params import TrainingSet
+from pipeline.study import Params
 
 
 def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:

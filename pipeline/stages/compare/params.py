@@ -1,4 +1,4 @@
-"""The section `compare.segmenters` of a study: segmenters compared with each other on one training set."""
+"""The section `compare` of a study: how arms are compared, and segmenters with each other on one training set."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -46,6 +46,17 @@ class SegmenterComparison(Section):
         if lacking:
             raise ValueError(f"{lacking[0]} is no share of 1; say in margins.{lacking[0]} which difference is none")
         return self
+
+
+class Compare(Section):
+    """Comparison of arms with a reference arm."""
+
+    reference: str = "real"
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=5000, ge=200)
+    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
+    power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found
+    segmenters: SegmenterComparison | None = None  # compare segmenters with each other too
 
 
 def plain(metric: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from pipeline.segmentation.params import Compare
+from pipeline.stages.compare.params import Compare
 
 Row = Mapping[str, Any]
 

@@ -1,10 +1,10 @@
-"""The section `finetune` of a study: how generators are trained on the base."""
+"""The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.section import Section
+from pipeline.core.section import Entry, Section
 
 
 class Finetune(Section):
@@ -51,3 +51,14 @@ class Finetune(Section):
         if wrong:
             raise ValueError(f"snapshots {wrong} do not lie between 0 and max_steps {self.max_steps}")
         return self
+
+
+class GeneratorEntry(Entry):
+    """A method, how often each mask is used, and the method's own keys."""
+
+    method: str | None = None  # None: the entry's name
+    seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
+    copies: int = Field(gt=0)  # images per mask
+    masks: str = "real"  # a file of pipeline/methods/masks
+    mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
+    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives

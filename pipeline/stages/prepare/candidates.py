@@ -12,7 +12,7 @@ from pipeline.data.grids import Grid
 from pipeline.data.image_set import png
 from pipeline.data.sample import Sample
 from pipeline.data.stored import majority
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare import checks
 from pipeline.stages.prepare.candidates import Candidate, examine
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 log = logging.getLogger(__name__)
 

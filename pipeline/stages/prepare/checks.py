@@ -11,7 +11,7 @@ from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
 from pipeline.data.splitting import SPLITS
 from pipeline.stages.prepare.candidates import Candidate
-from pipeline.study import Data
+from pipeline.stages.prepare.params import Data
 
 SAFE_ID = re.compile(r"[a-z0-9_-]+")
 

@@ -19,7 +19,8 @@ from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.stages.prepare.checked import Checked, check
-from pipeline.study import Data, Params
+from pipeline.stages.prepare.params import Data
+from pipeline.study import Params
 
 VERSION = 1  # raised by hand when the same files give another set
 PROMPTS = "prompts.jsonl"

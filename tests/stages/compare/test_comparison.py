@@ -13,9 +13,9 @@ from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
-from pipeline.segmentation.params import Compare
 from pipeline.stages.compare.arms import compare_arms, conclude, evidence
 from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import Results
 from pipeline.stages.compare.verdict import Verdict, decide, headline, sentence
 from pipeline.study import Params, load_params

@@ -6,9 +6,10 @@ import pytest
 from pipeline.core import paths, tracking
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import ImageSet, png
+from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.report import convergence, looking, losses, pictures
 from pipeline.stages.report.page import write_report
-from pipeline.study import Params, SegmenterEntry
+from pipeline.study import Params
 from tests.finished_study import leave_results
 
 HOT = np.full((8, 38, 3), 7, np.uint8)

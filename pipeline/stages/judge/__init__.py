@@ -1,0 +1,1 @@
+"""Stage judge: train the segmenter of real images that measures mask faithfulness."""

@@ -1,0 +1,1 @@
+"""Stage score: score one synthetic image set."""

@@ -30,9 +30,9 @@ def outputs(study: str) -> Path:
     return Path("outputs") / study
 
 
-def methods(study: str) -> Path:
-    """Which code each entry of params.yaml runs."""
-    return outputs(study) / "methods"
+def records(study: str) -> Path:
+    """The code behind every stage and every entry of params.yaml."""
+    return outputs(study) / "records"
 
 
 def entries(study: str) -> tuple[Path, ...]:

@@ -65,7 +65,7 @@ FENCES = {
     "uvicorn": {"rating"},
 }
 SIBLINGS = {("networks", "diffusion")}  # the one import between siblings: a base knows the schedule of its folder
-LIGHT = ("methods", "prepare", "mix", "compare", "report")
+LIGHT = ("records", "prepare", "mix", "compare", "report")
 
 
 def room(path: Path) -> str:

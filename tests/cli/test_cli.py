@@ -276,7 +276,7 @@ def test_stages_have_the_names_of_the_graph() -> None:
     params = load_params(REPOSITORY / "params.yaml")
     names = [stage for stage, _ in completeness.places(params)]
     assert len(names) == len(set(names)) == 6 + 5 * 2 + 6 + 1  # single stages, per generator, training sets, segmenters
-    assert names[0], names[-1] == ("methods", "report")
+    assert names[0], names[-1] == ("records", "report")
 
 
 def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

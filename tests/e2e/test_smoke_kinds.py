@@ -38,7 +38,7 @@ def stage(name: str) -> Callable[..., None]:
 
 def run(params: Params) -> str:
     """All stages, segment without its launcher; the report."""
-    for name in ("methods", "prepare", "base", "judge"):
+    for name in ("records", "prepare", "base", "judge"):
         stage(name)(params)
     stage("mix")(params, "real")
     for segmenter in params.segmenters:

@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         params: Params = load_params(STUDY)
-        for stage in ("methods", "prepare", "base", "judge"):
+        for stage in ("records", "prepare", "base", "judge"):
             recipe(stage)(params)
         recipe("mix")(params, "real")
         for segmenter in params.segmenters:

@@ -61,7 +61,7 @@ def place(output: str) -> str:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("methods", ("methods",), ("methods-*",)),
+        Stage("records", ("records",), ("records-*",)),
         Stage("prepare", ("real", "real_report.json"), ("prepare-*", "names")),
         Stage("base", ("base",), ("base-*",)),
         Stage("finetune", ("generators/siamese",), ("finetune-*", "moments"), shared=True),
@@ -78,7 +78,7 @@ STAGES = {
         Stage("report", (REPORT,), ()),
     )
 }
-CHEAP = ("methods", "prepare", "mix_real")
+CHEAP = ("records", "prepare", "mix_real")
 KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "compare", "report")
 
 

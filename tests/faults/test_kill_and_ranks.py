@@ -33,7 +33,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["finetune"] |= {"max_steps": 12, "checkpoint_every": 1}
     params["generate"] |= {"batch_size": 3, "steps": 4}
     YAML(typ="safe").dump(params, folder / "params.yaml")
-    for stage in ("methods", "prepare", "base", "finetune"):
+    for stage in ("records", "prepare", "base", "finetune"):
         run(folder, stage)
     return folder
 

@@ -128,7 +128,7 @@ def test_a_whole_study_of_patients_becomes_nameless(tmp_path: Path, monkeypatch:
     params["training_sets"] = {name: params["training_sets"][name] for name in ("real", "siamese_x1")}
     YAML(typ="safe").dump(params, project / "params.yaml")
     monkeypatch.setitem(STAGES, "mix_x1", replace(STAGES["mix"], argv=("--training-set", "siamese_x1")))
-    for name in ("methods", "prepare", "base", "finetune", "generate", "judge", "score", "snapshots", "audit"):
+    for name in ("records", "prepare", "base", "finetune", "generate", "judge", "score", "snapshots", "audit"):
         done(project, name)
     for name in ("mix_real", "mix_x1", "segment", "compare", "report"):
         done(project, name)

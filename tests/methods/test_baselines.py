@@ -236,7 +236,7 @@ def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Param
 
 def test_record_names_the_conditioning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    records.write_methods(edge_study())
-    record = files.read_json(paths.methods("toy") / "generators" / "edges.json")
+    records.write_records(edge_study())
+    record = files.read_json(paths.records("toy") / "generators" / "edges.json")
     assert {"generators/controlnet", "conditioning/canny"} == set(record)
     assert "pipeline/methods/conditioning/_lines.py" in record["conditioning/canny"]

@@ -98,7 +98,7 @@ def test_a_stage_of_generators_ends_with_one_line(
 
 def test_every_stage_is_still_asked_for(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    stages = ["methods", "prepare", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
+    stages = ["records", "prepare", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
     assert completeness.missing(params) == [*stages, "compare", "report"]
 
 

@@ -1,11 +1,13 @@
-"""The code behind every entry of params.yaml: its plug-in's file and all modules of ours that it imports.
+"""Records of code: for every stage and every entry of params.yaml, the hash of each source file behind it.
 
-A stage of dvc.yaml depends on the record of its entry, not on a folder of plug-ins: so an entry may name another
-method, and a new plug-in re-runs nothing that does not use it.
+A stage of dvc.yaml depends on its record and on those of its entry, not on folders or lists of modules. So an edit
+re-runs the stages that import the edited file, a new plug-in re-runs nothing, and `git diff` or `twinsynth study why`
+can name the file.
 """
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +16,37 @@ from pipeline.core import files, paths, plugins
 from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
-# Reading, writing and telling: these change no number, and everything imports them.
-PLUMBING = {
+STAGES = Path("stages")  # scripts, in the folder of dvc.yaml
+DATA_FILES = "DATA_FILES"  # the constant in which a module lists the files beside it that it reads
+# Reading, writing, checking and logging: these change no number, and everything imports them.
+NOT_FOLLOWED = {
     f"pipeline.{name}"
     for name in (
-        "core.errors",
-        "core.files",
-        "core.locks",
-        "core.paths",
-        "core.plugins",
-        "core.tracking",
-        "stages.command",
-        "stages.prepare.validation",
-        "stages.records",
-        "stages.records.records",
+        *("core.errors", "core.files", "core.locks", "core.paths", "core.plugins", "core.tracking"),
+        *("stages.command", "stages.prepare.validation", "stages.records", "stages.records.records", "study"),
     )
 }
 
 
-def write_methods(params: Params) -> None:
-    """Publishes one record per entry (the plug-in's name and the hash of every file behind it) and paths.entries."""
-    records = dict(_records(params))
-    work = paths.work("methods", files.fingerprint(records))
+def write_records(params: Params) -> None:
+    """Publish one record per stage and per entry, and the names of the generators in the folders of paths.entries."""
+    records = dict(stage_records()) | dict(_entry_records(params))
+    work = paths.work("records", files.fingerprint(records))
     for name, record in records.items():
         files.write_json(work / f"{name}.json", record)
-    files.publish(work, paths.methods(params.study))
+    files.publish(work, paths.records(params.study))
     for path in paths.entries(params.study):
         files.write_json(path, list(params.generators))
 
 
-def _records(params: Params) -> Iterator[tuple[str, Any]]:
+def stage_records() -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name and the record of every stage but this one; DVC watches all code for this one."""
+    for script in sorted(STAGES.glob("*.py")):
+        if script.stem != "records":
+            yield f"stages/{script.stem}", code(script)
+
+
+def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
         hint = _record("conditioning", [str(entry.own.get("conditioning", "mask"))])
@@ -58,7 +61,7 @@ def _records(params: Params) -> Iterator[tuple[str, Any]]:
 
 
 def _judge(params: Params) -> dict[str, Any]:
-    """The judge's entry of segmenters with its parameters; nothing where there is no judge."""
+    """Return the judge's entry of `segmenters` and its code; nothing where there is no judge."""
     if params.judge is None:
         return {}
     entry = params.segmenters[params.judge.segmenter]
@@ -71,13 +74,21 @@ def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def code(file: Path) -> dict[str, str]:
-    """The sha256 of a source file and of every module of ours that it imports, directly or not, without PLUMBING."""
-    sources = {source for module in reachable(file) if (source := source_of(module)) is not None}
-    return {path.relative_to(ROOT.parent).as_posix(): files.sha256(path) for path in {file, *sources}}
+    """Return the sha256 of a source file, of the modules it imports, directly or not, and of their data files.
+
+    The keys are paths relative to the repository; modules of NOT_FOLLOWED are left out.
+    """
+    sources = {file, *(source for module in reachable(file) if (source := source_of(module)) is not None)}
+    everything = sources | {data for source in sources for data in data_files(source)}
+    return {_relative(path): files.sha256(path) for path in sorted(everything)}
+
+
+def _relative(path: Path) -> str:
+    return (path.relative_to(ROOT.parent) if path.is_absolute() else path).as_posix()
 
 
 def reachable(file: Path) -> set[str]:
-    """Modules of ours that a source file imports, directly or through others; PLUMBING is not followed."""
+    """Return the modules of this package that a source file imports, directly or through others."""
     found: set[str] = set()
     waiting = _loaded(file)
     while waiting:
@@ -89,23 +100,41 @@ def reachable(file: Path) -> set[str]:
 
 
 def _loaded(file: Path) -> set[str]:
-    """What a file imports, with the packages around it (their __init__ runs too), without PLUMBING."""
-    modules = imports(file) - PLUMBING
-    return modules | {module.rpartition(".")[0] for module in modules if module.count(".") > 1} - PLUMBING
+    """Return what a file imports and the packages around it (their __init__ runs too), without NOT_FOLLOWED."""
+    modules = imports(file) - NOT_FOLLOWED
+    packages = {".".join(parts[:n]) for parts in (m.split(".") for m in modules) for n in range(2, len(parts))}
+    return modules | packages - NOT_FOLLOWED
 
 
 def imports(file: Path) -> set[str]:
-    """Modules of ours that a source file names in its import statements, wherever these stand."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    """Return the modules of this package that a source file names in import statements, wherever these stand."""
+    named: set[str] = set()
+    for node in ast.walk(_parsed(file)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module for module in found if module.split(".")[0] == "pipeline" and source_of(module) is not None}
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module for module in named if module.split(".")[0] == "pipeline" and source_of(module) is not None}
+
+
+def data_files(file: Path) -> list[Path]:
+    """Return the files beside a module that its constant DATA_FILES lists: templates, style sheets, tables."""
+    for node in _parsed(file).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [DATA_FILES]:
+            return [file.parent / name for name in ast.literal_eval(node.value)]
+    return []
+
+
+def _parsed(file: Path) -> ast.Module:
+    return _parsed_text(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed_text(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def source_of(module: str) -> Path | None:
-    """The source file of a module or package of ours; None where there is none (a name inside a module)."""
+    """Return the source file of a module or package of ours; None where there is none (a name inside a module)."""
     place = ROOT.parent.joinpath(*module.split("."))
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)

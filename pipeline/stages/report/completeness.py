@@ -17,7 +17,7 @@ def missing(params: Params) -> list[str]:
 def places(params: Params) -> Iterator[tuple[str, Path]]:
     """Every stage before the report with what it publishes last, then the report."""
     study = params.study
-    yield "methods", paths.methods(study)
+    yield "records", paths.records(study)
     yield "prepare", paths.real(study)
     yield "base", paths.base(study)
     for stage, place in (("finetune", paths.generator), ("generate", paths.synthetic)):

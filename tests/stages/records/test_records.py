@@ -8,7 +8,7 @@ from pipeline.core import files, paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.stages.records import records
-from pipeline.stages.records.records import code, imports, reachable, write_methods
+from pipeline.stages.records.records import code, imports, reachable, write_records
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
@@ -63,8 +63,8 @@ def study(**changes: object) -> Params:
 def test_an_entry_may_name_another_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     generators = {"siamese": {"copies": 2}, "plain": {"method": "siamese", "copies": 1}}
-    write_methods(study(generators=generators))
-    folder = paths.methods("toy") / "generators"
+    write_records(study(generators=generators))
+    folder = paths.records("toy") / "generators"
     assert files.sha256(folder / "siamese.json") == files.sha256(folder / "plain.json")
     assert "pipeline/methods/generators/siamese.py" in files.read_json(folder / "plain.json")["generators/siamese"]
     assert "pipeline/methods/generators/controlnet.py" not in (folder / "plain.json").read_text()
@@ -72,10 +72,10 @@ def test_an_entry_may_name_another_method(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_methods(study())
-    before = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("[!.]*.json")}
-    write_methods(study(segmenters=TOY_STUDY["segmenters"] | {"segformer": {}}))
-    after = {path.name: files.sha256(path) for path in paths.methods("toy").rglob("[!.]*.json")}
+    write_records(study())
+    before = {path.name: files.sha256(path) for path in paths.records("toy").rglob("[!.]*.json")}
+    write_records(study(segmenters=TOY_STUDY["segmenters"] | {"segformer": {}}))
+    after = {path.name: files.sha256(path) for path in paths.records("toy").rglob("[!.]*.json")}
     assert set(after) - set(before) == {"segformer.json"}
     assert {name: after[name] for name in before} == before
 
@@ -83,8 +83,8 @@ def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypa
 def test_unknown_method_is_told_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no 'nnunet' among the segmenters; there are: .*unet"):
-        write_methods(study(segmenters={"unet": {"method": "nnunet"}}))
-    assert not paths.methods("toy").exists()
+        write_records(study(segmenters={"unet": {"method": "nnunet"}}))
+    assert not paths.records("toy").exists()
 
 
 def test_source_is_the_file_that_load_runs() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
-from pipeline.training.loop import optimizers
+from pipeline.training import optimizers
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

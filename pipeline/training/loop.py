@@ -13,10 +13,10 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
+from pipeline.training import optimizers
 from pipeline.training.callbacks import Display, Losses, Row, Watch
 from pipeline.training.checkpoints import Checkpoints, is_whole
 from pipeline.training.ema import Average
-from pipeline.training.loop import optimizers
 from pipeline.training.sharding import Layout, lay_out
 
 FETCH = 10  # optimiser steps between two looks at the losses; each makes the device and all processes wait

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
-from pipeline.training.loop import optimizers
+from pipeline.training import optimizers
 
 
 class Layout(Protocol):

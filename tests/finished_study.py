@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 
 
 def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def leave_results() -> None:
     comparison["trend"] = [trend | {"p_seeds": 0.0417}]
     comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244}]
     files.write_json(paths.comparison("toy") / "comparison.json", comparison)
-    tracking.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
+    tables.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
     score = {"name": "frechet.efficientnet_lite0", "value": 231.25, "low": 200.0, "high": 260.0, "floor": 81.5}
     score |= {
@@ -69,18 +69,18 @@ def leave_results() -> None:
         paths.scores("toy", "siamese") / "metrics.json", {"faithfulness": 0.61, "faithfulness_shuffled": 0.2}
     )
     points = [{"kind": kind, "id": "p0", "x": k, "y": -k} for k, kind in enumerate(("train", "test", "synthetic"))]
-    tracking.write_table(paths.scores("toy", "siamese") / "map.csv", points)
+    tables.write_table(paths.scores("toy", "siamese") / "map.csv", points)
     moved = [{"step": k, "score": "faithfulness", "value": k / 10, "low": "", "high": "", "n": 8} for k in (1, 2)]
-    tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", moved)
+    tables.write_table(paths.snapshots("toy", "siamese") / "steps.csv", moved)
     write_audit(paths.audit("toy", "siamese"))
     steps = [{"step": k, "mask": 1.0 / (k + 1), "image": 0.5, "augmented": "" if k < 2 else 0.25} for k in range(4)]
-    tracking.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
+    tables.write_table(paths.generator("toy", "siamese") / "losses.csv", steps)
     cells = [
         {"segmenter": "unet", "training_set": name, "seed": seed, "step": step, "ce": value, "dice": 1.0}
         for name, seed, value in (("real", 0, 1.0), ("real", 1, 3.0), ("siamese_x1", 0, 5.0), ("siamese_x1", 1, 5.0))
         for step in range(2)
     ]
-    tracking.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
+    tables.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
 
 
 def write_audit(folder: Path) -> None:
@@ -89,8 +89,8 @@ def write_audit(folder: Path) -> None:
     record |= {"expected_false_alarms": 0.08, "near_share": 0.75, "near_p": 0.031, "spaces": [{"name": "pixels"}]}
     files.write_json(folder / "audit.json", record)
     suspect = {"id": "p0_c0", "nearest": "p<1>", "own_source": 1, "space": "pixels", "flip": "horizontal"}
-    tracking.write_table(folder / "suspects.csv", [suspect])
+    tables.write_table(folder / "suspects.csv", [suspect])
     pair = {"id": "train_0_c1", "nearest": "train_3", "suspect": 1, "own_source": 0, "space": "pixels"}
     pair |= {"flip": "horizontal", "distance_pixels": 0.278473}
     other = {"id": "train_2_c0", "suspect": 0, "own_source": 1, "nearest": "train_2", "distance_pixels": 0.9}
-    tracking.write_table(folder / "images.csv", [pair, pair | other])
+    tables.write_table(folder / "images.csv", [pair, pair | other])

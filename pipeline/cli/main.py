@@ -23,9 +23,9 @@ EXAMPLE = """example: a first study of your own images
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; its exit status: 2 where the user can mend what one line tells, 1 where nobody foresaw it."""
     arguments = parser().parse_args(argv)
-    from pipeline.core import tracking
+    from pipeline.core import progress
 
-    logging.basicConfig(level=logging.INFO, handlers=[tracking.on_screen()])
+    logging.basicConfig(level=logging.INFO, handlers=[progress.console_handler()])
     try:
         status = importlib.import_module(f"pipeline.cli.verbs.{arguments.verb}").run(arguments)
         sys.stdout.flush()

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
-from pipeline.core import files, locks, paths, tracking
+from pipeline.core import files, locks, paths
+from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet, Row
 
 IN_MEMORY = 4 * 2**30  # bytes; what is larger is mapped, so that the processes of one machine share it
@@ -62,7 +63,7 @@ def _write(images: ImageSet, folder: Path) -> None:
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         opened: dict[str, BinaryIO] = {}
-        for row in tracking.progress(images, "decode"):
+        for row in track(images, "decode"):
             for name, values in _decoded(images, row).items():
                 if name not in opened:
                     opened[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))

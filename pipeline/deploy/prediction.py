@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core import files, tracking
+from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import nifti
 from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize_image
@@ -60,7 +61,7 @@ def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
     else:
         tasks = _pictures(segmenter, spec, images, target)
     faults = []
-    for task in tracking.progress(tasks, "predict"):
+    for task in track(tasks, "predict"):
         try:
             mask, seen = task.draw()
         except Faulty as fault:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core import files, paths, plugins, seeding, tables
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation.feature_cache import View
 from pipeline.metrics.images.neighbours import nearest
@@ -21,7 +22,7 @@ MAPPED = 250  # points of one sort in the map
 def score_set(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
     """All scores of one synthetic set, in the order of `score.metrics`."""
     _check(real, synthetic)
-    metrics = tracking.progress(_metrics(view), "score", visible=view.runtime.is_main)
+    metrics = track(_metrics(view), "score", visible=view.runtime.is_main)
     return [score for metric in metrics for score in metric.score(real, synthetic, view)]
 
 
@@ -71,10 +72,10 @@ def publish_scores(
     """Publishes images.csv, map.csv, scores.json (all about each score) and metrics.json (the values alone)."""
     records = [score.record() for score in scores]
     work = paths.work("score", files.fingerprint(folder.name, records, images, points))
-    tracking.write_table(work / "images.csv", images)
-    tracking.write_table(work / "map.csv", points, ("kind", "id", "x", "y"))
+    tables.write_table(work / "images.csv", images)
+    tables.write_table(work / "map.csv", points, ("kind", "id", "x", "y"))
     files.write_json(work / "scores.json", records)
-    tracking.write_metrics(work / "metrics.json", nested(scores))
+    tables.write_metrics(work / "metrics.json", nested(scores))
     files.publish(work, folder)
 
 

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.core import files, paths, plugins, tracking
+from pipeline.core import files, paths, plugins
 from pipeline.core.contracts import Comparer, Segmenter
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.networks import pretrained
@@ -137,7 +138,7 @@ class View:
         windows = [slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
         mine = windows[self.runtime.rank :: self.runtime.world]
         found: dict[Path, list[Rows]] = {}
-        for window in tracking.progress(mine, f"{title} ({count} images)", visible=self.runtime.is_main):
+        for window in track(mine, f"{title} ({count} images)", visible=self.runtime.is_main):
             for path, rows in look(window).items():
                 found.setdefault(path, []).append(rows)
         if self.runtime.world == 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core import files, paths, plugins, seeding, tables
 from pipeline.core.contracts import Recipe, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -150,10 +150,10 @@ def train_judge(params: Params, runtime: Runtime) -> None:
     rows = score_set(segmenter, real.split("test"), at_training_size)
     folder = paths.work("judge", files.fingerprint(settings(params, name), real.digest, dict(segmenter.about), stream))
     segmenter.save(folder)
-    tracking.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])
-    tracking.write_table(folder / "scores.csv", rows)
+    tables.write_table(folder / "losses.csv", [{"step": step} | row for step, row in enumerate(losses)])
+    tables.write_table(folder / "scores.csv", rows)
     means = {key: float(np.mean([row[key] for row in rows])) for key in ("dice", "iou")}
-    tracking.write_metrics(folder / "metrics.json", means | {"n": len(rows)})
+    tables.write_metrics(folder / "metrics.json", means | {"n": len(rows)})
     files.publish(folder, paths.judge(params.study))
 
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline.core import files, locks, paths, tracking
+from pipeline.core import files, locks, paths, progress
 from pipeline.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
         params = load_params()
         chosen = {entry: _choice(params, entry, arguments[entry]) for entry in entries}
         with locks.held("_".join([name, *chosen.values()])) if rank == 0 else nullcontext():
-            log = tracking.start_log(paths.log(name, chosen.values(), rank))
+            log = progress.start_log(paths.log(name, chosen.values(), rank))
             stage(params, **chosen)
     except UserError as error:
         _end(f"error: {error}", WRONG, log, rank)

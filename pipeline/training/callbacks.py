@@ -12,8 +12,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pipeline.core import tracking
+from pipeline.core import progress
 from pipeline.core.errors import UserError
+from pipeline.core.progress import Bar, advance_bar
 from pipeline.core.runtime import Runtime, Tracker
 
 Row = dict[str, float]
@@ -72,9 +73,7 @@ class Display:
         self.visible = bool(title) and runtime.is_main
         self.started = self.spoken = time.monotonic()
         columns = ("{task.description}", BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(
-            *columns, TextColumn("{task.fields[told]}"), disable=not self.visible or bool(tracking.Bar.open)
-        )
+        self.bar = Progress(*columns, TextColumn("{task.fields[told]}"), disable=not self.visible or bool(Bar.open))
         self.task = self.bar.add_task(title, total=total, completed=first, told="")
 
     def __enter__(self) -> Self:
@@ -91,7 +90,7 @@ class Display:
         """Tells of the last fetched step."""
         if not self.visible:
             if self.runtime.is_main:
-                tracking.tell_bar(done / self.total)
+                advance_bar(done / self.total)
             return
         now = time.monotonic()
         speed = (done - self.first) / max(now - self.started, 1e-9)
@@ -102,4 +101,4 @@ class Display:
         if now - self.spoken >= QUIET or done == self.total:
             self.spoken = now
             left = (self.total - done) / max(speed, 1e-9)
-            tracking.steps.info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, told, left)
+            progress.steps.info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, told, left)

@@ -29,7 +29,6 @@ FLOORS = (
         "files",
         "locks",
         "seeding",
-        "tracking",
         "runtime",
         "transfer",
         "contracts",

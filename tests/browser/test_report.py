@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
@@ -80,9 +80,9 @@ def finished_study() -> Params:
     ImageSet.create(paths.synthetic("toy", "siamese"), spec, copies(real, 2))
     leave_results()
     rows = [{"id": f"train_{n}_c0", "dice": n / 10} for n in range(8)]
-    tracking.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
+    tables.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
     folder = paths.generator("toy", "siamese")
-    tracking.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
+    tables.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
     files.write_bytes(folder / "samples" / "000002.png", png(np.zeros((96, 256, 3), np.uint8)))
     record = {"generator": "siamese", "images": 16, "kept": 3, "dropped": {"screen": 12}, "dice_threshold": 0.6127}
     record |= {"mean_dice": {"before": 0.3751, "after": 0.6754}, "dropped_images": []}

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.cli import folds
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.data.splitting import deal
@@ -98,7 +98,7 @@ def finish(name: str, tests: range, gain: float) -> None:
                 dice = 0.5 + more + rng.normal(0, 0.01)
                 about = {"segmenter": "unet", "training_set": arm, "seed": seed, "split": split, "test_set": ""}
                 rows.append(about | {"image": image, "dice": dice, "iou": dice})
-    tracking.write_table(paths.segmentation(name, "unet") / "scores.csv", rows)
+    tables.write_table(paths.segmentation(name, "unet") / "scores.csv", rows)
     paths.real(name).mkdir(parents=True)
     with manifest.writing(paths.real(name), [{"id": image} for _, image in columns]):
         pass

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import study
-from pipeline.core import tracking
+from pipeline.core import progress
 from pipeline.core.errors import UserError
+from pipeline.core.progress import Bar, advance_bar, track
 from pipeline.stages import command
 from pipeline.study import Params
 
@@ -29,7 +30,7 @@ def stopped(_: Params) -> None:
 
 
 def slow(_: Params) -> None:
-    for _number in tracking.progress(range(3), "counting"):
+    for _number in track(range(3), "counting"):
         pass
 
 
@@ -90,8 +91,8 @@ def test_a_stopped_stage_says_how_it_goes_on(capsys: pytest.CaptureFixture[str])
 
 
 def test_progress_is_lines_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "SOON", 0.0)
-    monkeypatch.setattr(tracking, "QUIET", 0.0)
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    monkeypatch.setattr(progress, "QUIET", 0.0)
     command.run(slow, None, argv=[])
     lines = LOG.read_text().splitlines()
     assert [line.split(" counting ")[1].split(" | ")[0] for line in lines] == ["1/3", "2/3", "3/3"]
@@ -103,9 +104,9 @@ def test_a_step_of_more_than_five_seconds_has_a_line(
 ) -> None:
     """Twelve items of 2 s: the first line at 6 s, the next one 15 s later."""
     clock = iter(range(0, 100, 2))
-    monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    with caplog.at_level(logging.INFO, tracking.steps.name):
-        assert list(tracking.progress(range(12), "counting")) == [*range(12)]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    with caplog.at_level(logging.INFO, progress.steps.name):
+        assert list(track(range(12), "counting")) == [*range(12)]
     assert caplog.messages == ["counting 3/12 | 18 s left", "counting 11/12 | 2 s left"]
 
 
@@ -117,19 +118,19 @@ def test_a_folder_that_cannot_be_written_costs_the_log_only(capsys: pytest.Captu
 
 
 def nested(_: Params) -> None:
-    for _number in tracking.progress(range(2), "outer"):
-        for _part in tracking.progress(range(4), "inner"):
+    for _number in track(range(2), "outer"):
+        for _part in track(range(4), "inner"):
             pass
-        tracking.tell_bar(0.25)  # as a training inside does
+        advance_bar(0.25)  # as a training inside does
 
 
 def test_what_runs_inside_moves_the_bar_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "SOON", 0.0)
-    monkeypatch.setattr(tracking, "QUIET", 0.0)
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    monkeypatch.setattr(progress, "QUIET", 0.0)
     command.run(nested, None, argv=[])
     lines = [line.split(" | ")[0].split(" ")[-2:] for line in LOG.read_text().splitlines()]
     assert [place for name, place in lines if name == "inner"] == ["1/4", "2/4", "3/4", "4/4"] * 2
     outer = [place for name, place in lines if name == "outer"]
     told = "0.2 0.5 0.8 1.0 0.2 1 1.2 1.5 1.8 2.0 1.2 2"
     assert outer == [f"{done}/2" for done in told.split()]
-    assert tracking.Bar.open == []
+    assert Bar.open == []

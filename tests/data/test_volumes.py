@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import nifti as reading
 from pipeline.data.image_set import ImageSet
@@ -62,7 +62,7 @@ def refusal(root: Path, **data: Any) -> list[str]:
 
 
 def rows_by_file(images: ImageSet) -> dict[str, Any]:
-    file_of = {row["id"]: Path(row["file"]).name for row in tracking.read_table(names_path("drawn"))}
+    file_of = {row["id"]: Path(row["file"]).name for row in tables.read_table(names_path("drawn"))}
     return {file_of[row["id"]]: row for row in images}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
@@ -75,7 +75,7 @@ def test_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = run(parse(Params, study))
     assert "12 x 12 x 8 voxels of 1 x 1 x 2 mm, 3 classes" in page
     assert "Dice over sampling steps" in page and "HD95 (mm)" in page and "volume error (ml)" in page
-    rows = tracking.read_table(paths.comparison("kinds") / "segmenters.csv")
+    rows = tables.read_table(paths.comparison("kinds") / "segmenters.csv")
     assert {(row["metric"], row["segmenter"]) for row in rows} == {
         (metric, name) for metric in ("dice", "hd95", "nsd") for name in ("plain", "recycling")
     }
@@ -98,9 +98,9 @@ def test_several_raters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     mixed = ImageSet.open(paths.training_set("kinds", "real"))
     assert all(mixed.masks(row)[-1].max() == 0 and mixed.masks(row)[0].max() == 1 for row in mixed)
     assert "Agreement with several raters" in page and "GED" in page
-    rows = tracking.read_table(paths.comparison("kinds") / "segmenters.csv")
+    rows = tables.read_table(paths.comparison("kinds") / "segmenters.csv")
     assert {row["metric"] for row in rows} == {"ged", "ci_harmonic", "dice"}
-    scores = tracking.read_table(paths.segmentation("kinds", "cimd") / "scores.csv")
+    scores = tables.read_table(paths.segmentation("kinds", "cimd") / "scores.csv")
     assert all(0 <= float(row["ged"]) <= 2 for row in scores)
 
 
@@ -117,7 +117,7 @@ def test_diffusion_segmenters_train_on_real_and_synthetic_images(toy_study: Para
     for name in segmenters:
         run_grid(params, name, Runtime.alone(1))
     stage("compare")(params)
-    rows = tracking.read_table(paths.comparison("toy") / "arms.csv")
+    rows = tables.read_table(paths.comparison("toy") / "arms.csv")
     assert {(row["segmenter"], row["training_set"]) for row in rows} == {(s, a) for s in segmenters for a in arms}
-    steps = {name: tracking.read_table(paths.segmentation("toy", name) / "losses.csv") for name in segmenters}
+    steps = {name: tables.read_table(paths.segmentation("toy", name) / "losses.csv") for name in segmenters}
     assert all({row["training_set"] for row in rows} == set(arms) for rows in steps.values())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.core.runtime import Runtime
 from pipeline.stages.segment.grid import run_grid
 from pipeline.study import Params, load_params
@@ -67,10 +67,10 @@ def test_the_table_holds_the_difference_of_the_scores(finished: Path) -> None:
     folder = finished / paths.outputs("smoke_segmenters")
     means = {}
     for name in ("unet", "plain"):
-        rows = tracking.read_table(folder / "segmentation" / name / "scores.csv")
+        rows = tables.read_table(folder / "segmentation" / name / "scores.csv")
         means[name] = [float(row["dice"]) for row in rows if row["split"] == "test"]
     expected = sum(means["plain"]) / 16 - sum(means["unet"]) / 16
-    rows = tracking.read_table(folder / "comparison" / "segmenters.csv")
+    rows = tables.read_table(folder / "comparison" / "segmenters.csv")
     row = next(row for row in rows if (row["metric"], row["segmenter"]) == ("dice", "plain"))
     assert float(row["difference"]) == pytest.approx(expected, abs=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -152,8 +152,8 @@ def test_files_of_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     }  # fmt: skip
     assert files.read_json(folder / "scores.json")[1]["floor"] == 1.0
     assert files.read_json(folder / "scores.json")[2]["reason"] == "no judge"
-    assert tracking.read_table(folder / "images.csv") == [{"id": "a", "dice": "0.5"}]
-    assert tracking.read_table(folder / "map.csv") == [{"kind": "test", "id": "t", "x": "1.5", "y": "0.0"}]
+    assert tables.read_table(folder / "images.csv") == [{"id": "a", "dice": "0.5"}]
+    assert tables.read_table(folder / "map.csv") == [{"kind": "test", "id": "t", "x": "1.5", "y": "0.0"}]
 
 
 def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> None:

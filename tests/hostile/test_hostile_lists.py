@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.core import files, paths, plugins, tracking
+from pipeline.core import files, paths, plugins, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import ratings
@@ -191,14 +191,14 @@ def test_tables_of_saved_pages(toy_study: Params, examples: int) -> None:
 def test_records_and_tables_of_our_own(tmp_path: Path, examples: int) -> None:
     record, table = tmp_path / "record.json", tmp_path / "table.csv"
     files.write_json(record, {"a": [1, 2.5, None], "b": {"c": "é"}})
-    tracking.write_table(table, [{"id": "a", "dice": 0.5}, {"id": "b", "dice": 0.25}])
+    tables.write_table(table, [{"id": "a", "dice": 0.5}, {"id": "b", "dice": 0.25}])
     originals = [record.read_bytes(), table.read_bytes()]
 
     def check(content: bytes) -> None:
         record.write_bytes(content)
         table.write_bytes(content)
         refused(lambda: files.read_json(record))
-        refused(lambda: tracking.read_table(table))
+        refused(lambda: tables.read_table(table))
 
     tried(examples, bent(originals) | st.just(b"[" * 100_000) | st.just(b'"' + b"x" * 200_000), check)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core import files, paths, seeding, tracking
+from pipeline.core import files, paths, seeding, tables
 from pipeline.core.contracts import Sampling, Untrained
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
@@ -192,7 +192,7 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
         assert abs(gap).mean() < 30  # its own lesion (noise of 160 to 220 on a background of 0 to 60), edges blended
         assert made.image(row)[:, ~inside].mean() < 60
     snapshots.score_snapshots(params, "copy_paste")
-    assert tracking.read_table(paths.snapshots("toy", "copy_paste") / "steps.csv") == []
+    assert tables.read_table(paths.snapshots("toy", "copy_paste") / "steps.csv") == []
 
 
 def test_it_is_an_untrained_generator() -> None:

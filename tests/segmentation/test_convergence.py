@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
@@ -86,7 +86,7 @@ def test_a_grid_publishes_the_curve_and_heatmaps_of_its_first_seed(toy_study: Pa
     mix(params, "real")
     run_grid(params, "dermosegdiff", Runtime.alone(1))
     folder = paths.segmentation("toy", "dermosegdiff")
-    rows = tracking.read_table(folder / "convergence.csv")
+    rows = tables.read_table(folder / "convergence.csv")
     assert [(row["seed"], row["step"], row["n"]) for row in rows] == [
         (seed, step, "3") for seed in "01" for step in "24"
     ]

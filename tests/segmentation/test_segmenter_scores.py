@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
@@ -218,8 +218,8 @@ def test_the_grid_publishes_steps_and_pictures(tmp_path: Path, monkeypatch: pyte
     mix(study, "real")
     grid.run_grid(study, "unet", Runtime.alone(1))
     folder = paths.segmentation("toy", "unet")
-    assert list(tracking.read_table(folder / "scores.csv")[0])[-7:] == list(rater_scoring.NAMES)
-    steps = tracking.read_table(folder / "steps.csv")
+    assert list(tables.read_table(folder / "scores.csv")[0])[-7:] == list(rater_scoring.NAMES)
+    steps = tables.read_table(folder / "steps.csv")
     assert [(row["seed"], row["step"], row["dice"]) for row in steps[:3]] == [
         ("0", "1", "0.4"),
         ("0", "2", "0.666667"),

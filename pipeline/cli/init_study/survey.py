@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.cli.init_study.layouts import Layout
-from pipeline.core import plugins, tracking
+from pipeline.core import plugins
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.core.section import parse
 from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
 from pipeline.data.labels import THRESHOLD
@@ -89,7 +90,7 @@ def survey(layout: Layout) -> Survey:
     pairs = [item for item in items if not isinstance(item, Fault)]
     faults = [str(item) for item in items if isinstance(item, Fault)]
     looks = []
-    for item in tracking.progress(spaced(pairs, LOOKED_AT), "looking at images", visible=False):
+    for item in track(spaced(pairs, LOOKED_AT), "looking at images", visible=False):
         found = item if isinstance(item, Sample) else decode(item)
         if isinstance(found, Sample):
             looks.append(look(found))

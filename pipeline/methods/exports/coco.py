@@ -9,24 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.core import tracking
+from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.exports._pairs import Settings, Splits, class_names, copy, flat
+from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair, flat_columns
 
 TOUCHING = np.ones((3, 3), int)  # pixels that share a side or a corner belong to one component
 Record = dict[str, Any]
 
 
-def write(splits: Splits, folder: Path, settings: Settings) -> None:
+def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
     """Writes SPLIT/ (images, and the label maps beside them) and annotations/instances_SPLIT.json, line by line."""
     (folder / "annotations").mkdir(parents=True)
     for split, images in splits.items():
         path = folder / "annotations" / f"instances_{split}.json"
         with path.open("w", encoding="utf-8", newline="\n") as out:
             names = list(enumerate(class_names(images.spec.num_classes)))[1:]
-            out.write('{"info": ' + json.dumps({"description": f"{settings.name}, {split}"}))
+            out.write('{"info": ' + json.dumps({"description": f"{options.name}, {split}"}))
             _write_list(out, "categories", ({"id": label, "name": name} for label, name in names))
-            _write_list(out, "images", _pictures(images, folder / split, f"{settings.name} {split}"))
+            _write_list(out, "images", _pictures(images, folder / split, f"{options.name} {split}"))
             _write_list(out, "annotations", _instances(images))
             out.write("}\n")
 
@@ -48,9 +48,9 @@ def _write_list(out: TextIO, key: str, records: Iterable[Record]) -> None:
 
 def _pictures(images: ImageSet, folder: Path, title: str) -> Iterator[Record]:
     """Copies the files and yields COCO's images, numbered from 1 in the order of the set."""
-    for number, row in enumerate(tracking.progress(images, title, len(images)), 1):
-        copy(images, row, folder / row["file_name"], folder / row["mask"])
-        about = flat(row)
+    for number, row in enumerate(track(images, title, len(images)), 1):
+        copy_pair(images, row, folder / row["file_name"], folder / row["mask"])
+        about = flat_columns(row)
         shape = {"height": images.spec.size, "width": images.spec.size}
         yield {**about, **shape, "id": number, "case": about["id"], "file_name": row["file_name"]}
 

@@ -6,17 +6,17 @@
 import json
 from pathlib import Path
 
-from pipeline.core import tracking
-from pipeline.methods.exports._pairs import PUBLIC_NAMES, Settings, Splits, copy, flat
+from pipeline.core.progress import track
+from pipeline.methods.exports._format import PUBLIC_NAMES, ExportOptions, Splits, copy_pair, flat_columns
 
 
-def write(splits: Splits, folder: Path, settings: Settings) -> None:
+def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
     """Writes one folder per split."""
     for split, images in splits.items():
         part = folder / PUBLIC_NAMES[split]
         part.mkdir(parents=True)
         with (part / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
-            for row in tracking.progress(images, f"{settings.name} {split}", len(images)):
-                copy(images, row, part / row["file_name"], part / row["mask"])
+            for row in track(images, f"{options.name} {split}", len(images)):
+                copy_pair(images, row, part / row["file_name"], part / row["mask"])
                 names = {"file_name": row["file_name"], "mask_file_name": row["mask"]}
-                lines.write(json.dumps({**names, **flat(row)}, sort_keys=True) + "\n")
+                lines.write(json.dumps({**names, **flat_columns(row)}, sort_keys=True) + "\n")

@@ -8,27 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core import files, seeding, tracking
+from pipeline.core import files, seeding, tables
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, Row, png
 from pipeline.data.sample import DatasetSpec
 from pipeline.data.stored import COLOURS, VOLUME
-from pipeline.methods.exports._pairs import Settings, Splits, class_names, copy
+from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair
 
 Fold = dict[str, list[str]]
 
 
-def write(splits: Splits, folder: Path, settings: Settings) -> None:
+def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
     """Writes the data set with splits_final.json and cases.csv. Raises UserError where real cases are too few."""
     training = [row for split, images in splits.items() if split != "test" for row in images]
-    chosen = folds(training, settings.folds, settings.seed)
-    target = folder / f"Dataset{settings.dataset_id:03d}_{settings.name}"
+    chosen = folds(training, options.folds, options.seed)
+    target = folder / f"Dataset{options.dataset_id:03d}_{options.name}"
     for split, images in splits.items():
-        _write_cases(images, target, "Ts" if split == "test" else "Tr", f"{settings.name} {split}")
-    tracking.write_table(
-        target / "cases.csv", [_about(split, row) for split, images in splits.items() for row in images]
-    )
+        _write_cases(images, target, "Ts" if split == "test" else "Tr", f"{options.name} {split}")
+    tables.write_table(target / "cases.csv", [_about(split, row) for split, images in splits.items() for row in images])
     files.write_json(target / "splits_final.json", chosen)
     files.write_json(target / "dataset.json", _description(splits["train"].spec, len(training)))
 
@@ -61,9 +60,9 @@ def _fold(rows: Sequence[Row], fold_of_real: dict[str, int], number: int) -> Fol
 
 def _write_cases(images: ImageSet, target: Path, kind: str, title: str) -> None:
     ending = VOLUME if images.spec.ndim == 3 else ".png"
-    for row in tracking.progress(images, title, len(images)):
+    for row in track(images, title, len(images)):
         image, label = target / f"images{kind}" / f"{row['id']}_0000{ending}", f"labels{kind}/{row['id']}{ending}"
-        copy(images, row, image, target / label)
+        copy_pair(images, row, image, target / label)
         if images.spec.channels > 1 and not _coloured(images.spec):
             _write_channels(images, row, image)
 

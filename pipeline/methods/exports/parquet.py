@@ -9,22 +9,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.core import tracking
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.methods.exports._pairs import PUBLIC_NAMES, TEXT, Settings, Splits, chunks, flat, read
+from pipeline.methods.exports._format import PUBLIC_NAMES, TEXT, ExportOptions, Splits, chunks, flat_columns, read_pair
 
 ROW_GROUP = 25  # pairs held in memory
 
 
-def write(splits: Splits, folder: Path, settings: Settings) -> None:
+def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
     """Writes `shard_size` pairs per file. Raises UserError where pyarrow is missing."""
     arrow = _pyarrow()
     (folder / "data").mkdir(parents=True)
     for split, images in splits.items():
-        count = -(-len(images) // settings.shard_size)
-        rows = tracking.progress(images, f"{settings.name} {split}", len(images))
-        for number, shard in enumerate(chunks(rows, settings.shard_size)):
+        count = -(-len(images) // options.shard_size)
+        rows = track(images, f"{options.name} {split}", len(images))
+        for number, shard in enumerate(chunks(rows, options.shard_size)):
             name = f"{PUBLIC_NAMES[split]}-{number:05d}-of-{count:05d}.parquet"
             _write_shard(arrow, images, shard, folder / "data" / name)
 
@@ -37,9 +37,9 @@ def _write_shard(arrow: ModuleType, images: ImageSet, rows: Iterable[Row], path:
 
 
 def _record(images: ImageSet, row: Row) -> dict[str, Any]:
-    image, mask = read(images, row)
+    image, mask = read_pair(images, row)
     files = {"image": {"bytes": image, "path": row["file_name"]}, "mask": {"bytes": mask, "path": row["mask"]}}
-    return {**files, **flat(row)}
+    return {**files, **flat_columns(row)}
 
 
 def _schema(arrow: ModuleType) -> Any:

@@ -9,25 +9,25 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.core import tracking
+from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.methods.exports._pairs import Settings, Splits, chunks, everything, read
+from pipeline.methods.exports._format import ExportOptions, Splits, all_columns, chunks, read_pair
 
 
-def write(splits: Splits, folder: Path, settings: Settings) -> None:
+def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
     """Writes SPLIT-NUMBER.tar files of `shard_size` pairs; keys count through a split and need no escaping."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, images in splits.items():
-        rows = tracking.progress(images, f"{settings.name} {split}", len(images))
-        for number, shard in enumerate(chunks(rows, settings.shard_size)):
-            _write_shard(images, shard, folder / f"{split}-{number:06d}.tar", number * settings.shard_size)
+        rows = track(images, f"{options.name} {split}", len(images))
+        for number, shard in enumerate(chunks(rows, options.shard_size)):
+            _write_shard(images, shard, folder / f"{split}-{number:06d}.tar", number * options.shard_size)
 
 
 def _write_shard(images: ImageSet, rows: Iterable[Row], path: Path, first: int) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, row in enumerate(rows, first):
-            image, mask = read(images, row)
-            about = json.dumps(everything(row), sort_keys=True).encode()
+            image, mask = read_pair(images, row)
+            about = json.dumps(all_columns(row), sort_keys=True).encode()
             for ending, content in (("image.png", image), ("json", about), ("mask.png", mask)):
                 entry = tarfile.TarInfo(f"{key:09d}.{ending}")  # its time and owner are 0 unless set
                 entry.size = len(content)

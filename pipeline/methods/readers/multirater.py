@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
-from pipeline.core import tracking
+from pipeline.core import tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data import labels
@@ -131,7 +131,7 @@ def _fault(case: Case, channels: int, raters: int) -> str | None:
 def _patients(root: Path) -> Patients:
     """Patient by part and case; nothing without a manifest that has these columns."""
     path = root / "manifest.csv"
-    rows = tracking.read_table(path) if path.is_file() else []
+    rows = tables.read_table(path) if path.is_file() else []
     return {(row["part"], row["case"]): row["patient"] for row in rows if {"part", "case", "patient"} <= row.keys()}
 
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core import files, seeding, tracking
+from pipeline.core import files, seeding
 from pipeline.core.device import send
+from pipeline.core.progress import track
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -102,7 +103,7 @@ def _moments(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
 
 
 def _encoded(model: StableDiffusion, images: Tensor, mirrored: bool) -> Tensor:
-    parts = tracking.progress(images.split(8), "latents of mirrored images" if mirrored else "latents of images")
+    parts = track(images.split(8), "latents of mirrored images" if mirrored else "latents of images")
     return torch.cat([model.moments((part.flip(-1) if mirrored else part).float() / 255).cpu() for part in parts])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core import files, tracking
+from pipeline.core import files, tables
 from pipeline.data.image_set import png
 from pipeline.metrics.images.copies import FLIPS, wilson_interval
 from pipeline.stages.audit.audit import PIXELS, Findings
@@ -24,11 +24,11 @@ def publish_audit(target: Path, work: Path, found: Findings, settings: Settings)
     """Writes audit.json, metrics.json, images.csv, suspects.csv and closest.png into `work` and publishes them."""
     record, rows = summary(found, settings), image_rows(found)
     files.write_json(work / "audit.json", record)
-    tracking.write_metrics(
+    tables.write_metrics(
         work / "metrics.json", {key: record[key] for key in ("suspects", "share", "near_share", "near_p")}
     )
-    tracking.write_table(work / "images.csv", rows)
-    tracking.write_table(work / "suspects.csv", [row for row in rows if row["suspect"]], list(rows[0]))
+    tables.write_table(work / "images.csv", rows)
+    tables.write_table(work / "suspects.csv", [row for row in rows if row["suspect"]], list(rows[0]))
     files.write_bytes(work / "closest.png", png(sheet(found, settings.pictures)))
     files.publish(work, target)
 

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.core import files, paths, seeding, tracking
+from pipeline.core import files, paths, seeding, tables
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -198,4 +198,4 @@ class Denoising(nn.Module):
 
 def _save_losses(work: Path, name: str, rows: list[dict[str, float]]) -> None:
     table = [{"step": step, **row} for step, row in enumerate(rows)]
-    tracking.write_table(work / "base" / f"losses_{name}.csv", table)
+    tables.write_table(work / "base" / f"losses_{name}.csv", table)

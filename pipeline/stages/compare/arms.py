@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import seeding, tracking
+from pipeline.core import seeding
+from pipeline.core.progress import track
 from pipeline.metrics.statistics import power
 from pipeline.metrics.statistics.paired import (
     Estimate,
@@ -34,7 +35,7 @@ def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:
     settings, names = params.compare, list(params.training_sets)
     noises = {m: seed_noise([_units(results, name, m) for name in names]) for m in METRICS}
     rows = []
-    for name, arm in tracking.progress(params.training_sets.items(), f"compare {segmenter}"):
+    for name, arm in track(params.training_sets.items(), f"compare {segmenter}"):
         row: Row = {"segmenter": segmenter, "training_set": name, "role": role(name, arm, settings)}
         row |= {"generator": arm.generator, "multiplier": arm.multiplier, "screened": arm.screened}
         row |= {"n_images": len(results.images["test"]), "n_seeds": len(results.seeds)}

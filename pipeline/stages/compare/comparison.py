@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.stages.compare import multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import compare_arms, conclude
@@ -65,10 +65,10 @@ def publish_comparison(params: Params, comparison: Row) -> None:
     """Publishes arms.csv, the TABLES of what the comparison holds, and comparison.json."""
     folder, arms = paths.work("compare", files.fingerprint(comparison)), comparison["arms"]
     columns = [key for key in max(arms, key=len) if not isinstance(arms[0].get(key), dict)]
-    tracking.write_table(folder / "arms.csv", [_line(row, columns) for row in arms])
+    tables.write_table(folder / "arms.csv", [_line(row, columns) for row in arms])
     for key, (name, header) in TABLES.items():
         if key in comparison:
-            tracking.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
+            tables.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
     files.write_json(folder / "comparison.json", comparison)
     files.publish(folder, paths.comparison(params.study))
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import by_cluster, membership
@@ -66,21 +66,21 @@ def read_results(
         raise UserError(f"{path} does not exist; run the stage segment for {segmenter}")
     found: dict[tuple[str, str, str], dict[tuple[str, str], Row]] = defaultdict(dict)
     images: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
-    for row in tracking.read_table(path):
+    for row in tables.read_table(path):
         image = row["test_set"], row["image"]
         found[row["training_set"], row["split"], row["seed"]][image] = row
         images[row["split"]][image] = None
     if missing := set(SPLITS) - set(images):
         raise UserError(f"{path} holds no image of the splits {', '.join(sorted(missing))}; run segment again")
     seeds = [str(seed) for seed in params.segment.seeds]
-    tables = {
+    arrays = {
         (arm, split, metric): _table(found, (arm, split, metric), seeds, list(names), str(path))
         for arm in (params.training_sets if arms is None else arms)
         for split, names in images.items()
         for metric in metrics
     }
     columns = {split: tuple(names) for split, names in images.items()}
-    return Results(tables, tuple(seeds), columns, _clusters(params.study, columns))
+    return Results(arrays, tuple(seeds), columns, _clusters(params.study, columns))
 
 
 def _clusters(study: str, images: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, tuple[str, ...]]:

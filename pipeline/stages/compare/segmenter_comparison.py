@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.core import seeding, tracking
+from pipeline.core import seeding
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.metrics.statistics import power
 from pipeline.metrics.statistics.paired import (
     Noise,
@@ -91,7 +92,7 @@ def compare_segmenters(params: Params, read: Reader = read_results) -> list[Row]
         return []
     found = {name: read(params, name, [params.compared_on], chosen.metrics) for name in params.segmenters}
     rows: list[Row] = []
-    for metric in tracking.progress(chosen.metrics, "compare segmenters"):
+    for metric in track(chosen.metrics, "compare segmenters"):
         own = [_row(params, chosen, metric, name, found) for name in params.segmenters]
         _conclude(params, chosen, metric, [row for row in own if row["role"] == "segmenter"])
         rows += own

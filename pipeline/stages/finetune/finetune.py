@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, locks, paths, plugins, seeding, tracking
+from pipeline.core import files, locks, paths, plugins, seeding, tables
 from pipeline.core.contracts import Generator, Recipe, Untrained
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -150,4 +150,4 @@ def _save(model: Generator, rows: list[Row], snapshots: tuple[int, ...], work: P
         model.objective.load_state_dict(weights, strict=False)
         model.save(folder / "snapshots" / f"{step:06d}")
     table = [{"step": step, **row} for step, row in enumerate(rows)]
-    tracking.write_table(folder / "losses.csv", table, sorted({c for row in table for c in row}))
+    tables.write_table(folder / "losses.csv", table, sorted({c for row in table for c in row}))

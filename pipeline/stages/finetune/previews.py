@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.core import files, seeding, tracking
+from pipeline.core import files, seeding, tables
 from pipeline.core.contracts import Generator, Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime, Tracker
@@ -117,7 +117,7 @@ def publish(work: Path, folder: Path, until: int) -> None:
     """Copies what the looks left in so many steps to the finished generator: validation.csv and samples/."""
     rows = [_row(path, work) for path in _until(work / "validation", "json", until)]
     if rows:
-        tracking.write_table(folder / "validation.csv", rows)
+        tables.write_table(folder / "validation.csv", rows)
     for path in _until(work / "samples", "png", until):
         files.write_bytes(folder / "samples" / path.name, path.read_bytes())
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 import pipeline
-from pipeline.core import files, paths, plugins, seeding, tracking
+from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Untrained
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
@@ -107,7 +108,7 @@ def fill(job: Job, runtime: Runtime, work: Path) -> None:
     """Makes the image set work/set on all processes, each its own batches; what is there and whole is kept."""
     making = _Making(job, runtime, work)
     numbers = range(runtime.rank, len(job.plan), runtime.world)
-    for number in tracking.progress(numbers, f"generate {job.generator}", visible=runtime.is_main):
+    for number in track(numbers, f"generate {job.generator}", visible=runtime.is_main):
         making.batch(number)
     runtime.barrier()
     if runtime.is_main:

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.splitting import HELD_OUT, RESERVE
@@ -80,7 +81,7 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     known = {row["id"] for row in real if row["split"] not in HELD_OUT}
     masks = mask_hashes.forbidden(real)
     for part in parts:
-        rows = tracking.progress(part, "mix: looking for held-out images", len(part))
+        rows = track(part, "mix: looking for held-out images", len(part))
         shown = [row["id"] for row in rows if hashing.content(part.image(row)) in images]
         _refuse(shown, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         stolen = [row["id"] for row in part if row["source_id"] in sources]

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.mix.params import TrainingSet
@@ -117,7 +117,7 @@ def _column(path: Path, column: str, images: ImageSet, hint: str) -> dict[str, s
     if not path.is_file():
         raise UserError(f"{path} does not exist; {hint}")
     files.check(path.parent)
-    rows = tracking.read_table(path)
+    rows = tables.read_table(path)
     if rows and column not in rows[0]:
         raise UserError(f"{path} has no column {column}; {hint}")
     found = {row["id"]: row[column] for row in rows}

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.core import files, plugins, tracking
+from pipeline.core import files, plugins
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.data import hashing, splitting
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
@@ -92,7 +93,7 @@ def read(data: Data) -> Found:
     candidates: list[Candidate] = []
     faults: list[Fault] = []
     lost: set[str | None] = set()
-    for item in tracking.progress(items, "prepare: checking"):
+    for item in track(items, "prepare: checking"):
         examined = examine(item, data)
         if isinstance(examined, Candidate):
             candidates.append(examined)

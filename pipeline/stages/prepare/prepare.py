@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
+from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
@@ -34,7 +35,7 @@ def prepare(params: Params) -> ImageSet:
         params.segment_for(name).check_unseen(test_sets)
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
     spec = describe(params.study, params.data, checked.samples[0])
-    samples = tracking.progress(checked.samples, "prepare: writing")
+    samples = track(checked.samples, "prepare: writing")
     grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
     pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
     images = ImageSet.create(work, spec, pairs)
@@ -80,7 +81,7 @@ def write_prompts(images: ImageSet) -> None:
 def write_names(study: str, samples: Sequence[Sample]) -> None:
     """Writes which file (relative to data.root) each id stands for."""
     rows = [{"id": sample.id, "file": sample.origin} for sample in samples]
-    tracking.write_table(names_path(study), rows, ["id", "file"])
+    tables.write_table(names_path(study), rows, ["id", "file"])
 
 
 def report(params: Params, checked: Checked) -> dict[str, Any]:

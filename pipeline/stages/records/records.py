@@ -22,7 +22,7 @@ DATA_FILES = "DATA_FILES"  # the constant in which a module lists the files besi
 NOT_FOLLOWED = {
     f"pipeline.{name}"
     for name in (
-        *("core.errors", "core.files", "core.locks", "core.paths", "core.plugins", "core.tracking"),
+        *("core.errors", "core.files", "core.locks", "core.paths", "core.plugins", "core.progress", "core.tables"),
         *("stages.command", "stages.prepare.validation", "stages.records", "stages.records.records", "study"),
     )
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.report import pictures
 from pipeline.stages.report.gallery import colours_last
@@ -49,7 +49,7 @@ def _audit(params: Params, generator: str, side: int) -> AuditOf:
     return AuditOf(
         generator,
         files.read_json(folder / "audit.json"),
-        tracking.read_table(folder / "suspects.csv")[:TOP],
+        tables.read_table(folder / "suspects.csv")[:TOP],
         list(_pairs(params, generator, side)),
     )
 
@@ -57,7 +57,7 @@ def _audit(params: Params, generator: str, side: int) -> AuditOf:
 def _pairs(params: Params, generator: str, side: int) -> Iterator[Pair]:
     real, made = ImageSet.open(paths.real(params.study)), ImageSet.open(paths.synthetic(params.study, generator))
     real_rows, made_rows = ({row["id"]: row for row in images} for images in (real, made))
-    for row in tracking.read_table(_folder(params, generator) / "images.csv")[: params.audit.pictures]:
+    for row in tables.read_table(_folder(params, generator) / "images.csv")[: params.audit.pictures]:
         flip = row["flip"] if row["space"] == PIXELS else ""
         down, right = -1 if flip in ("vertical", "both") else 1, -1 if flip in ("horizontal", "both") else 1
         yield Pair(

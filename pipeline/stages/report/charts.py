@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, tracking
+from pipeline.core import files
+from pipeline.core.progress import track
 from pipeline.data.image_set import png
 from pipeline.stages.report import (
     between,
@@ -52,7 +53,7 @@ def write_figures(folder: Path, params: Params, drawn: Charts) -> None:
         if (sheet := raters.sheet(params, name)) is not None:
             made[f"raters_{name}.png"] = png(sheet)
     made |= {f"{name}.png": png(sheet) for name, sheet in looking.sheets(params).items()}
-    for drawing in tracking.progress(list(chain(*drawn.values())), "report: figures"):
+    for drawing in track(list(chain(*drawn.values())), "report: figures"):
         made |= {f"{slug(drawing.name)}.svg": drawing.svg(), f"{slug(drawing.name)}.png": drawing.png()}
     for name, content in made.items():
         files.write_bytes(folder / name, content)

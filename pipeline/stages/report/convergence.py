@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.stages.report import figures, losses
 from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
@@ -31,7 +31,7 @@ def _folder(params: Params, segmenter: str) -> Path:
 
 def _dice(params: Params, segmenter: str) -> NDArray[np.float64] | None:
     """Steps, then the Dice of every seed [1 + seeds, N]; None where the training set has no row."""
-    rows = tracking.read_table(_folder(params, segmenter) / "convergence.csv")
+    rows = tables.read_table(_folder(params, segmenter) / "convergence.csv")
     seeds: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["training_set"] == params.compared_on:

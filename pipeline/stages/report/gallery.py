@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.stages.report import pictures
 from pipeline.study import Params
@@ -103,7 +103,7 @@ def _example(
 def _ranked(study: str, generator: str) -> list[tuple[float, str]]:
     """Dice and id of the scored images, the least faithful first."""
     path = paths.scores(study, generator) / "images.csv"
-    rows = tracking.read_table(path) if path.is_file() else []
+    rows = tables.read_table(path) if path.is_file() else []
     return sorted((float(row["dice"]), row["id"]) for row in rows if row.get("dice"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.stages.report import figures, pictures
 from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
@@ -30,7 +30,7 @@ def validations(params: Params) -> Iterator[Drawing]:
     """Validation losses of each generator; none where finetune.validate_every is not set."""
     for name in params.generators:
         path = paths.generator(params.study, name) / "validation.csv"
-        rows = tracking.read_table(path) if path.is_file() else []
+        rows = tables.read_table(path) if path.is_file() else []
         if rows:
             losses = [column for column in rows[0] if column != "step"]
             curves = {column: [float(row[column] or "nan") for row in rows] for column in losses}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.study import Params
 
 NAMES = ("segmenter", "training_set", "seed", "step")  # columns that are no loss
@@ -40,7 +40,7 @@ def write_totals(folder: Path, runs: Iterable[Run]) -> None:
     """One CSV file per run with the columns step and loss, for `dvc plots`."""
     for run in runs:
         rows = [{"step": step, "loss": f"{loss:.6g}"} for step, loss in enumerate(run.total)]
-        tracking.write_table(folder / f"{run.name.replace(' ', '_')}.csv", rows)
+        tables.write_table(folder / f"{run.name.replace(' ', '_')}.csv", rows)
 
 
 def endings(runs: Iterable[Run]) -> list[tuple[str, str, int, float, float, float]]:
@@ -75,14 +75,14 @@ def _losses(params: Params, segmenter: str) -> Path:
 
 
 def _curves(path: Path) -> dict[str, NDArray[np.float64]]:
-    rows = tracking.read_table(path)
+    rows = tables.read_table(path)
     columns = [column for column in (rows[0] if rows else {}) if column not in NAMES]
     return {column: np.array([_number(row[column]) for row in rows]) for column in columns}
 
 
 def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
     runs: dict[tuple[str, str], list[float]] = {}
-    for row in tracking.read_table(path):
+    for row in tables.read_table(path):
         losses = (_number(value) for column, value in row.items() if column not in NAMES)
         runs.setdefault((row["training_set"], row["seed"]), []).append(sum(losses))
     arms = dict.fromkeys(arm for arm, _ in runs)
@@ -92,7 +92,7 @@ def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
 def means(path: Path, training_set: str) -> dict[str, NDArray[np.float64]]:
     """Every loss of one training set by name, averaged over seeds."""
     runs: dict[str, dict[str, list[float]]] = {}
-    for row in tracking.read_table(path):
+    for row in tables.read_table(path):
         if row["training_set"] == training_set:
             for column in row.keys() - NAMES:
                 runs.setdefault(column, {}).setdefault(row["seed"], []).append(_number(row[column]))

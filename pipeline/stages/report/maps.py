@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import paths
-from pipeline.core.tracking import read_table
+from pipeline.core.progress import read_table
 from pipeline.stages.report import figures
 from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params

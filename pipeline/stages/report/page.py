@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.core.tracking import write_metrics
+from pipeline.core.progress import write_metrics
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.compare.comparison import collect_metrics
 from pipeline.stages.report import (

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.stages.report import figures, pictures
 from pipeline.stages.report.drawing import Drawing
 from pipeline.study import Params
@@ -60,7 +60,7 @@ def _curves(params: Params) -> dict[str, Curves]:
     for segmenter in params.segmenters:
         path = paths.segmentation(params.study, segmenter) / "steps.csv"
         arms: dict[str, dict[str, list[float]]] = {}
-        for row in tracking.read_table(path) if path.is_file() else ():
+        for row in tables.read_table(path) if path.is_file() else ():
             arms.setdefault(row["training_set"], {}).setdefault(row["seed"], []).append(float(row["dice"]))
         for training_set, seeds in arms.items():
             found.setdefault(training_set, {})[segmenter] = np.array(list(seeds.values()))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
 from pipeline.core.runtime import Counter, Runtime, counter
 from pipeline.data.image_set import ImageSet
 from pipeline.segmentation import convergence, rater_scoring, saved_model
@@ -124,7 +125,7 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
             finish(cell)
         return
     done = finished(distinct, claimed, finish)
-    for _ in tracking.progress(done, f"segment {segmenter}", total=len(distinct)):
+    for _ in track(done, f"segment {segmenter}", total=len(distinct)):
         pass
     kept = chosen_cells(cells)
     for cell in [
@@ -213,15 +214,15 @@ def publish(params: Params, segmenter: str, cells: list[Cell], kept: list[Cell])
     further = [name for name in protocol.FURTHER if name in scores[0]]
     classes = sorted({column for row in scores for column in row} - {*COLUMNS, *further})
     lines = protocol.summary(scores, chosen)
-    tracking.write_table(work / "scores.csv", scores, [*COLUMNS, *further, *classes])
-    tracking.write_table(work / "losses.csv", losses)
-    tracking.write_table(work / "protocol.csv", lines, protocol.columns(lines))
+    tables.write_table(work / "scores.csv", scores, [*COLUMNS, *further, *classes])
+    tables.write_table(work / "losses.csv", losses)
+    tables.write_table(work / "protocol.csv", lines, protocol.columns(lines))
     files.write_json(work / "protocol.json", protocol.report(lines, chosen, cells[0].train.spec.ndim == 3))
     files.write_json(work / "cells.json", records)
     if followed:
-        tracking.write_table(work / "steps.csv", followed, trajectories.COLUMNS)
+        tables.write_table(work / "steps.csv", followed, trajectories.COLUMNS)
     if converged:
-        tracking.write_table(work / "convergence.csv", converged, convergence.COLUMNS)
+        tables.write_table(work / "convergence.csv", converged, convergence.COLUMNS)
     for cell in [cell for cell in cells if cell.seed == cells[0].seed]:
         for folder in [folder for folder in (cell.pictures, cell.heatmaps) if folder.is_dir()]:
             shutil.copytree(folder, work / folder.name / cell.training_set, dirs_exist_ok=True)

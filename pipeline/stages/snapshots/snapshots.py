@@ -6,7 +6,7 @@ All sets are looked at by one view in one call, so that the real images are seen
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation import evaluation
@@ -37,7 +37,7 @@ def score_snapshots(params: Params, generator: str) -> None:
         rows += _rows(params.finetune.max_steps, real, final, view)
     if runtime.is_main:
         work = paths.work("snapshots", files.fingerprint(generator, rows))
-        tracking.write_table(work / "steps.csv", rows, COLUMNS)
+        tables.write_table(work / "steps.csv", rows, COLUMNS)
         files.publish(work, paths.snapshots(params.study, generator))
     runtime.barrier()
 

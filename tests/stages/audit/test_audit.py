@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
@@ -247,7 +247,7 @@ def test_the_stage_writes_the_same_files_again(stage: Callable[..., None], toy_s
 def test_what_the_files_say(stage: Callable[..., None], toy_study: Params) -> None:
     stage(toy_study, "siamese")
     folder = paths.audit("toy", "siamese")
-    record, images = files.read_json(folder / "audit.json"), tracking.read_table(folder / "images.csv")
+    record, images = files.read_json(folder / "audit.json"), tables.read_table(folder / "images.csv")
     assert (record["images"], record["train"], record["held_out"], record["left_out"]) == (16, 8, 7, [])
     assert record["level"] == pytest.approx(1 / 8)
     assert record["expected_false_alarms"] == pytest.approx(2)
@@ -256,7 +256,7 @@ def test_what_the_files_say(stage: Callable[..., None], toy_study: Params) -> No
     assert len(images) == 16
     assert sum(row["suspect"] == "1" for row in images) == record["suspects"]
     assert [float(row["p"]) for row in images] == sorted(float(row["p"]) for row in images)
-    assert tracking.read_table(folder / "suspects.csv") == images[: record["suspects"]]
+    assert tables.read_table(folder / "suspects.csv") == images[: record["suspects"]]
     assert files.read_json(folder / "metrics.json")["share"] == record["share"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
@@ -172,7 +172,7 @@ def write_scores(params: Params, results: Results, drop: int = 0) -> None:
                 for (test_set, image), dice in zip(results.images[split], scores, strict=True):
                     about = {"segmenter": "unet", "training_set": arm, "seed": seed, "split": split}
                     rows.append(about | {"test_set": test_set, "image": image, "dice": dice, "iou": dice * 0.8})
-    tracking.write_table(paths.segmentation(params.study, "unet") / "scores.csv", rows[: len(rows) - drop])
+    tables.write_table(paths.segmentation(params.study, "unet") / "scores.csv", rows[: len(rows) - drop])
     names = [(split, image) for split, columns in results.images.items() for _, image in columns]
     owner = {
         image: group
@@ -191,10 +191,10 @@ def test_files_hold_arms_curve_and_verdict(params: Params, tmp_path: Path, monke
     write_scores(params, results)
     publish_comparison(params, compare(params))
     folder = paths.comparison(params.study)
-    arms = tracking.read_table(folder / "arms.csv")
+    arms = tables.read_table(folder / "arms.csv")
     assert [arm["training_set"] for arm in arms] == list(SETS)
     assert float(arms[0]["dice"]) == pytest.approx(results.tables["real", "test", "dice"].mean(), rel=1e-5)
-    curve = tracking.read_table(folder / "multiplier_curve.csv")
+    curve = tables.read_table(folder / "multiplier_curve.csv")
     assert [point["multiplier"] for point in curve] == ["0", "1", "2", "4"]
     assert {point["generator"] for point in curve} == {"siamese"}
     assert files.read_json(folder / "comparison.json")["arms"][0]["test_sets"][""]["n"] == 20

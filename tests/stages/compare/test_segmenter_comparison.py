@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import manifest
@@ -193,7 +193,7 @@ def write_scores(params: Params, found: dict[str, Results], empty: str = "") -> 
                     about = {"segmenter": name, "training_set": arm, "seed": seed, "split": split}
                     row = rows.setdefault((seed, split, image), about | {"test_set": test_set, "image": image})
                     row[metric] = "" if metric == empty and image.endswith("0") else value
-        tracking.write_table(paths.segmentation(params.study, name) / "scores.csv", list(rows.values()))
+        tables.write_table(paths.segmentation(params.study, name) / "scores.csv", list(rows.values()))
     ids = [{"id": image, "split": split} for split, names in found["unet"].images.items() for _, image in names]
     paths.real(params.study).mkdir(parents=True)
     with manifest.writing(paths.real(params.study), ids):
@@ -209,7 +209,7 @@ def test_files_hold_the_rows_and_the_sentence(tmp_path: Path, monkeypatch: pytes
     params = three_seeds(study("unet", "other", metrics=["dice", "ged"]))
     write_scores(params, drawn(np.random.default_rng(8), 0.1, "ged", n=20), empty="ged")
     publish_comparison(params, compare(params))
-    rows = tracking.read_table(paths.comparison("toy") / "segmenters.csv")
+    rows = tables.read_table(paths.comparison("toy") / "segmenters.csv")
     assert [(row["metric"], row["segmenter"], row["n_images"]) for row in rows] == [
         *(("dice", "unet", "20"), ("dice", "other", "20"), ("ged", "unet", "18"), ("ged", "other", "18")),
     ]  # without the images 0 and 10

@@ -237,7 +237,7 @@ def test_no_mask_is_told(study: Params, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_full_disk_is_one_message_and_loses_nothing(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file may grow beyond 2000 bytes, as if there were no room."""
-    monkeypatch.setattr(generation.tracking, "progress", lambda items, *_, **__: items)  # it writes to a file too
+    monkeypatch.setattr(generation, "track", lambda items, *_, **__: items)  # it writes to a file too
     whole = make(study, "whole")
     generation.fill(job(study), Runtime.alone(1), Path("work"))
     (Path("work/set") / MANIFEST).unlink()

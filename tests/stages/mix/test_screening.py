@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
@@ -37,9 +37,9 @@ def refusal(values: dict[str, Any]) -> str:
 def tables(toy_study: Params) -> None:
     """What score and audit leave about the synthetic images of the toy study."""
     scores = [{"id": name, "dice": value} for name, value in DICE.items()]
-    tracking.write_table(paths.scores("toy", "siamese") / "images.csv", scores[::-1])
+    tables.write_table(paths.scores("toy", "siamese") / "images.csv", scores[::-1])
     audit = [{"id": name, "suspect": int(name in COPIES)} for name in DICE]
-    tracking.write_table(paths.audit("toy", "siamese") / "images.csv", audit)
+    tables.write_table(paths.audit("toy", "siamese") / "images.csv", audit)
 
 
 def taken(multiplier: int = 2) -> ImageSet:
@@ -142,10 +142,10 @@ def test_nothing_left_is_refused_and_the_former_set_stays() -> None:
 @pytest.mark.usefixtures("tables")
 def test_tables_that_do_not_answer_are_named() -> None:
     path = paths.scores("toy", "siamese") / "images.csv"
-    tracking.write_table(path, [{"id": name, "dice": 0.5} for name in list(DICE)[1:]])
+    tables.write_table(path, [{"id": name, "dice": 0.5} for name in list(DICE)[1:]])
     with pytest.raises(UserError, match=r"images.csv says nothing of train_0_c0 \(1 of 16 images\).*stage score"):
         mix(study(screen=0.5), "screened")
-    tracking.write_table(path, [{"id": name, "copy": 0} for name in DICE])
+    tables.write_table(path, [{"id": name, "copy": 0} for name in DICE])
     with pytest.raises(UserError, match="has no column dice; put faithfulness into"):
         mix(study(screen=0.5), "screened")
     path.unlink()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipeline.core import files, paths, plugins, tracking
+from pipeline.core import files, paths, plugins, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
@@ -46,7 +46,7 @@ def told(params: Params) -> list[str]:
 
 def table(params: Params) -> dict[str, str]:
     """Id by file."""
-    return {row["file"]: row["id"] for row in tracking.read_table(names_path(params.study))}
+    return {row["file"]: row["id"] for row in tables.read_table(names_path(params.study))}
 
 
 def splits(params: Params) -> dict[str, str]:

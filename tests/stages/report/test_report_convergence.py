@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import ImageSet, png
 from pipeline.segmentation.params import SegmenterEntry
@@ -35,10 +35,10 @@ def leave_curves() -> None:
             for seed in (0, 1)
             for k in (1, 2)
         ]
-        tracking.write_table(folder / "convergence.csv", [*dice, dice[0] | {"training_set": "siamese_x1", "dice": 0.0}])
+        tables.write_table(folder / "convergence.csv", [*dice, dice[0] | {"training_set": "siamese_x1", "dice": 0.0}])
         rows = [own | {"seed": seed, "step": k, "mse": 1 + seed - rise} for seed in (0, 2) for k in range(10)]
         rows = [row | ({"boundary": 0.5} if name == "b" else {}) for row in rows]
-        tracking.write_table(folder / "losses.csv", rows)
+        tables.write_table(folder / "losses.csv", rows)
 
 
 def test_dice_over_training_and_the_losses_that_segmenters_share(study: Params) -> None:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.core import paths, tracking
+from pipeline.core import paths, tables
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import png
 from pipeline.stages.report import further, pictures, raters
@@ -32,7 +32,7 @@ SHOWN, OTHER = np.full((10, 20, 3), 9, np.uint8), np.zeros((10, 20, 3), np.uint8
 
 
 def leave_steps() -> None:
-    tracking.write_table(paths.segmentation("toy", "unet") / "steps.csv", STEPS)
+    tables.write_table(paths.segmentation("toy", "unet") / "steps.csv", STEPS)
 
 
 def leave_pictures() -> None:
@@ -44,7 +44,7 @@ def leave_pictures() -> None:
 
 def leave_scores() -> None:
     rows = [LINE | SCORES | {"kind": "test_set", "ged": 0.9}, LINE | SCORES]
-    tracking.write_table(paths.segmentation("toy", "unet") / "protocol.csv", rows)
+    tables.write_table(paths.segmentation("toy", "unet") / "protocol.csv", rows)
 
 
 def test_dice_over_sampling_steps_is_drawn_for_each_training_set(study: Params) -> None:

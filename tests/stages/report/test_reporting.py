@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
@@ -65,7 +65,7 @@ def test_closest_pairs_are_shown_and_mirrored_as_they_fit(study: Params) -> None
 def test_most_and_least_faithful_images_are_shown(study: Params) -> None:
     assert gallery.extremes(study) == {}
     rows = [{"id": f"train_{n}_c0", "dice": value} for n, value in enumerate([0.5, 0.1, 0.9, "", 0.7, 0.2, 0.3])]
-    tracking.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
+    tables.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
     found = gallery.extremes(study)["siamese"]
     assert [image.dice for image in found["most faithful"]] == [0.9, 0.7, 0.5, 0.3]
     assert [image.id for image in found["least faithful"]][:2] == ["train_1_c0", "train_5_c0"]
@@ -75,7 +75,7 @@ def test_most_and_least_faithful_images_are_shown(study: Params) -> None:
 def test_validation_and_samples_over_training_are_shown_where_they_were_kept(study: Params) -> None:
     assert history.strips(study) == {} and list(history.validations(study)) == []
     folder = paths.generator("toy", "siamese")
-    tracking.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
+    tables.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
     for step in range(2, 24, 2):  # 11 moments, of which 8 are shown
         files.write_bytes(folder / "samples" / f"{step:06d}.png", png(np.full((3 * 32, 64, 3), step, np.uint8)))
     labels = [strip.label for strip in history.strips(study)["siamese"]]
@@ -250,8 +250,8 @@ def test_report_leaves_what_dvc_shows(study: Params) -> None:
     assert metrics["arms"]["unet"]["siamese_x1"]["dice"] == {"mean": 0.8125, "low": 0.7625, "high": 0.8625}
     assert metrics["judge"]["dice"] == 0.8765
     assert metrics["faithfulness"] == {"siamese": 0.61, "shuffled": 0.2}
-    assert [row["multiplier"] for row in tracking.read_table(paths.REPORT / "multiplier_curve.csv")] == ["0", "1"]
-    totals = tracking.read_table(paths.REPORT / "losses" / "finetune_siamese.csv")
+    assert [row["multiplier"] for row in tables.read_table(paths.REPORT / "multiplier_curve.csv")] == ["0", "1"]
+    totals = tables.read_table(paths.REPORT / "losses" / "finetune_siamese.csv")
     assert [float(row["loss"]) for row in totals] == pytest.approx([1.5, 1.0, 1 / 3 + 0.75, 1.0], abs=1e-5)
 
 
@@ -329,8 +329,8 @@ def test_map_and_snapshots_are_drawn(study: Params) -> None:
 
 
 def test_without_features_and_snapshots_their_sections_are_left_out(study: Params) -> None:
-    tracking.write_table(paths.scores("toy", "siamese") / "map.csv", [], ("kind", "id", "x", "y"))
-    tracking.write_table(paths.snapshots("toy", "siamese") / "steps.csv", [], ("step", "score", "value", "low", "high"))
+    tables.write_table(paths.scores("toy", "siamese") / "map.csv", [], ("kind", "id", "x", "y"))
+    tables.write_table(paths.snapshots("toy", "siamese") / "steps.csv", [], ("step", "score", "value", "low", "high"))
     text = page(study)
     assert "Quality over training" not in text and "Where the images lie" not in text
 

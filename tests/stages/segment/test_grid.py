@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks import grid as benchmark
-from pipeline.core import files, paths, tracking
+from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime
 from pipeline.core.section import parse
@@ -116,15 +116,15 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
     grid.run_grid(mixed, "unet", Runtime.alone(1))
     folder = paths.segmentation("toy", "unet")
     first = files.tree_sha256(folder)
-    scores = tracking.read_table(folder / "scores.csv")
+    scores = tables.read_table(folder / "scores.csv")
     assert len(scores) == 4 * 2 * (3 + 4)
     assert list(scores[0]) == [*SCORE_COLUMNS, "dice", "iou", "jaccard_65", "nsd", "hd95", "dice_swept", "iou_swept"]
     assert {row["split"] for row in scores} == {"val", "test"}
-    lines = tracking.read_table(folder / "protocol.csv")
+    lines = tables.read_table(folder / "protocol.csv")
     real = [float(row["dice"]) for row in scores if (row["training_set"], row["split"]) == ("real", "test")]
     assert [line["kind"] for line in lines[:3]] == ["test_set", "weighted", "macro"]
     assert float(lines[1]["dice"]) == pytest.approx(sum(real) / len(real), abs=1e-6)
-    losses = tracking.read_table(folder / "losses.csv")
+    losses = tables.read_table(folder / "losses.csv")
     assert len(losses) == 4 * 2 * 2
     assert float(losses[0]["dice"]) > 0
     records = {(r["training_set"], r["seed"]): r for r in files.read_json(folder / "cells.json")}

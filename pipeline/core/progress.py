@@ -1,16 +1,11 @@
-"""What a run tells while it runs: progress on a terminal and as lines in a log, losses as CSV, metrics as flat JSON."""
+"""Progress bars on a terminal, lines of progress in a log, and the handlers of both."""
 
-import csv
 import logging
-import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
-
-from pipeline.core import files
-from pipeline.core.errors import UserError
+from typing import ClassVar, Self, TypeVar
 
 T = TypeVar("T")
 SOON, QUIET = 5.0, 15.0  # seconds until the first line of progress, and between two lines
@@ -67,7 +62,7 @@ class Bar:
             steps.info("%s %s/%s%s", self.title, round(done, 1), self.total or "?", left)
 
 
-def progress(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
+def track(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
     """The items, with a Bar."""
     total = len(items) if total is None and isinstance(items, Sized) else total
     with Bar(title, total, visible) as bar:
@@ -76,7 +71,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None, visible: 
             bar.show(count)
 
 
-def tell_bar(share: float) -> None:
+def advance_bar(share: float) -> None:
     """Moves the innermost bar by the share of its next item that is done, where there is one."""
     if Bar.open:
         Bar.open[-1].part(share)
@@ -84,7 +79,7 @@ def tell_bar(share: float) -> None:
 
 def start_log(path: Path) -> Path | None:
     """Sends all messages to standard error and to the file, which is begun anew; None where it cannot be written."""
-    handlers: list[logging.Handler] = [on_screen()]
+    handlers: list[logging.Handler] = [console_handler()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
@@ -96,40 +91,9 @@ def start_log(path: Path) -> Path | None:
     return path
 
 
-def on_screen() -> logging.Handler:
+def console_handler() -> logging.Handler:
     """Messages to standard error, but for lines of progress where a terminal shows bars."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name != steps.name or not sys.stderr.isatty())
     return handler
-
-
-def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes metrics for `dvc metrics show`; a value that is not finite becomes null."""
-    files.write_json(path, _finite(values))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Writes rows as CSV; the columns are those of the first row unless given."""
-    columns = columns or (list(rows[0]) if rows else [])
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises UserError where it is damaged, OSError where it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV in UTF-8 ({error}); remove it or make it again") from None

@@ -15,6 +15,7 @@ from pipeline.evaluation.feature_cache import View
 from pipeline.methods.image_metrics import mos
 from pipeline.metrics.images.score import Score
 from pipeline.metrics.statistics import ratings as statistics
+from pipeline.metrics.statistics.proportions import wilson_interval
 from pipeline.stages.score.params import Score as Settings
 from pipeline.study import Params
 from tests.reference.agreement_literal import icc_literal
@@ -89,8 +90,8 @@ def test_the_interval_covers_the_mean_with_three_raters(share_missing: float) ->
 
 
 def test_wilson_s_interval() -> None:
-    assert statistics.wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert statistics.wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
 
 
 def write(folder: Path, name: str, text: str, encoding: str = "utf-8") -> None:
@@ -164,7 +165,7 @@ def test_scores_of_one_arm(toy_study: Params) -> None:
                                                                  "turing_accuracy": 6}  # fmt: skip
     assert scores["mos"].floor == scores["mos_real"].value
     assert [score.direction for score in scores.values()] == ["higher", "higher", "higher", "lower"]
-    assert (scores["turing_accuracy"].low, scores["turing_accuracy"].high) == statistics.wilson(5, 6)
+    assert (scores["turing_accuracy"].low, scores["turing_accuracy"].high) == wilson_interval(5, 6)
     low, high = scores["mos"].low, scores["mos"].high
     assert low is not None
     assert high is not None

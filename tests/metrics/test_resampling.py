@@ -18,7 +18,7 @@ from pipeline.metrics.statistics.paired import (
     unpaired_noise,
 )
 from pipeline.metrics.statistics.resampling import bootstrap_means, derangement, holm, percentile_interval, sign_flip_p
-from pipeline.metrics.statistics.trend import page
+from pipeline.metrics.statistics.trend import page_trend
 
 
 def rng() -> np.random.Generator:
@@ -116,10 +116,10 @@ def test_equivalence_is_two_one_sided_tests() -> None:
 def test_page_finds_order_and_nothing_else() -> None:
     # three blocks in perfect order: each of the 3! orders is as likely, 1 / 216 one-sided
     blocks = np.array([[1.0, 2, 3], [1, 5, 6], [0, 3, 9]])
-    up, down = page(blocks), page(-blocks)
+    up, down = page_trend(blocks), page_trend(-blocks)
     assert (up.direction, down.direction) == ("up", "down")
     assert (up.p, down.p) == pytest.approx((2 / 216, 2 / 216))
-    assert page(np.array([[1.0, 2, 3], [3, 2, 1]])).p == 1
+    assert page_trend(np.array([[1.0, 2, 3], [3, 2, 1]])).p == 1
 
 
 def test_power_of_a_test_without_noise_of_seeds_is_that_of_the_t_test() -> None:
@@ -128,13 +128,13 @@ def test_power_of_a_test_without_noise_of_seeds_is_that_of_the_t_test() -> None:
     effect, sd, n = 0.02, 0.12, 300
     limit, shift = stats.t.ppf(0.975, n - 1), effect / sd * np.sqrt(n)
     exact = stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift)
-    found = power.Spread(0.0, sd**2, 0.0)
+    found = power.VarianceComponents(0.0, sd**2, 0.0)
     assert power.power(effect, found, 5, n, 0.05) == pytest.approx(exact, abs=0.005)
     assert power.power(0.0, found, 5, n, 0.05) == pytest.approx(0.05, abs=0.002)
 
 
 def test_needed_numbers_are_the_fewest_that_suffice() -> None:
-    found = power.Spread(1e-4, 0.01, 0.02)
+    found = power.VarianceComponents(1e-4, 0.01, 0.02)
     images = power.images_needed(0.02, found, 10, 0.05, 0.8)
     seeds = power.seeds_needed(0.02, found, 500, 0.05, 0.8)
     assert images is not None
@@ -146,7 +146,7 @@ def test_needed_numbers_are_the_fewest_that_suffice() -> None:
 
 
 def test_no_number_of_images_makes_up_for_seeds_that_disagree() -> None:
-    assert power.images_needed(0.01, power.Spread(1e-3, 0.01, 0.0), 5, 0.05, 0.8) is None
+    assert power.images_needed(0.01, power.VarianceComponents(1e-3, 0.01, 0.0), 5, 0.05, 0.8) is None
 
 
 def test_without_noise_of_seeds_the_interval_is_that_of_a_paired_t_test() -> None:

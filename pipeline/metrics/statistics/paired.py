@@ -5,7 +5,8 @@ the interval of the seeds (Student's t at few degrees of freedom) and that of th
 Zou & Donner 2008). To gain degrees of freedom, the variance between seeds is pooled over all arms of a segmenter, but
 never taken as smaller than what the compared arms' own seeds show. The noise of seed x image is counted once, with the
 images: it is taken out of the variance between seeds. Arms that share seeds share initial weights: what these do to
-both cancels in the difference, seed by seed. docs/statistics.md holds how often this claims an effect that is none.
+both cancels in the difference, seed by seed. docs/statistics.md tells how often this claims an effect
+where there is none.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ SMALLEST_P = 1e-12
 class Noise:
     """Variance of one seed's mean over images, without noise of seed x image; and how well it is known."""
 
-    variance: float  # may be below 0, as estimates of a variance that is 0 are half of the time
+    variance: float  # may be below 0, as half of the estimates of a variance of 0 are
     df: float  # degrees of freedom
 
 
@@ -39,8 +40,8 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Half:
-    """Half the width of an interval as a function of 1 - confidence: parts from seeds and from images."""
+class HalfWidth:
+    """Half the width of an interval as a function of 1 - confidence; it has a part from seeds and one from images."""
 
     of_seeds: float
     df_seeds: float
@@ -48,13 +49,13 @@ class Half:
     df_images: float
 
     def at(self, p: float) -> float:
-        """Half the width of the interval at confidence 1 - p."""
+        """Return half the width of the interval at confidence 1 - p."""
         seeds = special.stdtrit(self.df_seeds, p / 2) ** 2 * self.of_seeds  # quantile of Student's t
         return float(np.sqrt(seeds + special.stdtrit(self.df_images, p / 2) ** 2 * self.of_images))
 
 
 def by_cluster(table: Table, clusters: Sequence[str]) -> Table:
-    """[seeds, clusters]: one column per cluster of images, so that the mean over columns is that over images.
+    """Return [seeds, clusters], one column per cluster of images; the mean over columns is the mean over images.
 
     A cluster's column is the seed's mean plus its images' summed deviations from it, scaled by clusters / images.
     """
@@ -65,13 +66,13 @@ def by_cluster(table: Table, clusters: Sequence[str]) -> Table:
 
 @lru_cache(maxsize=8)
 def membership(clusters: tuple[str, ...]) -> NDArray[np.float64]:
-    """[images, clusters]: 1 where an image belongs to a cluster; clusters in the order of their names."""
+    """Return [images, clusters]: 1 where an image belongs to a cluster; clusters in the order of their names."""
     labels, index = np.unique(np.asarray(clusters), return_inverse=True)
     return np.eye(len(labels))[index]
 
 
 def cell_noise(table: Table) -> float:
-    """Variance of seed x image: what neither the seed's mean nor the image's mean explains."""
+    """Return the variance of seed x image: what neither the seed's mean nor the image's mean explains."""
     seeds, images = table.shape
     if seeds < 2 or images < 2:
         return 0.0
@@ -80,7 +81,7 @@ def cell_noise(table: Table) -> float:
 
 
 def seed_noise(tables: Sequence[Table]) -> Noise:
-    """Pools the variance between seeds over k tables of S seeds.
+    """Pool the variance between seeds over k tables of S seeds.
 
     Differences to one reference are correlated by 1/2 (they share the reference's noise), their variances by 1/4: k
     tables know k (S - 1) / (1 + (k - 1) / 4) degrees of freedom, not k (S - 1). One seed knows nothing: variance 0.
@@ -88,12 +89,12 @@ def seed_noise(tables: Sequence[Table]) -> Noise:
     count, seeds = len(tables), len(tables[0])
     if seeds < 2:
         return Noise(0.0, 1.0)
-    variance = np.mean([_of_seeds(table) for table in tables])
+    variance = np.mean([_seed_variance(table) for table in tables])
     return Noise(float(variance), count * (seeds - 1) / (1 + (count - 1) / 4))
 
 
 def unpaired_noise(one: Table, other: Table) -> Noise:
-    """Noise of the difference of two arms whose seeds have nothing in common (Welch 1947)."""
+    """Return the noise of the difference of two arms whose seeds have nothing in common (Welch 1947)."""
     seeds = len(one)
     first, second = (max(seed_noise([table]).variance, 0.0) for table in (one, other))
     total = first + second
@@ -102,37 +103,37 @@ def unpaired_noise(one: Table, other: Table) -> Noise:
     return Noise(total, total**2 * (seeds - 1) / (first**2 + second**2))
 
 
-def _of_seeds(table: Table) -> float:
+def _seed_variance(table: Table) -> float:
     return float(table.mean(1).var(ddof=1)) - cell_noise(table) / table.shape[1]
 
 
-def half_width(table: Table, noise: Noise) -> Half:
-    """The interval's half width for new seeds and new images. With one seed it speaks of images only."""
+def half_width(table: Table, noise: Noise) -> HalfWidth:
+    """Return the interval's half width for new seeds and new images; with one seed it covers new images only."""
     seeds, images = table.shape
     of_images = table.mean(0).var(ddof=1) / images if images > 1 else 0.0
-    of_seeds = max(noise.variance, _of_seeds(table), 0.0) / seeds if seeds > 1 else 0.0
-    return Half(of_seeds, noise.df, float(of_images), max(images - 1, 1))
+    of_seeds = max(noise.variance, _seed_variance(table), 0.0) / seeds if seeds > 1 else 0.0
+    return HalfWidth(of_seeds, noise.df, float(of_images), max(images - 1, 1))
 
 
 def estimate(table: Table, noise: Noise, confidence: float) -> Estimate:
-    """Mean of an arm, or of the difference of two arms, with an interval for new seeds and new images.
+    """Estimate the mean of an arm, or of the difference of two arms, with an interval for new seeds and new images.
 
-    With one seed the interval speaks of images only; a caller must not decide on it.
+    With one seed the interval covers new images only; a caller must not decide on it.
     """
     mean, half = float(table.mean()), half_width(table, noise)
     width = half.at(1 - confidence)
-    return Estimate(mean, mean - width, mean + width, p_of(abs(mean), half.at))
+    return Estimate(mean, mean - width, mean + width, p_value(abs(mean), half.at))
 
 
-def equivalence_p(mean: float, half: Half, margin: float) -> float:
-    """p of two one-sided tests (TOST, Schuirmann 1987): small where the mean is surely within +-margin."""
+def equivalence_p(mean: float, half: HalfWidth, margin: float) -> float:
+    """Return the p of two one-sided tests (TOST, Schuirmann 1987): small where the mean is surely within +-margin."""
     distance = margin - abs(mean)
-    one_sided = p_of(abs(distance), half.at) / 2
+    one_sided = p_value(abs(distance), half.at) / 2
     return one_sided if distance > 0 else 1 - one_sided
 
 
-def p_of(distance: float, half: Callable[[float], float]) -> float:
-    """The p at which the interval just reaches `distance`."""
+def p_value(distance: float, half: Callable[[float], float]) -> float:
+    """Return the p at which the interval just reaches `distance`."""
     if distance == 0:
         return 1.0
     if half(SMALLEST_P) <= distance:
@@ -141,10 +142,10 @@ def p_of(distance: float, half: Callable[[float], float]) -> float:
 
 
 def two_level_bootstrap(tables: NDArray[np.float64], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means [resamples, arms] of tables [arms, seeds, images] with the same seeds and images drawn again for all arms.
+    """Return means [resamples, arms] of tables [arms, seeds, images], resampled.
 
-    The part from seeds is widened by sqrt(S / (S - 1)). A second opinion without a normal assumption; with few seeds
-    still too narrow, because its tails are not Student's.
+    The same seeds and images are drawn again for all arms. The part from seeds is widened by sqrt(S / (S - 1)). A
+    second opinion without a normal assumption; with few seeds still too narrow, because its tails are not Student's.
     """
     _, seeds, images = tables.shape
     means = tables.mean(2)  # [arms, seeds]

@@ -1,4 +1,4 @@
-"""Statistics of raters: mean opinion score, agreement (intraclass correlation), telling real from synthetic.
+"""Statistics of raters: mean opinion score and agreement (intraclass correlation).
 
 Tables are [images, raters], NaN where a rater did not rate an image.
 """
@@ -11,40 +11,40 @@ from scipy import stats
 
 from pipeline.metrics.statistics.resampling import bootstrap_means, percentile_interval
 
-Table = NDArray[np.float64]
+RatingTable = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its interval; both ends None where it cannot be told."""
+    """A value with its interval; both ends are None where it cannot be computed."""
 
     value: float
     low: float | None
     high: float | None
 
 
-def mean(table: Table) -> float:
-    """Mean of all ratings; at least one must be there."""
+def mean(table: RatingTable) -> float:
+    """Return the mean of all ratings, of which there must be at least one."""
     return float(np.nanmean(table))
 
 
-def mean_per_rater(table: Table) -> list[float]:
-    """Mean of each rater's ratings; every rater must have rated something."""
+def mean_per_rater(table: RatingTable) -> list[float]:
+    """Return the mean of each rater's ratings; every rater must have rated something."""
     return np.nanmean(table, axis=0).tolist()
 
 
 def mean_interval(
-    table: Table, resamples: int, rng: np.random.Generator, confidence: float = 0.95
+    table: RatingTable, resamples: int, rng: np.random.Generator, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the mean for other images and other raters; not cut at the ends of the scale.
+    """Return the interval of the mean for new images and new raters; not cut at the ends of the scale.
 
     The part from images (bootstrap) and that from raters (Student's t of their means) are added in squares (Zou &
-    Donner 2008): a bootstrap of three raters too would cover 84 % instead of 95 %. One rater says nothing about others:
-    then the interval speaks of images only.
+    Donner 2008); bootstrapping three raters as well would cover 84 % instead of 95 %. One rater says nothing about
+    others: then the interval covers new images only.
     """
-    there = ~np.isnan(table)
-    ratings, value, raters = table[there], mean(table), table.shape[1]
-    draws = bootstrap_means(ratings, np.nonzero(there)[0].tolist(), resamples, rng)
+    rated = ~np.isnan(table)
+    ratings, value, raters = table[rated], mean(table), table.shape[1]
+    draws = bootstrap_means(ratings, np.nonzero(rated)[0].tolist(), resamples, rng)
     low, high = percentile_interval(draws, confidence)
     half = 0.0
     if raters > 1:
@@ -53,15 +53,15 @@ def mean_interval(
     return float(value - np.hypot(value - low, half)), float(value + np.hypot(high - value, half))
 
 
-def complete(table: Table) -> Table:
-    """The images that every rater has rated."""
+def complete(table: RatingTable) -> RatingTable:
+    """Return the images that every rater has rated."""
     return table[~np.isnan(table).any(axis=1)]
 
 
-def icc_2_1(table: Table, confidence: float = 0.95) -> Interval:
-    """Absolute agreement of single random raters on a full table, n and k >= 2 (Shrout & Fleiss 1979, ICC(2,1)).
+def icc_2_1(table: RatingTable, confidence: float = 0.95) -> Interval:
+    """Return the absolute agreement of single random raters on a full table, n and k >= 2 (Shrout & Fleiss 1979).
 
-    The interval is theirs, by F; without residual there is none. Raises ValueError where there is no variance.
+    ICC(2,1) with their interval, by F; without a residual there is none. Raises ValueError where there is no variance.
     """
     n, k = table.shape
     between, judges, error = _mean_squares(table)
@@ -83,10 +83,10 @@ def icc_2_1(table: Table, confidence: float = 0.95) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def icc_2_k(table: Table, confidence: float = 0.95) -> Interval:
-    """The same of the mean of all k raters: ICC(2,1) stepped up by Spearman and Brown, as are its ends.
+def icc_2_k(table: RatingTable, confidence: float = 0.95) -> Interval:
+    """Return the agreement of the mean of all k raters: ICC(2,1) and its ends, stepped up by Spearman and Brown.
 
-    Raises ValueError where there is no variance, or less between images than chance would give.
+    Raises ValueError where there is no variance, or less of it between images than chance would give.
     """
     single, k = icc_2_1(table, confidence), table.shape[1]
     value, low, high = (_stepped_up(part, k) for part in (single.value, single.low, single.high))
@@ -95,23 +95,15 @@ def icc_2_k(table: Table, confidence: float = 0.95) -> Interval:
     return Interval(value, low, high) if low is not None and high is not None else Interval(value, None, None)
 
 
-def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927), n >= 1; takes answers as independent."""
-    z = stats.norm.ppf((1 + confidence) / 2)
-    centre, scale = (right + z**2 / 2) / (n + z**2), n / (n + z**2)
-    half = z * scale * np.sqrt(right / n * (1 - right / n) / n + z**2 / (4 * n**2))
-    return float(max(centre - half, 0)), float(min(centre + half, 1))
-
-
 def _stepped_up(value: float | None, k: int) -> float | None:
-    """Reliability of the mean of k raters from that of one; None below what k raters can have."""
+    """Return the reliability of the mean of k raters from that of one; None below what k raters can have."""
     if value is None or 1 + (k - 1) * value <= 0:
         return None
     return k * value / (1 + (k - 1) * value)
 
 
-def _mean_squares(table: Table) -> tuple[float, float, float]:
-    """Mean squares between images, between raters, and of the residual."""
+def _mean_squares(table: RatingTable) -> tuple[float, float, float]:
+    """Return the mean squares between images, between raters, and of the residual."""
     n, k = table.shape
     grand = table.mean()
     of_images, of_raters = table.mean(1) - grand, table.mean(0) - grand

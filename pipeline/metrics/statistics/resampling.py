@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def bootstrap_means(values: Array, clusters: Sequence[object], resamples: int, rng: np.random.Generator) -> Array:
-    """Means [resamples] of values whose clusters (images of one mask, say) are drawn with replacement."""
+    """Return means [resamples] of values whose clusters (such as images of one mask) are drawn with replacement."""
     labels, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(index, weights=values)
     sizes = np.bincount(index)
@@ -20,7 +20,7 @@ def bootstrap_means(values: Array, clusters: Sequence[object], resamples: int, r
 
 
 def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[float, float]:
-    """The middle share `confidence` of bootstrap draws."""
+    """Return the ends of the middle share `confidence` of bootstrap draws."""
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
@@ -28,7 +28,7 @@ def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[float, 
 def jackknife_interval(
     value: float, without: Callable[[int], float], groups: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """value +- t SE, SE^2 = (G - 1) / G sum (v_g - mean v)^2 over the values without group g (Shao & Wu 1989).
+    """Return value +- t SE, SE^2 = (G - 1) / G sum (v_g - mean v)^2 over the values without group g (Shao & Wu 1989).
 
     Valid for smooth statistics, also those that a bootstrap biases through its repeated rows (Frechet distance).
     """
@@ -40,12 +40,12 @@ def jackknife_interval(
 
 @lru_cache(maxsize=2)
 def random_signs(resamples: int, n: int, seed: int) -> NDArray[np.int8]:
-    """[resamples, n] of -1 and 1: the same for every comparison that draws with one seed."""
+    """Return [resamples, n] of -1 and 1, the same for every comparison that draws with one seed."""
     return np.random.default_rng(seed).integers(0, 2, size=(resamples, n), dtype=np.int8) * 2 - 1
 
 
 def sign_flip_p(differences: Array, resamples: int, seed: int) -> float:
-    """Two-sided p of mean 0, by flipping the signs of paired differences; never below 1 / (resamples + 1).
+    """Return the two-sided p of mean 0 by flipping signs of paired differences; never below 1 / (resamples + 1).
 
     Differences that belong together (images of one patient) are summed by the caller and flip together.
     """
@@ -53,12 +53,12 @@ def sign_flip_p(differences: Array, resamples: int, seed: int) -> float:
     signs = random_signs(resamples, len(differences), seed)
     parts = np.array_split(signs, max(1, signs.size // 2_000_000))  # as floats they are four times as large
     sums = np.concatenate([part.astype(np.float32) @ values for part in parts])
-    extreme = np.abs(sums) >= observed * (1 - 1e-5)  # a tie counts, also one that rounding has parted
+    extreme = np.abs(sums) >= observed * (1 - 1e-5)  # a tie counts, also one that rounding has broken
     return float((1 + extreme.sum()) / (1 + resamples))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false claim in the family stays below the level (Holm 1979)."""
+    """Adjust p-values so that the chance of any false claim in the family stays below the level (Holm 1979)."""
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -68,7 +68,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random cycle through 0..n-1, so that nothing stays in its place (Sattolo 1986); n >= 2."""
+    """Return a random cycle through 0..n-1, so that nothing stays in its place (Sattolo 1986); n >= 2."""
     order = np.arange(n)
     for last in range(n - 1, 0, -1):
         other = int(rng.integers(last))

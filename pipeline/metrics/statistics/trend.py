@@ -9,14 +9,14 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Trend:
-    """Which way the ranks go, and the two-sided p of no order."""
+    """The direction of the ranks, and the two-sided p of no order."""
 
     direction: str  # "up" or "down"
     p: float
 
 
-def page(scores: NDArray[np.float64]) -> Trend:
-    """Page's L of scores [blocks, levels], levels in their order (Page 1963); exact where there are few blocks.
+def page_trend(scores: NDArray[np.float64]) -> Trend:
+    """Compute Page's L of scores [blocks, levels], levels in their order (Page 1963); exact where there are few blocks.
 
     Two-sided: twice the smaller p of a rise and of a fall, at most 1.
     """

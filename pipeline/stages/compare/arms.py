@@ -17,7 +17,7 @@ from pipeline.metrics.statistics.paired import (
     equivalence_p,
     estimate,
     half_width,
-    p_of,
+    p_value,
     seed_noise,
     two_level_bootstrap,
     unpaired_noise,
@@ -61,7 +61,7 @@ def evidence(params: Params, name: str, results: Results) -> Row:
         "difference": mean,
         "difference_low": max(mean - width, -1.0),
         "difference_high": min(mean + width, 1.0),
-        "p": p_of(abs(mean), half.at),
+        "p": p_value(abs(mean), half.at),
         "p_images": sign_flip_p(results.sums(dice.mean(0), "test"), settings.resamples, signs),
         "p_equivalent": equivalence_p(mean, half, settings.margin),
     }
@@ -100,7 +100,7 @@ def needs(params: Params, name: str, results: Results) -> Row:
     seeds, count = units.shape
     if seeds < 2 or count < 2:
         return dict.fromkeys(("images_needed", "seeds_needed", "detectable"))
-    found = power.spread(units, _difference_noise(params, results, name, "dice"))
+    found = power.variance_components(units, _difference_noise(params, results, name, "dice"))
     level = (1 - settings.confidence) / (family_size(params) if is_arm(params, name) else 1)
     fewest = power.images_needed(settings.margin, found, seeds, level, settings.power)
     per_unit = len(results.images["test"]) / count

@@ -72,10 +72,10 @@ def trends(params: Params, segmenter: str, results: Results) -> list[Row]:
         tables = np.stack([results.by_unit(results.tables[name, "test", "dice"], "test") for name in names])
         if len(names) < 3 or tables.shape[2] < 2:
             continue
-        over_images, seeds = trend.page(tables.mean(1).T), tables.mean(2).T
+        over_images, seeds = trend.page_trend(tables.mean(1).T), tables.mean(2).T
         levels = "<".join(str(params.training_sets[name].multiplier) for name in names)
         about = {"segmenter": segmenter, "generator": generator, "multipliers": levels}
-        p_seeds = trend.page(seeds).p if len(seeds) > 1 else None
+        p_seeds = trend.page_trend(seeds).p if len(seeds) > 1 else None
         rows.append(about | {"direction": over_images.direction, "p": over_images.p, "p_seeds": p_seeds})
     return rows
 

@@ -23,7 +23,7 @@ from pipeline.metrics.statistics.paired import (
     estimate,
     half_width,
     membership,
-    p_of,
+    p_value,
     seed_noise,
     two_level_bootstrap,
     unpaired_noise,
@@ -124,7 +124,7 @@ def evidence(params: Params, pair: Pair, margin: float) -> Row:
         "difference": mean,
         "difference_low": mean - width,
         "difference_high": mean + width,
-        "p": p_of(abs(mean), half.at),
+        "p": p_value(abs(mean), half.at),
         "p_images": sign_flip_p(flipped, settings.resamples, signs),
         "p_equivalent": equivalence_p(mean, half, margin),
     }
@@ -161,7 +161,7 @@ def needs(params: Params, pair: Pair, margin: float) -> Row:
     seeds, count = units.shape
     if seeds < 2 or count < 2:
         return dict.fromkeys(("images_needed", "seeds_needed", "detectable"))
-    found, level = power.spread(units, pair.noise), (1 - settings.confidence) / (len(params.segmenters) - 1)
+    found, level = power.variance_components(units, pair.noise), (1 - settings.confidence) / (len(params.segmenters) - 1)
     fewest = power.images_needed(margin, found, seeds, level, settings.power)
     return {
         "images_needed": None if fewest is None else int(np.ceil(fewest * pair.own.shape[1] / count)),

@@ -34,7 +34,7 @@ def slow(_: Params) -> None:
         pass
 
 
-LOG = Path("work/logs/test_commands.log")
+LOG = Path("work/logs/test_stage_command.log")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_another_process_waits_before_it_tells(
     assert waits == [command.PATIENCE]
     told = capsys.readouterr().err
     assert told.startswith("process 1: error: the mask of case_00001 is missing\n")
-    assert told.endswith("test_commands_process1.log\n")
+    assert told.endswith("test_stage_command_process1.log\n")
 
 
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_in_the_log(capsys:
         command.run(broken, None, argv=[])
     assert ended.value.code == 1
     told = capsys.readouterr().err
-    assert "test_commands failed" in told
+    assert "test_stage_command failed" in told
     assert "ZeroDivisionError: by nothing)" in told
     assert "Traceback" not in told
     assert "Traceback" in LOG.read_text()

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.core import paths, tables
+from pipeline.core import paths
+from pipeline.core.tables import read_table
 from pipeline.study import Params
 
 RATERS = {
@@ -94,7 +95,7 @@ def tables(params: Params) -> list[Table]:
 
 def _lines(params: Params, segmenter: str) -> list[dict[str, str]]:
     path = paths.segmentation(params.study, segmenter) / "protocol.csv"
-    return [row for row in tables.read_table(path) if row["kind"] == "weighted"] if path.is_file() else []
+    return [row for row in read_table(path) if row["kind"] == "weighted"] if path.is_file() else []
 
 
 def _values(line: Mapping[str, str], columns: Mapping[str, str]) -> list[float | None]:

@@ -34,7 +34,7 @@ def refusal(values: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def tables(toy_study: Params) -> None:
+def score_and_audit(toy_study: Params) -> None:
     """What score and audit leave about the synthetic images of the toy study."""
     scores = [{"id": name, "dice": value} for name, value in DICE.items()]
     tables.write_table(paths.scores("toy", "siamese") / "images.csv", scores[::-1])
@@ -46,7 +46,7 @@ def taken(multiplier: int = 2) -> ImageSet:
     return ImageSet.open(paths.synthetic("toy", "siamese")).take(multiplier)
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_share_keeps_the_most_faithful_of_all_images() -> None:
     found = screen(study(screen=0.25), "screened", taken())
     assert found.images.ids == ["train_6_c0", "train_6_c1", "train_7_c0", "train_7_c1"]  # 0.6, 0.65, 0.7, 0.75
@@ -55,7 +55,7 @@ def test_share_keeps_the_most_faithful_of_all_images() -> None:
     assert found.record["mean_dice"] == {"before": 0.375, "after": 0.675}
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_least_dice_is_kept_itself() -> None:
     found = screen(study(screen_min_dice=0.65), "screened", taken())
     assert found.images.ids == ["train_6_c1", "train_7_c0", "train_7_c1"]
@@ -64,7 +64,7 @@ def test_least_dice_is_kept_itself() -> None:
     assert found.record["dice_threshold"] == 0.65
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_suspects_are_dropped_without_asking_for_scores() -> None:
     (paths.scores("toy", "siamese") / "images.csv").unlink()
     found = screen(study(drop_copies=True), "screened", taken())
@@ -77,7 +77,7 @@ def test_suspects_are_dropped_without_asking_for_scores() -> None:
     assert found.record["mean_dice"] == {"before": None, "after": None}
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_rules_are_independent_and_an_image_may_fall_under_several() -> None:
     found = screen(study(screen=0.5, screen_min_dice=0.1, drop_copies=True), "screened", taken())
     assert len(found.images) == 7  # the best 8 without the suspect train_7_c1, which nothing replaces
@@ -89,7 +89,7 @@ def test_rules_are_independent_and_an_image_may_fall_under_several() -> None:
     assert found.record["dice_threshold"] == 0.4  # the eighth of 16; whether it is a copy does not matter
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_only_the_multipliers_copies_are_ranked() -> None:
     found = screen(study(multiplier=1, screen=0.25), "screened", taken(1))
     assert found.images.ids == ["train_6_c0", "train_7_c0"]
@@ -105,7 +105,7 @@ def test_share_is_rounded_down_but_never_to_nothing(share: float, count: int, ke
     assert len(beyond_share({f"{n:03}": n / count for n in range(count)}, share)) == count - kept
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_training_set_holds_what_is_left_and_tells_of_it() -> None:
     mixed = mix(study(screen=0.25, drop_copies=True), "screened")
     synthetic = [row["id"] for row in mixed if row["synthetic"]]
@@ -116,7 +116,7 @@ def test_training_set_holds_what_is_left_and_tells_of_it() -> None:
     assert (record["generator"], record["images"], record["kept"]) == ("siamese", 16, 3)
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_the_same_twice_and_the_record_is_no_part_of_the_content() -> None:
     mixed = mix(study(screen=0.25), "screened")
     first = files.tree_sha256(mixed.folder)
@@ -125,13 +125,13 @@ def test_the_same_twice_and_the_record_is_no_part_of_the_content() -> None:
     assert files.tree_sha256(mixed.folder) != first
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_without_screening_a_set_holds_no_record() -> None:
     mix(study(screen=0.25), "screened")
     assert not (mix(study(), "screened").folder / "screening.json").exists()
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_nothing_left_is_refused_and_the_former_set_stays() -> None:
     mix(study(screen=0.25), "screened")
     with pytest.raises(UserError, match=r"training_sets.screened: screening leaves none of 16 .*drops 16"):
@@ -139,7 +139,7 @@ def test_nothing_left_is_refused_and_the_former_set_stays() -> None:
     assert len(ImageSet.open(paths.training_set("toy", "screened"))) == 12
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_tables_that_do_not_answer_are_named() -> None:
     path = paths.scores("toy", "siamese") / "images.csv"
     tables.write_table(path, [{"id": name, "dice": 0.5} for name in list(DICE)[1:]])
@@ -184,7 +184,7 @@ def test_dice_needs_the_metric_faithfulness(key: str) -> None:
     parse(Params, TOY_STUDY | values)  # the audit needs no metric
 
 
-@pytest.mark.usefixtures("tables")
+@pytest.mark.usefixtures("score_and_audit")
 def test_report_lists_screened_sets_and_the_least_faithful_of_what_was_dropped() -> None:
     params = study(screen=0.125, screen_min_dice=0.1, drop_copies=True)
     mix(params, "screened")

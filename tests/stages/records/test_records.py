@@ -18,10 +18,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small pipeline: one -> two -> three, and files, which is plumbing, -> four."""
     root = tmp_path / "pipeline"
     root.mkdir()
-    (root / "one.py").write_text("from pipeline.two import f\nimport torch\nfrom pipeline import files\n")
+    (root / "one.py").write_text("from pipeline.two import f\nimport torch\nfrom pipeline.core import files\n")
     (root / "two.py").write_text("def f():\n    from pipeline import three\n")
     (root / "three.py").write_text("import pipeline.two\n")
-    (root / "files.py").write_text("import pipeline.four\n")
+    (root / "core").mkdir()
+    (root / "core" / "files.py").write_text("import pipeline.four\n")
     (root / "four.py").write_text("")
     monkeypatch.setattr(records, "ROOT", root)
     return root

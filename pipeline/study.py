@@ -16,7 +16,7 @@ from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.compare.params import Compare
+from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
@@ -25,7 +25,6 @@ from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
 
-OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
 
@@ -58,19 +57,10 @@ class Params(Section):
     report: Report = Report()
 
     @property
-    def audit_extractors(self) -> tuple[str, ...]:
-        """Candidates for the audit's feature spaces, in the order in which they are asked."""
-        return self.audit.extractors or tuple(dict.fromkeys([*self.score.extractors, *OFFLINE]))
-
-    @property
     def compared_on(self) -> str:
         """The training set on which segmenters are compared with each other."""
         between = self.compare.segmenters
         return (between and between.training_set) or self.compare.reference
-
-    def segment_for(self, name: str) -> Segment:
-        """The section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
-        return entry_settings(self.segment, name, self.segmenters[name])
 
     @field_validator("generators", "score", "audit", mode="before")
     @classmethod
@@ -94,9 +84,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def own_values_of_segmenters_are_values_of_segment(self) -> Self:
-        for name in self.segmenters:
+        for name, entry in self.segmenters.items():
             try:
-                self.segment_for(name)
+                entry_settings(self.segment, name, entry)
             except UserError as error:
                 raise ValueError(str(error).removeprefix("params.yaml: ")) from None
         return self
@@ -118,14 +108,15 @@ class Params(Section):
         _known("compare.reference", self.compare.reference, self.training_sets)
         if between := self.compare.segmenters:
             _known("compare.segmenters.reference", between.reference, self.segmenters)
-            _known("compare.segmenters.training_set", self.compared_on, self.training_sets)
+            _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
         return self
 
     @model_validator(mode="after")
     def native_scores_have_native_masks(self) -> Self:
-        if not self.data.native_masks and any(self.segment_for(n).resolution == "native" for n in self.segmenters):
+        settings = [entry_settings(self.segment, name, entry) for name, entry in self.segmenters.items()]
+        if not self.data.native_masks and any(segment.resolution == "native" for segment in settings):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
 

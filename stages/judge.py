@@ -5,16 +5,16 @@ from pipeline.study import Params
 
 
 def stage(params: Params) -> None:
-    """Trains and publishes the judge, or the record that a study without the section judge has none."""
+    """Train and publish the judge, or the record that a study without the section judge has none."""
     from pipeline.core import paths, skipped
 
     if params.judge is None:
         skipped.record("judge", paths.judge(params.study))
         return
     from pipeline.core.runtime import Runtime
-    from pipeline.segmentation.train import threads, train_judge
+    from pipeline.stages.judge.train import train_judge
 
-    train_judge(params, Runtime.start(threads(params)))
+    train_judge(params, Runtime.start(params.segment.threads_or(params.threads)))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from pipeline.study import Params
 
 
 def stage(params: Params, segmenter: str) -> None:
-    """Runs the grid of one entry of `segmenters` over all processes of the launch."""
+    """Run the grid of one entry of `segmenters` over all processes of the launch."""
     from pipeline.core.runtime import Runtime
-    from pipeline.segmentation.train import threads
     from pipeline.stages.segment.grid import run_grid
 
-    run_grid(params, segmenter, Runtime.start(threads(params)))
+    run_grid(params, segmenter, Runtime.start(params.segment.threads_or(params.threads)))
 
 
 if __name__ == "__main__":

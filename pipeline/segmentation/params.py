@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection
-from typing import Any, Literal, Self
+from enum import Enum
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,43 +11,78 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Entry, Section, parse
 
 
+class Mark(Enum):
+    """What a field of Segment has a say in, for fingerprints; a field without a mark changes the trained weights."""
+
+    SCORES = "scores"  # changes scores but no weight
+    SUMMARY = "summary"  # changes neither: which seeds are run, what is kept, how scores are summarised
+    OMIT_DEFAULT = "omit_default"  # came later: left out at its default, so that earlier fingerprints stay valid
+
+
 class Segment(Section):
-    """Training of segmenters: the same for every training set; an entry of `segmenters` may have its own values."""
+    """Training of segmenters: the same for every training set; an entry of `segmenters` may override values."""
 
     max_steps: int | None = Field(default=None, gt=0)  # optimiser steps, equal for every arm
     epochs: int | None = Field(default=None, gt=0)  # instead: passes over the training set; more images, more steps
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: Nesterov's momentum of 0.9
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: with Nesterov momentum of 0.9
     schedule: Literal["one_cycle", "constant", "halved"] = "one_cycle"
-    milestones: tuple[float, ...] = ()  # halved: shares of the training after which the rate is halved
-    max_grad_value: float | None = Field(default=None, gt=0)  # each number of the gradients is cut off there
-    encoder_rate: float = Field(default=1.0, gt=0)  # multiple of the learning rate at which the encoder learns
-    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
-    ema_decay: float | None = Field(
-        default=None, gt=0, lt=1
-    )  # keep a moving average of the weights instead of the last
-    seeds: tuple[int, ...] = Field(min_length=1)
+    milestones: tuple[float, ...] = ()  # halved: fractions of the training after which the rate is halved
+    max_grad_value: float | None = Field(default=None, gt=0)  # gradients are clipped to it element by element
+    encoder_rate: float = Field(default=1.0, gt=0)  # factor on the learning rate of the encoder
+    betas: Annotated[tuple[float, float], Mark.OMIT_DEFAULT] = (0.9, 0.999)  # of AdamW
+    ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)  # None: the last weights
+    seeds: Annotated[tuple[int, ...], Mark.SUMMARY] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"
-    keep: Literal["none", "best_seed", "all"] = "none"  # trained segmenters to publish; best: in Dice on validation
-    resolution: Literal["training", "native"] = "training"  # of scores; native needs data.native_masks
-    nsd_tolerance: float = Field(default=0.01, gt=0, lt=1)  # share of the image's diagonal
-    spacing: tuple[float, float] | None = None  # height and width of a native pixel in mm: HD95 in mm, not in pixels
-    unseen: tuple[str, ...] = ()  # test sets (sources) of which no image is trained on; the others are seen
-    small_lesion: float = Field(default=0.05, gt=0, lt=1)  # share of the image below which a lesion is small
-    num_samples: int = Field(default=1, ge=1)  # masks drawn per scored image by a segmenter that draws
-    level_sets: bool = False  # several raters, two classes: a segmenter that does not draw gives num_samples level sets
-    nsd_tolerance_mm: float = Field(default=1.0, gt=0)  # of volumes
-    empty_truth: Literal["one", "zero"] = "one"  # S_c where no rater marked anything but a sample did
-    pair_rule: Literal["variance", "dice"] = "variance"  # difference of two masks in D_a: of pixels, or 1 - Dice
-    pooled: bool = False  # sensitivity, specificity and accuracy too, of each image and of all pixels of a test set
-    region_size: bool = False  # how Dice goes with the size of regions; volumes always tell it
-    trajectory_images: int = Field(default=64, ge=1)  # test images, at most, that are followed over sampling steps
-    watch_every: int | None = Field(default=None, gt=0)  # optimiser steps between looks at Dice on validation images
-    watch_images: int = Field(default=20, ge=1)  # of them, at most
-    heatmap_images: int = Field(default=0, ge=0)  # test images of which a segmenter that can shows where it looks
+    keep: Annotated[Literal["none", "best_seed", "all"], Mark.SUMMARY] = "none"  # models to publish; best: val Dice
+    resolution: Annotated[Literal["training", "native"], Mark.SCORES] = "training"  # native needs data.native_masks
+    nsd_tolerance: Annotated[float, Mark.SCORES] = Field(default=0.01, gt=0, lt=1)  # fraction of the image's diagonal
+    # Height and width of a native pixel in mm: HD95 in mm, not in pixels.
+    spacing: Annotated[tuple[float, float] | None, Mark.SCORES] = None
+    # Test sets (sources) of which no image is trained on; the others are seen.
+    unseen: Annotated[tuple[str, ...], Mark.SUMMARY] = ()
+    # Fraction of the image below which a lesion is small.
+    small_lesion: Annotated[float, Mark.SUMMARY] = Field(default=0.05, gt=0, lt=1)
+    # Masks sampled per scored image by a stochastic segmenter.
+    num_samples: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1, ge=1)
+    # Several raters, two classes: a deterministic segmenter gives num_samples level sets of its probability.
+    level_sets: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
+    nsd_tolerance_mm: Annotated[float, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1.0, gt=0)  # of volumes
+    # S_c where no rater marked anything but a sample did.
+    empty_truth: Annotated[Literal["one", "zero"], Mark.SCORES, Mark.OMIT_DEFAULT] = "one"
+    # Difference of two masks in D_a: variance over pixels, or 1 - Dice.
+    pair_rule: Annotated[Literal["variance", "dice"], Mark.SCORES, Mark.OMIT_DEFAULT] = "variance"
+    # Also sensitivity, specificity and accuracy, of each image and of all pixels of a test set.
+    pooled: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
+    # Correlate Dice with the size of regions; always done for volumes.
+    region_size: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
+    # Test images, at most, that are followed over sampling steps.
+    trajectory_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=64, ge=1)
+    # Optimiser steps between evaluations of Dice on validation images.
+    watch_every: Annotated[int | None, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=None, gt=0)
+    watch_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=20, ge=1)  # of them, at most
+    # Test images with a heatmap of what a segmenter attends to, where it has one.
+    heatmap_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=0, ge=0)
+
+    @classmethod
+    def marked(cls, mark: Mark) -> set[str]:
+        """Return the names of the fields with a mark."""
+        return {name for name, field in cls.model_fields.items() if mark in field.metadata}
+
+    def training_settings(self) -> dict[str, Any]:
+        """Return the fields that change trained weights, for fingerprints."""
+        return self._settings(set(type(self).model_fields) - self.marked(Mark.SCORES) - self.marked(Mark.SUMMARY))
+
+    def scoring_settings(self) -> dict[str, Any]:
+        """Return the fields that change scores but no weight, for fingerprints."""
+        return self._settings(self.marked(Mark.SCORES))
+
+    def _settings(self, names: set[str]) -> dict[str, Any]:
+        later = self.marked(Mark.OMIT_DEFAULT)
+        return self.model_dump(include=names - later) | self.model_dump(include=names & later, exclude_defaults=True)
 
     @model_validator(mode="after")
     def one_budget(self) -> Self:
@@ -76,16 +112,20 @@ class Segment(Section):
         return self
 
     def check_unseen(self, test_sets: Collection[str]) -> None:
-        """Raises UserError where a test set that is called unseen does not exist."""
-        if strange := [name for name in self.unseen if name not in test_sets]:
-            there = ", ".join(dict.fromkeys(test_sets))
+        """Raise UserError where a test set that is declared unseen does not exist."""
+        if unknown := [name for name in self.unseen if name not in test_sets]:
+            known = ", ".join(dict.fromkeys(test_sets))
             raise UserError(
-                f"params.yaml: segment.unseen names {strange[0]!r}; the sources of test images are: {there}"
+                f"params.yaml: segment.unseen names {unknown[0]!r}; the sources of test images are: {known}"
             )
 
     def steps(self, images: int) -> int:
-        """Optimiser steps on a training set of so many images."""
+        """Return the number of optimiser steps on a training set of so many images."""
         return self.max_steps or math.ceil(images * (self.epochs or 0) / self.batch_size)
+
+    def threads_or(self, default: int) -> int:
+        """Return the threads of each process that trains segmenters; `default` is the number of the study."""
+        return self.threads or default
 
     @model_validator(mode="after")
     def seeds_differ(self) -> Self:
@@ -98,11 +138,15 @@ class SegmenterEntry(Entry):
     """A segmenter and its own keys."""
 
     method: str | None = None  # None: the entry's name
-    segment: dict[str, Any] = Field(default_factory=dict)  # its own values of the section segment, in every arm
+    segment: dict[str, Any] = Field(default_factory=dict)  # overrides of the section segment, in every arm
+
+    def method_of(self, name: str) -> str:
+        """Return the plug-in of this entry, whose key in `segmenters` is `name`."""
+        return self.method or name
 
 
 def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segment:
-    """The section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
+    """Return the section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
     values, where = segment.model_dump(), f"segmenters.{name}.segment"
     if entry.segment.keys() & {"seeds", "threads"}:
         raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")

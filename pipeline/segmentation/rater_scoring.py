@@ -14,9 +14,9 @@ from pipeline.segmentation.params import Segment
 NAMES = tuple(Ambiguity.__dataclass_fields__)  # columns of scores.csv
 
 
-def check(chosen: Segment, spec: DatasetSpec) -> None:
-    """Raises UserError where level sets are asked for and there are none."""
-    if chosen.level_sets and spec.num_classes > 2:
+def check_level_sets(segment: Segment, spec: DatasetSpec) -> None:
+    """Raise UserError where level sets are asked for with more than two classes."""
+    if segment.level_sets and spec.num_classes > 2:
         raise UserError(f"segment.level_sets is for two classes; {spec.name} has {spec.num_classes}")
 
 

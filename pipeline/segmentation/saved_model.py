@@ -1,4 +1,4 @@
-"""Trained segmenters of a grid that are kept: which ones, and a folder that tells all that prediction needs."""
+"""Trained segmenters that are kept: which seeds, and a folder that holds all that prediction needs."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from pipeline.stages.prepare.params import Data
 RECORD = "kept.json"
 
 
-def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path, reading: Mapping[str, Any]) -> None:
-    """Writes a trained segmenter that `open_kept` opens without params.yaml, and seals it.
+def save_model(segmenter: Segmenter, spec: DatasetSpec, folder: Path, reading: Mapping[str, Any]) -> None:
+    """Write a trained segmenter that `load_model` opens without params.yaml, and seal it.
 
-    `reading` is what prediction must know of the reader of its data (`reading_of`).
+    `reading` is what prediction must know of the reader of its data (`reader_settings`).
     """
     shutil.rmtree(folder, ignore_errors=True)
     segmenter.save(folder)
@@ -28,20 +28,23 @@ def keep(segmenter: Segmenter, spec: DatasetSpec, folder: Path, reading: Mapping
     files.seal(folder)
 
 
-def reading_of(data: Data) -> dict[str, Any]:
-    """The reader of a study and, of volumes, how it scales intensities; no path."""
-    own = {key: data.own[key] for key in Intensities.model_fields if key in data.own} if data.shape else {}
-    return {"reader": data.reader, **own}
+def reader_settings(data: Data) -> dict[str, Any]:
+    """Return the reader of a study and, of volumes, how it scales intensities; no path."""
+    scaling = {key: data.own[key] for key in Intensities.model_fields if key in data.own} if data.shape else {}
+    return {"reader": data.reader, **scaling}
 
 
-def is_kept(folder: Path) -> bool:
-    """Whether a whole segmenter lies in the folder."""
+def is_saved(folder: Path) -> bool:
+    """Return whether the folder holds a complete, undamaged segmenter."""
     return (folder / RECORD).is_file() and not files.damaged(folder)
 
 
-def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec, dict[str, Any]]:
-    """A kept segmenter with its weights, its data, and how they were read. Raises UserError where there is none."""
-    if not is_kept(folder):
+def load_model(folder: Path) -> tuple[Segmenter, DatasetSpec, dict[str, Any]]:
+    """Return a kept segmenter with its weights, its data set, and how that was read.
+
+    Raises UserError where there is none.
+    """
+    if not is_saved(folder):
         raise UserError(
             f"{folder} holds no kept segmenter ({RECORD} is missing); set segment.keep to best_seed or all, run the"
             " stage segment and give a folder of outputs/<study>/segmentation/<segmenter>/kept"
@@ -49,17 +52,17 @@ def open_kept(folder: Path) -> tuple[Segmenter, DatasetSpec, dict[str, Any]]:
     record = files.read_json(folder / RECORD)
     spec, method = DatasetSpec.model_validate(record["spec"]), record["method"]
     module = plugins.load("segmenters", method)
-    own = {key: value for key, value in record["params"].items() if key in module.Params.model_fields}
-    own |= {"weights": "none"} if "weights" in own else {}  # the trained ones follow
-    segmenter: Segmenter = module.build(plugins.read_params("segmenters", method, own, RECORD), spec)
+    values = {key: value for key, value in record["params"].items() if key in module.Params.model_fields}
+    values |= {"weights": "none"} if "weights" in values else {}  # the trained ones follow
+    segmenter: Segmenter = module.build(plugins.read_params("segmenters", method, values, RECORD), spec)
     segmenter.load(folder)
     return segmenter, spec, record.get("reading", {})
 
 
 def best_seeds(scores: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> list[tuple[str, int]]:
-    """Of each training set the seed with the highest mean Dice on validation images; the first of equal ones.
+    """Return, for each training set, the seed with the highest mean Dice on validation images; ties go to the first.
 
-    `scores` has the rows of each (training set, seed). Test images have no say.
+    `scores` has the rows of each (training set, seed). Test images are ignored.
     """
     best: dict[str, tuple[float, int]] = {}
     for (name, seed), rows in scores.items():
@@ -69,8 +72,8 @@ def best_seeds(scores: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) ->
     return [(name, seed) for name, (_, seed) in best.items()]
 
 
-def copy_kept(folder: Path, target: Path) -> None:
-    """Links the files of a kept segmenter into a folder that is about to be published."""
+def copy_model(folder: Path, target: Path) -> None:
+    """Link the files of a kept segmenter into a folder that is about to be published."""
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted(folder.iterdir()):
         if not path.match(files.TEMPORARY) and path.name != files.SEAL:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from pipeline.cli import main as cli
-from pipeline.cli.commands import predict
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
@@ -29,7 +28,7 @@ def segmenter(method: str, spec: DatasetSpec) -> Any:
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     spec = DatasetSpec(name="blobs", size=32, num_classes=3)
-    saved_model.keep(segmenter("unet", spec), spec, tmp_path / "kept", {"reader": "phantom"})
+    saved_model.save_model(segmenter("unet", spec), spec, tmp_path / "kept", {"reader": "phantom"})
     return tmp_path / "kept"
 
 
@@ -45,12 +44,12 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_masks_are_labels_at_the_image_s_own_size(kept: Path, images: Path, tmp_path: Path) -> None:
-    predict.main(["--segmenter", str(kept), "--images", str(images), "--to", str(tmp_path / "to")])
+    assert cli.main(["predict", "--segmenter", str(kept), "--images", str(images), "--to", str(tmp_path / "to")]) == 0
     mask, overlay = (Image.open(tmp_path / "to" / part / "wide.png") for part in ("masks", "overlays"))
     assert (mask.mode, mask.size, overlay.mode, overlay.size) == ("L", (61, 45), "RGB", (61, 45))
     assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
     square = np.asarray(Image.open(images / "more" / "Square.PNG")).transpose(2, 0, 1).copy()
-    trained, *_ = saved_model.open_kept(kept)
+    trained, *_ = saved_model.load_model(kept)
     expected = trained.predict(torch.from_numpy(square)[None].float() / 255).mean(1)[0].argmax(0)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "to" / "masks" / "more" / "Square.png")), expected.numpy())
 
@@ -67,8 +66,8 @@ def test_overlay_tints_the_mask_and_draws_its_border() -> None:
 @pytest.mark.parametrize("method", ["unet", "unet_plain32"])
 def test_a_kept_segmenter_needs_nothing_else(method: str, tmp_path: Path, toy_batch: Any, spec: DatasetSpec) -> None:
     trained = segmenter(method, spec)
-    saved_model.keep(trained, spec, tmp_path / "kept", {})
-    opened, there, _ = saved_model.open_kept(tmp_path / "kept")
+    saved_model.save_model(trained, spec, tmp_path / "kept", {})
+    opened, there, _ = saved_model.load_model(tmp_path / "kept")
     assert there == spec
     assert torch.equal(opened.predict(toy_batch.image), trained.predict(toy_batch.image))
 
@@ -99,11 +98,9 @@ def test_faults_of_the_user_are_told_in_a_sentence(
         ((kept, tmp_path / "nowhere"), "nowhere is no folder of images"),
         ((kept, kept), "holds no image; known are .png"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            predict.main(
-                ["--segmenter", str(arguments[0]), "--images", str(arguments[1]), "--to", str(tmp_path / "to")]
-            )
-        assert ended.value.code == 2
+        segmenter_folder, folder = map(str, arguments)
+        options = ["--segmenter", segmenter_folder, "--images", folder, "--to", str(tmp_path / "to")]
+        assert cli.main(["predict", *options]) == 2
         assert told in capsys.readouterr().err
     Image.new("RGB", (8, 8)).save(images / "wide.bmp")
     with pytest.raises(UserError, match=r"2 images are called .*wide but for their type"):

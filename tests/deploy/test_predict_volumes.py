@@ -34,7 +34,7 @@ class Bright:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, spec: DatasetSpec = SPEC, reading: Any = READING) -> None:
-    monkeypatch.setattr(prediction, "open_kept", lambda _: (Bright(), spec, reading))
+    monkeypatch.setattr(prediction, "load_model", lambda _: (Bright(), spec, reading))
 
 
 def ball(shape: tuple[int, ...], affine: NDArray[np.float64], centre: tuple[float, ...], radius: float) -> NDArray[Any]:
@@ -132,9 +132,9 @@ def test_a_kept_segmenter_of_volumes_knows_how_to_read_them(tmp_path: Path) -> N
         plugins.read_params("segmenters", "recycling", own, "segmenters"), SPEC
     )
     data = {"reader": "volumes", "root": "data/patients", "shape": list(SPEC.shape or ()), "window": [-100, 300]}
-    reading = saved_model.reading_of(parse(Data, data))
+    reading = saved_model.reader_settings(parse(Data, data))
     assert reading == {"reader": "volumes", "window": [-100, 300]}  # no path
-    saved_model.keep(built, SPEC, tmp_path / "kept", reading)
+    saved_model.save_model(built, SPEC, tmp_path / "kept", reading)
     voxels = np.random.default_rng(0).uniform(-200, 400, (24, 20, 16)).astype(np.float32)
     write(tmp_path / "in/f.nii.gz", voxels, np.eye(4))
     assert prediction.predict_folder(tmp_path / "kept", tmp_path / "in", tmp_path / "to") == 1

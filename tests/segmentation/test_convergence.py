@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ import torch
 from PIL import Image
 
 from pipeline.core import files, paths, tables
+from pipeline.core.contracts import Segmenter
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.segmentation.convergence import Convergence, mean_dice
-from pipeline.segmentation.train import Course, settings, train_segmenter
+from pipeline.segmentation.params import Segment, entry_settings
+from pipeline.segmentation.train import TrainingOptions, train_segmenter, training_identity
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import heatmaps
+from pipeline.stages.segment.cells import SegmenterSetup
 from pipeline.stages.segment.grid import plan, run_grid
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -34,19 +38,30 @@ def train_split() -> ImageSet:
     return ImageSet.open(paths.real("toy")).split("train")
 
 
+def settings(params: Params, name: str) -> Segment:
+    return entry_settings(params.segment, name, params.segmenters[name])
+
+
+def identity(params: Params) -> dict[str, Any]:
+    return training_identity(settings(params, "unet"), 1)
+
+
+def trained(params: Params, name: str, *options: TrainingOptions) -> tuple[Segmenter, list[dict[str, float]]]:
+    entry = params.segmenters[name]
+    return train_segmenter(name, entry, settings(params, name), train_split(), "s", Runtime.alone(1), *options)
+
+
 def test_a_look_changes_no_weight_and_finds_what_the_end_has(toy_study: Params) -> None:
     real = ImageSet.open(paths.real("toy"))
     params = study(watch_every=2, watch_images=2)
-    seen = Convergence(real.split("val"), params.segment_for("dermosegdiff"))
-    watched, losses = train_segmenter(
-        params, "dermosegdiff", train_split(), "s", Runtime.alone(1), Course("", None, seen)
-    )
-    plain, alike = train_segmenter(study(), "dermosegdiff", train_split(), "s", Runtime.alone(1))
+    seen = Convergence(real.split("val"), settings(params, "dermosegdiff"))
+    watched, losses = trained(params, "dermosegdiff", TrainingOptions("", None, seen))
+    plain, alike = trained(study(), "dermosegdiff")
     assert losses == alike
     assert torch.equal(watched.predict(torch.ones(1, 3, 32, 32)), plain.predict(torch.ones(1, 3, 32, 32)))
     assert [(row["step"], row["n"]) for row in seen.rows] == [(2, 2), (4, 2)]
     few = real.split("val").select([real.split("val").rows[0], real.split("val").rows[-1]])
-    assert seen.rows[-1]["dice"] == pytest.approx(mean_dice(watched, few, seen.chosen), abs=1e-6)
+    assert seen.rows[-1]["dice"] == pytest.approx(mean_dice(watched, few, seen.segment), abs=1e-6)
 
 
 def test_dice_over_validation_images_by_hand(toy_study: Params) -> None:
@@ -66,18 +81,18 @@ def test_dice_over_validation_images_by_hand(toy_study: Params) -> None:
 
 
 def test_averaged_weights_differ_from_the_last_and_new_settings_leave_old_fingerprints(toy_study: Params) -> None:
-    last, _ = train_segmenter(study(), "dermosegdiff", train_split(), "s", Runtime.alone(1))
-    averaged, _ = train_segmenter(study(ema_decay=0.9), "dermosegdiff", train_split(), "s", Runtime.alone(1))
+    last, _ = trained(study(), "dermosegdiff")
+    averaged, _ = trained(study(ema_decay=0.9), "dermosegdiff")
     names = [name for name, value in last.objective.named_parameters() if value.ndim > 1]
     assert names
     first, second = (dict(one.objective.named_parameters()) for one in (last, averaged))
     assert not any(torch.equal(first[name], second[name]) for name in names)
-    assert not {"ema_decay", "betas", "watch_every"} & settings(study(), "unet").keys()
-    assert settings(study(ema_decay=0.9, betas=[0.7, 0.99]), "unet") == settings(study(), "unet") | {
+    assert not {"ema_decay", "betas", "watch_every"} & identity(study()).keys()
+    assert identity(study(ema_decay=0.9, betas=[0.7, 0.99])) == identity(study()) | {
         "ema_decay": 0.9,
         "betas": (0.7, 0.99),
     }
-    assert settings(study(watch_every=2, heatmap_images=1), "unet") == settings(study(), "unet")
+    assert identity(study(watch_every=2, heatmap_images=1)) == identity(study())
 
 
 def test_a_grid_publishes_the_curve_and_heatmaps_of_its_first_seed(toy_study: Params) -> None:
@@ -94,15 +109,15 @@ def test_a_grid_publishes_the_curve_and_heatmaps_of_its_first_seed(toy_study: Pa
     assert names == ["test_0.png", "test_3.png"]
     with Image.open(folder / "heatmaps" / "real" / names[0]) as picture:
         assert picture.size == (4 * 32 + 3 * heatmaps.GAP, 32)
-    cell = files.read_sealed(plan(params, "dermosegdiff")[0].path)
+    cell = files.read_sealed(plan(SegmenterSetup.of(params, "dermosegdiff"))[0].path)
     assert cell is not None
     assert len(cell["convergence"]) == 2
 
 
 def test_a_segmenter_without_heatmaps_leaves_no_pictures(toy_study: Params, tmp_path: Path) -> None:
     params = study(heatmap_images=2)
-    trained, _ = train_segmenter(params, "unet", train_split(), "s", Runtime.alone(1))
-    heatmaps.write_heatmaps(trained, ImageSet.open(paths.real("toy")).split("test"), params.segment, tmp_path / "maps")
+    unet, _ = trained(params, "unet")
+    heatmaps.write_heatmaps(unet, ImageSet.open(paths.real("toy")).split("test"), params.segment, tmp_path / "maps")
     assert not (tmp_path / "maps").exists()
 
 

@@ -14,9 +14,13 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation import train as segmentation
+from pipeline.segmentation import train
+from pipeline.segmentation.build import build_segmenter
+from pipeline.segmentation.params import Segment, entry_settings
+from pipeline.stages.judge.train import judge_settings
 from pipeline.study import Params
-from pipeline.training.loop import fit, optimizers
+from pipeline.training import optimizers
+from pipeline.training.loop import fit
 from tests.conftest import TOY_STUDY
 
 
@@ -25,17 +29,21 @@ def study(own: dict[str, Any]) -> Params:
     return parse(Params, {**TOY_STUDY, "segmenters": {"unet": unet, "segformer": {}}})
 
 
+def settings(params: Params, name: str) -> Segment:
+    return entry_settings(params.segment, name, params.segmenters[name])
+
+
 def test_an_entry_has_its_own_values_and_the_others_keep_theirs() -> None:
     params = study({"optimizer": "sgd", "learning_rate": 0.4, "encoder_rate": 0.1, "max_grad_value": 0.5})
-    own, other = params.segment_for("unet"), params.segment_for("segformer")
+    own, other = settings(params, "unet"), settings(params, "segformer")
     assert (own.optimizer, own.learning_rate, own.encoder_rate, own.max_grad_value) == ("sgd", 0.4, 0.1, 0.5)
     assert own.batch_size == other.batch_size == 4
     assert other == params.segment
-    assert segmentation.settings(params, "unet") != segmentation.settings(params, "segformer")
+    assert own.training_settings() != other.training_settings()
 
 
 def test_own_epochs_take_the_place_of_the_common_steps() -> None:
-    own = study({"epochs": 3, "batch_size": 2}).segment_for("unet")
+    own = settings(study({"epochs": 3, "batch_size": 2}), "unet")
     assert own.max_steps is None
     assert own.steps(8) == 12
 
@@ -59,13 +67,14 @@ def test_wrong_values_of_an_entry_are_refused_when_the_study_is_read(own: dict[s
 def test_the_recipe_of_an_entry_reaches_its_training(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Recipe] = []
     monkeypatch.setattr(
-        segmentation, "fit", lambda objective, batches, recipe, runtime, title, watch: seen.append(recipe) or []
+        train, "fit", lambda objective, batches, recipe, runtime, title, watch: seen.append(recipe) or []
     )
     params = study(
         {"optimizer": "sgd", "schedule": "halved", "milestones": [0.5], "max_grad_value": 0.5, "encoder_rate": 0.1}
     )
-    train = ImageSet.open(paths.real("toy")).split("train")
-    segmenter, _ = segmentation.train_segmenter(params, "unet", train, "s", Runtime.alone(1))
+    images = ImageSet.open(paths.real("toy")).split("train")
+    entry, segment = params.segmenters["unet"], settings(params, "unet")
+    segmenter, _ = train.train_segmenter("unet", entry, segment, images, "s", Runtime.alone(1))
     assert (seen[0].optimizer, seen[0].schedule, seen[0].milestones) == ("sgd", "halved", (0.5,))
     assert seen[0].max_grad_value == 0.5
     factors = {name: getattr(w, "rate_factor", 1.0) for name, w in segmenter.objective.named_parameters()}
@@ -74,19 +83,20 @@ def test_the_recipe_of_an_entry_reaches_its_training(toy_study: Params, monkeypa
 
 
 def test_the_judges_steps_take_the_place_of_an_entrys(toy_params: Params) -> None:
-    assert segmentation.with_steps(study({"epochs": 9}), "unet", 5).segment_for("unet").steps(8) == 5
+    judge = toy_params.judge.model_copy(update={"max_steps": 5})
+    assert judge_settings(judge, settings(study({"epochs": 9}), "unet")).steps(8) == 5
 
 
 def test_a_class_that_no_training_mask_shows_is_named(batches: Batches, spec: DatasetSpec) -> None:
     with pytest.raises(
         UserError, match=r"of the classes 0 to 2 \(0: background\) none of 4 training masks shows 1, 2;"
     ):
-        segmentation.with_all_classes(batches.pairs, spec.model_copy(update={"num_classes": 3}))
+        train.check_classes(batches.pairs, spec.model_copy(update={"num_classes": 3}))
 
 
 def test_a_network_without_an_encoder_cannot_slow_it(spec: DatasetSpec) -> None:
     params = parse(Params, {**TOY_STUDY, "segmenters": {"unet": {"method": "unet_plain32"}}})
-    segmenter = segmentation.build_segmenter(params, "unet", spec)
+    segmenter = build_segmenter("unet", params.segmenters["unet"], spec)
     with pytest.raises(UserError, match="unet_plain32 has no encoder of its own"):
         segmenter.scale_encoder_rate(0.1)
 

@@ -16,12 +16,11 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.metrics.segmentation.volumes import Agreement
-from pipeline.segmentation import rater_scoring
-from pipeline.segmentation import train as segmentation
-from pipeline.segmentation.params import Segment
-from pipeline.segmentation.train import scoring
+from pipeline.segmentation import rater_scoring, scoring
+from pipeline.segmentation.params import Mark, Segment
+from pipeline.segmentation.volume_scoring import volume_scores
 from pipeline.stages.mix.mix import mix
-from pipeline.stages.segment import grid, protocol, trajectories
+from pipeline.stages.segment import cells, grid, protocol, trajectories
 from pipeline.stages.segment.sample_pictures import GAP, picture
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -116,7 +115,7 @@ def test_level_sets_of_a_probability(tmp_path: Path) -> None:
     rows = [scoring.score_set(Rows(stochastic=False), images, segment(num_samples=4, level_sets=on)) for on in (0, 1)]  # type: ignore[arg-type]
     assert rows[0] == rows[1]  # of 0 and 1 every level set is the same mask
     with pytest.raises(UserError, match="level_sets is for two classes; rated has 3"):
-        rater_scoring.check(four, images.spec.model_copy(update={"num_classes": 3}))
+        rater_scoring.check_level_sets(four, images.spec.model_copy(update={"num_classes": 3}))
 
 
 def test_a_segmenter_that_does_not_draw_is_asked_once(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_volumes(tmp_path: Path) -> None:
 def test_structures_of_a_volume(tmp_path: Path) -> None:
     spec = DatasetSpec(name="two", size=0, ndim=3, num_classes=3, shape=(1, 2, 2), spacing=(1.0, 1.0, 1000.0))
     found, true = np.array([[[1, 0], [1, 0]]]), np.array([[[1, 1], [0, 0]]], np.uint8)
-    row = scoring.volume_scores(found, true, spec, tolerance=1.0)
+    row = volume_scores(found, true, spec, tolerance=1.0)
     assert (row["dice_1"], row["dice_2"], row["dice"], row["dice_left_out"]) == (0.5, 1, 0.75, 0.5)
     assert (row["volume"], row["volume_1"], row["volume_found_1"], row["volume_error_2"]) == (2, 2, 2, 0)
     assert set(Agreement.__dataclass_fields__) <= set(row)
@@ -211,7 +210,7 @@ def test_picture_of_raters_above_and_samples_below() -> None:
 
 def test_the_grid_publishes_steps_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grid, "train_segmenter", lambda *_, **__: (Rows(), [{"dice": 1.0}]))
+    monkeypatch.setattr(cells, "train_segmenter", lambda *_, **__: (Rows(), [{"dice": 1.0}]))
     monkeypatch.setattr(grid, "build_segmenter", lambda *_: Rows())
     rated(paths.real("toy"))
     study = parse(Params, TOY_STUDY | {"training_sets": {"real": {}}})
@@ -238,6 +237,6 @@ def test_masks_of_every_rater_identify_a_cell(tmp_path: Path) -> None:
 def test_new_parameters_leave_finished_cells_alone() -> None:
     plain, asked = parse(Params, TOY_STUDY), {"num_samples": 4, "pooled": True}
     further = parse(Params, TOY_STUDY | {"segment": TOY_STUDY["segment"] | asked})
-    assert segmentation.settings(plain, "unet") == segmentation.settings(further, "unet")
-    assert segmentation.scoring(further, "unet") == segmentation.scoring(plain, "unet") | asked
-    assert set(segmentation.scoring(plain, "unet")) == segmentation.SCORING
+    assert plain.segment.training_settings() == further.segment.training_settings()
+    assert further.segment.scoring_settings() == plain.segment.scoring_settings() | asked
+    assert set(plain.segment.scoring_settings()) == Segment.marked(Mark.SCORES) - Segment.marked(Mark.OMIT_DEFAULT)

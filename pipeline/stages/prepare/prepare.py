@@ -19,6 +19,7 @@ from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
+from pipeline.segmentation.params import entry_settings
 from pipeline.stages.prepare.checked import Checked, check
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
@@ -32,7 +33,7 @@ def prepare(params: Params) -> ImageSet:
     checked = check(params.data, params.seed)
     test_sets = [sample.source for sample in checked.samples if sample.split == "test"]
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
-        params.segment_for(name).check_unseen(test_sets)
+        entry_settings(params.segment, name, params.segmenters[name]).check_unseen(test_sets)
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
     spec = describe(params.study, params.data, checked.samples[0])
     samples = track(checked.samples, "prepare: writing")

@@ -19,7 +19,7 @@ from pipeline.segmentation.volume_scoring import LEFT_OUT, SIZES
 
 Row = dict[str, Any]
 METRICS = ("dice", "iou", "jaccard_65", "nsd", "hd95", "dice_swept", "iou_swept")  # of each image, see scoring
-FURTHER = (*RATED, "msd", *SIZES, *LEFT_OUT, "se", "sp", "acc")  # of each image of sets that have them
+OPTIONAL_METRICS = (*RATED, "msd", *SIZES, *LEFT_OUT, "se", "sp", "acc")  # of each image of sets that have them
 COLUMNS = ("segmenter", "training_set", "kind", "name", "n", "seeds", *METRICS, "dice_sd")
 
 
@@ -97,7 +97,7 @@ def _arm(seeds: Sequence[Sequence[Row]], chosen: Segment) -> Iterator[Row]:
     """The lines of one arm; every seed has scored the same images in the same order."""
     first = seeds[0]
     values = {name: _table(seeds, name) for name in METRICS}
-    further = {name: _table(seeds, name) for name in FURTHER if name in first[0]}
+    further = {name: _table(seeds, name) for name in OPTIONAL_METRICS if name in first[0]}
     for group in groups(first, chosen):
         means = {name: group.mean(table) for name, table in values.items()}  # by seed
         line = {"segmenter": first[0]["segmenter"], "training_set": first[0]["training_set"]}

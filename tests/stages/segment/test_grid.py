@@ -17,10 +17,12 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Counter, Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.segmentation import train as segmentation
-from pipeline.segmentation.train import load_judge, scoring, train_judge
+from pipeline.segmentation import scoring, train
+from pipeline.stages.judge.judge import load_judge
+from pipeline.stages.judge.train import train_judge
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import grid
+from pipeline.stages.segment.cells import Cell, SegmenterSetup
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
@@ -38,8 +40,12 @@ def variant(changes: dict[str, Any]) -> Params:
     return parse(Params, TOY_STUDY | changes)
 
 
+def plan(params: Params) -> list[Cell]:
+    return grid.plan(SegmenterSetup.of(params, "unet"))
+
+
 def fingerprints(params: Params) -> dict[tuple[str, int], str]:
-    return {(cell.training_set, cell.seed): cell.fingerprint for cell in grid.plan(params, "unet")}
+    return {(cell.training_set, cell.seed): cell.fingerprint for cell in plan(params)}
 
 
 class Store:
@@ -53,8 +59,8 @@ class Store:
         return self.value
 
 
-def cells(count: int) -> list[grid.Cell]:
-    return [grid.Cell("real", n, f"segment/{n}", None, f"cell{n}") for n in range(count)]  # type: ignore[arg-type]
+def cells(count: int) -> list[Cell]:
+    return [Cell("real", n, f"segment/{n}", None, f"cell{n}") for n in range(count)]  # type: ignore[arg-type]
 
 
 def test_processes_share_the_cells_without_doubles() -> None:
@@ -70,9 +76,9 @@ def test_the_main_process_waits_for_a_cell_of_another(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(grid, "POLL", 0.01)
     mine, theirs = cells(2)
-    ran: list[grid.Cell] = []
+    ran: list[Cell] = []
 
-    def finish(cell: grid.Cell) -> None:
+    def finish(cell: Cell) -> None:
         ran.append(cell)
         files.write_json(cell.path, {})
 
@@ -141,9 +147,10 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
 
 def test_arms_with_one_seed_start_from_the_same_weights(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     def initial(stream: str, training_set: str) -> float:
-        monkeypatch.setattr(segmentation, "fit", lambda *_, **__: [])
-        train = ImageSet.open(paths.training_set("toy", training_set))
-        segmenter, _ = segmentation.train_segmenter(mixed, "unet", train, stream, Runtime.alone(1))
+        monkeypatch.setattr(train, "fit", lambda *_, **__: [])
+        images = ImageSet.open(paths.training_set("toy", training_set))
+        entry = mixed.segmenters["unet"]
+        segmenter, _ = train.train_segmenter("unet", entry, mixed.segment, images, stream, Runtime.alone(1))
         return sum(float(weight.detach().double().abs().sum()) for weight in segmenter.objective.parameters())
 
     assert initial("segment/0", "real") == initial("segment/0", "siamese_x2") != initial("segment/1", "real")
@@ -151,7 +158,7 @@ def test_arms_with_one_seed_start_from_the_same_weights(mixed: Params, monkeypat
 
 def test_a_training_set_that_was_not_made_is_named(toy_study: Params) -> None:
     with pytest.raises(UserError, match=r"training_sets/real is no finished image set"):
-        grid.plan(toy_study, "unet")
+        plan(toy_study)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -159,7 +166,7 @@ def test_an_empty_split_is_refused_before_anything_is_trained(mixed: Params, spl
     real = ImageSet.open(paths.real("toy"))
     ImageSet.finish(real.folder, real.spec, [row for row in real if row["split"] != split])
     with pytest.raises(UserError, match=f"holds no image of the split {split}; run the stage prepare again"):
-        grid.plan(mixed, "unet")
+        plan(mixed)
 
 
 def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batch: Any, spec: Any) -> None:
@@ -167,9 +174,10 @@ def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batc
     metrics = files.read_json(paths.judge("toy") / "metrics.json")
     assert metrics["n"] == 4
     assert 0 <= metrics["iou"] <= metrics["dice"] <= 1
-    assert load_judge("toy", mixed, spec).predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
+    assert load_judge("toy", mixed.judge, mixed.segmenters, spec).predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
+    other = variant({"segmenters": {"unet": {"weights": "none", "decoder_channels": [9] * 5}}})
     with pytest.raises(UserError, match="weights of another network"):
-        load_judge("toy", variant({"segmenters": {"unet": {"weights": "none", "decoder_channels": [9] * 5}}}), spec)
+        load_judge("toy", other.judge, other.segmenters, spec)
 
 
 def test_all_segmenters_are_kept_and_finished_cells_are_run_again_only_for_that(
@@ -198,7 +206,7 @@ def test_best_seed_is_that_of_validation_even_where_test_says_otherwise(mixed: P
     alone = {"training_sets": {"real": {}}}
     grid.run_grid(variant(alone), "unet", Runtime.alone(1))
     better_on = {0: "test", 1: "val"}
-    for cell in grid.plan(variant(alone), "unet"):
+    for cell in plan(variant(alone)):
         result = cell.result
         for row in result["scores"]:
             row["dice"] = 0.9 if row["split"] == better_on[cell.seed] else 0.1
@@ -217,19 +225,19 @@ def test_synthetic_images_are_not_scored(mixed: Params, monkeypatch: pytest.Monk
 
 def test_a_test_set_that_does_not_exist_cannot_be_unseen(mixed: Params) -> None:
     with pytest.raises(UserError, match=r"unseen names 'ETIS'; the sources of test images are: blobs"):
-        grid.plan(variant({"segment": TOY_STUDY["segment"] | {"unseen": ["ETIS"]}}), "unet")
+        plan(variant({"segment": TOY_STUDY["segment"] | {"unseen": ["ETIS"]}}))
 
 
 def test_native_scores_need_a_set_that_was_prepared_for_them(mixed: Params) -> None:
     native = {"data": TOY_STUDY["data"] | {"native_masks": True}}
     with pytest.raises(UserError, match=r"val_0 has no mask of its own size; set data.native_masks: true"):
-        grid.plan(variant(native | {"segment": TOY_STUDY["segment"] | {"resolution": "native"}}), "unet")
+        plan(variant(native | {"segment": TOY_STUDY["segment"] | {"resolution": "native"}}))
 
 
 def test_benchmark_of_the_grid_has_eight_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     benchmark.material(benchmark.study(steps=1, pixels=32))
-    assert len({cell.fingerprint for cell in grid.plan(load_params(), "unet")}) == 8
+    assert len({cell.fingerprint for cell in plan(load_params())}) == 8
 
 
 @pytest.mark.dist

@@ -1,0 +1,58 @@
+"""The published tables of a grid: scores, losses, the protocol's summary, curves, pictures, kept models."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import files, paths, tables
+from pipeline.segmentation import convergence, saved_model
+from pipeline.segmentation.scoring import Row
+from pipeline.stages.segment import protocol, trajectories
+from pipeline.stages.segment.cells import Cell, SegmenterSetup
+
+COLUMNS = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area", *protocol.METRICS)
+Results = list[tuple[Row, dict[str, Any]]]  # of each cell: the columns that name it, and the result of run_cell
+
+
+def publish(setup: SegmenterSetup, cells: list[Cell], kept: list[Cell]) -> None:
+    """Gather finished cells into tables, cells.json, the protocol's summary, and kept/<training set>/seed_<seed>."""
+    results = [(cell.unit(setup.name), cell.result) for cell in cells]
+    records = [cell.record(setup.name, result).record() for cell, (_, result) in zip(cells, results, strict=True)]
+    identity = files.fingerprint(setup.name, setup.segment, [cell.fingerprint for cell in cells], records)
+    work = paths.work("segment", identity)
+    scores = _rows(results, "scores")
+    _write_scores(work / "scores.csv", scores)
+    losses = [unit | {"step": step} | row for unit, result in results for step, row in enumerate(result["losses"])]
+    tables.write_table(work / "losses.csv", losses)
+    lines = protocol.summary(scores, setup.segment)
+    tables.write_table(work / "protocol.csv", lines, protocol.columns(lines))
+    is_volume = cells[0].train.spec.ndim == 3
+    files.write_json(work / "protocol.json", protocol.report(lines, setup.segment, is_volume))
+    files.write_json(work / "cells.json", records)
+    if steps := _rows(results, "trajectory"):
+        tables.write_table(work / "steps.csv", steps, trajectories.COLUMNS)
+    if curves := _rows(results, "convergence"):
+        tables.write_table(work / "convergence.csv", curves, convergence.COLUMNS)
+    _copy_pictures(cells, work)
+    for cell in kept:
+        saved_model.copy_model(cell.model, work / "kept" / cell.training_set / f"seed_{cell.seed}")
+    files.publish(work, paths.segmentation(setup.study, setup.name))
+
+
+def _rows(results: Results, table: str) -> list[Row]:
+    """Return the rows of a table of all cells; none where the segmenter or the settings leave it out."""
+    return [unit | row for unit, result in results for row in result.get(table, ())]
+
+
+def _write_scores(path: Path, scores: list[Row]) -> None:
+    """Write one row per scored image: COLUMNS, the metrics that only some sets have, then those of single classes."""
+    optional = [name for name in protocol.OPTIONAL_METRICS if name in scores[0]]
+    classes = sorted({column for row in scores for column in row} - {*COLUMNS, *optional})
+    tables.write_table(path, scores, [*COLUMNS, *optional, *classes])
+
+
+def _copy_pictures(cells: list[Cell], work: Path) -> None:
+    """Copy the pictures of each training set's first seed."""
+    for cell in [cell for cell in cells if cell.seed == cells[0].seed]:
+        for folder in [folder for folder in (cell.pictures, cell.heatmaps) if folder.is_dir()]:
+            shutil.copytree(folder, work / folder.name / cell.training_set, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Scoring of 500 + 500 images of 256 pixels: our view and metrics against four libraries called one after another.
+"""Scoring of 500 + 500 images of 256 pixels: our cache and metrics against four libraries called one after another.
 
 Same images, same random weights in the libraries' own formats: clean-fid (FID, then KID), torch-fidelity (precision and
 recall), lpips (paired), open-clip (paired cosine). Ours gives the same scores and more (intervals, floors, density,
@@ -29,8 +29,8 @@ from pipeline.core import files
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.evaluation import evaluation
-from pipeline.evaluation.feature_cache import View, build, gives_of
+from pipeline.evaluation import image_set_scores
+from pipeline.evaluation.feature_cache import FeatureCache, build_extractor, output_of
 from pipeline.stages.score.params import Score, WeightFile
 from tests.inception_file import write_fidelity_inception, write_inception
 
@@ -107,12 +107,12 @@ def folder(images: ImageSet, name: str, count: int) -> str:
 
 def score(settings: Score, material: Any) -> None:
     """What the stage `score` does."""
-    built = {name: (gives_of(name), build(name, settings)) for name in settings.extractors}
+    built = {name: (output_of(name), build_extractor(name, settings)) for name in settings.extractors}
     probes = {name: probe for name, (gives, probe) in built.items() if gives == "rows"}
     comparers = {name: probe for name, (gives, probe) in built.items() if gives == "distances"}
-    view = View(probes, comparers, {}, settings, 0, Runtime.alone())
-    evaluation.score_set(material.real, material.synthetic, view)
-    evaluation.image_rows(material.real, material.synthetic, view)
+    cache = FeatureCache(probes, comparers, {}, settings, 0, Runtime.alone())
+    image_set_scores.score_set(material.real, material.synthetic, cache)
+    image_set_scores.image_rows(material.real, material.synthetic, cache)
 
 
 def libraries(material: Any) -> None:

@@ -19,7 +19,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.conditioning import canny, mask, mask_boundary
 from pipeline.methods.features import gradient_histograms
 from pipeline.metrics.images import copies
-from pipeline.stages.audit import audit as auditing
+from pipeline.stages.audit.copy_search import Thumbnails
 
 LOOK = phantom.Look(faintness=0.4, distractors=2)
 BLUE, ORANGE, GREY = "#3b82c4", "#d9822b", "#7f8792"
@@ -115,7 +115,7 @@ def pictures(split: str, count: int) -> NDArray[np.uint8]:
 
 def statistics(images: NDArray[np.uint8], train: NDArray[np.uint8]) -> NDArray[np.float64]:
     """[N, 2]: pixels, then one feature space."""
-    thumbnails, histograms = auditing.Thumbnails(), gradient_histograms.build()
+    thumbnails, histograms = Thumbnails(), gradient_histograms.build()
     both = [torch.from_numpy(np.ascontiguousarray(rows)) for rows in (images, train)]
     pixels = copies.nearest_pixels(*(thumbnails(rows) for rows in both))
     features = copies.nearest_features(*(histograms(rows) for rows in both), neighbours=50)

@@ -1,1 +1,1 @@
-"""Scores of synthetic image sets, shared by the stages score, snapshots and audit."""
+"""Features and scores of image sets, shared by the stages score, snapshots and audit."""

@@ -1,7 +1,7 @@
-"""Looks at image sets for all metrics: each set is decoded once, and what the extractors say is kept by content.
+"""Features, pair distances and the judge's predictions of image sets, computed once and cached on disk by content.
 
-With several processes each looks at its share of the batches; batches are cut before they are dealt, so that any number
-of processes gives the same rows. All processes must ask for the same things in the same order.
+With several processes each one computes its share of the batches; batches are cut before they are sharded, so that the
+rows do not depend on the number of processes. All processes must make the same requests in the same order.
 """
 
 import zipfile
@@ -23,14 +23,13 @@ from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.networks import pretrained
-from pipeline.stages.score.params import Score as Settings
-from pipeline.study import Params
+from pipeline.stages.score.params import Score
 
 BATCH = 32  # images decoded at once
-KEPT = 1 << 30  # bytes of decoded images kept in memory, so that comparers need not decode again
+MEMORY_LIMIT = 1 << 30  # bytes of decoded images kept in memory, so that comparers need not decode again
 JUDGE = "judge"
 FEATURES = paths.WORK / "features"
-Rows = NDArray[Any]
+Output = NDArray[Any]  # [N, ...], one row per image or per pair
 
 
 class Probe(Protocol):
@@ -38,119 +37,119 @@ class Probe(Protocol):
 
     @property
     def id(self) -> str:
-        """Names the weights and the preprocessing: part of the key under which rows are kept."""
+        """Return the name of the weights and the preprocessing, part of the cache key."""
         ...
 
-    def __call__(self, images: Tensor) -> Rows:
-        """[B, 3, H, W] uint8 -> [B, ...]."""
+    def __call__(self, images: Tensor) -> Output:
+        """Return [B, ...] of [B, 3, H, W] uint8."""
         ...
 
 
 @dataclass(frozen=True)
 class JudgeProbe:
-    """The judge's label maps [B, H, W]."""
+    """Label maps [B, H, W] predicted by the judge."""
 
     id: str  # names the trained weights
     segmenter: Segmenter
 
     def __call__(self, images: Tensor) -> NDArray[np.uint8]:
-        """The class with the highest mean probability."""
+        """Return the class with the highest mean probability of every pixel."""
         self.segmenter.objective.to(images.device)
         return self.segmenter.predict(images.float() / 255).mean(1).argmax(1).to(torch.uint8).cpu().numpy()
 
 
 @dataclass(frozen=True)
-class View:
-    """What metrics may ask about image sets (quality._view.View)."""
+class FeatureCache:
+    """The answers to all requests of image metrics (image_metrics._contract.FeatureStore)."""
 
     probes: Mapping[str, Probe]
     comparers: Mapping[str, Comparer]
-    absent: Mapping[str, str]  # extractors that cannot be used, with the reason
-    settings: Settings
+    unavailable: Mapping[str, str]  # extractors that cannot be used, with the reason
+    settings: Score
     seed: int
     runtime: Runtime
     folder: Path = FEATURES
-    seen: dict[Path, Rows] = field(default_factory=dict, repr=False, compare=False)
+    loaded: dict[Path, Output] = field(default_factory=dict, repr=False, compare=False)
     decoded: dict[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
 
-    def extractors(self, gives: Literal["rows", "distances"]) -> list[str]:
-        """The names in `score.extractors` of one sort, also those whose weights are missing."""
-        there = self.probes if gives == "rows" else self.comparers
+    def extractors(self, kind: Literal["rows", "distances"]) -> list[str]:
+        """Return the extractors of one kind in `score.extractors`, those with missing weights included."""
+        available = self.probes if kind == "rows" else self.comparers
         names = self.settings.extractors
-        return [name for name in names if name in there or (name in self.absent and gives_of(name) == gives)]
+        return [name for name in names if name in available or (name in self.unavailable and output_of(name) == kind)]
 
     def missing(self, extractor: str) -> str | None:
-        """Why an extractor cannot be asked; None: it can."""
+        """Return why an extractor cannot be used, None if it can."""
         if extractor in self.probes or extractor in self.comparers:
             return None
-        return self.absent.get(extractor, f"score.extractors does not name {extractor}")
+        return self.unavailable.get(extractor, f"score.extractors does not name {extractor}")
 
     def features(self, images: ImageSet, extractor: str) -> NDArray[np.float32]:
-        """[N, D] in the order of the set's rows."""
-        return self._rows(images, extractor)
+        """Return features [N, D] in the order of the set's rows."""
+        return self._output(images, extractor)
 
     def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
-        """The judge's label maps [N, H, W] in the order of the set's rows."""
-        return self._rows(images, JUDGE)
+        """Return the judge's label maps [N, H, W] in the order of the set's rows."""
+        return self._output(images, JUDGE)
 
     def distances(self, first: ImageSet, second: ImageSet, extractor: str) -> NDArray[np.float32]:
-        """[N] between row k of the first set and row k of the second; a set's rows may repeat."""
+        """Return distances [N] between row k of the first set and row k of the second; a set's rows may repeat."""
         if len(first) != len(second):
             raise ValueError(f"{len(first)} images cannot be compared with {len(second)} one by one")
         comparer = self.comparers[extractor]
-        path = self.folder / f"{_content(first, second)}-{comparer.id}.npz"
+        path = self.folder / f"{_content_key(first, second)}-{comparer.id}.npz"
 
-        def compare(window: slice) -> dict[Path, Rows]:
+        def compare(window: slice) -> dict[Path, Output]:
             sides = (self._batch(images, window) for images in (first, second))
             return {path: comparer(*sides)}
 
-        return self._kept(path, lambda: self._share(len(first), f"compare by {extractor}", compare))
+        return self._load_or_compute(path, lambda: self._compute(len(first), f"compare by {extractor}", compare))
 
-    def _rows(self, images: ImageSet, name: str) -> Rows:
+    def _output(self, images: ImageSet, name: str) -> Output:
         if not len(images):
             raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
-        return self._kept(self._path(images, name), lambda: self._look(images))
+        return self._load_or_compute(self._path(images, name), lambda: self._run_probes(images))
 
-    def _look(self, images: ImageSet) -> None:
-        """Asks all probes whose rows of these images are not kept yet, in one pass."""
+    def _run_probes(self, images: ImageSet) -> None:
+        """Run all probes whose output for these images is not cached yet, in one pass."""
         missing = {name: path for name in self.probes if _read(path := self._path(images, name)) is None}
 
-        def look(window: slice) -> dict[Path, Rows]:
+        def run(window: slice) -> dict[Path, Output]:
             batch = self._batch(images, window)
             return {path: self.probes[name](batch) for name, path in missing.items()}
 
-        self._share(len(images), f"look at {images.folder.name}", look)
+        self._compute(len(images), f"look at {images.folder.name}", run)
 
-    def _kept(self, path: Path, make: Callable[[], None]) -> Rows:
-        if path not in self.seen:
-            rows = _read(path)
-            self.runtime.barrier()  # no process may finish the file while another one still looks for it
-            if rows is None:
-                make()
-                rows = _read(path)
-            if rows is None:
+    def _load_or_compute(self, path: Path, compute: Callable[[], None]) -> Output:
+        if path not in self.loaded:
+            output = _read(path)
+            self.runtime.barrier()  # no process may finish the file while another one still tries to read it
+            if output is None:
+                compute()
+                output = _read(path)
+            if output is None:
                 raise UserError(f"{path} cannot be read back; remove {path.parent} and run the same command again")
-            self.seen[path] = rows
-        return self.seen[path]
+            self.loaded[path] = output
+        return self.loaded[path]
 
-    def _share(self, count: int, title: str, look: Callable[[slice], dict[Path, Rows]]) -> None:
-        """Looks at this process's batches; the first process puts all shares together."""
+    def _compute(self, count: int, title: str, run: Callable[[slice], dict[Path, Output]]) -> None:
+        """Run this process's batches; the first process merges the shards of all processes."""
         windows = [slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-        mine = windows[self.runtime.rank :: self.runtime.world]
-        found: dict[Path, list[Rows]] = {}
-        for window in track(mine, f"{title} ({count} images)", visible=self.runtime.is_main):
-            for path, rows in look(window).items():
-                found.setdefault(path, []).append(rows)
+        shard = windows[self.runtime.rank :: self.runtime.world]
+        outputs: dict[Path, list[Output]] = {}
+        for window in track(shard, f"{title} ({count} images)", visible=self.runtime.is_main):
+            for path, output in run(window).items():
+                outputs.setdefault(path, []).append(output)
         if self.runtime.world == 1:
-            for path, rows in found.items():
-                _save(path, np.concatenate(rows))
+            for path, parts in outputs.items():
+                _save(path, np.concatenate(parts))
             return
-        for path, rows in found.items():
-            _save(_shard(path, self.runtime.rank), np.concatenate(rows))
+        for path, parts in outputs.items():
+            _save(_shard_path(path, self.runtime.rank), np.concatenate(parts))
         self.runtime.barrier()
         if self.runtime.is_main:
-            for path in found:
-                _save(path, _joined(path, windows, self.runtime.world))
+            for path in outputs:
+                _save(path, _merge_shards(path, windows, self.runtime.world))
         self.runtime.barrier()
 
     def _batch(self, images: ImageSet, window: slice) -> Tensor:
@@ -161,54 +160,54 @@ class View:
         if row["sha256"] in self.decoded:
             return self.decoded[row["sha256"]]
         pixels = images.picture(row)
-        if (len(self.decoded) + 1) * pixels.nbytes <= KEPT and self.comparers:
+        if (len(self.decoded) + 1) * pixels.nbytes <= MEMORY_LIMIT and self.comparers:
             self.decoded[row["sha256"]] = pixels
         return pixels
 
     def _path(self, images: ImageSet, name: str) -> Path:
-        return self.folder / f"{_content(images)}-{self.probes[name].id}.npz"
+        return self.folder / f"{_content_key(images)}-{self.probes[name].id}.npz"
 
 
-def open_view(params: Params, judge: Segmenter | None, runtime: Runtime) -> View:
-    """The view that the metrics of a study need: its extractors, and the judge where there is one."""
+def open_cache(score: Score, seed: int, study: str, judge: Segmenter | None, runtime: Runtime) -> FeatureCache:
+    """Return the cache that the metrics of a study use: its extractors, and the judge where there is one."""
     probes: dict[str, Probe] = {}
     comparers: dict[str, Comparer] = {}
-    absent: dict[str, str] = {}
-    for name in params.score.extractors:
+    unavailable: dict[str, str] = {}
+    for name in score.extractors:
         try:
-            built = build(name, params.score)
+            extractor = build_extractor(name, score)
         except pretrained.Unavailable as error:
-            absent[name] = str(error)
+            unavailable[name] = str(error)
             continue
-        if gives_of(name) == "rows":
-            probes[name] = built
+        if output_of(name) == "rows":
+            probes[name] = extractor
         else:
-            comparers[name] = built
+            comparers[name] = extractor
     if judge is not None:
-        probes[JUDGE] = JudgeProbe(f"judge-{files.tree_sha256(paths.judge(params.study))[:16]}", judge)
-    return View(probes, comparers, absent, params.score, params.seed, runtime)
+        probes[JUDGE] = JudgeProbe(f"judge-{files.tree_sha256(paths.judge(study))[:16]}", judge)
+    return FeatureCache(probes, comparers, unavailable, score, seed, runtime)
 
 
-def gives_of(extractor: str) -> Literal["rows", "distances"]:
-    """What an extractor gives: feature rows per image, or distances of pairs."""
+def output_of(extractor: str) -> Literal["rows", "distances"]:
+    """Return what an extractor computes: feature rows of images, or distances of pairs of images."""
     return plugins.load("features", extractor).GIVES
 
 
-def build(extractor: str, settings: Settings) -> Any:
-    """One Embedder or Comparer. Raises weights.Unavailable where its weights cannot be had."""
-    module = plugins.load("features", extractor)
+def build_extractor(name: str, score: Score) -> Any:
+    """Build one Embedder or Comparer. Raises pretrained.Unavailable where its weights cannot be had."""
+    module = plugins.load("features", name)
     file = None
     if module.WEIGHTS is not None:
-        file = pretrained.find(extractor, module.WEIGHTS, settings.weights)
+        file = pretrained.find(name, module.WEIGHTS, score.weights)
     return module.build(file)
 
 
-def _content(*sets: ImageSet) -> str:
+def _content_key(*sets: ImageSet) -> str:
     return files.fingerprint([[row["sha256"] for row in images] for images in sets])
 
 
-def _read(path: Path) -> Rows | None:
-    """Kept rows; None where there are none or the file is damaged (its parts have checksums)."""
+def _read(path: Path) -> Output | None:
+    """Return cached rows; None where there are none or the file is damaged (its parts have checksums)."""
     try:
         with np.load(path) as archive:
             return archive["rows"]
@@ -216,21 +215,21 @@ def _read(path: Path) -> Rows | None:
         return None
 
 
-def _save(path: Path, rows: Rows) -> None:
+def _save(path: Path, output: Output) -> None:
     with files.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, rows=rows)
+        np.savez_compressed(file, rows=output)
 
 
-def _shard(path: Path, rank: int) -> Path:
+def _shard_path(path: Path, rank: int) -> Path:
     return path.with_name(f"{path.stem}.{rank}.npz")
 
 
-def _joined(path: Path, windows: list[slice], world: int) -> Rows:
-    """The shares of all processes in the order of the images; their files are removed."""
-    shares: list[Iterator[Rows]] = []
+def _merge_shards(path: Path, windows: list[slice], world: int) -> Output:
+    """Return the shards of all processes in the order of the images, and remove their files."""
+    shards: list[Iterator[Output]] = []
     for rank in range(min(world, len(windows))):
-        with np.load(_shard(path, rank)) as archive:
+        with np.load(_shard_path(path, rank)) as archive:
             sizes = [window.stop - window.start for window in windows[rank::world]]
-            shares.append(iter(np.split(archive["rows"], np.cumsum(sizes)[:-1])))
-        _shard(path, rank).unlink()
-    return np.concatenate([next(shares[k % world]) for k in range(len(windows))])
+            shards.append(iter(np.split(archive["rows"], np.cumsum(sizes)[:-1])))
+        _shard_path(path, rank).unlink()
+    return np.concatenate([next(shards[k % world]) for k in range(len(windows))])

@@ -10,11 +10,11 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.evaluation.feature_cache import View
-from pipeline.methods.image_metrics._view import Piece, pieces
+from pipeline.evaluation.feature_cache import FeatureCache
+from pipeline.methods.image_metrics._pieces import Piece, pieces
 from pipeline.metrics.images.frechet import frechet_distance
-from pipeline.metrics.images.score import Score, nested
-from pipeline.stages.score.params import Score as Settings
+from pipeline.metrics.images.score import ScoreResult, nested
+from pipeline.stages.score.params import Score
 from tests.conftest import blobs, copies
 
 DISTANCES = ("frechet", "frechet_infinity", "kernel", "cmmd")
@@ -56,14 +56,14 @@ def larger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sets:
     return ImageSet.open(paths.real("large")), ImageSet.open(paths.synthetic("large", "siamese"))
 
 
-def look(*extractors: str, absent: dict[str, str] | None = None, seed: int = 0) -> View:
-    settings = Settings(extractors=(*extractors, *(absent or {})), resamples=200, subsets=10, subset_size=6)
+def look(*extractors: str, unavailable: dict[str, str] | None = None, seed: int = 0) -> FeatureCache:
+    settings = Score(extractors=(*extractors, *(unavailable or {})), resamples=200, subsets=10, subset_size=6)
     runtime = Runtime(torch.device("cpu"))
-    return View({name: Colours() for name in extractors}, {}, absent or {}, settings, seed, runtime)
+    return FeatureCache({name: Colours() for name in extractors}, {}, unavailable or {}, settings, seed, runtime)
 
 
-def scored(metric: str, sets: Sets, view: View) -> dict[tuple[str, str], Score]:
-    return {(score.name, score.variant): score for score in plugins.load("image_metrics", metric).score(*sets, view)}
+def scored(metric: str, sets: Sets, cache: FeatureCache) -> dict[tuple[str, str], ScoreResult]:
+    return {(score.name, score.variant): score for score in plugins.load("image_metrics", metric).score(*sets, cache)}
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_cmmd_on_another_extractor_has_another_name_and_cmmd_itself_is_null(sets
 
 @pytest.mark.parametrize("metric", DISTANCES)
 def test_missing_weights_leave_null_with_the_reason_and_the_images_there_were(metric: str, sets: Sets) -> None:
-    view = look("inception", absent={"efficientnet_lite0": "no file of weights"})
-    scores = [s for (name, _), s in scored(metric, sets, view).items() if name.endswith(".efficientnet_lite0")]
+    cache = look("inception", unavailable={"efficientnet_lite0": "no file of weights"})
+    scores = [s for (name, _), s in scored(metric, sets, cache).items() if name.endswith(".efficientnet_lite0")]
     assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": 4}
     assert {score.value for score in scores} == {None}
     assert {score.reason for score in scores} == {"no file of weights"}
@@ -131,9 +131,9 @@ def test_an_extrapolation_needs_more_images_than_features(larger: Sets) -> None:
         def __call__(self, images: torch.Tensor) -> np.ndarray:
             return images.float().flatten(1)[:, :40].numpy()
 
-    view = look("inception")
-    view = View({"inception": Wide()}, {}, {}, view.settings, 0, view.runtime)
-    score = scored("frechet_infinity", larger, view)["fid_infinity", "train"]
+    cache = look("inception")
+    cache = FeatureCache({"inception": Wide()}, {}, {}, cache.settings, 0, cache.runtime)
+    score = scored("frechet_infinity", larger, cache)["fid_infinity", "train"]
     assert (score.value, score.reason) == (None, "40 images per set; an extrapolation of 40 features needs 41")
 
 
@@ -162,8 +162,8 @@ def test_the_floor_against_the_training_images_are_as_many_test_images_or_none(l
 
 
 def test_p_is_given_where_the_sets_are_independent(larger: Sets) -> None:
-    view = look("clip_l14_336")
-    tinted = Changed(view.probes, {}, {}, view.settings, 0, view.runtime)
+    cache = look("clip_l14_336")
+    tinted = Changed(cache.probes, {}, {}, cache.settings, 0, cache.runtime)
     for metric, name in (("kernel", "kernel.clip_l14_336"), ("cmmd", "cmmd"), ("cmmd", "cmmd_unbiased")):
         scores = scored(metric, larger, tinted)
         assert scores[name, "train"].p_value is None  # pairs of a synthetic and a real image of one mask
@@ -188,8 +188,8 @@ def test_cmmd_is_a_thousand_times_the_discrepancy_of_directions(larger: Sets) ->
     assert score.value == pytest.approx(10 * gap @ gap, rel=0.01)
 
 
-class Changed(View):
-    """A view in which the colours of all sets but the real ones are others."""
+class Changed(FeatureCache):
+    """A cache in which the colours of all sets but the real ones are others."""
 
     def features(self, images: ImageSet, extractor: str) -> np.ndarray:
         rows = super().features(images, extractor)
@@ -198,9 +198,9 @@ class Changed(View):
 
 @pytest.mark.parametrize("metric", DISTANCES)
 def test_tinted_images_are_further_away(metric: str, larger: Sets) -> None:
-    view = look("clip_l14_336")
-    tinted = Changed(view.probes, {}, {}, view.settings, 0, view.runtime)
-    before, after = scored(metric, larger, view), scored(metric, larger, tinted)
+    cache = look("clip_l14_336")
+    tinted = Changed(cache.probes, {}, {}, cache.settings, 0, cache.runtime)
+    before, after = scored(metric, larger, cache), scored(metric, larger, tinted)
     for key, score in before.items():
         assert (after[key].value or 0) > (score.value or 0)
         assert after[key].floor == score.floor

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from pipeline.core import plugins, seeding
-from pipeline.core.contracts import Generator, Recipe, Sampling, Untrained
+from pipeline.core.contracts import Generator, Recipe, Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.generators import _control
-from pipeline.networks.stable_diffusion import split_unet, tiny
+from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
+from pipeline.stages.finetune.finetune import recipe
 from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit
 from tests.tiny_base import write_tiny_base
@@ -56,7 +57,7 @@ def stirred(name: str, base: Path) -> Generator:
 def trained(name: str, base: Path, pairs: Pairs) -> Generator:
     """After three steps."""
     generator = stirred(name, base)
-    fit(generator.objective, generator.batches(pairs, SETTINGS, "t"), _control.recipe(SETTINGS), Runtime.alone(1))
+    fit(generator.objective, generator.batches(pairs, SETTINGS, "t"), recipe(SETTINGS), Runtime.alone(1))
     return generator
 
 
@@ -124,7 +125,7 @@ def test_every_generator_keeps_one_of_two_promises(base: Path) -> None:
     """It is trained, or it draws from the training pairs themselves."""
     assert all(isinstance(build(name, base), Generator) for name in TRAINED)
     assert not isinstance(build("copy_paste", base), Generator)
-    assert isinstance(build("copy_paste", base), Untrained)
+    assert isinstance(build("copy_paste", base), TrainingFreeGenerator)
 
 
 @pytest.mark.parametrize("name", TRAINED)

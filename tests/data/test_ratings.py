@@ -11,12 +11,12 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import Rating, read_ratings, table
-from pipeline.evaluation.feature_cache import View
+from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import mos
-from pipeline.metrics.images.score import Score
+from pipeline.metrics.images.score import ScoreResult
 from pipeline.metrics.statistics import ratings as statistics
-from pipeline.metrics.statistics.proportions import wilson_interval
-from pipeline.stages.score.params import Score as Settings
+from pipeline.metrics.statistics.proportion import wilson_interval
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 from tests.reference.agreement_literal import icc_literal
 
@@ -132,11 +132,11 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def look() -> View:
-    return View({}, {}, {}, Settings(extractors=(), resamples=200), 0, Runtime(torch.device("cpu")))
+def look() -> FeatureCache:
+    return FeatureCache({}, {}, {}, Score(extractors=(), resamples=200), 0, Runtime(torch.device("cpu")))
 
 
-def scored() -> dict[str, Score]:
+def scored() -> dict[str, ScoreResult]:
     sets = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
     return {score.name: score for score in mos.score(*sets, look())}
 

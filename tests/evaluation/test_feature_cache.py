@@ -1,4 +1,4 @@
-"""Facts of the view when several processes share it, and of extractors that cannot be had."""
+"""Facts of the cache when several processes share it, and of extractors that cannot be had."""
 
 import threading
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation import feature_cache
-from pipeline.evaluation.feature_cache import View, open_view
+from pipeline.evaluation.feature_cache import FeatureCache, open_cache
 from pipeline.networks import pretrained
-from pipeline.stages.score.params import Score as Settings
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 
 CPU = torch.device("cpu")
@@ -54,8 +54,8 @@ class Threaded(Runtime):
         self.gate.wait(timeout=30)
 
 
-def look(runtime: Runtime, folder: Path, probe: Means) -> View:
-    return View({"means": probe}, {"gap": Gap()}, {}, Settings(resamples=100), 0, runtime, folder)
+def look(runtime: Runtime, folder: Path, probe: Means) -> FeatureCache:
+    return FeatureCache({"means": probe}, {"gap": Gap()}, {}, Score(resamples=100), 0, runtime, folder)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_an_extractor_without_weights_is_told_and_does_not_stop_the_others(
 
     monkeypatch.setattr(pretrained, "find", nowhere)
     score = toy_study.score.model_copy(update={"extractors": ("efficientnet_lite0", "clip_b32", "lpips_alex")})
-    seen = open_view(toy_study.model_copy(update={"score": score}), None, Runtime(CPU))
+    seen = open_cache(score, toy_study.seed, toy_study.study, None, Runtime(CPU))
     assert seen.extractors("rows") == ["efficientnet_lite0", "clip_b32"]
     assert seen.extractors("distances") == ["lpips_alex"]
     assert seen.missing("efficientnet_lite0") is None

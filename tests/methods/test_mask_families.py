@@ -7,18 +7,18 @@ import pytest
 
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics import _view, faithfulness, lpips
+from pipeline.methods.image_metrics import faithfulness, lpips
 from pipeline.methods.image_metrics._partners import families, partners
-from pipeline.methods.image_metrics._view import pieces
+from pipeline.methods.image_metrics._pieces import pieces
 from pipeline.metrics.statistics.resampling import bootstrap_means
-from pipeline.stages.score.params import Score as Settings
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 
 
 class Places:
-    """A view whose feature row of an image is its place in the set, and whose distance of two images is 1."""
+    """A cache whose feature row of an image is its place in the set, and whose distance of two images is 1."""
 
-    settings = Settings(resamples=100)
+    settings = Score(resamples=100)
     seed = 0
 
     def features(self, images: ImageSet, extractor: str) -> Any:
@@ -70,7 +70,7 @@ def test_a_source_has_one_place_in_both_sets_and_is_in_one_half_only(real: Image
 
 def test_second_masks_follow_after_all_first_ones(real: ImageSet, made: ImageSet) -> None:
     images = turned(made)
-    order = _view._order(images, set(real.ids), 0)
+    order = _pieces._order(images, set(real.ids), 0)
     first = [images.rows[k]["source_id"] for k in order[:8]]
     assert sorted(first) == [f"train_{n}" for n in range(8)]
     assert [images.rows[k]["source_id"] for k in order[8:]] == first
@@ -102,17 +102,17 @@ def test_intervals_do_not_collapse_where_all_masks_have_one_source_id(made: Imag
 
 
 def test_diversity_of_one_mask_pairs_its_copies_and_not_the_other_masks_of_its_source(made: ImageSet) -> None:
-    view: Any = Places()
-    assert lpips._intra_mask(turned(made), view, "lpips_alex").value is None  # one image per mask
-    assert lpips._intra_mask(drawn(made), view, "lpips_alex").value == 1
-    assert all(one["mask_id"] == other["mask_id"] for one, other in view.pairs)
+    cache: Any = Places()
+    assert lpips._intra_mask(turned(made), cache, "lpips_alex").value is None  # one image per mask
+    assert lpips._intra_mask(drawn(made), cache, "lpips_alex").value == 1
+    assert all(one["mask_id"] == other["mask_id"] for one, other in cache.pairs)
 
 
 def test_diversity_of_a_set_pairs_different_families_and_has_a_floor_where_they_are_training_images(
     real: ImageSet, made: ImageSet
 ) -> None:
-    view: Any = Places()
-    assert lpips._intra_set(real.split("train"), drawn(made), view, "lpips_alex").floor is None
-    assert all(one["mask_id"] != other["mask_id"] for one, other in view.pairs)
-    assert lpips._intra_set(real.split("train"), turned(made), view, "lpips_alex").floor == 1
-    assert all(one["source_id"] != other["source_id"] for one, other in view.pairs)
+    cache: Any = Places()
+    assert lpips._intra_set(real.split("train"), drawn(made), cache, "lpips_alex").floor is None
+    assert all(one["mask_id"] != other["mask_id"] for one, other in cache.pairs)
+    assert lpips._intra_set(real.split("train"), turned(made), cache, "lpips_alex").floor == 1
+    assert all(one["source_id"] != other["source_id"] for one, other in cache.pairs)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.evaluation.feature_cache import View
+from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import clip_i, lpips, prdc, vendi
-from pipeline.methods.image_metrics._view import pieces
+from pipeline.methods.image_metrics._pieces import pieces
 from pipeline.metrics.images.manifold import prdc as shares
-from pipeline.metrics.images.score import Score, nested
+from pipeline.metrics.images.score import ScoreResult, nested
 from pipeline.metrics.images.similarity import mean_cosine
 from pipeline.metrics.images.vendi import vendi as kinds
-from pipeline.stages.score.params import Score as Settings
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 from tests.stand_ins import Thumbnail
 
@@ -41,18 +41,20 @@ def sets(toy_study: Params) -> Sets:
     return ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
 
 
-def look(rows: tuple[str, ...] = (), distances: tuple[str, ...] = (), absent: dict[str, str] | None = None) -> View:
-    settings = Settings(extractors=(*rows, *distances, *(absent or {})), resamples=200)
+def look(
+    rows: tuple[str, ...] = (), distances: tuple[str, ...] = (), unavailable: dict[str, str] | None = None
+) -> FeatureCache:
+    settings = Score(extractors=(*rows, *distances, *(unavailable or {})), resamples=200)
     probes, comparers = {name: Thumbnail() for name in rows}, {name: Difference() for name in distances}
-    return View(probes, comparers, absent or {}, settings, 0, Runtime(torch.device("cpu")))
+    return FeatureCache(probes, comparers, unavailable or {}, settings, 0, Runtime(torch.device("cpu")))
 
 
-def scored(metric: ModuleType, sets: Sets, view: View) -> dict[tuple[str, str], Score]:
+def scored(metric: ModuleType, sets: Sets, cache: FeatureCache) -> dict[tuple[str, str], ScoreResult]:
     """By name and variant; complete, and each at a place of its own."""
-    scores: list[Score] = metric.score(*sets, view)
+    scores: list[ScoreResult] = metric.score(*sets, cache)
     assert len({score.key for score in scores}) == len(scores)
     assert nested(scores)
-    assert scores == metric.score(*sets, view)
+    assert scores == metric.score(*sets, cache)
     for score in scores:
         assert (score.value is None) == (score.reason is not None)
         if score.low is not None and score.high is not None and score.value is not None:
@@ -77,7 +79,7 @@ def test_clip_i_names_and_reasons(sets: Sets) -> None:
 
 
 def test_clip_i_of_weights_that_are_not_there(sets: Sets) -> None:
-    scores = scored(clip_i, sets, look(absent={"clip_b32": "no weights"}))
+    scores = scored(clip_i, sets, look(unavailable={"clip_b32": "no weights"}))
     assert {score.reason for score in scores.values()} == {"no weights"}
     assert set(scores) == set(scored(clip_i, sets, look(("clip_b32",))))  # the same places with and without weights
 
@@ -125,22 +127,22 @@ def test_images_of_strange_masks_have_no_partner(sets: Sets) -> None:
     real, synthetic = sets
     strange = synthetic.select(row | {"source_id": f"new_{row['source_id']}"} for row in synthetic)
     reason = "no synthetic image was made from the mask of a training image"
-    view = look(("clip_b32",), ("lpips_alex",))
-    assert scored(clip_i, (real, strange), view)["clip_i_paired", ""].reason == reason
-    assert scored(lpips, (real, strange), view)["lpips_paired.alex", ""].reason == reason
+    cache = look(("clip_b32",), ("lpips_alex",))
+    assert scored(clip_i, (real, strange), cache)["clip_i_paired", ""].reason == reason
+    assert scored(lpips, (real, strange), cache)["lpips_paired.alex", ""].reason == reason
     mixed = synthetic.select([*strange.rows[:1], *synthetic.rows[1:]])
-    cells = clip_i.per_image(real, mixed, view)["clip_i_paired"]
+    cells = clip_i.per_image(real, mixed, cache)["clip_i_paired"]
     assert cells[0] is None
-    assert cells[1:] == clip_i.per_image(real, synthetic, view)["clip_i_paired"][1:]
+    assert cells[1:] == clip_i.per_image(real, synthetic, cache)["clip_i_paired"][1:]
 
 
 def test_columns_per_image(sets: Sets) -> None:
-    view = look(("clip_b32",), ("lpips_alex",))
-    columns = clip_i.per_image(*sets, view) | lpips.per_image(*sets, view)
+    cache = look(("clip_b32",), ("lpips_alex",))
+    columns = clip_i.per_image(*sets, cache) | lpips.per_image(*sets, cache)
     assert {name: len(cells) for name, cells in columns.items()} == {
         "clip_i_paired": 16, "clip_i_nearest": 16, "lpips_paired": 16
     }  # fmt: skip
-    score = scored(lpips, sets, view)["lpips_paired.alex", ""]
+    score = scored(lpips, sets, cache)["lpips_paired.alex", ""]
     assert np.mean(np.array(columns["lpips_paired"], float)) == pytest.approx(score.value, abs=1e-5)
     assert clip_i.per_image(*sets, look()) == lpips.per_image(*sets, look()) == {}
 
@@ -170,7 +172,7 @@ def test_lpips_by_its_definitions(sets: Sets) -> None:
 
 
 def test_lpips_names_its_net_and_what_is_missing(sets: Sets) -> None:
-    both = scored(lpips, sets, look(distances=("lpips_vgg",), rows=("x",), absent={"lpips_alex": "no weights"}))
+    both = scored(lpips, sets, look(distances=("lpips_vgg",), rows=("x",), unavailable={"lpips_alex": "no weights"}))
     assert {name for name, _ in both} == {f"lpips_{k}.{net}" for k in ("paired", "intra_mask", "intra_set")
                                           for net in ("alex", "vgg")}  # fmt: skip
     assert {score.reason for (name, _), score in both.items() if name.endswith("alex")} == {"no weights"}
@@ -180,10 +182,10 @@ def test_lpips_names_its_net_and_what_is_missing(sets: Sets) -> None:
 
 def test_one_copy_and_one_mask_have_no_diversity(sets: Sets) -> None:
     real, synthetic = sets
-    view = look(distances=("lpips_alex",))
-    once = scored(lpips, (real, synthetic.take(1)), view)
+    cache = look(distances=("lpips_alex",))
+    once = scored(lpips, (real, synthetic.take(1)), cache)
     assert once["lpips_intra_mask.alex", ""].reason == "one image per mask; two copies make a pair"
-    one = scored(lpips, (real, synthetic.select(synthetic.rows[:2])), view)
+    one = scored(lpips, (real, synthetic.select(synthetic.rows[:2])), cache)
     assert one["lpips_intra_set.alex", ""].reason == "images of one mask only; a pair needs two masks"
 
 
@@ -191,8 +193,8 @@ def test_pairs_are_bounded(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
     real, synthetic = sets
     monkeypatch.setattr(lpips, "PAIRS", 5)
     asked: list[int] = []
-    seen = View.distances
-    monkeypatch.setattr(View, "distances", lambda self, *a: asked.append(len(a[0])) or seen(self, *a))
+    seen = FeatureCache.distances
+    monkeypatch.setattr(FeatureCache, "distances", lambda self, *a: asked.append(len(a[0])) or seen(self, *a))
     lpips.score(real, synthetic, look(distances=("lpips_alex",)))
     assert asked == [16, 8, 5, 5]  # paired, one pair per mask, five pairs of masks, the same of real images
 
@@ -212,7 +214,7 @@ def test_prdc_of_the_pieces_with_floors(sets: Sets) -> None:
 def test_prdc_and_vendi_of_missing_weights_keep_their_places(sets: Sets) -> None:
     name = "efficientnet_lite0"
     for metric in (prdc, vendi):
-        there, gone = (scored(metric, sets, view) for view in (look((name,)), look(absent={name: "gone"})))
+        there, gone = (scored(metric, sets, cache) for cache in (look((name,)), look(unavailable={name: "gone"})))
         assert list(there) == list(gone)
         assert {score.reason for score in gone.values()} == {"gone"}
 
@@ -231,8 +233,8 @@ def test_images_all_alike_have_the_least_diversity(sets: Sets) -> None:
     alike = ((replace(synthetic.sample(row), image=image), {"source_id": row["source_id"], "copy": row["copy"]})
              for row in synthetic)  # fmt: skip
     same = ImageSet.create(paths.synthetic("toy", "alike"), real.spec, alike)
-    view = look(("x",), ("lpips_alex",))
-    assert scored(vendi, (real, same), view)["vendi.x", ""].value == pytest.approx(1)
-    assert scored(lpips, (real, same), view)["lpips_intra_set.alex", ""].value == 0
-    few = scored(vendi, (real, synthetic.select(synthetic.rows[:4])), view)["vendi.x", ""]
+    cache = look(("x",), ("lpips_alex",))
+    assert scored(vendi, (real, same), cache)["vendi.x", ""].value == pytest.approx(1)
+    assert scored(lpips, (real, same), cache)["lpips_intra_set.alex", ""].value == 0
+    few = scored(vendi, (real, synthetic.select(synthetic.rows[:4])), cache)["vendi.x", ""]
     assert few.reason == "2 images; a diversity and its jackknife need 3"

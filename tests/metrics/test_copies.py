@@ -15,8 +15,8 @@ from pipeline.metrics.images.copies import (
     permutation_p,
     tail_limit,
     tolerated,
-    wilson_interval,
 )
+from pipeline.metrics.statistics.proportion import wilson_interval
 from tests.reference.copies_literal import feature_ratio, pixel_distance
 
 RNG = np.random.default_rng(0)

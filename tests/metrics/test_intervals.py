@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from pipeline.methods.image_metrics import cmmd, frechet_infinity, kernel
-from pipeline.methods.image_metrics._view import Piece
+from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
-from pipeline.metrics.images.score import Score
-from pipeline.stages.score.params import Score as Settings
+from pipeline.metrics.images.score import ScoreResult
+from pipeline.stages.score.params import Score
 
 D, SHIFT, TRIALS = 12, 1.0, 40
 SPREAD = np.arange(1, D + 1) ** -0.5
@@ -23,13 +23,13 @@ def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
     return drawn.astype(np.float32)
 
 
-def scores(metric: ModuleType, names: list[str], n: int) -> list[Score]:
+def scores(metric: ModuleType, names: list[str], n: int) -> list[ScoreResult]:
     """The last of the metric's scores on TRIALS pairs of sets."""
     found = []
     for trial in range(TRIALS):
         piece = Piece("train", rows(2 * trial, n), rows(2 * trial + 1, n, SHIFT), None)
-        view: Any = SimpleNamespace(seed=trial, settings=Settings(subset_size=30))
-        found.append(metric._scores(names, piece, view)[-1])
+        cache: Any = SimpleNamespace(seed=trial, settings=Score(subset_size=30))
+        found.append(metric._scores(names, piece, cache)[-1])
     return found
 
 

@@ -18,7 +18,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
-from pipeline.evaluation.feature_cache import View
+from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import mos
 from pipeline.rating import pages, raters, sheets
 from pipeline.rating.database import Database
@@ -84,8 +84,8 @@ def test_the_exported_ratings_become_scores(database: Database) -> None:
             visitor.rate(quality=quality[arm], looks_real=name == "Ben" or arm == "real")
     export(database, paths.ratings("toy") / "ratings.csv")
     sets = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-    view = View({}, {}, {}, Score(extractors=(), resamples=100), 0, Runtime(torch.device("cpu")))
-    found = {score.name: score for score in mos.score(*sets, view)}
+    cache = FeatureCache({}, {}, {}, Score(extractors=(), resamples=100), 0, Runtime(torch.device("cpu")))
+    found = {score.name: score for score in mos.score(*sets, cache)}
     assert (found["mos"].value, found["mos"].floor, found["mos_real"].value) == (2.5, 4.5, 4.5)
     assert found["turing_accuracy"].value == 12 / 16  # Ben takes all 8 for real
     assert found["icc_2k"].n == 8

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.methods.image_metrics._names import distance_name
-from pipeline.methods.image_metrics._view import Piece, View, pieces, sizes
+from pipeline.methods.image_metrics._pieces import Piece, pieces, sizes
 from pipeline.metrics.images import mmd
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.score import Direction, ScoreResult
 
 DIRECTION: Direction = "lower"
 
@@ -16,29 +17,31 @@ def on_extractors(
     extractors: Sequence[str],
     distances: Sequence[str],
     sets: tuple[ImageSet, ImageSet],
-    view: View,
-    of_piece: Callable[[list[str], Piece, View], list[Score]],
-) -> list[Score]:
+    store: FeatureStore,
+    of_piece: Callable[[list[str], Piece, FeatureStore], list[ScoreResult]],
+) -> list[ScoreResult]:
     """Scores of every extractor and variant; without a value, but with the reason, where an extractor is missing."""
-    scores: list[Score] = []
+    scores: list[ScoreResult] = []
     for extractor in extractors:
         names = [distance_name(distance, extractor) for distance in distances]
-        if reason := view.missing(extractor):
-            scores += [untold(name, n, variant, view, reason) for variant, n in sizes(*sets).items() for name in names]
+        if reason := store.missing(extractor):
+            scores += [
+                without_value(name, n, variant, store, reason) for variant, n in sizes(*sets).items() for name in names
+            ]
         else:
-            scores += [score for piece in pieces(*sets, view, extractor) for score in of_piece(names, piece, view)]
+            scores += [score for piece in pieces(*sets, store, extractor) for score in of_piece(names, piece, store)]
     return scores
 
 
-def untold(name: str, n: int, variant: str, view: View, reason: str) -> Score:
+def without_value(name: str, n: int, variant: str, store: FeatureStore, reason: str) -> ScoreResult:
     """A score without a value; its place in metrics.json says null."""
-    return Score(name, None, n, DIRECTION, view.seed, variant, reason=reason)
+    return ScoreResult(name, None, n, DIRECTION, store.seed, variant, reason=reason)
 
 
-def permutations(piece: Piece, view: View, name: str) -> mmd.Selections | None:
+def permutations(piece: Piece, store: FeatureStore, name: str) -> mmd.Selections | None:
     """The whole sets and then `score.resamples` times all rows dealt anew; None where the sets are not independent."""
     if piece.shares_masks:
         return None
     n, m = len(piece.real), len(piece.synthetic)
-    rng = seeding.numpy_rng(view.seed, name, piece.variant, "permutations")
-    return mmd.whole(n, m) + mmd.permutations(n, m, view.settings.resamples, rng)
+    rng = seeding.numpy_rng(store.seed, name, piece.variant, "permutations")
+    return mmd.whole(n, m) + mmd.permutations(n, m, store.settings.resamples, rng)

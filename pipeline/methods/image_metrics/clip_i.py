@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.methods.image_metrics._partners import ALONE, column, families, partners
-from pipeline.methods.image_metrics._view import GROUPS, View
+from pipeline.methods.image_metrics._pieces import GROUPS
+from pipeline.metrics.images.arrays import Array
 from pipeline.metrics.images.neighbours import nearest
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.images.similarity import cosine, mean_cosine, mean_cosine_without
 from pipeline.metrics.statistics.resampling import bootstrap_means, jackknife_interval, percentile_interval
 
@@ -31,79 +33,82 @@ KINDS = (  # and variants
     ("pairwise", "heldout"),
     ("nearest", "heldout"),
 )
-Array = NDArray[np.float64]
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """clip_i_paired, clip_i_pairwise and clip_i_nearest, always; the same on every other extractor of rows."""
-    scores: list[Score] = []
-    for extractor in _extractors(view):
-        if reason := view.missing(extractor):
-            scores += [_absent(kind, extractor, synthetic, view, reason, variant) for kind, variant in KINDS]
+    scores: list[ScoreResult] = []
+    for extractor in _extractors(store):
+        if reason := store.missing(extractor):
+            scores += [_absent(kind, extractor, synthetic, store, reason, variant) for kind, variant in KINDS]
             continue
-        scores.append(_paired(real.split("train"), synthetic, view, extractor))
+        scores.append(_paired(real.split("train"), synthetic, store, extractor))
         for variant, name, other in (("train", "train", "test"), ("heldout", "test", "train")):
             reference, stand_in = real.split(name), real.split(other)
-            scores.append(_pairwise(reference, synthetic, stand_in, view, extractor, variant))
-            scores.append(_nearest(reference, synthetic, stand_in, view, extractor, variant))
+            scores.append(_pairwise(reference, synthetic, stand_in, store, extractor, variant))
+            scores.append(_nearest(reference, synthetic, stand_in, store, extractor, variant))
     return scores
 
 
-def per_image(real: ImageSet, synthetic: ImageSet, view: View) -> dict[str, list[float | None]]:
+def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float | None]]:
     """The columns clip_i_paired and clip_i_nearest (training images) of images.csv, where CLIP ViT-B/32 is there."""
-    if view.missing(DEFAULT):
+    if store.missing(DEFAULT):
         return {}
     train = real.split("train")
-    pairs, values = partners(train, synthetic), _paired_values(train, synthetic, view, DEFAULT)
-    near = _nearest_values(train, synthetic, view, DEFAULT)
+    pairs, values = partners(train, synthetic), _paired_values(train, synthetic, store, DEFAULT)
+    near = _nearest_values(train, synthetic, store, DEFAULT)
     return {
         "clip_i_paired": column(pairs, values, len(synthetic)),
         "clip_i_nearest": [round(float(value), 6) for value in near],
     }
 
 
-def _extractors(view: View) -> list[str]:
-    return [DEFAULT, *(name for name in view.extractors("rows") if name != DEFAULT)]
+def _extractors(store: FeatureStore) -> list[str]:
+    return [DEFAULT, *(name for name in store.extractors("rows") if name != DEFAULT)]
 
 
 def _name(kind: str, extractor: str) -> str:
     return f"clip_i_{kind}{CLIP[extractor]}" if extractor in CLIP else f"cosine_{kind}.{extractor}"
 
 
-def _absent(kind: str, extractor: str, synthetic: ImageSet, view: View, reason: str, variant: str = "") -> Score:
-    return Score(_name(kind, extractor), None, len(synthetic), DIRECTION, view.seed, variant, reason=reason)
+def _absent(
+    kind: str, extractor: str, synthetic: ImageSet, store: FeatureStore, reason: str, variant: str = ""
+) -> ScoreResult:
+    return ScoreResult(_name(kind, extractor), None, len(synthetic), DIRECTION, store.seed, variant, reason=reason)
 
 
-def _paired(train: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Score:
+def _paired(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
     pairs = partners(train, synthetic)
     if not pairs.masks:
-        return _absent("paired", extractor, synthetic, view, ALONE)
-    name, values = _name("paired", extractor), _paired_values(train, synthetic, view, extractor)
-    low, high = _interval(values, pairs.masks, view, name)
-    return Score(name, float(values.mean()), len(values), DIRECTION, view.seed, "", low, high)
+        return _absent("paired", extractor, synthetic, store, ALONE)
+    name, values = _name("paired", extractor), _paired_values(train, synthetic, store, extractor)
+    low, high = _interval(values, pairs.masks, store, name)
+    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, "", low, high)
 
 
 def _nearest(
-    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, view: View, extractor: str, variant: str
-) -> Score:
-    name, values = _name("nearest", extractor), _nearest_values(reference, synthetic, view, extractor)
-    low, high = _interval(values, families(synthetic), view, f"{name}/{variant}")
-    floor = float(_nearest_values(reference, stand_in, view, extractor).mean())
-    return Score(name, float(values.mean()), len(values), DIRECTION, view.seed, variant, low, high, floor)
+    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, store: FeatureStore, extractor: str, variant: str
+) -> ScoreResult:
+    name, values = _name("nearest", extractor), _nearest_values(reference, synthetic, store, extractor)
+    low, high = _interval(values, families(synthetic), store, f"{name}/{variant}")
+    floor = float(_nearest_values(reference, stand_in, store, extractor).mean())
+    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, variant, low, high, floor)
 
 
 def _pairwise(
-    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, view: View, extractor: str, variant: str
-) -> Score:
-    real, made, other = (view.features(images, extractor) for images in (reference, synthetic, stand_in))
-    value, low, high = mean_cosine(made, real), None, None
+    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, store: FeatureStore, extractor: str, variant: str
+) -> ScoreResult:
+    real, generated, other = (store.features(images, extractor) for images in (reference, synthetic, stand_in))
+    value, low, high = mean_cosine(generated, real), None, None
     count = min(GROUPS, len(set(families(synthetic))), len(set(families(reference))))
     if count > 1:
-        groups = [_groups(images, count, view.seed) for images in (synthetic, reference)]
-        low, high = jackknife_interval(value, mean_cosine_without(made, real, *groups), count)
+        groups = [_groups(images, count, store.seed) for images in (synthetic, reference)]
+        low, high = jackknife_interval(value, mean_cosine_without(generated, real, *groups), count)
         high = min(high, 1.0)
     floor = mean_cosine(other, real)
-    return Score(_name("pairwise", extractor), value, len(made), DIRECTION, view.seed, variant, low, high, floor)
+    return ScoreResult(
+        _name("pairwise", extractor), value, len(generated), DIRECTION, store.seed, variant, low, high, floor
+    )
 
 
 def _groups(images: ImageSet, count: int, seed: int) -> NDArray[np.int64]:
@@ -113,17 +118,17 @@ def _groups(images: ImageSet, count: int, seed: int) -> NDArray[np.int64]:
     return np.array([place[mask] for mask in families(images)])
 
 
-def _paired_values(train: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Array:
+def _paired_values(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> Array:
     pairs = partners(train, synthetic)
-    made, real = view.features(synthetic, extractor), view.features(train, extractor)
-    return cosine(made[pairs.synthetic], real[pairs.real])
+    generated, real = store.features(synthetic, extractor), store.features(train, extractor)
+    return cosine(generated[pairs.synthetic], real[pairs.real])
 
 
-def _nearest_values(reference: ImageSet, images: ImageSet, view: View, extractor: str) -> Array:
-    _, distance = nearest(view.features(images, extractor), view.features(reference, extractor))
+def _nearest_values(reference: ImageSet, images: ImageSet, store: FeatureStore, extractor: str) -> Array:
+    _, distance = nearest(store.features(images, extractor), store.features(reference, extractor))
     return 1 - distance
 
 
-def _interval(values: Array, masks: list[str], view: View, name: str) -> tuple[float, float]:
-    draws = bootstrap_means(values, masks, view.settings.resamples, seeding.numpy_rng(view.seed, name, "bootstrap"))
+def _interval(values: Array, masks: list[str], store: FeatureStore, name: str) -> tuple[float, float]:
+    draws = bootstrap_means(values, masks, store.settings.resamples, seeding.numpy_rng(store.seed, name, "bootstrap"))
     return percentile_interval(draws)

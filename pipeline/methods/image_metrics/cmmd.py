@@ -9,48 +9,50 @@ jackknife over 20 groups of positions; that of the biased estimate is about its 
 import numpy as np
 
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, permutations, untold
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, permutations, without_value
 from pipeline.methods.image_metrics._names import CMMD_EXTRACTOR
-from pipeline.methods.image_metrics._view import Piece, Rows, View
+from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
+from pipeline.metrics.images.arrays import Array, Features
 from pipeline.metrics.images.kernel import gaussian, unit_length
-from pipeline.metrics.images.score import Score
+from pipeline.metrics.images.score import ScoreResult
 from pipeline.metrics.statistics.resampling import jackknife_interval
 
 SCALE = 1000
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """Two scores per extractor and variant; `cmmd` without a value where its extractor is not there."""
-    extractors = list(dict.fromkeys([CMMD_EXTRACTOR, *view.extractors("rows")]))
-    return on_extractors(extractors, ["mmd_rbf", "mmd_rbf_unbiased"], (real, synthetic), view, _scores)
+    extractors = list(dict.fromkeys([CMMD_EXTRACTOR, *store.extractors("rows")]))
+    return on_extractors(extractors, ["mmd_rbf", "mmd_rbf_unbiased"], (real, synthetic), store, _scores)
 
 
-def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreResult]:
     n = len(piece.real)
     if n < 3:
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
-        return [untold(name, n, piece.variant, view, reason) for name in names]
-    dealt = permutations(piece, view, names[0])
+        return [without_value(name, n, piece.variant, store, reason) for name in names]
+    dealt = permutations(piece, store, names[0])
     chosen = mmd.without_groups(piece.groups) + (dealt or mmd.whole(n, n))
     found = _estimates(piece.real, piece.synthetic, chosen)
     floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.whole(n, n))
     return [
-        _score(name, found[k], None if floors is None else float(floors[k][0]), piece, view)
+        _score(name, found[k], None if floors is None else float(floors[k][0]), piece, store)
         for k, name in enumerate(names)
     ]
 
 
-def _score(name: str, found: mmd.Array, floor: float | None, piece: Piece, view: View) -> Score:
+def _score(name: str, found: Array, floor: float | None, piece: Piece, store: FeatureStore) -> ScoreResult:
     """From the estimates without each group, then of all rows, then, if there are any, with permuted labels."""
     groups = int(piece.groups.max()) + 1
     value, permuted = float(found[groups]), found[groups + 1 :]
     interval = jackknife_interval(value, lambda group: float(found[group]), groups)
     p = mmd.permutation_p(value, permuted) if len(permuted) else None
-    return Score(name, value, len(piece.real), DIRECTION, view.seed, piece.variant, *interval, floor, p_value=p)
+    return ScoreResult(name, value, len(piece.real), DIRECTION, store.seed, piece.variant, *interval, floor, p_value=p)
 
 
-def _estimates(real: Rows, other: Rows, chosen: mmd.Selections) -> mmd.Estimates:
+def _estimates(real: Features, other: Features, chosen: mmd.Selections) -> mmd.Estimates:
     """Biased and unbiased, x 1000."""
     rows = unit_length(np.concatenate([real, other]))
     return mmd.Estimates(*(SCALE * values for values in mmd.mmd2(rows, chosen, gaussian)))

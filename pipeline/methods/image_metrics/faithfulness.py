@@ -6,49 +6,50 @@ predictions with the masks of other images. Intervals: bootstrap over the source
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
+from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.methods.image_metrics._partners import families
-from pipeline.methods.image_metrics._view import View
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.arrays import Array
+from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.segmentation import overlap
 from pipeline.metrics.statistics.resampling import bootstrap_means, derangement, percentile_interval
 
 DIRECTION: Direction = "higher"
-Array = NDArray[np.float64]
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """faithfulness, faithfulness_shuffled, judge_dice (real test images) and their ratio faithfulness_ratio."""
     test = real.split("test")
-    own, reached = dice(synthetic, view), dice(test, view)
-    own_draws = _draws(synthetic, own, view, "faithfulness")
-    test_draws = _draws(test, reached, view, "judge")
+    own, reached = dice(synthetic, store), dice(test, store)
+    own_draws = _draws(synthetic, own, store, "faithfulness")
+    test_draws = _draws(test, reached, store, "judge")
     scores = [
-        _score("faithfulness", own, own_draws, view),
-        _shuffled(synthetic, view),
-        _score("judge_dice", reached, test_draws, view),
+        _score("faithfulness", own, own_draws, store),
+        _shuffled(synthetic, store),
+        _score("judge_dice", reached, test_draws, store),
     ]
     if reached.mean() == 0:
         reason = "the judge finds nothing on real test images"
-        return [*scores, Score("faithfulness_ratio", None, len(own), DIRECTION, view.seed, reason=reason)]
+        return [*scores, ScoreResult("faithfulness_ratio", None, len(own), DIRECTION, store.seed, reason=reason)]
     ratio, draws = own.mean() / reached.mean(), own_draws / np.maximum(test_draws, 1e-9)
     return [
         *scores,
-        Score("faithfulness_ratio", float(ratio), len(own), DIRECTION, view.seed, "", *percentile_interval(draws)),
+        ScoreResult(
+            "faithfulness_ratio", float(ratio), len(own), DIRECTION, store.seed, "", *percentile_interval(draws)
+        ),
     ]
 
 
-def per_image(real: ImageSet, synthetic: ImageSet, view: View) -> dict[str, list[float]]:
+def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float]]:
     """The column `dice` of images.csv, in the order of the synthetic rows."""
-    return {"dice": [round(float(value), 6) for value in dice(synthetic, view)]}
+    return {"dice": [round(float(value), 6) for value in dice(synthetic, store)]}
 
 
-def dice(images: ImageSet, view: View, masks_of: dict[str, int] | None = None) -> Array:
+def dice(images: ImageSet, store: FeatureStore, masks_of: dict[str, int] | None = None) -> Array:
     """Mean foreground Dice [N] of the judge's predictions and each image's mask (or that of row `masks_of[id]`)."""
-    predictions, classes = view.predictions(images), images.spec.num_classes
+    predictions, classes = store.predictions(images), images.spec.num_classes
     masks = (images.mask(row if masks_of is None else images.rows[masks_of[row["id"]]]) for row in images)
     return np.array(
         [
@@ -69,18 +70,20 @@ def strangers(images: ImageSet, rng: np.random.Generator) -> dict[str, int]:
     return {row["id"]: first[other[source]] for row, source in zip(images, own, strict=True)}
 
 
-def _shuffled(synthetic: ImageSet, view: View) -> Score:
+def _shuffled(synthetic: ImageSet, store: FeatureStore) -> ScoreResult:
     name = "faithfulness_shuffled"
     if len(set(families(synthetic))) < 2:
-        return Score(name, None, len(synthetic), DIRECTION, view.seed, reason="one mask only: no other to shuffle with")
-    values = dice(synthetic, view, strangers(synthetic, seeding.numpy_rng(view.seed, name)))
-    return _score(name, values, _draws(synthetic, values, view, name), view)
+        return ScoreResult(
+            name, None, len(synthetic), DIRECTION, store.seed, reason="one mask only: no other to shuffle with"
+        )
+    values = dice(synthetic, store, strangers(synthetic, seeding.numpy_rng(store.seed, name)))
+    return _score(name, values, _draws(synthetic, values, store, name), store)
 
 
-def _draws(images: ImageSet, values: Array, view: View, name: str) -> Array:
-    rng = seeding.numpy_rng(view.seed, name, "bootstrap")
-    return bootstrap_means(values, families(images), view.settings.resamples, rng)
+def _draws(images: ImageSet, values: Array, store: FeatureStore, name: str) -> Array:
+    rng = seeding.numpy_rng(store.seed, name, "bootstrap")
+    return bootstrap_means(values, families(images), store.settings.resamples, rng)
 
 
-def _score(name: str, values: Array, draws: Array, view: View) -> Score:
-    return Score(name, float(values.mean()), len(values), DIRECTION, view.seed, "", *percentile_interval(draws))
+def _score(name: str, values: Array, draws: Array, store: FeatureStore) -> ScoreResult:
+    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, "", *percentile_interval(draws))

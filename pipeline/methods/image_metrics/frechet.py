@@ -5,25 +5,26 @@ and biases the distance upwards. The interval is about the distance at this n, b
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, untold
-from pipeline.methods.image_metrics._view import Piece, View
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, without_value
+from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images.frechet import frechet_distance, without_groups
-from pipeline.metrics.images.score import Score
+from pipeline.metrics.images.score import ScoreResult
 from pipeline.metrics.statistics.resampling import jackknife_interval
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """One score per extractor and variant (train, train_half, heldout)."""
-    return on_extractors(view.extractors("rows"), ["frechet"], (real, synthetic), view, _scores)
+    return on_extractors(store.extractors("rows"), ["frechet"], (real, synthetic), store, _scores)
 
 
-def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreResult]:
     (name,), n = names, len(piece.real)
     if n < 3:
         reason = f"{n} images per set; a covariance and its jackknife need 3"
-        return [untold(name, n, piece.variant, view, reason)]
+        return [without_value(name, n, piece.variant, store, reason)]
     value = frechet_distance(piece.real, piece.synthetic)
     without = without_groups(piece.real, piece.synthetic, piece.groups)
     low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
     floor = None if piece.stand_in is None else frechet_distance(piece.real, piece.stand_in)
-    return [Score(name, value, n, DIRECTION, view.seed, piece.variant, max(low, 0.0), high, floor)]
+    return [ScoreResult(name, value, n, DIRECTION, store.seed, piece.variant, max(low, 0.0), high, floor)]

@@ -11,35 +11,36 @@ import numpy as np
 
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, untold
-from pipeline.methods.image_metrics._view import Piece, View
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, without_value
+from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images.extrapolation import frechet_infinity
 from pipeline.metrics.images.frechet import frechet_distance, without_groups
-from pipeline.metrics.images.score import Score
+from pipeline.metrics.images.score import ScoreResult
 from pipeline.metrics.statistics.resampling import jackknife_interval
 
 FEWEST = 12  # images per set, for subsets of three different sizes and more
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """One score per extractor and variant (train, train_half, heldout)."""
-    return on_extractors(view.extractors("rows"), ["frechet_infinity"], (real, synthetic), view, _scores)
+    return on_extractors(store.extractors("rows"), ["frechet_infinity"], (real, synthetic), store, _scores)
 
 
-def _scores(names: list[str], piece: Piece, view: View) -> list[Score]:
+def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreResult]:
     (name,), (n, features) = names, piece.real.shape
     needed = max(features + 1, FEWEST)
     if n < needed:
         reason = f"{n} images per set; an extrapolation of {features} features needs {needed}"
-        return [untold(name, n, piece.variant, view, reason)]
-    line = frechet_infinity(piece.real, piece.synthetic, _stream(name, piece, view))
+        return [without_value(name, n, piece.variant, store, reason)]
+    line = frechet_infinity(piece.real, piece.synthetic, _stream(name, piece, store))
     half = math.hypot(line.half, _half_at_n(piece))
     floor = None
     if piece.stand_in is not None:
-        floor = frechet_infinity(piece.real, piece.stand_in, _stream(name, piece, view)).value
+        floor = frechet_infinity(piece.real, piece.stand_in, _stream(name, piece, store)).value
     interval = line.value - half, line.value + half
     return [
-        Score(name, line.value, n, DIRECTION, view.seed, piece.variant, *interval, floor, line.standard_error),
+        ScoreResult(name, line.value, n, DIRECTION, store.seed, piece.variant, *interval, floor, line.standard_error),
     ]
 
 
@@ -51,5 +52,5 @@ def _half_at_n(piece: Piece) -> float:
     return (high - low) / 2
 
 
-def _stream(name: str, piece: Piece, view: View) -> np.random.Generator:
-    return seeding.numpy_rng(view.seed, name, piece.variant)
+def _stream(name: str, piece: Piece, store: FeatureStore) -> np.random.Generator:
+    return seeding.numpy_rng(store.seed, name, piece.variant)

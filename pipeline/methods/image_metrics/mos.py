@@ -10,9 +10,10 @@ images should pass for real. Its Wilson interval takes answers as independent, w
 from pipeline.core import paths, seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import REAL, Rating, read_ratings, table
-from pipeline.methods.image_metrics._view import View
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.statistics import ratings as statistics
+from pipeline.metrics.statistics.proportion import wilson_interval
 
 DIRECTIONS: dict[str, Direction] = {
     "mos": "higher",
@@ -23,55 +24,55 @@ DIRECTIONS: dict[str, Direction] = {
 UNANCHORED = "no real image was rated"
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """mos (floor: mos_real), mos_real, icc_2k and turing_accuracy of one synthetic set. Raises UserError."""
     study = paths.study_of(synthetic.folder)
     ratings = read_ratings(paths.ratings(study)) if study else []
     if not ratings:
         where = f"in {paths.ratings(study).as_posix()}" if study else f"for {synthetic.folder.name}, which has no study"
-        return [_absent(name, len(synthetic), view, f"there are no ratings {where}") for name in DIRECTIONS]
+        return [_absent(name, len(synthetic), store, f"there are no ratings {where}") for name in DIRECTIONS]
     arm = synthetic.folder.name
     own, of_real = ([rating for rating in ratings if rating.arm == name] for name in (arm, REAL))
     if not own:
         arms = ", ".join(sorted({rating.arm for rating in ratings}))
-        return [_absent(name, len(synthetic), view, f"nobody rated {arm}; rated are: {arms}") for name in DIRECTIONS]
+        return [_absent(name, len(synthetic), store, f"nobody rated {arm}; rated are: {arms}") for name in DIRECTIONS]
     return [
-        _opinion("mos", own, view, statistics.mean(table(of_real)) if of_real else None),
-        _opinion("mos_real", of_real, view) if of_real else _absent("mos_real", len(synthetic), view, UNANCHORED),
-        _agreement([*own, *of_real], view),
-        _told(own, of_real, view),
+        _opinion("mos", own, store, statistics.mean(table(of_real)) if of_real else None),
+        _opinion("mos_real", of_real, store) if of_real else _absent("mos_real", len(synthetic), store, UNANCHORED),
+        _agreement([*own, *of_real], store),
+        _told(own, of_real, store),
     ]
 
 
-def _opinion(name: str, ratings: list[Rating], view: View, floor: float | None = None) -> Score:
+def _opinion(name: str, ratings: list[Rating], store: FeatureStore, floor: float | None = None) -> ScoreResult:
     quality = table(ratings)
-    rng = seeding.numpy_rng(view.seed, name, "bootstrap")
-    low, high = statistics.mean_interval(quality, view.settings.resamples, rng)
+    rng = seeding.numpy_rng(store.seed, name, "bootstrap")
+    low, high = statistics.mean_interval(quality, store.settings.resamples, rng)
     ends = max(low, 1.0), min(high, 5.0)  # of the scale
-    return Score(name, statistics.mean(quality), len(quality), DIRECTIONS[name], view.seed, "", *ends, floor)
+    return ScoreResult(name, statistics.mean(quality), len(quality), DIRECTIONS[name], store.seed, "", *ends, floor)
 
 
-def _agreement(ratings: list[Rating], view: View) -> Score:
+def _agreement(ratings: list[Rating], store: FeatureStore) -> ScoreResult:
     whole = statistics.complete(table(ratings))
     n, raters = whole.shape
     if raters < 2 or n < 2:
         reason = f"{raters} raters and {n} images that all of them rated; agreement needs two of each"
-        return _absent("icc_2k", max(n, 1), view, reason)
+        return _absent("icc_2k", max(n, 1), store, reason)
     try:
         found = statistics.icc_2_k(whole)
     except ValueError as error:
-        return _absent("icc_2k", n, view, str(error))
-    return Score("icc_2k", found.value, n, DIRECTIONS["icc_2k"], view.seed, "", found.low, found.high)
+        return _absent("icc_2k", n, store, str(error))
+    return ScoreResult("icc_2k", found.value, n, DIRECTIONS["icc_2k"], store.seed, "", found.low, found.high)
 
 
-def _told(own: list[Rating], of_real: list[Rating], view: View) -> Score:
+def _told(own: list[Rating], of_real: list[Rating], store: FeatureStore) -> ScoreResult:
     n = len(own) + len(of_real)
     if not of_real:
-        return _absent("turing_accuracy", n, view, UNANCHORED)
+        return _absent("turing_accuracy", n, store, UNANCHORED)
     right = sum(not rating.is_taken_for_real for rating in own) + sum(rating.is_taken_for_real for rating in of_real)
-    ends = statistics.wilson(right, n)
-    return Score("turing_accuracy", right / n, n, DIRECTIONS["turing_accuracy"], view.seed, "", *ends)
+    ends = wilson_interval(right, n)
+    return ScoreResult("turing_accuracy", right / n, n, DIRECTIONS["turing_accuracy"], store.seed, "", *ends)
 
 
-def _absent(name: str, n: int, view: View, reason: str) -> Score:
-    return Score(name, None, n, DIRECTIONS[name], view.seed, reason=reason)
+def _absent(name: str, n: int, store: FeatureStore, reason: str) -> ScoreResult:
+    return ScoreResult(name, None, n, DIRECTIONS[name], store.seed, reason=reason)

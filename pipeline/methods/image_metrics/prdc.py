@@ -10,44 +10,45 @@ single rows, also suits statistics that are not smooth (Shao & Wu 1989).
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics._view import Piece, View, pieces, sizes
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._pieces import Piece, pieces, sizes
 from pipeline.metrics.images.manifold import NAMES, prdc, prdc_without
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.statistics.resampling import jackknife_interval
 
 DIRECTION: Direction = "higher"
 NEIGHBOURS = 5
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """Four scores per extractor of rows and variant."""
-    scores: list[Score] = []
-    for extractor in view.extractors("rows"):
-        if reason := view.missing(extractor):
-            untold = [(name, variant, n) for variant, n in sizes(real, synthetic).items() for name in NAMES]
-            scores += [_absent(name, extractor, n, view, reason, variant) for name, variant, n in untold]
+    scores: list[ScoreResult] = []
+    for extractor in store.extractors("rows"):
+        if reason := store.missing(extractor):
+            without_value = [(name, variant, n) for variant, n in sizes(real, synthetic).items() for name in NAMES]
+            scores += [_absent(name, extractor, n, store, reason, variant) for name, variant, n in without_value]
             continue
-        for piece in pieces(real, synthetic, view, extractor):
-            scores += _scores(extractor, piece, view)
+        for piece in pieces(real, synthetic, store, extractor):
+            scores += _scores(extractor, piece, store)
     return scores
 
 
-def _scores(extractor: str, piece: Piece, view: View) -> list[Score]:
+def _scores(extractor: str, piece: Piece, store: FeatureStore) -> list[ScoreResult]:
     n = len(piece.real)
     if n <= NEIGHBOURS + 1:
         reason = f"{n} images per set; {NEIGHBOURS} neighbours need at least {NEIGHBOURS + 2}"
-        return [_absent(name, extractor, n, view, reason, piece.variant) for name in NAMES]
+        return [_absent(name, extractor, n, store, reason, piece.variant) for name in NAMES]
     values = prdc(piece.real, piece.synthetic, NEIGHBOURS)
     without = prdc_without(piece.real, piece.synthetic, NEIGHBOURS, piece.groups)
     floors = {} if piece.stand_in is None else prdc(piece.real, piece.stand_in, NEIGHBOURS)
-    scores: list[Score] = []
+    scores: list[ScoreResult] = []
     for name, value in values.items():
         low, high = jackknife_interval(value, without[name].item, len(without[name]))
         ends = max(low, 0.0), high if name == "density" else min(high, 1.0)
         where = f"{name}.{extractor}"
-        scores.append(Score(where, value, n, DIRECTION, view.seed, piece.variant, *ends, floors.get(name)))
+        scores.append(ScoreResult(where, value, n, DIRECTION, store.seed, piece.variant, *ends, floors.get(name)))
     return scores
 
 
-def _absent(name: str, extractor: str, n: int, view: View, reason: str, variant: str) -> Score:
-    return Score(f"{name}.{extractor}", None, n, DIRECTION, view.seed, variant, reason=reason)
+def _absent(name: str, extractor: str, n: int, store: FeatureStore, reason: str, variant: str) -> ScoreResult:
+    return ScoreResult(f"{name}.{extractor}", None, n, DIRECTION, store.seed, variant, reason=reason)

@@ -5,27 +5,30 @@ images of the same masks. Interval: jackknife over 20 groups of rows (repeated r
 """
 
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics._view import View, pieces
-from pipeline.metrics.images.score import Direction, Score
+from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._pieces import pieces
+from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.images.vendi import vendi, vendi_without
 from pipeline.metrics.statistics.resampling import jackknife_interval
 
 DIRECTION: Direction = "higher"
 
 
-def score(real: ImageSet, synthetic: ImageSet, view: View) -> list[Score]:
+def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """One score per extractor of rows."""
-    return [_score(real, synthetic, view, extractor) for extractor in view.extractors("rows")]
+    return [_score(real, synthetic, store, extractor) for extractor in store.extractors("rows")]
 
 
-def _score(real: ImageSet, synthetic: ImageSet, view: View, extractor: str) -> Score:
+def _score(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
     name = f"vendi.{extractor}"
-    if reason := view.missing(extractor):
-        return Score(name, None, len(synthetic), DIRECTION, view.seed, reason=reason)
-    piece = next(piece for piece in pieces(real, synthetic, view, extractor) if piece.variant == "train")
+    if reason := store.missing(extractor):
+        return ScoreResult(name, None, len(synthetic), DIRECTION, store.seed, reason=reason)
+    piece = next(piece for piece in pieces(real, synthetic, store, extractor) if piece.variant == "train")
     n = len(piece.synthetic)
     if n < 3:
-        return Score(name, None, n, DIRECTION, view.seed, reason=f"{n} images; a diversity and its jackknife need 3")
+        return ScoreResult(
+            name, None, n, DIRECTION, store.seed, reason=f"{n} images; a diversity and its jackknife need 3"
+        )
     value, groups = vendi(piece.synthetic), piece.groups
     low, high = jackknife_interval(value, vendi_without(piece.synthetic, groups), int(groups.max()) + 1)
-    return Score(name, value, n, DIRECTION, view.seed, "", max(low, 1.0), min(high, n), vendi(piece.real))
+    return ScoreResult(name, value, n, DIRECTION, store.seed, "", max(low, 1.0), min(high, n), vendi(piece.real))

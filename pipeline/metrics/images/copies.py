@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.floating]
+from pipeline.metrics.images.arrays import Array, Features
+
 SHIFT = 3  # pixels of a thumbnail, each way; windows are compared at half the resolution, so these are half steps
 FLIPS = ("", "horizontal", "vertical", "both")
 BLOCK = 256  # images compared at once: memory stays below BLOCK x training images
@@ -36,7 +36,7 @@ class Nearest:
 # --- nearest training images ---------------------------------------------------------------------------------------
 
 
-def nearest_features(rows: Rows, train: Rows, neighbours: int) -> Nearest:
+def nearest_features(rows: Features, train: Features, neighbours: int) -> Nearest:
     """Distance |a - b| of unit rows; the statistic is the least over the mean of the `neighbours` least.
 
     The ratio tells a copy from an image in a crowded place, where everything is near (Carlini et al. 2023, sec. 5).
@@ -47,14 +47,14 @@ def nearest_features(rows: Rows, train: Rows, neighbours: int) -> Nearest:
     return Nearest(index, distance, ratio, np.zeros(len(rows), np.int64))
 
 
-def _features(unit: Rows, among: Rows, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
+def _features(unit: Features, among: Features, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
     distance = np.sqrt(np.maximum(2 - 2 * (unit @ among.T), 0)).astype(np.float64)
     index = distance.argmin(1)
     least = distance[np.arange(len(unit)), index]
     return index, least, _ratio(distance, neighbours)
 
 
-def nearest_pixels(thumbnails: Rows, train: Rows) -> Nearest:
+def nearest_pixels(thumbnails: Features, train: Features) -> Nearest:
     """1 - the largest correlation of grey thumbnails [N, S, S] over flips and shifts of up to SHIFT pixels each way.
 
     The middle of every training thumbnail is laid over every place of the image; means and contrasts are taken out of
@@ -66,7 +66,7 @@ def nearest_pixels(thumbnails: Rows, train: Rows) -> Nearest:
     return Nearest(index, distance, distance, flip)
 
 
-def _pixels(thumbnails: Rows, middles: Rows) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+def _pixels(thumbnails: Features, middles: Features) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
     best = np.full(len(thumbnails), -np.inf)
     index, flip = np.zeros((2, len(thumbnails)), np.int64)
     places = [(down, right) for down in range(2 * SHIFT + 1) for right in range(2 * SHIFT + 1)]
@@ -80,13 +80,13 @@ def _pixels(thumbnails: Rows, middles: Rows) -> tuple[NDArray[np.int64], Array, 
     return index, np.maximum(1 - best, 0), flip
 
 
-def _flips(thumbnails: Rows) -> Iterator[Rows]:
+def _flips(thumbnails: Features) -> Iterator[Features]:
     """In the order of FLIPS."""
     for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         yield thumbnails[:, ::down, ::right]
 
 
-def _windows_of(thumbnails: Rows, down: int, right: int) -> Rows:
+def _windows_of(thumbnails: Features, down: int, right: int) -> Features:
     """The window [S - 2 SHIFT]^2 at one place of each thumbnail, halved, as a row of mean 0 and length 1."""
     half = thumbnails.shape[1] // 2 - SHIFT
     window = thumbnails[:, down : down + 2 * half, right : right + 2 * half].astype(np.float32)
@@ -94,7 +94,7 @@ def _windows_of(thumbnails: Rows, down: int, right: int) -> Rows:
     return _unit(rows - rows.mean(1, keepdims=True))
 
 
-def _unit(rows: Rows) -> Rows:
+def _unit(rows: Features) -> Features:
     wide = rows.astype(np.float32)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-6)
 
@@ -193,13 +193,6 @@ def _log(statistics: Array) -> Array:
 
 
 # --- shares and tests ----------------------------------------------------------------------------------------------
-
-
-def wilson_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927); holds near 0 and 1 too."""
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    centre, width = count + z * z / 2, z * np.sqrt(count * (of - count) / of + z * z / 4)
-    return max(0.0, float((centre - width) / (of + z * z))), min(1.0, float((centre + width) / (of + z * z)))
 
 
 def closer_share(first: Array, second: Array) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.metrics.images.arrays import Features
 from pipeline.metrics.images.frechet import frechet_distance
 
-Rows = NDArray[np.floating]
 POINTS = 6  # set sizes
 DRAWS = 3  # random subsets per size
 
@@ -25,7 +25,7 @@ class Intercept:
     half: float  # of the 95 % interval
 
 
-def frechet_infinity(real: Rows, fake: Rows, rng: np.random.Generator) -> Intercept:
+def frechet_infinity(real: Features, fake: Features, rng: np.random.Generator) -> Intercept:
     """The intercept for two sets of n > D rows; its error is that of the fit, not that of having these n images.
 
     Just above n = D the smallest subsets have fewer rows than columns, and some of the bias stays.
@@ -56,5 +56,5 @@ def line_at_zero(x: NDArray[np.float64], y: NDArray[np.float64]) -> Intercept:
     return Intercept(value, error, float(stats.t.ppf(0.975, len(x) - 2) * error))
 
 
-def _draw(rows: Rows, size: int, rng: np.random.Generator) -> Rows:
+def _draw(rows: Features, size: int, rng: np.random.Generator) -> Features:
     return rows[rng.choice(len(rows), size, replace=False)]

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
-Array = NDArray[np.float64]
+from pipeline.metrics.images.arrays import Array, Features
 
 
-def frechet_distance(real: Rows, fake: Rows) -> float:
+def frechet_distance(real: Features, fake: Features) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) of rows [n, D] and [m, D], n and m >= 2 (Heusel et al. 2017, eq. 6).
 
     Biased upwards by about 1/n (Chong & Forsyth 2020): only distances at equal n and m compare.
@@ -20,7 +19,7 @@ def frechet_distance(real: Rows, fake: Rows) -> float:
     return float(gap @ gap + (a**2).sum() + (b**2).sum() - 2 * _nuclear(a @ b.T))
 
 
-def without_groups(real: Rows, fake: Rows, groups: NDArray[np.integer]) -> Callable[[int], float]:
+def without_groups(real: Features, fake: Features, groups: NDArray[np.integer]) -> Callable[[int], float]:
     """The distance of all rows (equally many per set) but those of one group."""
     if len(real) > 2 * real.shape[1]:
         return lambda group: frechet_distance(real[groups != group], fake[groups != group])
@@ -39,13 +38,13 @@ def without_groups(real: Rows, fake: Rows, groups: NDArray[np.integer]) -> Calla
     return estimate
 
 
-def _root(rows: Rows) -> Array:
+def _root(rows: Features) -> Array:
     """A matrix R of at most D rows with R^T R = covariance (n - 1)."""
     centred = _centred(rows) / np.sqrt(len(rows) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r")) if centred.shape[0] > centred.shape[1] else centred
 
 
-def _centred(rows: Rows) -> Array:
+def _centred(rows: Features) -> Array:
     return rows - rows.mean(0, dtype=np.float64)
 
 

@@ -1,19 +1,18 @@
 """Kernels of distances between distributions: the cubic one of KID and the Gaussian one of CMMD."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
-Array = NDArray[np.float64]
+from pipeline.metrics.images.arrays import Array, Features
+
 SIGMA = 10.0  # of CMMD (Jayasumana et al. 2024)
 
 
-def cubic(x: Rows, y: Rows) -> Array:
+def cubic(x: Features, y: Features) -> Array:
     """(x.y / D + 1)^3 for rows [n, D] and [m, D] -> [n, m] (Binkowski et al. 2018, eq. 4)."""
     return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
 
 
-def gaussian(x: Rows, y: Rows) -> Array:
+def gaussian(x: Features, y: Features) -> Array:
     """exp(-|x - y|^2 / (2 sigma^2)) - 1 with sigma = 10 for rows [n, D] and [m, D] -> [n, m].
 
     The 1 that is taken away cancels in a discrepancy; what is left keeps its digits where all kernel values are near 1.
@@ -23,8 +22,8 @@ def gaussian(x: Rows, y: Rows) -> Array:
     return np.expm1(-np.maximum(squares, 0) / (2 * SIGMA**2))
 
 
-def unit_length(rows: Rows) -> Array:
-    """Rows [n, D] divided by their Euclidean length; a row of zeros stays."""
+def unit_length(rows: Features) -> Array:
+    """Features [n, D] divided by their Euclidean length; a row of zeros stays."""
     wide = rows.astype(np.float64)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(length > 0, length, 1)

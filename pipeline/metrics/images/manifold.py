@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
+from pipeline.metrics.images.arrays import Features
+
 Distances = NDArray[np.float32]
 NAMES = ("precision", "recall", "density", "coverage")
 BLOCK = 512  # rows whose distances to all others are held at once
@@ -27,7 +28,7 @@ class Reach:
         return self.distances[np.arange(len(place)), place]
 
 
-def prdc(real: Rows, fake: Rows, k: int) -> dict[str, float]:
+def prdc(real: Features, fake: Features, k: int) -> dict[str, float]:
     """The four shares of rows [n, D] and [m, D], n and m > k (Kynkaanniemi et al. 2019; Naeem et al. 2020).
 
     precision: fakes inside a real ball; recall: reals inside a fake ball; density: real balls around a fake, by k;
@@ -38,7 +39,7 @@ def prdc(real: Rows, fake: Rows, k: int) -> dict[str, float]:
     return {name: float(value[0]) for name, value in zip(NAMES, _without(real, fake, k, *everything), strict=True)}
 
 
-def prdc_without(real: Rows, fake: Rows, k: int, groups: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
+def prdc_without(real: Features, fake: Features, k: int, groups: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
     """The four shares [G] of both sets (equally many rows) without the positions of each group, distances formed once.
 
     Every set that is left must hold more than k rows.
@@ -48,7 +49,7 @@ def prdc_without(real: Rows, fake: Rows, k: int, groups: NDArray[np.integer]) ->
 
 
 def _without(
-    real: Rows, fake: Rows, k: int, real_out: NDArray[np.bool_], fake_out: NDArray[np.bool_]
+    real: Features, fake: Features, k: int, real_out: NDArray[np.bool_], fake_out: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """[4, G]: the shares with other rows left out each time; bounded memory: no n x m table is kept."""
     times = range(len(real_out))
@@ -69,7 +70,7 @@ def _without(
     return np.stack([precision, inside / n, density, covered / n])
 
 
-def _reach(rows: Rows, count: int) -> Reach:
+def _reach(rows: Features, count: int) -> Reach:
     """The `count` nearest others of each row (fewer where there are not so many)."""
     near, who = [], []
     count = min(count, len(rows) - 1)
@@ -82,7 +83,7 @@ def _reach(rows: Rows, count: int) -> Reach:
     return Reach(np.concatenate(near), np.concatenate(who))
 
 
-def _blocks(one: Rows, other: Rows) -> Iterator[tuple[slice, Distances]]:
+def _blocks(one: Features, other: Features) -> Iterator[tuple[slice, Distances]]:
     """Euclidean distances of some rows of one set to all of the other."""
     x, y = one.astype(np.float64), other.astype(np.float64)
     lengths = (y**2).sum(1)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
-Array = NDArray[np.float64]
+from pipeline.metrics.images.arrays import Array, Features
+
 Marks = NDArray[np.bool_]  # [S, N]: which of N rows belong to a set, for S selections
-Kernel = Callable[[Rows, Rows], Array]  # rows [n, D] and [m, D] -> [n, m]
+Kernel = Callable[[Features, Features], Array]  # rows [n, D] and [m, D] -> [n, m]
 BLOCK = 1024  # rows of the kernel matrix at a time
 
 
@@ -40,7 +40,7 @@ class Selections:
         return len(self.first)
 
 
-def mmd2(rows: Rows, chosen: Selections, kernel: Kernel) -> Estimates:
+def mmd2(rows: Features, chosen: Selections, kernel: Kernel) -> Estimates:
     """MMD^2 of the two sets of every selection from rows [N, D]; each set needs two rows."""
     first, second = chosen.first.T.astype(np.float64), chosen.second.T.astype(np.float64)
     pairs = {name: np.zeros(len(chosen)) for name in ("first", "second", "between", "first_self", "second_self")}

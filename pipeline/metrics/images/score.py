@@ -8,7 +8,7 @@ Direction = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreResult:
     """One value; None where it cannot be told, and then `reason` says why."""
 
     name: str  # metric, or metric.extractor
@@ -36,7 +36,7 @@ class Score:
         return asdict(self)
 
 
-def nested(scores: Iterable[Score]) -> dict[str, Any]:
+def nested(scores: Iterable[ScoreResult]) -> dict[str, Any]:
     """Values by metric and extractor: {"frechet": {"efficientnet_lite0": 31.2}, "faithfulness": 0.8}."""
     tree: dict[str, Any] = {}
     for score in scores:

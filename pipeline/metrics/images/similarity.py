@@ -5,28 +5,27 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
-Array = NDArray[np.float64]
+from pipeline.metrics.images.arrays import Array, Features
 
 
-def unit(rows: Rows) -> Array:
+def unit(rows: Features) -> Array:
     """The rows [n, D] at length 1; a row of zeros stays."""
     wide = rows.astype(np.float64)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
-def cosine(one: Rows, other: Rows) -> Array:
+def cosine(one: Features, other: Features) -> Array:
     """Cosine [n] of row k of one set and row k of the other."""
     return (unit(one) * unit(other)).sum(1)
 
 
-def mean_cosine(one: Rows, other: Rows) -> float:
+def mean_cosine(one: Features, other: Features) -> float:
     """Mean cosine of all n m pairs of rows [n, D] and [m, D]: the product of the mean unit rows, no pair is formed."""
     return float(unit(one).mean(0) @ unit(other).mean(0))
 
 
 def mean_cosine_without(
-    one: Rows, other: Rows, groups_of_one: NDArray[np.integer], groups_of_other: NDArray[np.integer]
+    one: Features, other: Features, groups_of_one: NDArray[np.integer], groups_of_other: NDArray[np.integer]
 ) -> Callable[[int], float]:
     """Mean cosine of all pairs but those with a row of one group, from sums per group that are formed once."""
     count = int(max(groups_of_one.max(), groups_of_other.max())) + 1

@@ -5,13 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.images.arrays import Array, Features
 from pipeline.metrics.images.similarity import unit
 
-Rows = NDArray[np.floating]
-Array = NDArray[np.float64]
 
-
-def vendi(rows: Rows) -> float:
+def vendi(rows: Features) -> float:
     """exp of the entropy of the eigenvalues of K / n, K the cosines of rows [n, D] (Friedman & Dieng 2023, eq. 3).
 
     From 1 (all alike) to min(n, D) (all orthogonal); cosines of features that are never negative lie far from 0, so
@@ -21,7 +19,7 @@ def vendi(rows: Rows) -> float:
     return _of_gram(_gram(wide), len(wide))
 
 
-def vendi_without(rows: Rows, groups: NDArray[np.integer]) -> Callable[[int], float]:
+def vendi_without(rows: Features, groups: NDArray[np.integer]) -> Callable[[int], float]:
     """The score of all rows but those of one group; the matrix of products is formed once."""
     wide = unit(rows)
     whole = _gram(wide)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pipeline
 from pipeline.core import files, paths, plugins
+from pipeline.stages.audit.extractors import candidate_extractors
 from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
@@ -30,13 +31,19 @@ NOT_FOLLOWED = {
 
 def write_records(params: Params) -> None:
     """Publish one record per stage and per entry, and the names of the generators in the folders of paths.entries."""
-    records = dict(stage_records()) | dict(_entry_records(params))
+    records = dict(all_records(params))
     work = paths.work("records", files.fingerprint(records))
     for name, record in records.items():
         files.write_json(work / f"{name}.json", record)
     files.publish(work, paths.records(params.study))
     for path in paths.entries(params.study):
         files.write_json(path, list(params.generators))
+
+
+def all_records(params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the content of every record of a study."""
+    yield from stage_records()
+    yield from _entry_records(params)
 
 
 def stage_records() -> Iterator[tuple[str, dict[str, str]]]:
@@ -57,7 +64,7 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "judge", _judge(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
-        yield "audit", _record("features", params.audit_extractors)
+        yield "audit", _record("features", candidate_extractors(params.audit, params.score))
 
 
 def _judge(params: Params) -> dict[str, Any]:

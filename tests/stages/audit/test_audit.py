@@ -23,9 +23,10 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.phantom import Look, draw
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
-from pipeline.stages.audit import audit
+from pipeline.stages.audit import copy_search
 from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
 from pipeline.stages.report.audit import audits
 from pipeline.study import Params
@@ -93,11 +94,15 @@ def sets(folder: Path, train: list[Pixels], held: list[Pixels], others: list[Pix
     }
 
 
+def open_spaces(study: Params) -> FeatureCache:
+    return copy_search.open_spaces(study.audit, study.score, study.seed, CPU)
+
+
 @dataclass(frozen=True)
 class Planted:
     """An audit whose synthetic set holds plants and fresh real images: neither training images nor calibrating ones."""
 
-    found: audit.Findings
+    found: copy_search.Findings
     fresh: NDArray[np.bool_]  # of the synthetic set: a real image without near-duplicates in training
     held: NDArray[np.float64]  # [H, spaces] statistics of the calibrating images
 
@@ -106,7 +111,7 @@ class Planted:
 
     def splits(self, count: int) -> Iterator[tuple[copies.Calibration, NDArray[np.bool_]]]:
         """Calibrations on as many real images as the audit had, and which of the others would be suspects."""
-        real = np.concatenate([self.held, audit._statistics(self.found.nearest)[self.fresh]])
+        real = np.concatenate([self.held, copy_search._statistics(self.found.nearest)[self.fresh]])
         for seed in range(count):
             order = np.random.default_rng(seed).permutation(len(real))
             first, rest = np.split(order, [len(self.held)])
@@ -121,17 +126,17 @@ def suspects(calibration: copies.Calibration, statistics: NDArray[np.float64]) -
 def look(folder: Path, images: dict[str, ImageSet]) -> Planted:
     torch.set_num_threads(1)
     params = parse(Params, TOY_STUDY)
-    view = dataclasses.replace(audit.open_spaces(params, CPU), folder=folder)
+    cache = dataclasses.replace(open_spaces(params), folder=folder)
     real, made = images["real"], images["synthetic"]
-    found = audit.audit(real, made, view, params, "x")
+    found = copy_search.find_copies(real, made, cache, params.audit, "x")
     held, other = real.split("test"), np.array([row["id"].startswith("other_") for row in made])
-    near = audit._nearest(held, found.train, view, params.audit.neighbours)
-    kept = audit._statistics(near)[audit._alone(found.train, held, near["pixels"], view)]
+    near = copy_search._nearest(held, found.train, cache, params.audit.neighbours)
+    kept = copy_search._statistics(near)[copy_search._distinct(found.train, held, near["pixels"], cache)]
     fresh, seen = np.zeros(len(made), bool), found.nearest["pixels"]
     if other.any():
         near_fresh = copies.Nearest(seen.index[other], seen.distance[other], seen.statistic[other], seen.flip[other])
         others = made.select(row for row, is_other in zip(made, other, strict=True) if is_other)
-        fresh[other] = audit._alone(found.train, others, near_fresh, view)
+        fresh[other] = copy_search._distinct(found.train, others, near_fresh, cache)
     return Planted(found, fresh, kept)
 
 
@@ -179,7 +184,7 @@ SETS = [("phantoms", 0)] + [
 def test_planted_copies_are_found(source: str, seed: int, audited: Callable[[str, int], Planted]) -> None:
     """Of every kind, by the audit, and whichever of the real images calibrate it."""
     planted = audited(source, seed)
-    statistics = audit._statistics(planted.found.nearest)
+    statistics = copy_search._statistics(planted.found.nearest)
     calibrations = [calibration for calibration, _ in planted.splits(20)]
     for kind in PLANTS:
         plants = planted.plants(kind)
@@ -265,7 +270,7 @@ def test_copies_of_the_own_source_are_told_apart(toy_study: Params) -> None:
     train = real.split("train")
     same = ((s, {"source_id": s.id, "copy": 0}) for s in train.samples())
     synthetic = ImageSet.create(paths.synthetic("toy", "copier"), real.spec, same)
-    found = audit.audit(real, synthetic, audit.open_spaces(toy_study, CPU), toy_study, "copier")
+    found = copy_search.find_copies(real, synthetic, open_spaces(toy_study), toy_study.audit, "copier")
     assert found.suspect.all()
     assert [space["own_source"] for space in spaces(found)] == [1, 1, 1]
     assert all(row["own_source"] == 1 for row in image_rows(found))
@@ -277,7 +282,7 @@ def test_suspects_are_framed_and_lie_beside_their_originals(toy_study: Params) -
     sample = real.sample(real.split("train").rows[2])
     mirrored = Sample("m", np.asarray(sample.image)[:, :, ::-1].astype(np.uint8), sample.masks, "", "train", "x")
     made = ImageSet.create(paths.synthetic("toy", "m"), real.spec, [(mirrored, {"source_id": "train_0"})])
-    picture = sheet(audit.audit(real, made, audit.open_spaces(toy_study, CPU), toy_study, "m"), 12)
+    picture = sheet(copy_search.find_copies(real, made, open_spaces(toy_study), toy_study.audit, "m"), 12)
     assert picture.shape == (108, 210, 3)
     assert picture[4, 100].tolist() == list(RED)
     assert (picture[6:102, 6:102] == picture[6:102, 108:204]).all()
@@ -322,29 +327,31 @@ def unavailable(name: str, settings: Any) -> Any:
 )  # fmt: skip
 def test_feature_spaces(sections: Any, expected: list[str], absent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the score first, then those that need no download; never one under another's name."""
-    monkeypatch.setattr(audit.feature_cache, "build", unavailable)
-    view = audit.open_spaces(study(**sections), CPU)
-    assert [name for name in view.probes if name not in ("pixels", "look")] == expected
-    assert list(view.absent) == absent
+    monkeypatch.setattr(copy_search.feature_cache, "build_extractor", unavailable)
+    cache = open_spaces(study(**sections))
+    assert [name for name in cache.probes if name not in ("pixels", "look")] == expected
+    assert list(cache.unavailable) == absent
 
 
 def test_extractors_of_pairs_are_refused() -> None:
     with pytest.raises(UserError, match=r"audit.extractors: lpips_alex compares pairs"):
-        audit.open_spaces(study(audit={"extractors": ["lpips_alex"]}), CPU)
+        open_spaces(study(audit={"extractors": ["lpips_alex"]}))
 
 
 def test_sets_that_cannot_be_audited(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-    view = audit.open_spaces(toy_study, CPU)
+    cache = open_spaces(toy_study)
     with pytest.raises(UserError, match="0 held-out images"):
-        audit.audit(real.split("train"), synthetic, view, toy_study, "x")
+        copy_search.find_copies(real.split("train"), synthetic, cache, toy_study.audit, "x")
     with pytest.raises(UserError, match="0 synthetic images"):
-        audit.audit(real, synthetic.select([]), view, toy_study, "x")
+        copy_search.find_copies(real, synthetic.select([]), cache, toy_study.audit, "x")
     with pytest.raises(UserError, match="holds no first copy"):
-        audit.audit(real, synthetic.select(row for row in synthetic if row["copy"]), view, toy_study, "x")
+        copy_search.find_copies(
+            real, synthetic.select(row for row in synthetic if row["copy"]), cache, toy_study.audit, "x"
+        )
     with pytest.raises(UserError, match="run generate again"):
         other = ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows)
-        audit.audit(real, other, view, toy_study, "x")
+        copy_search.find_copies(real, other, cache, toy_study.audit, "x")
 
 
 def test_a_held_out_set_of_training_images_is_refused(toy_study: Params) -> None:
@@ -352,4 +359,4 @@ def test_a_held_out_set_of_training_images_is_refused(toy_study: Params) -> None
     train = real.split("train")
     leaked = real.select([*train, *({**row, "split": "test"} for row in train)])
     with pytest.raises(UserError, match="8 of 8 held-out images look like training images"):
-        audit.audit(leaked, synthetic, audit.open_spaces(toy_study, CPU), toy_study, "x")
+        copy_search.find_copies(leaked, synthetic, open_spaces(toy_study), toy_study.audit, "x")

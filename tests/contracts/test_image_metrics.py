@@ -13,11 +13,11 @@ from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.evaluation.feature_cache import JUDGE, View
+from pipeline.evaluation.feature_cache import JUDGE, FeatureCache
 from pipeline.methods.image_metrics import faithfulness
-from pipeline.methods.image_metrics._view import pieces
-from pipeline.metrics.images.score import Score, nested
-from pipeline.stages.score.params import Score as Settings
+from pipeline.methods.image_metrics._pieces import pieces
+from pipeline.metrics.images.score import ScoreResult, nested
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 from tests.stand_ins import Thumbnail
 
@@ -38,12 +38,14 @@ def sets(toy_study: Params) -> tuple[ImageSet, ImageSet]:
     return ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
 
 
-def look(seed: int = 0, **changes: Any) -> View:
-    settings = Settings(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
-    return View({EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, {}, {}, settings, seed, Runtime(torch.device("cpu")))
+def look(seed: int = 0, **changes: Any) -> FeatureCache:
+    settings = Score(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
+    return FeatureCache(
+        {EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, {}, {}, settings, seed, Runtime(torch.device("cpu"))
+    )
 
 
-def scored(name: str, sets: tuple[ImageSet, ImageSet], seed: int = 0) -> list[Score]:
+def scored(name: str, sets: tuple[ImageSet, ImageSet], seed: int = 0) -> list[ScoreResult]:
     return plugins.load("image_metrics", name).score(*sets, look(seed))
 
 
@@ -156,11 +158,11 @@ def test_dice_of_classes_is_averaged(sets: tuple[ImageSet, ImageSet]) -> None:
     assert found == pytest.approx(0.5)
 
 
-class Inverted(View):
+class Inverted(FeatureCache):
     """A judge that takes background for foreground: Dice 0."""
 
     def __init__(self) -> None:
-        super().__init__({JUDGE: Brightness()}, {}, {}, Settings(), 0, Runtime(torch.device("cpu")))
+        super().__init__({JUDGE: Brightness()}, {}, {}, Score(), 0, Runtime(torch.device("cpu")))
 
     def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
         return 1 - super().predictions(images)

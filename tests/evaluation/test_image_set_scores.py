@@ -1,4 +1,4 @@
-"""Facts of the view on image sets and of the files that score writes."""
+"""Facts of the cache on image sets and of the files that score writes."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.evaluation.evaluation import image_rows, map_rows, publish_scores, score_set
-from pipeline.evaluation.feature_cache import JUDGE, JudgeProbe, View, open_view
+from pipeline.evaluation.feature_cache import JUDGE, FeatureCache, JudgeProbe, open_cache
+from pipeline.evaluation.image_set_scores import image_rows, score_set
 from pipeline.metrics.images.neighbours import nearest
-from pipeline.metrics.images.score import Score
-from pipeline.stages.score.params import Score as Settings
+from pipeline.metrics.images.score import ScoreResult
+from pipeline.stages.score.feature_map import map_rows
+from pipeline.stages.score.params import Score
+from pipeline.stages.score.score import publish_scores
 from pipeline.study import Params
 
 CPU = Runtime(torch.device("cpu"))
@@ -49,18 +51,18 @@ class Bright:
     def load(self, folder: Path) -> None: ...
 
 
-def look(settings: Settings | None = None, **probes: Any) -> View:
-    return View(probes, {}, {}, settings or Settings(resamples=100), 0, CPU)
+def look(settings: Score | None = None, **probes: Any) -> FeatureCache:
+    return FeatureCache(probes, {}, {}, settings or Score(resamples=100), 0, CPU)
 
 
 def test_one_pass_feeds_all_probes(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     real, decoded = ImageSet.open(paths.real("toy")), []
     read = ImageSet.image
     monkeypatch.setattr(ImageSet, "image", lambda self, row: decoded.append(row["id"]) or read(self, row))
-    view = look(a=Counting("a"), b=Counting("b"), judge=JudgeProbe("j", Bright()))
-    view.features(real, "a")
-    view.features(real, "b")
-    assert view.predictions(real).shape == (15, 32, 32)
+    cache = look(a=Counting("a"), b=Counting("b"), judge=JudgeProbe("j", Bright()))
+    cache.features(real, "a")
+    cache.features(real, "b")
+    assert cache.predictions(real).shape == (15, 32, 32)
     assert sorted(decoded) == sorted(real.ids)  # each once
 
 
@@ -92,37 +94,37 @@ def test_the_judge_s_prediction_is_its_likeliest_class(toy_study: Params) -> Non
 
 def test_sets_that_do_not_fit_are_refused(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-    view = look(a=Counting())
+    cache = look(a=Counting())
     with pytest.raises(UserError, match="run generate again"):
-        score_set(real, ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows), view)
+        score_set(real, ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows), cache)
     with pytest.raises(UserError, match="there is no test image to score with"):
-        score_set(real.split("train"), synthetic, view)
+        score_set(real.split("train"), synthetic, cache)
     with pytest.raises(UserError, match="there is no synthetic image to score with"):
-        score_set(real, synthetic.select([]), view)
+        score_set(real, synthetic.select([]), cache)
 
 
 def test_an_unknown_metric_lists_those_there_are(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
     with pytest.raises(
-        UserError, match=r"there is no 'fid' among the quality; there are: .*faithfulness, .*frechet, .*kernel"
+        UserError, match=r"there is no 'fid' among the image_metrics; there are: .*faithfulness, .*frechet, .*kernel"
     ):
-        score_set(real, synthetic, look(Settings(metrics=("fid",))))
+        score_set(real, synthetic, look(Score(metrics=("fid",))))
 
 
 def test_all_scores_of_a_set_decode_every_image_once(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
     decoded, read = [], ImageSet.image
     monkeypatch.setattr(ImageSet, "image", lambda self, row: decoded.append(row["id"]) or read(self, row))
-    view = look(Settings(extractors=("a",), resamples=100), a=Counting(), judge=JudgeProbe("bright", Bright()))
-    names = {score.name for score in score_set(real, synthetic, view)}
-    image_rows(real, synthetic, view)
+    cache = look(Score(extractors=("a",), resamples=100), a=Counting(), judge=JudgeProbe("bright", Bright()))
+    names = {score.name for score in score_set(real, synthetic, cache)}
+    image_rows(real, synthetic, cache)
     assert names >= {"frechet.a", "kernel.a", "faithfulness", "faithfulness_shuffled", "judge_dice"}
     assert sorted(decoded) == sorted([*real.split("train").ids, *real.split("test").ids, *synthetic.ids])
 
 
 def test_rows_per_image(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-    settings = Settings(metrics=("faithfulness",), extractors=("a",), resamples=100)
+    settings = Score(metrics=("faithfulness",), extractors=("a",), resamples=100)
     rows = image_rows(real, synthetic, look(settings, a=Counting(), judge=JudgeProbe("bright", Bright())))
     assert len(rows) == 16
     assert list(rows[0]) == ["id", "source_id", "copy", "dice", "nearest", "nearest_distance"]
@@ -142,9 +144,9 @@ def test_files_of_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     folder = paths.scores("toy", "siamese")
     scores = [
-        Score("frechet.x", 3.5, 8, "lower", variant="train"),
-        Score("frechet.x", 4.5, 4, "lower", variant="heldout", floor=1.0),
-        Score("faithfulness", None, 8, "higher", reason="no judge"),
+        ScoreResult("frechet.x", 3.5, 8, "lower", variant="train"),
+        ScoreResult("frechet.x", 4.5, 4, "lower", variant="heldout", floor=1.0),
+        ScoreResult("faithfulness", None, 8, "higher", reason="no judge"),
     ]
     publish_scores(folder, scores, [{"id": "a", "dice": 0.5}], [{"kind": "test", "id": "t", "x": 1.5, "y": 0.0}])
     assert files.read_json(folder / "metrics.json") == {
@@ -158,7 +160,7 @@ def test_files_of_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
-    settings = Settings(resamples=100, extractors=("efficientnet_lite0",))
+    settings = Score(resamples=100, extractors=("efficientnet_lite0",))
     points = map_rows(real, synthetic, look(settings, efficientnet_lite0=Counting()))
     expected = [*real.split("train").ids, *real.split("test").ids, *synthetic.take(1).ids]
     assert [point["id"] for point in points] == expected
@@ -168,9 +170,9 @@ def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> Non
 
 def test_the_view_of_a_study_has_its_extractors_and_its_judge(toy_study: Params) -> None:
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 1.0})
-    view = open_view(toy_study, Bright(), CPU)
-    assert set(view.probes) == {"efficientnet_lite0", JUDGE}
-    before = view.probes[JUDGE].id
+    cache = open_cache(toy_study.score, toy_study.seed, toy_study.study, Bright(), CPU)
+    assert set(cache.probes) == {"efficientnet_lite0", JUDGE}
+    before = cache.probes[JUDGE].id
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.9})
-    assert open_view(toy_study, Bright(), CPU).probes[JUDGE].id != before
-    assert set(open_view(toy_study, None, CPU).probes) == {"efficientnet_lite0"}
+    assert open_cache(toy_study.score, toy_study.seed, toy_study.study, Bright(), CPU).probes[JUDGE].id != before
+    assert set(open_cache(toy_study.score, toy_study.seed, toy_study.study, None, CPU).probes) == {"efficientnet_lite0"}

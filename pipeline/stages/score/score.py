@@ -1,0 +1,46 @@
+"""Score one synthetic image set against the real one, and publish the scores for people, DVC and the report."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import files, paths, tables
+from pipeline.core.runtime import Runtime
+from pipeline.data.image_set import ImageSet
+from pipeline.data.verification import verify
+from pipeline.evaluation.feature_cache import open_cache
+from pipeline.evaluation.image_set_scores import image_rows, score_set
+from pipeline.metrics.images.score import ScoreResult, nested
+from pipeline.stages.judge.judge import load_judge
+from pipeline.stages.score.feature_map import map_rows
+from pipeline.study import Params
+
+
+def score(params: Params, generator: str) -> None:
+    """Publish scores.json, images.csv, map.csv and metrics.json of one generator entry."""
+    runtime = Runtime.start(params.threads)
+    real = ImageSet.open(paths.real(params.study))
+    synthetic = ImageSet.open(paths.synthetic(params.study, generator))
+    for images in (real, synthetic):
+        verify(images)
+    judge = None
+    if "faithfulness" in params.score.metrics:
+        judge = load_judge(params.study, params.judge, params.segmenters, real.spec)
+    cache = open_cache(params.score, params.seed, params.study, judge, runtime)
+    scores = score_set(real, synthetic, cache)
+    rows = image_rows(real, synthetic, cache)
+    points = map_rows(real, synthetic, cache)
+    if runtime.is_main:
+        publish_scores(paths.scores(params.study, generator), scores, rows, points)
+
+
+def publish_scores(
+    folder: Path, scores: list[ScoreResult], images: list[dict[str, Any]], points: list[dict[str, Any]]
+) -> None:
+    """Publish images.csv, map.csv, scores.json (all about each score) and metrics.json (the values alone)."""
+    records = [score.record() for score in scores]
+    work = paths.work("score", files.fingerprint(folder.name, records, images, points))
+    tables.write_table(work / "images.csv", images)
+    tables.write_table(work / "map.csv", points, ("kind", "id", "x", "y"))
+    files.write_json(work / "scores.json", records)
+    tables.write_metrics(work / "metrics.json", nested(scores))
+    files.publish(work, folder)

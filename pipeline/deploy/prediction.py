@@ -17,13 +17,13 @@ from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import nifti
-from pipeline.data.decoding import IMAGE_TYPES, Faulty, grey, read_image, resize_image
+from pipeline.data.decoding import IMAGE_TYPES, InvalidData, grey, read_image, resize_image
 from pipeline.data.image_set import png
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import volume_prediction
 from pipeline.metrics.segmentation import boundary, overlap
-from pipeline.segmentation.saved_model import open_kept
+from pipeline.segmentation.saved_model import load_model
 from pipeline.segmentation.scoring import resized
 
 MASKS, OVERLAYS = "masks", "overlays"  # folders below the target
@@ -36,7 +36,7 @@ class Task:
 
     origin: Path  # its file, relative to the folder
     mask: Path  # below masks/
-    draw: Callable[[], tuple[bytes, NDArray[np.uint8]]]  # the mask's file and the overlay [H, W, 3]; raises Faulty
+    draw: Callable[[], tuple[bytes, NDArray[np.uint8]]]  # the mask's file and the overlay [H, W, 3]; raises InvalidData
 
     @property
     def overlay(self) -> Path:
@@ -49,7 +49,7 @@ def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
 
     Folders below `images` are kept. Raises UserError; where single images cannot be read, after the others are done.
     """
-    segmenter, spec, reading = open_kept(segmenter_folder)
+    segmenter, spec, reading = load_model(segmenter_folder)
     if spec.ndim == 2 and spec.channels not in (1, 3):
         what = f"{spec.channels} contrasts"
         raise UserError(
@@ -64,7 +64,7 @@ def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
     for task in track(tasks, "predict"):
         try:
             mask, seen = task.draw()
-        except Faulty as fault:
+        except InvalidData as fault:
             faults.append(f"{task.origin}: {fault}")
             continue
         with files.writing_to(target):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data import grids, intensities, nifti
-from pipeline.data.decoding import Faulty, inside
-from pipeline.data.grids import Affine, Grid, Turn
+from pipeline.data.decoding import InvalidData, ensure_inside
+from pipeline.data.grids import Affine, Grid, Reorientation
 from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
 
@@ -28,7 +28,7 @@ class Placed:
 
     voxels: NDArray[np.float32]  # [C, X, Y, Z] in [0, 1]
     affine: Affine  # of the grid
-    turn: Turn
+    turn: Reorientation
     stored: Affine  # of the file
     shape: tuple[int, ...]  # [I, J, K] of the file
 
@@ -67,15 +67,15 @@ def files_of(folder: Path, target: Path) -> dict[Path, tuple[Path, ...]]:
 
 
 def placed(paths: Sequence[Path], root: Path, chosen: Intensities, spec: DatasetSpec) -> Placed:
-    """Reads a volume and brings it to the grid. Raises Faulty."""
+    """Reads a volume and brings it to the grid. Raises InvalidData."""
     assert spec.shape is not None and spec.spacing is not None
     for path in paths:
-        inside(path, root)
+        ensure_inside(path, root)
     voxels, stored = intensities.read(paths, chosen)
     if len(voxels) != spec.channels:
-        raise Faulty(f"has {len(voxels)} channels, the segmenter was trained on {spec.channels}; they must agree")
-    turn, shape = Turn.of(stored), voxels.shape[1:]
-    on_grid, affine = Grid(spec.shape, spec.spacing).put(turn.voxels(voxels), turn.affine(stored, shape), "linear")
+        raise InvalidData(f"has {len(voxels)} channels, the segmenter was trained on {spec.channels}; they must agree")
+    turn, shape = Reorientation.from_affine(stored), voxels.shape[1:]
+    on_grid, affine = Grid(spec.shape, spec.spacing).fit(turn.apply(voxels), turn.affine(stored, shape), "linear")
     return Placed(np.asarray(on_grid, np.float32), affine, turn, stored, shape)
 
 
@@ -91,10 +91,10 @@ def labels_of(chance: NDArray[np.float32], volume: Placed) -> NDArray[np.uint8]:
     shape = tuple(volume.shape[axis] for axis in volume.turn.axes)
     best, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
     for label, own in enumerate(chance):  # one by one: all classes at the file's size may not fit into memory
-        value = grids.onto(own[None], volume.affine, wanted, shape)[0]
+        value = grids.resample_onto(own[None], volume.affine, wanted, shape)[0]
         wins = value > best
         best[wins], labels[wins] = value[wins], label
-    return np.ascontiguousarray(volume.turn.stored(labels[None])[0])
+    return np.ascontiguousarray(volume.turn.invert(labels[None])[0])
 
 
 def slices(volume: NDArray[Any]) -> list[NDArray[Any]]:

@@ -1,10 +1,11 @@
 """How often verdicts err, and how often they find what is there: simulated studies through the code of real ones.
 
-Every run draws the scores of a whole study and hands them to pipeline.stages.compare.arms (evidence, conclude), whose verdicts are
-counted. SDs are in Dice points: that of a segmenter's mean from seed to seed within an arm, and that of the paired
-difference of one image, averaged over seeds; the share `cells` of the latter's variance is noise of seed x image (0.3
-to 0.9 in two studies of real and drawn polyps). Clusters hold five images that share half of the variance. The last
-part compares the images that the report calls needed with those that simulation needs.
+Every run draws the scores of a whole study and hands them to pipeline.stages.compare (arms.evidence and
+verdict.conclude), whose verdicts are counted. SDs are in Dice points: that of a segmenter's mean from seed to seed
+within an arm, and that of the paired difference of one image, averaged over seeds; the share `cells` of the latter's
+variance is noise of seed x image (0.3 to 0.9 in two studies of real and drawn polyps). Clusters hold five images that
+share half of the variance. The last part compares the images that the report calls needed with those that simulation
+needs.
 """
 
 import argparse
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.stages.compare.arms import conclude, evidence, needs
+from pipeline.stages.compare.arms import evidence, needs
+from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.results import Results
+from pipeline.stages.compare.verdict import conclude
 from pipeline.study import Params, load_params
 
 Row = dict[str, Any]
@@ -90,6 +93,11 @@ def study(arms: int, margin: float = 0.01) -> Params:
     return Params.model_validate(values | {"judge": {"segmenter": "unet"}, "compare": {"margin": margin}})
 
 
+def design(params: Params) -> Design:
+    """The comparison of the study's arms."""
+    return Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+
+
 def draw(scenario: Scenario, rng: np.random.Generator) -> Results:
     """The scores of one study on its test images; what all arms share cancels and is left out."""
     seeds, images = scenario.seeds, scenario.images
@@ -124,13 +132,12 @@ def study_arms(scenario: Scenario) -> list[str]:
 def verdicts(scenario: Scenario, runs: int, params: Params | None = None) -> list[list[str]]:
     """The verdicts on the arms of every simulated study."""
     params = params or study(len(scenario.gains))
-    rng, about = np.random.default_rng(0), {"role": "arm", "n_images": scenario.images, "n_seeds": scenario.seeds}
+    rng = np.random.default_rng(0)
     found = []
     for _ in range(runs):
         results = draw(scenario, rng)
-        arms = [about | evidence(params, name, results) for name in study_arms(scenario)[1:]]
-        conclude(arms, params.compare)
-        found.append([arm["verdict"] for arm in arms])
+        arms = [evidence(design(params), name, results) for name in study_arms(scenario)[1:]]
+        found.append([str(arm.verdict) for arm in conclude(arms, params.compare)])
     return found
 
 
@@ -146,7 +153,7 @@ def needed(scenario: Scenario, runs: int) -> Row:
     """Images needed to find the gain with 80 %: as the report says (median over studies), and as simulation says."""
     params = study(len(scenario.gains), margin=max(scenario.gains) / 100)
     rng = np.random.default_rng(1)
-    told = [needs(params, "x1", draw(scenario, rng))["images_needed"] for _ in range(max(100, runs // 5))]
+    told = [needs(design(params), "x1", draw(scenario, rng)).images_needed for _ in range(max(100, runs // 5))]
     middle = float(np.median([np.inf if number is None else number for number in told]))
     if not np.isfinite(middle):
         return {"told": None, "simulated": None, "ratio": None}

@@ -10,8 +10,8 @@ from pipeline.study import Params
 def stage(params: Params) -> None:
     """Writes comparison.json, arms.csv and multiplier_curve.csv."""
     comparison = compare(params)
-    publish_comparison(params, comparison)
-    logging.getLogger(__name__).info(comparison["verdict"])
+    publish_comparison(params.study, comparison)
+    logging.getLogger(__name__).info(comparison.verdict)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from scipy import stats
 
 from pipeline.data import phantom
+from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.verdict import decide
 
@@ -37,7 +38,7 @@ def siamese_step() -> Figure:
     figure = Figure(figsize=(10.4, 5.2))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 120), ylim=(0, 60))
     axes.set_axis_off()
-    image, labels = phantom.draw("docs/siamese", 64, phantom.Look(0.4, 2), instrument=False)
+    image, labels = phantom.draw("docs/siamese", 64, phantom.Difficulty(0.4, 2), instrument=False)
     for picture, bottom, name in ((labels * 255, 43, "mask"), (np.moveaxis(image, 0, -1), 29, "image")):
         axes.imshow(picture, extent=(2, 12, bottom, bottom + 10), cmap="gray", aspect="auto", interpolation="nearest")
         axes.text(7, bottom - 2.4, name, ha="center")
@@ -157,10 +158,9 @@ def verdicts() -> Figure:
         spread = error / 1.96
         p = 2 * stats.norm.sf(abs(difference) / spread)
         outside = float(stats.norm.sf((settings.margin - abs(difference)) / spread))
-        told = {"difference": difference, "difference_low": difference - error, "difference_high": difference + error}
-        told |= {"p_holm": p, "p_images_holm": p, "p_equivalent": outside, "n_seeds": 3, "n_images": 128}
+        evidence = Evidence(difference, difference - error, difference + error, p, p, outside, n_images=128, n_seeds=3)
         axes.errorbar(100 * difference, row, xerr=100 * error, color="#333", marker="o", ms=4, capsize=3)
-        axes.text(4.2, row, str(decide(told, settings)), va="center")
+        axes.text(4.2, row, str(decide(evidence, p, settings)), va="center")
     axes.text(0, -0.75, "margin", ha="center", color="#1d6b50")
     axes.set(xlabel="Dice points, arm minus reference", xlim=(-5, 6.5), ylim=(4.6, -1.1), yticks=[])
     axes.spines["left"].set_visible(False)

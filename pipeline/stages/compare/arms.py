@@ -1,186 +1,204 @@
 """One row per training set: means, paired difference to the reference arm, tests, what a finer study would need.
 
-`evidence` and `conclude` give all that a verdict rests on; benchmarks/calibration.py simulates how often they err.
+`evidence` and `verdict.conclude` give all that a verdict rests on; benchmarks/calibration.py simulates how often they
+err.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.core import seeding
 from pipeline.core.progress import track
-from pipeline.metrics.statistics import power
-from pipeline.metrics.statistics.paired import (
-    Estimate,
-    Noise,
-    equivalence_p,
-    estimate,
-    half_width,
-    p_value,
-    seed_noise,
-    two_level_bootstrap,
-    unpaired_noise,
+from pipeline.metrics.statistics.paired import Estimate, Noise, Table, estimate, seed_noise, unpaired_noise
+from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.paired_difference import (
+    Evidence,
+    PairedDifference,
+    RequiredSizes,
+    bootstrap_interval,
+    image_effect,
+    required_sizes,
+    weigh_evidence,
 )
-from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.compare.results import METRICS, Results, Row, Table
-from pipeline.stages.compare.verdict import decide
-from pipeline.stages.mix.params import TrainingSet
-from pipeline.study import Params
+from pipeline.stages.compare.results import METRICS, Record, Results
+from pipeline.stages.compare.verdict import Conclusion, conclude
 
 
-def compare_arms(params: Params, segmenter: str, results: Results) -> list[Row]:
-    """One row per training set: means, difference to the reference, p-values; the verdict is still open."""
-    settings, names = params.compare, list(params.training_sets)
-    noises = {m: seed_noise([_units(results, name, m) for name in names]) for m in METRICS}
-    rows = []
-    for name, arm in track(params.training_sets.items(), f"compare {segmenter}"):
-        row: Row = {"segmenter": segmenter, "training_set": name, "role": role(name, arm, settings)}
-        row |= {"generator": arm.generator, "multiplier": arm.multiplier, "screened": arm.screened}
-        row |= {"n_images": len(results.images["test"]), "n_seeds": len(results.seeds)}
-        row |= {"n_clusters": len(set(results.units("test"))) if results.clusters else None}
-        for metric in METRICS:
-            found = estimate(_units(results, name, metric), noises[metric], settings.confidence)
-            row |= _estimate(metric, found, least=0.0, most=1.0)
-        row |= _about_seeds(results, name)
-        if name != settings.reference:
-            row |= evidence(params, name, results) | described(params, name, results)
-        rows.append(row)
-    return rows
+@dataclass(frozen=True)
+class DifferenceStatistics:
+    """What is reported of a difference beside its evidence."""
+
+    difference_iou: float
+    difference_iou_low: float
+    difference_iou_high: float
+    bootstrap_low: float
+    bootstrap_high: float
+    val_difference: float  # in Dice on validation images
+    effect_size: float | None
+    share_improved: float
+    worst_tenth: float
+    images_needed: int | None
+    seeds_needed: int | None
+    detectable: float | None
 
 
-def evidence(params: Params, name: str, results: Results) -> Row:
-    """The difference to the reference arm in Dice on test images, and every p that the verdict rests on."""
-    settings = params.compare
-    dice = _difference(results, name, settings.reference, "test", "dice")
-    units, noise = results.by_unit(dice, "test"), _difference_noise(params, results, name, "dice")
-    half, mean = half_width(units, noise), float(dice.mean())
-    width, signs = half.at(1 - settings.confidence), seeding.number(params.seed, "compare", "signs")
-    return {
-        "difference": mean,
-        "difference_low": max(mean - width, -1.0),
-        "difference_high": min(mean + width, 1.0),
-        "p": p_value(abs(mean), half.at),
-        "p_images": sign_flip_p(results.sums(dice.mean(0), "test"), settings.resamples, signs),
-        "p_equivalent": equivalence_p(mean, half, settings.margin),
-    }
+@dataclass(frozen=True)
+class Arm:
+    """One training set under one segmenter; the reference has no evidence, statistics and conclusion."""
+
+    segmenter: str
+    training_set: str
+    role: str  # see Design.role
+    generator: str | None
+    multiplier: int
+    screened: bool
+    n_images: int
+    n_seeds: int
+    n_clusters: int | None
+    dice: float
+    dice_low: float
+    dice_high: float
+    iou: float
+    iou_low: float
+    iou_high: float
+    seed_sd: float | None  # of the mean Dice, from seed to seed
+    val_dice: float
+    test_sets: Mapping[str, Mapping[str, float]]  # Dice and number of images by test set
+    evidence: Evidence | None = None
+    statistics: DifferenceStatistics | None = None
+    conclusion: Conclusion | None = None
+
+    def record(self) -> Record:
+        """Return one row of arms.csv and comparison.json."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)[:-3]}
+        for part in (self.evidence, self.statistics):
+            record |= asdict(part) if part else {}
+        return record | (asdict(self.conclusion) if self.conclusion else {"verdict": None})
 
 
-def described(params: Params, name: str, results: Results) -> Row:
-    """What else is told of a difference: bootstrap, IoU, gain on validation images, effect size, harm, power."""
-    settings, reference = params.compare, params.compare.reference
-    dice = _difference(results, name, reference, "test", "dice")
-    iou = results.by_unit(_difference(results, name, reference, "test", "iou"), "test")
-    iou_noise = _difference_noise(params, results, name, "iou")
-    of_images = dice.mean(0)  # averaged over seeds
-    rng = seeding.numpy_rng(params.seed, "compare", name, "bootstrap")
-    draws = two_level_bootstrap(results.by_unit(dice, "test")[None], settings.resamples, rng)[:, 0]
-    low, high = percentile_interval(draws, settings.confidence)
-    worst = np.sort(of_images)[: max(1, len(of_images) // 10)]
-    return {
-        **_estimate("difference_iou", estimate(iou, iou_noise, settings.confidence)),
-        "bootstrap_low": low,
-        "bootstrap_high": high,
-        "val_difference": float(_difference(results, name, reference, "val", "dice").mean()),
-        "effect_size": _effect_size(of_images),  # Cohen's d_z over images
-        "share_improved": float((of_images > 0).mean()),
-        "worst_tenth": float(worst.mean()),  # mean difference of the images that lose most
-        **needs(params, name, results),
-    }
+def compare_arms(design: Design, segmenter: str, results: Results) -> list[Arm]:
+    """Compare every training set with the reference under one segmenter; verdicts are still open."""
+    names = list(design.training_sets)
+    noises = {metric: seed_noise([_units(results, name, metric) for name in names]) for metric in METRICS}
+    arms = []
+    for name in track(names, f"compare {segmenter}"):
+        arm = _describe(design, segmenter, name, results, noises)
+        if name != design.reference:
+            arm = replace(
+                arm, evidence=evidence(design, name, results), statistics=difference_statistics(design, name, results)
+            )
+        arms.append(arm)
+    return arms
 
 
-def needs(params: Params, name: str, results: Results) -> Row:
-    """Images or seeds with which a true difference of the margin would be found, at the strictest step of Holm.
-
-    `detectable` is the smallest difference that this study finds as often. All None where there is one seed or image.
-    """
-    settings = params.compare
-    units = results.by_unit(_difference(results, name, settings.reference, "test", "dice"), "test")
-    seeds, count = units.shape
-    if seeds < 2 or count < 2:
-        return dict.fromkeys(("images_needed", "seeds_needed", "detectable"))
-    found = power.variance_components(units, _difference_noise(params, results, name, "dice"))
-    level = (1 - settings.confidence) / (family_size(params) if is_arm(params, name) else 1)
-    fewest = power.images_needed(settings.margin, found, seeds, level, settings.power)
-    per_unit = len(results.images["test"]) / count
-    return {
-        "images_needed": None if fewest is None else int(np.ceil(fewest * per_unit)),
-        "seeds_needed": power.seeds_needed(settings.margin, found, count, level, settings.power),
-        "detectable": power.detectable(found, seeds, count, level, settings.power),
-    }
-
-
-def family_size(params: Params) -> int:
-    """How many differences the correction for several arms speaks of."""
-    return len(params.segmenters) * sum(is_arm(params, name) for name in params.training_sets)
+def _describe(design: Design, segmenter: str, name: str, results: Results, noises: Mapping[str, Noise]) -> Arm:
+    """Return the means of one training set."""
+    training_set, dice = design.training_sets[name], results.tables[name, "test", "dice"]
+    means = [estimate(_units(results, name, m), noises[m], design.compare.confidence) for m in METRICS]
+    mean_dice, mean_iou = (_clipped(mean, least=0.0, most=1.0) for mean in means)
+    return Arm(
+        segmenter,
+        name,
+        design.role(name),
+        training_set.generator,
+        training_set.multiplier,
+        training_set.screened,
+        len(results.images["test"]),
+        len(results.seeds),
+        len(set(results.units("test"))) if results.clusters else None,
+        *mean_dice,
+        *mean_iou,
+        seed_sd=float(dice.mean(1).std(ddof=1)) if len(dice) > 1 else None,
+        val_dice=float(results.tables[name, "val", "dice"].mean()),
+        test_sets=_by_test_set(results, dice),
+    )
 
 
-def is_arm(params: Params, name: str) -> bool:
-    """Does the training set hold synthetic images (and is it not the reference)?"""
-    return role(name, params.training_sets[name], params.compare) == "arm"
+def evidence(design: Design, name: str, results: Results) -> Evidence:
+    """Return the difference to the reference in Dice on test images, and every p that the verdict rests on."""
+    difference = paired_difference(design, name, results)
+    return weigh_evidence(difference, design.compare, design.compare.margin, design.seed, limit=1.0)
 
 
-def conclude(arms: Sequence[Row], settings: Compare) -> None:
-    """Adds p-values adjusted over all arms of the study (Holm; controls stay outside) and each arm's verdict."""
-    family = [row for row in arms if row["role"] == "arm"]
-    for key in ("p", "p_images"):
-        for row, adjusted in zip(family, holm([row[key] for row in family]), strict=True):
-            row[f"{key}_holm"] = adjusted
-    for row in arms:
-        if row["role"] not in ("arm", "reference"):
-            row |= {"p_holm": row["p"], "p_images_holm": row["p_images"]}
-        row["verdict"] = None if row["role"] == "reference" else str(decide(row, settings))
+def difference_statistics(design: Design, name: str, results: Results) -> DifferenceStatistics:
+    """Return bootstrap, IoU, gain on validation images, effect size, harm and power of a difference."""
+    compare, difference = design.compare, paired_difference(design, name, results)
+    rng = seeding.numpy_rng(design.seed, "compare", name, "bootstrap")
+    iou = paired_difference(design, name, results, "iou")
+    validation = results.tables[name, "val", "dice"] - results.tables[design.reference, "val", "dice"]
+    return DifferenceStatistics(
+        *_clipped(estimate(iou.units, iou.noise, compare.confidence)),
+        *bootstrap_interval(difference, compare, rng),
+        val_difference=float(validation.mean()),
+        **asdict(image_effect(difference)),
+        **asdict(needs(design, name, results)),
+    )
 
 
-def role(name: str, arm: TrainingSet, settings: Compare) -> str:
-    """reference, arm (synthetic images), control (A/A), repeated or ceiling."""
-    if name == settings.reference:
-        return "reference"
-    if arm.generator is not None:
-        return "arm"
-    if arm.real == "all":
-        return "ceiling"  # more real images: a difference is what one hopes to reach, not a fault
-    return "control" if arm.repeat == 1 else "repeated"
+def needs(design: Design, name: str, results: Results) -> RequiredSizes:
+    """Return the images, or the seeds, with which a true difference of the margin would be found."""
+    difference = paired_difference(design, name, results)
+    comparisons = design.family_size if design.is_arm(name) else 1
+    per_unit = difference.images.shape[1] / difference.units.shape[1]
+    return required_sizes(
+        difference, design.compare, design.compare.margin, comparisons, to_images=lambda units: units * per_unit
+    )
+
+
+def paired_difference(design: Design, name: str, results: Results, metric: str = "dice") -> PairedDifference:
+    """Return the difference of a training set to the reference on test images."""
+    scores, reference = results.tables[name, "test", metric], results.tables[design.reference, "test", metric]
+    images = scores - reference
+    return PairedDifference(
+        images=images,
+        units=results.by_unit(images, "test"),
+        unit_sums=results.sums(images.mean(0), "test"),
+        mean=float(images.mean()),
+        noise=_difference_noise(design, name, results, metric),
+    )
+
+
+def conclude_arms(arms: Sequence[Arm], compare: Compare) -> list[Arm]:
+    """Return the arms with verdicts; p-values are adjusted over all arms (Holm), those of controls stay as they are."""
+    family = conclude([arm.evidence for arm in arms if arm.role == "arm" and arm.evidence], compare)
+    of_family = iter(family)
+    return [
+        replace(arm, conclusion=next(of_family) if arm.role == "arm" else conclude([arm.evidence], compare)[0])
+        if arm.evidence
+        else arm
+        for arm in arms
+    ]
 
 
 def _units(results: Results, name: str, metric: str) -> Table:
     return results.by_unit(results.tables[name, "test", metric], "test")
 
 
-def _difference(results: Results, name: str, reference: str, split: str, metric: str) -> Table:
-    return results.tables[name, split, metric] - results.tables[reference, split, metric]
-
-
-def _difference_noise(params: Params, results: Results, name: str, metric: str) -> Noise:
-    """Noise of seeds in the difference to the reference, pooled over all arms that share the reference's seeds."""
-    reference, sets = params.compare.reference, params.training_sets
-    if sets[name].seed_offset != sets[reference].seed_offset:
-        return unpaired_noise(_units(results, name, metric), _units(results, reference, metric))
-    mates = [
-        mate
-        for mate, arm in sets.items()
-        if arm.seed_offset == sets[name].seed_offset and (mate == name or is_arm(params, mate))
+def _difference_noise(design: Design, name: str, results: Results, metric: str) -> Noise:
+    """Return the noise of seeds in the difference, pooled over all arms that share the reference's seeds."""
+    sets, reference = design.training_sets, _units(results, design.reference, metric)
+    if sets[name].seed_offset != sets[design.reference].seed_offset:
+        return unpaired_noise(_units(results, name, metric), reference)
+    pooled = [
+        other
+        for other, arm in sets.items()
+        if arm.seed_offset == sets[name].seed_offset and (other == name or design.is_arm(other))
     ]
-    return seed_noise([_units(results, mate, metric) - _units(results, reference, metric) for mate in mates])
+    return seed_noise([_units(results, other, metric) - reference for other in pooled])
 
 
-def _estimate(name: str, found: Estimate, least: float = -1.0, most: float = 1.0) -> Row:
-    return {name: found.mean, f"{name}_low": max(found.low, least), f"{name}_high": min(found.high, most)}
+def _clipped(mean: Estimate, least: float = -1.0, most: float = 1.0) -> tuple[float, float, float]:
+    """Return the mean and the ends of its interval, cut at the ends of the scale."""
+    return mean.mean, max(mean.low, least), min(mean.high, most)
 
 
-def _about_seeds(results: Results, name: str) -> Row:
-    dice = results.tables[name, "test", "dice"]
-    sets = np.array([test_set for test_set, _ in results.images["test"]])
+def _by_test_set(results: Results, dice: Table) -> dict[str, dict[str, Any]]:
+    test_sets = np.array([test_set for test_set, _ in results.images["test"]])
     return {
-        "seed_sd": float(dice.mean(1).std(ddof=1)) if len(dice) > 1 else None,  # of the mean Dice, seed to seed
-        "val_dice": float(results.tables[name, "val", "dice"].mean()),
-        "test_sets": {
-            str(s): {"dice": float(dice[:, sets == s].mean()), "n": int((sets == s).sum())} for s in np.unique(sets)
-        },
+        str(name): {"dice": float(dice[:, test_sets == name].mean()), "n": int((test_sets == name).sum())}
+        for name in np.unique(test_sets)
     }
-
-
-def _effect_size(differences: NDArray[np.float64]) -> float | None:
-    spread = differences.std(ddof=1) if len(differences) > 1 else 0.0
-    return float(differences.mean() / spread) if spread > 0 else None

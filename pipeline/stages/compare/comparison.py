@@ -6,6 +6,10 @@ arm that the verdict speaks of is chosen on validation images, its numbers come 
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,70 +17,149 @@ import numpy as np
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.stages.compare import multipliers, segmenter_comparison
-from pipeline.stages.compare.arms import compare_arms, conclude
-from pipeline.stages.compare.results import METRICS, Reader, Row, read_results
-from pipeline.stages.compare.verdict import sentence
+from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
+from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.multipliers import Choice, CurvePoint, GeneratorSpread, MultiplierTrend
+from pipeline.stages.compare.params import Compare
+from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
+from pipeline.stages.compare.segmenter_comparison import SegmenterScore
+from pipeline.stages.compare.sentence import sentence
 from pipeline.study import Params
 
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that the stage compare finds."""
+
+    arms: list[Arm]
+    curve: list[CurvePoint]
+    choice: list[Choice]
+    trend: list[MultiplierTrend]
+    generator_seeds: list[GeneratorSpread]
+    compare: Compare
+    verdict: str
+    verdicts: Mapping[str, str]  # by segmenter
+    segmenters: list[SegmenterScore] = field(default_factory=list)
+    segmenters_verdict: str | None = None
+
+    def record(self) -> Record:
+        """Return what comparison.json holds; of segmenters only where they are compared."""
+        settings = self.compare.model_dump(mode="json", exclude_none=True)
+        record = {
+            "arms": [arm.record() for arm in self.arms],
+            "curve": [asdict(point) for point in self.curve],
+            "choice": [asdict(row) for row in self.choice],
+            "trend": [asdict(row) for row in self.trend],
+            "generator_seeds": [asdict(row) for row in self.generator_seeds],
+            "verdict": self.verdict,
+            "verdicts": dict(self.verdicts),
+            "about": {"primary": "dice", **settings},
+        }
+        if self.segmenters:
+            record["segmenters"] = [row.record() for row in self.segmenters]
+            record["segmenters_verdict"] = self.segmenters_verdict
+        return record
+
+
+def _columns(row: type[Any]) -> tuple[str, ...]:
+    return tuple(column.name for column in fields(row))
+
+
 TABLES = {
-    "curve": ("multiplier_curve.csv", multipliers.CURVE),
-    "choice": ("choice.csv", multipliers.CHOICE),
-    "trend": ("trend.csv", multipliers.TREND),
-    "generator_seeds": ("generator_seeds.csv", multipliers.SEEDS),
+    "curve": ("multiplier_curve.csv", _columns(CurvePoint)),
+    "choice": ("choice.csv", _columns(Choice)),
+    "trend": ("trend.csv", _columns(MultiplierTrend)),
+    "generator_seeds": ("generator_seeds.csv", _columns(GeneratorSpread)),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
 }
 
 
-def compare(params: Params, read: Reader = read_results) -> Row:
-    """The whole comparison: arms, curve, choice of the multiplier, trend, verdict. Raises UserError without a score."""
-    arms: list[Row] = []
-    choice: list[Row] = []
-    trend: list[Row] = []
+def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
+    """Compare arms, and segmenters where asked for; `read` defaults to the scores of this study.
+
+    Raises UserError without a score.
+    """
+    read = read or partial(read_results, params.study, params.segment.seeds)
+    design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+    arms: list[Arm] = []
+    choice: list[Choice] = []
+    trend: list[MultiplierTrend] = []
     for segmenter in params.segmenters:
-        results = read(params, segmenter)
-        arms += compare_arms(params, segmenter, results)
-        choice += multipliers.choices(params, segmenter, results)
-        trend += multipliers.trends(params, segmenter, results)
-    conclude(arms, params.compare)
-    return {
-        "arms": arms,
-        "curve": multipliers.multiplier_curve(arms),
-        "choice": choice,
-        "trend": trend,
-        "generator_seeds": multipliers.generator_seeds(params, arms),
-        **_verdicts(params, arms, read),
-        "about": {"primary": "dice", **params.compare.model_dump(mode="json", exclude_none=True)},
-    }
+        results = read(segmenter, list(params.training_sets))
+        arms += compare_arms(design, segmenter, results)
+        choice += multipliers.choices(design, segmenter, results)
+        trend += multipliers.trends(design, segmenter, results)
+    arms = conclude_arms(arms, params.compare)
+    segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
+    segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
+    verdict, verdicts = _verdicts(params.compare, list(params.segmenters), arms, segmenters_verdict)
+    return Comparison(
+        arms,
+        multipliers.multiplier_curve(arms),
+        choice,
+        trend,
+        multipliers.generator_seeds(params.generators, arms),
+        params.compare,
+        verdict,
+        verdicts,
+        segmenters,
+        segmenters_verdict,
+    )
 
 
-def _verdicts(params: Params, arms: list[Row], read: Reader) -> Row:
-    """The study's sentence and one per segmenter; where segmenters are compared, their rows and their sentence too."""
-    rows = segmenter_comparison.compare_segmenters(params, read)
-    between = segmenter_comparison.sentence(rows, params) if rows else None
-    told: Row = {"segmenters": rows, "segmenters_verdict": between} if between else {}
-    if between and not any(row["role"] == "arm" for row in arms):
-        return {"verdict": between, "verdicts": {}} | told  # all arms are of real images
-    own = {name: [row for row in arms if row["segmenter"] == name] for name in params.segmenters}
-    verdicts = {name: sentence(rows, params.compare) for name, rows in own.items()}
-    return {"verdict": sentence(arms, params.compare), "verdicts": verdicts} | told
+def _verdicts(
+    compare: Compare, segmenters: Sequence[str], arms: Sequence[Arm], segmenters_verdict: str | None
+) -> tuple[str, dict[str, str]]:
+    """Return the study's sentence and one per segmenter; that of segmenters where all arms are of real images."""
+    if segmenters_verdict and not any(arm.role == "arm" for arm in arms):
+        return segmenters_verdict, {}
+    by_segmenter = {name: [arm for arm in arms if arm.segmenter == name] for name in segmenters}
+    return sentence(arms, compare), {name: sentence(rows, compare) for name, rows in by_segmenter.items()}
 
 
-def publish_comparison(params: Params, comparison: Row) -> None:
-    """Publishes arms.csv, the TABLES of what the comparison holds, and comparison.json."""
-    folder, arms = paths.work("compare", files.fingerprint(comparison)), comparison["arms"]
-    columns = [key for key in max(arms, key=len) if not isinstance(arms[0].get(key), dict)]
+def publish_comparison(study: str, comparison: Comparison) -> None:
+    """Publish arms.csv, the TABLES of what the comparison holds, and comparison.json."""
+    record = comparison.record()
+    folder, arms = paths.work("compare", files.fingerprint(record)), record["arms"]
+    columns = [key for key in max(arms, key=len) if not isinstance(arms[0].get(key), Mapping)]
     tables.write_table(folder / "arms.csv", [_line(row, columns) for row in arms])
     for key, (name, header) in TABLES.items():
-        if key in comparison:
-            tables.write_table(folder / name, [_line(row, header) for row in comparison[key]], header)
-    files.write_json(folder / "comparison.json", comparison)
-    files.publish(folder, paths.comparison(params.study))
+        if key in record:
+            tables.write_table(folder / name, [_line(row, header) for row in record[key]], header)
+    files.write_json(folder / "comparison.json", record)
+    files.publish(folder, paths.comparison(study))
 
 
-def arms_as_metrics(comparison: Row) -> Row:
-    """arms.<segmenter>.<training_set>.{dice,iou}.{mean,low,high} of a comparison."""
-    tree: Row = defaultdict(dict)
-    for row in comparison["arms"]:
+def read_comparison(study: str) -> Record:
+    """Return comparison.json of a study. Raises UserError where the stage compare has not run."""
+    return _read(paths.comparison(study) / "comparison.json")
+
+
+def collect_metrics(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
+    """Return what reports/metrics.json holds: arms, judge.dice, faithfulness by generator and of the control, verdict.
+
+    Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
+    """
+    comparison = read_comparison(study)
+    scores = {name: _read(paths.scores(study, name) / "metrics.json") for name in generators}
+    faithfulness = {name: score.get("faithfulness") for name, score in scores.items()}
+    shuffled = [
+        score["faithfulness_shuffled"] for score in scores.values() if score.get("faithfulness_shuffled") is not None
+    ]
+    metrics: Record = {"arms": arms_as_metrics(comparison["arms"])}
+    if has_judge:
+        metrics["judge"] = {"dice": _read(paths.judge(study) / "metrics.json")["dice"]}
+    if generators:
+        metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
+    if comparison.get("segmenters"):
+        metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
+    return metrics | {"verdict": comparison["verdict"]}
+
+
+def arms_as_metrics(rows: Iterable[Record]) -> Record:
+    """Return arms.<segmenter>.<training_set>.{dice,iou}.{mean,low,high} of the arms of a comparison."""
+    tree: Record = defaultdict(dict)
+    for row in rows:
         tree[row["segmenter"]][row["training_set"]] = {
             metric: {"mean": row[metric], "low": row[f"{metric}_low"], "high": row[f"{metric}_high"]}
             for metric in METRICS
@@ -84,42 +167,21 @@ def arms_as_metrics(comparison: Row) -> Row:
     return dict(tree)
 
 
-def collect_metrics(params: Params) -> Row:
-    """What reports/metrics.json holds: arms, judge.dice, faithfulness by generator and of the control, verdict.
-
-    Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
-    """
-    comparison = _read(paths.comparison(params.study) / "comparison.json")
-    scores = {name: _read(paths.scores(params.study, name) / "metrics.json") for name in params.generators}
-    faithfulness = {name: score.get("faithfulness") for name, score in scores.items()}
-    shuffled = [
-        score["faithfulness_shuffled"] for score in scores.values() if score.get("faithfulness_shuffled") is not None
-    ]
-    metrics: Row = {"arms": arms_as_metrics(comparison)}
-    if params.judge is not None:
-        metrics["judge"] = {"dice": _read(paths.judge(params.study) / "metrics.json")["dice"]}
-    if params.generators:
-        metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
-    if comparison.get("segmenters"):
-        metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
-    return metrics | {"verdict": comparison["verdict"]}
-
-
-def segmenters_as_metrics(rows: list[Row]) -> Row:
-    """segmenters.<metric>.<segmenter>.{mean,low,high,verdict} of a comparison of segmenters."""
-    tree: Row = defaultdict(dict)
+def segmenters_as_metrics(rows: Iterable[Record]) -> Record:
+    """Return segmenters.<metric>.<segmenter>.{mean,low,high,verdict} of a comparison of segmenters."""
+    tree: Record = defaultdict(dict)
     for row in rows:
         tree[row["metric"]][row["segmenter"]] = {key: row[key] for key in ("mean", "low", "high", "verdict")}
     return dict(tree)
 
 
-def _read(path: Any) -> Row:
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage that makes it (dvc repro runs all that are missing)")
     return files.read_json(path)
 
 
-def _line(row: Row, columns: Any) -> Row:
+def _line(row: Record, columns: Iterable[str]) -> Record:
     return {key: _rounded(row.get(key)) for key in columns}
 
 

@@ -7,12 +7,8 @@ from pydantic import Field, model_validator
 
 from pipeline.core.section import Section
 
-LOWER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
-DISTANCES = (
-    "hd95",
-    "msd",
-    "volume_error",
-)  # metrics that are no share of 1, so that compare.margin means nothing for them
+LOWER_IS_BETTER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
+DISTANCES = ("hd95", "msd", "volume_error")  # metrics that are no share of 1: compare.margin means nothing for them
 
 
 class SegmenterComparison(Section):
@@ -21,30 +17,32 @@ class SegmenterComparison(Section):
     reference: str  # an entry of segmenters
     training_set: str | None = None  # None: compare.reference
     metrics: tuple[str, ...] = Field(default=("dice",), min_length=1)  # columns of scores.csv
-    lower: tuple[str, ...] = ()  # further metrics of which less is better, beside LOWER
+    lower: tuple[str, ...] = ()  # further metrics of which less is better, beside LOWER_IS_BETTER
     margins: Mapping[str, float] = {}  # by metric, where it is not compare.margin: below it two count as equivalent
     alpha: float = Field(default=0.01, gt=0, lt=0.5)  # level of the paired t-test over cases; 0.01 in the papers
 
-    def margin(self, metric: str, usual: float) -> float:
-        """The difference below which two segmenters count as equivalent; `usual` is compare.margin."""
-        return self.margins.get(metric, usual)
+    def margin(self, metric: str, default: float) -> float:
+        """Return the difference below which two segmenters count as equivalent; `default` is compare.margin."""
+        return self.margins.get(metric, default)
 
     def sign(self, metric: str) -> int:
-        """1 where more is better, -1 where less is."""
-        return -1 if {metric, plain(metric)} & {*LOWER, *self.lower} else 1
+        """Return 1 where more is better, -1 where less is."""
+        return -1 if {metric, base_metric(metric)} & {*LOWER_IS_BETTER, *self.lower} else 1
 
     @model_validator(mode="after")
     def margins_are_of_metrics(self) -> Self:
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics must differ, found {list(self.metrics)}")
         for key, values in (("margins", self.margins), ("lower", self.lower)):
-            if strange := [name for name in values if name not in self.metrics]:
-                raise ValueError(f"{key} names {strange[0]!r}; the metrics are: {', '.join(self.metrics)}")
-        if wrong := [name for name, margin in self.margins.items() if margin <= 0]:
-            raise ValueError(f"margins.{wrong[0]} must be above 0, found {self.margins[wrong[0]]}")
-        lacking = [name for name in self.metrics if plain(name) in DISTANCES and name not in self.margins]
-        if lacking:
-            raise ValueError(f"{lacking[0]} is no share of 1; say in margins.{lacking[0]} which difference is none")
+            if unknown := [name for name in values if name not in self.metrics]:
+                raise ValueError(f"{key} names {unknown[0]!r}; the metrics are: {', '.join(self.metrics)}")
+        if negative := [name for name, margin in self.margins.items() if margin <= 0]:
+            raise ValueError(f"margins.{negative[0]} must be above 0, found {self.margins[negative[0]]}")
+        without_margin = [name for name in self.metrics if base_metric(name) in DISTANCES and name not in self.margins]
+        if without_margin:
+            raise ValueError(
+                f"{without_margin[0]} is no share of 1; say in margins.{without_margin[0]} which difference is none"
+            )
         return self
 
 
@@ -59,8 +57,13 @@ class Compare(Section):
     segmenters: SegmenterComparison | None = None  # compare segmenters with each other too
 
 
-def plain(metric: str) -> str:
-    """A metric without its class and without the rule of empty masks: hd95_2 and hd95_left_out are hd95."""
+def common_training_set(compare: Compare) -> str:
+    """Return the training set on which segmenters are compared with each other, and of which the report shows most."""
+    return (compare.segmenters and compare.segmenters.training_set) or compare.reference
+
+
+def base_metric(metric: str) -> str:
+    """Return a metric without its class and the rule of empty masks: hd95_2 and hd95_left_out are hd95."""
     metric = metric.removesuffix("_left_out")
     stem, _, last = metric.rpartition("_")
     return stem if stem and last.isdigit() else metric

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.statistics.paired import by_cluster, membership
-from pipeline.study import Params
+from pipeline.metrics.statistics.paired import Table, by_cluster, membership
 
-Table = NDArray[np.float64]  # [seeds, images]
-Row = dict[str, Any]
+Record = dict[str, Any]
+Cells = Mapping[tuple[str, str, str], Mapping[tuple[str, str], Record]]  # by (training set, split, seed), then by image
 METRICS = ("dice", "iou")
 SPLITS = ("val", "test")
 NAMES = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area")  # columns that are no metric
@@ -31,60 +30,58 @@ class Results:
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # split -> patient or sequence of each image
 
     def units(self, split: str) -> tuple[str, ...]:
-        """What is drawn at random in a split: clusters where they are known, else images."""
+        """Return what is drawn at random in a split: clusters where they are known, else images."""
         return self.clusters.get(split) or tuple(f"{place}" for place in range(len(self.images[split])))
 
     def by_unit(self, table: Table, split: str) -> Table:
-        """A table of a split as [seeds, units]."""
+        """Return a table of a split as [seeds, units]."""
         return by_cluster(table, self.units(split)) if split in self.clusters else table
 
     def sums(self, values: NDArray[np.float64], split: str) -> NDArray[np.float64]:
-        """Values of images summed by unit."""
+        """Sum values of images by unit."""
         if split not in self.clusters:
             return values
         return values @ membership(self.units(split))
 
 
-class Reader(Protocol):
-    """read_results, or what reads the folds of a cross-validation in its place."""
+class ResultsReader(Protocol):
+    """Read the results of one segmenter: `read_results` of a study, or what pools the folds of a cross-validation."""
 
-    def __call__(
-        self, params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
-    ) -> Results: ...
+    def __call__(self, segmenter: str, training_sets: Sequence[str], metrics: Sequence[str] = METRICS) -> Results: ...
 
 
 def read_results(
-    params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
+    study: str, seeds: Sequence[int], segmenter: str, training_sets: Sequence[str], metrics: Sequence[str] = METRICS
 ) -> Results:
-    """Reads scores.csv of one segmenter (None: every arm). A metric of METRICS has a value for every image; else NaN.
+    """Read scores.csv of one segmenter. A metric of METRICS has a value for every image; others may be NaN.
 
-    Raises UserError naming the first arm, seed and image without a score, or the metric that is no column.
+    Raises UserError naming the first training set, seed and image without a score, or the metric that is no column.
     """
-    files.check(paths.segmentation(params.study, segmenter))
-    path = paths.segmentation(params.study, segmenter) / "scores.csv"
+    files.check(paths.segmentation(study, segmenter))
+    path = paths.segmentation(study, segmenter) / "scores.csv"
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage segment for {segmenter}")
-    found: dict[tuple[str, str, str], dict[tuple[str, str], Row]] = defaultdict(dict)
+    cells: dict[tuple[str, str, str], dict[tuple[str, str], Record]] = defaultdict(dict)
     images: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
     for row in tables.read_table(path):
         image = row["test_set"], row["image"]
-        found[row["training_set"], row["split"], row["seed"]][image] = row
+        cells[row["training_set"], row["split"], row["seed"]][image] = row
         images[row["split"]][image] = None
     if missing := set(SPLITS) - set(images):
         raise UserError(f"{path} holds no image of the splits {', '.join(sorted(missing))}; run segment again")
-    seeds = [str(seed) for seed in params.segment.seeds]
-    arrays = {
-        (arm, split, metric): _table(found, (arm, split, metric), seeds, list(names), str(path))
-        for arm in (params.training_sets if arms is None else arms)
+    seed_names = [str(seed) for seed in seeds]
+    scores = {
+        (training_set, split, metric): _table(cells, (training_set, split, metric), seed_names, list(names), str(path))
+        for training_set in training_sets
         for split, names in images.items()
         for metric in metrics
     }
     columns = {split: tuple(names) for split, names in images.items()}
-    return Results(arrays, tuple(seeds), columns, _clusters(params.study, columns))
+    return Results(scores, tuple(seed_names), columns, _clusters(study, columns))
 
 
 def _clusters(study: str, images: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, tuple[str, ...]]:
-    """The group of every image of the real set's manifest, its own id where it has none; nothing without groups."""
+    """Return the group of every image of the real set's manifest, its own id where it has none; {} without groups."""
     groups = {row["id"]: row["group"] for row in manifest.read(paths.real(study)) if row.get("group")}
     if not groups:
         return {}
@@ -92,28 +89,25 @@ def _clusters(study: str, images: Mapping[str, Sequence[tuple[str, str]]]) -> di
 
 
 def _table(
-    found: Mapping[tuple[str, str, str], Mapping[tuple[str, str], Row]],
-    key: tuple[str, str, str],
-    seeds: Sequence[str],
-    images: Sequence[tuple[str, str]],
-    where: str,
+    cells: Cells, key: tuple[str, str, str], seeds: Sequence[str], images: Sequence[tuple[str, str]], file: str
 ) -> Table:
-    arm, split, metric = key
+    training_set, split, metric = key
     for seed in seeds:
-        cell = found.get((arm, split, seed), {})
-        if absent := [name for name in images if name not in cell]:
-            what = f"{arm}, seed {seed}, {split} image {absent[0][1]!r}"
-            raise UserError(f"{where} has no score of {what} ({len(absent)} of {len(images)}); run segment again")
-        if absent := [name for name in images if cell[name].get(metric, "") == ""]:
-            _check_metric(metric, cell[absent[0]], f"{arm}, seed {seed}, {split} image {absent[0][1]!r}", where)
-    told = [[found[arm, split, seed][name][metric] for name in images] for seed in seeds]
-    return np.array([[float(value) if value != "" else np.nan for value in row] for row in told])
+        cell = cells.get((training_set, split, seed), {})
+        if missing := [name for name in images if name not in cell]:
+            score = f"{training_set}, seed {seed}, {split} image {missing[0][1]!r}"
+            raise UserError(f"{file} has no score of {score} ({len(missing)} of {len(images)}); run segment again")
+        if missing := [name for name in images if cell[name].get(metric, "") == ""]:
+            score = f"{training_set}, seed {seed}, {split} image {missing[0][1]!r}"
+            _check_metric(metric, cell[missing[0]], score, file)
+    values = [[cells[training_set, split, seed][name][metric] for name in images] for seed in seeds]
+    return np.array([[float(value) if value != "" else np.nan for value in row] for row in values])
 
 
-def _check_metric(metric: str, row: Row, what: str, where: str) -> None:
-    """Raises UserError for a metric that is no column, or has no value where it must have one."""
+def _check_metric(metric: str, row: Record, score: str, file: str) -> None:
+    """Raise UserError for a metric that is no column, or has no value where it must have one."""
     if metric not in row:
-        there = ", ".join(key for key in row if key not in NAMES)
-        raise UserError(f"{where} has no column {metric!r}; there are: {there}")
+        columns = ", ".join(key for key in row if key not in NAMES)
+        raise UserError(f"{file} has no column {metric!r}; there are: {columns}")
     if metric in METRICS:
-        raise UserError(f"{where} has no {metric} of {what}; run segment again")
+        raise UserError(f"{file} has no {metric} of {score}; run segment again")

@@ -6,7 +6,8 @@ which speaks of these trained networks only. Segmenters differ in their weights,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +16,34 @@ from scipy import stats
 from pipeline.core import seeding
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
-from pipeline.metrics.statistics import power
 from pipeline.metrics.statistics.paired import (
     Noise,
+    Table,
     by_cluster,
-    equivalence_p,
     estimate,
-    half_width,
     membership,
-    p_value,
     seed_noise,
-    two_level_bootstrap,
     unpaired_noise,
 )
-from pipeline.metrics.statistics.resampling import holm, percentile_interval, sign_flip_p
-from pipeline.stages.compare.params import DISTANCES, SegmenterComparison, plain
-from pipeline.stages.compare.results import Reader, Results, Row, Table, read_results
-from pipeline.stages.compare.verdict import Verdict, decide
-from pipeline.study import Params
+from pipeline.stages.compare.paired_difference import (
+    Evidence,
+    ImageEffect,
+    PairedDifference,
+    RequiredSizes,
+    bootstrap_interval,
+    image_effect,
+    required_sizes,
+    weigh_evidence,
+)
+from pipeline.stages.compare.params import (
+    DISTANCES,
+    Compare,
+    SegmenterComparison,
+    base_metric,
+    common_training_set,
+)
+from pipeline.stages.compare.results import Record, Results, ResultsReader
+from pipeline.stages.compare.verdict import Conclusion, Verdict, conclude
 
 COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
@@ -56,178 +67,220 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Test scores [seeds, images] of a segmenter and of the reference; images that either cannot be scored on left out.
+class PairedScores:
+    """Test scores [seeds, images] of a segmenter and of the reference, without images that either has no score of.
 
     `units` is what is drawn at random (a patient, else the image) of each image, None where that is the image.
     """
 
-    own: Table
+    scores: Table
     reference: Table
     units: tuple[str, ...] | None
 
-    @property
-    def differences(self) -> Table:
-        """[seeds, units] own minus reference."""
-        return self.by_unit(self.own - self.reference)
+    def difference(self) -> PairedDifference:
+        """Return the scores minus those of the reference."""
+        images = self.scores - self.reference
+        units = self.by_unit(images)
+        return PairedDifference(images, units, self.sums(images.mean(0)), float(units.mean()), self._noise())
 
-    @property
-    def noise(self) -> Noise:
-        """Noise of seeds in the difference."""
-        return unpaired_noise(self.by_unit(self.own), self.by_unit(self.reference))
+    def _noise(self) -> Noise:
+        return unpaired_noise(self.by_unit(self.scores), self.by_unit(self.reference))
 
     def by_unit(self, table: Table) -> Table:
-        """[seeds, images] -> [seeds, units]."""
+        """Return a table [seeds, images] as [seeds, units]."""
         return table if self.units is None else by_cluster(table, self.units)
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values of images summed by unit."""
+        """Sum values of images by unit."""
         return values if self.units is None else values @ membership(self.units)
 
 
-def compare_segmenters(params: Params, read: Reader = read_results) -> list[Row]:
-    """One row of COLUMNS per metric and segmenter, the reference among them; none where none is asked for."""
-    chosen = params.compare.segmenters
-    if chosen is None:
+@dataclass(frozen=True)
+class TTest:
+    """Student's paired t-test over cases; None where it says nothing."""
+
+    t: float | None = None
+    p_t: float | None = None
+    t_significant: bool | None = None
+
+
+@dataclass(frozen=True)
+class SegmenterDifference:
+    """A segmenter's difference to the reference in one metric; the verdict comes last."""
+
+    evidence: Evidence
+    bootstrap_low: float
+    bootstrap_high: float
+    effect: ImageEffect
+    t_test: TTest
+    sizes: RequiredSizes
+    conclusion: Conclusion | None = None
+
+    def record(self) -> Record:
+        """Return the columns of the difference."""
+        record: Record = {"bootstrap_low": self.bootstrap_low, "bootstrap_high": self.bootstrap_high}
+        for part in (self.evidence, self.effect, self.t_test, self.sizes, self.conclusion):
+            record |= asdict(part) if part else {}
+        return record
+
+
+@dataclass(frozen=True)
+class SegmenterScore:
+    """One segmenter in one metric: its mean, and its difference to the reference, which has none itself."""
+
+    metric: str
+    segmenter: str
+    role: str  # reference or segmenter
+    training_set: str
+    n_images: int
+    n_units: int
+    n_seeds: int
+    mean: float
+    low: float
+    high: float
+    val_mean: float | None
+    seed_sd: float | None
+    difference: SegmenterDifference | None = None
+
+    def record(self) -> Record:
+        """Return one row of segmenters.csv and comparison.json, whose columns are COLUMNS."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
+        return record | (self.difference.record() if self.difference else {"verdict": None})
+
+
+def compare_segmenters(
+    compare: Compare, segmenters: Sequence[str], seed: int, read: ResultsReader
+) -> list[SegmenterScore]:
+    """Compare every segmenter with the reference, metric by metric; nothing where none is asked for.
+
+    `seed` is the study's.
+    """
+    section = compare.segmenters
+    if section is None:
         return []
-    found = {name: read(params, name, [params.compared_on], chosen.metrics) for name in params.segmenters}
-    rows: list[Row] = []
-    for metric in track(chosen.metrics, "compare segmenters"):
-        own = [_row(params, chosen, metric, name, found) for name in params.segmenters]
-        _conclude(params, chosen, metric, [row for row in own if row["role"] == "segmenter"])
-        rows += own
+    results = {name: read(name, [common_training_set(compare)], section.metrics) for name in segmenters}
+    rows: list[SegmenterScore] = []
+    for metric in track(section.metrics, "compare segmenters"):
+        scores = [_score(compare, section, metric, name, results, seed) for name in segmenters]
+        rows += _concluded(scores, compare, section.sign(metric))
     return rows
 
 
-def pair(own: Results, reference: Results, key: tuple[str, str, str]) -> Pair:
-    """Scores of two segmenters under (training set, split, metric). Raises UserError where they cannot be paired."""
-    arm, split, metric = key
-    if own.images[split] != reference.images[split]:
+def pair_scores(segmenter: Results, reference: Results, key: tuple[str, str, str]) -> PairedScores:
+    """Pair the scores of two segmenters under (training set, split, metric). Raises UserError where they do not fit."""
+    training_set, split, metric = key
+    if segmenter.images[split] != reference.images[split]:
         raise UserError(f"the segmenters were not scored on the same {split} images; run the stage segment again")
-    tables = own.tables[key], reference.tables[key]
-    there = ~np.asarray(np.isnan(np.stack(tables)).any((0, 1)))
-    if not there.any():
-        raise UserError(f"no {split} image has a {metric} by both segmenters on {arm}; choose another metric")
+    tables = segmenter.tables[key], reference.tables[key]
+    scored = ~np.asarray(np.isnan(np.stack(tables)).any((0, 1)))
+    if not scored.any():
+        raise UserError(f"no {split} image has a {metric} by both segmenters on {training_set}; choose another metric")
     units = None
-    if split in own.clusters:
-        units = tuple(unit for unit, keep in zip(own.clusters[split], there, strict=True) if keep)
-    return Pair(tables[0][:, there], tables[1][:, there], units)
+    if split in segmenter.clusters:
+        units = tuple(unit for unit, keep in zip(segmenter.clusters[split], scored, strict=True) if keep)
+    return PairedScores(tables[0][:, scored], tables[1][:, scored], units)
 
 
-def evidence(params: Params, pair: Pair, margin: float) -> Row:
-    """The difference to the reference, and every p that the verdict rests on."""
-    settings, units = params.compare, pair.differences
-    half, mean = half_width(units, pair.noise), float(units.mean())
-    width, signs = half.at(1 - settings.confidence), seeding.number(params.seed, "compare", "signs")
-    flipped = pair.sums((pair.own - pair.reference).mean(0))
-    return {
-        "difference": mean,
-        "difference_low": mean - width,
-        "difference_high": mean + width,
-        "p": p_value(abs(mean), half.at),
-        "p_images": sign_flip_p(flipped, settings.resamples, signs),
-        "p_equivalent": equivalence_p(mean, half, margin),
-    }
+def paired_t_test(pair: PairedScores, alpha: float) -> TTest:
+    """Return Student's paired t-test over cases (units), each the mean over seeds; None where it says nothing."""
+    scores, reference = pair.by_unit(pair.scores).mean(0), pair.by_unit(pair.reference).mean(0)
+    if len(scores) < 2 or np.ptp(scores - reference) == 0:
+        return TTest()
+    result: Any = stats.ttest_rel(scores, reference)
+    return TTest(float(result.statistic), float(result.pvalue), bool(result.pvalue < alpha))
 
 
-def described(params: Params, pair: Pair, sign: int, stream: tuple[str, ...]) -> Row:
-    """Bootstrap, effect size and harm of a difference; `sign` is -1 where less is better."""
-    rng = seeding.numpy_rng(params.seed, "compare", "segmenters", *stream)
-    draws = two_level_bootstrap(pair.differences[None], params.compare.resamples, rng)[:, 0]
-    low, high = percentile_interval(draws, params.compare.confidence)
-    gains = sign * (pair.own - pair.reference).mean(0)
-    spread = gains.std(ddof=1) if len(gains) > 1 else 0.0
-    return {
-        "bootstrap_low": low,
-        "bootstrap_high": high,
-        "effect_size": float(gains.mean() / spread) if spread > 0 else None,  # Cohen's d_z, above 0: better
-        "share_improved": float((gains > 0).mean()),
-        "worst_tenth": float(sign * np.sort(gains)[: max(1, len(gains) // 10)].mean()),  # of the images that lose most
-    }
-
-
-def t_test(pair: Pair, alpha: float) -> Row:
-    """Student's paired t-test over cases (units), each the mean over seeds; None where it says nothing."""
-    own, reference = pair.by_unit(pair.own).mean(0), pair.by_unit(pair.reference).mean(0)
-    if len(own) < 2 or np.ptp(own - reference) == 0:
-        return {"t": None, "p_t": None, "t_significant": None}
-    found = stats.ttest_rel(own, reference)
-    return {"t": float(found.statistic), "p_t": float(found.pvalue), "t_significant": bool(found.pvalue < alpha)}
-
-
-def needs(params: Params, pair: Pair, margin: float) -> Row:
-    """Images or seeds with which a true difference of the margin would be found, and what this study finds."""
-    settings, units = params.compare, pair.differences
-    seeds, count = units.shape
-    if seeds < 2 or count < 2:
-        return dict.fromkeys(("images_needed", "seeds_needed", "detectable"))
-    found, level = power.variance_components(units, pair.noise), (1 - settings.confidence) / (len(params.segmenters) - 1)
-    fewest = power.images_needed(margin, found, seeds, level, settings.power)
-    return {
-        "images_needed": None if fewest is None else int(np.ceil(fewest * pair.own.shape[1] / count)),
-        "seeds_needed": power.seeds_needed(margin, found, count, level, settings.power),
-        "detectable": power.detectable(found, seeds, count, level, settings.power),
-    }
-
-
-def sentence(rows: Sequence[Row], params: Params) -> str:
-    """The verdict of a comparison of segmenters: on the primary metric, every segmenter under its verdict."""
-    chosen = params.compare.segmenters
-    assert chosen is not None
-    own = [row for row in rows if row["metric"] == chosen.metrics[0] and row["role"] == "segmenter"]
-    groups = {verdict: [row for row in own if row["verdict"] == verdict] for verdict in Verdict}
-    told = [f"{verdict}: " + ", ".join(map(_told, group)) for verdict, group in groups.items() if group]
-    count = f"n = {own[0]['n_images']} images, {own[0]['n_seeds']} seed{'s' if own[0]['n_seeds'] != 1 else ''}"
-    caveat = " One seed cannot tell an effect from chance." if own[0]["n_seeds"] < 2 else ""
-    against = f"{title(chosen.metrics[0])} against {chosen.reference}, all trained on {params.compared_on}"
-    return f"{against} ({count}): {'; '.join(told)}.{caveat}"
+def sentence(rows: Sequence[SegmenterScore], compare: Compare) -> str:
+    """Return the verdict of a comparison of segmenters: on the primary metric, every segmenter under its verdict."""
+    section = compare.segmenters
+    assert section is not None
+    primary = [row for row in rows if row.metric == section.metrics[0] and row.difference is not None]
+    groups = {verdict: [row for row in primary if _verdict(row) == verdict] for verdict in Verdict}
+    parts = [f"{verdict}: " + ", ".join(map(_numbers, group)) for verdict, group in groups.items() if group]
+    seeds = primary[0].n_seeds
+    count = f"n = {primary[0].n_images} images, {seeds} seed{'s' if seeds != 1 else ''}"
+    caveat = " One seed cannot tell an effect from chance." if seeds < 2 else ""
+    subject = f"{title(section.metrics[0])} against {section.reference}, all trained on {common_training_set(compare)}"
+    return f"{subject} ({count}): {'; '.join(parts)}.{caveat}"
 
 
 def title(metric: str) -> str:
-    """A metric's name in words."""
-    name, rest = plain(metric), metric.removeprefix(plain(metric)).removesuffix("_left_out")
-    told = TITLES.get(name, name.replace("_", " ")) + rest.replace("_", " of class ")
-    return f"{told} without empty masks" if metric.endswith("_left_out") else told
+    """Return a metric's name in words."""
+    name = base_metric(metric)
+    suffix = metric.removeprefix(name).removesuffix("_left_out")
+    words = TITLES.get(name, name.replace("_", " ")) + suffix.replace("_", " of class ")
+    return f"{words} without empty masks" if metric.endswith("_left_out") else words
 
 
-def _told(row: Row) -> str:
-    value, low, high = (row[key] for key in ("difference", "difference_low", "difference_high"))
-    return f"{row['segmenter']} {value:+.3f} [{low:.3f}, {high:.3f}]"
+def _verdict(row: SegmenterScore) -> Verdict | None:
+    return row.difference.conclusion.verdict if row.difference and row.difference.conclusion else None
 
 
-def _row(params: Params, chosen: SegmenterComparison, metric: str, name: str, found: dict[str, Results]) -> Row:
-    """Means, and without a verdict yet the difference to the reference."""
-    arm, both = params.compared_on, pair(found[name], found[chosen.reference], (params.compared_on, "test", metric))
-    units, is_reference = both.by_unit(both.own), name == chosen.reference
-    mean = estimate(units, seed_noise([units]), params.compare.confidence)
-    most = np.inf if plain(metric) in (*DISTANCES, "ged") else 1.0
-    row: Row = {"metric": metric, "segmenter": name, "role": "reference" if is_reference else "segmenter"}
-    row |= {"training_set": arm, "n_images": both.own.shape[1], "n_units": units.shape[1], "n_seeds": len(units)}
-    row |= {"mean": mean.mean, "low": max(mean.low, 0.0), "high": min(mean.high, most)}
-    row |= {"val_mean": _mean(found[name].tables[arm, "val", metric])}
-    row |= {"seed_sd": float(both.own.mean(1).std(ddof=1)) if len(units) > 1 else None}
-    if is_reference:
-        return row | {"verdict": None}
-    margin = chosen.margin(metric, params.compare.margin)
-    return (
-        row
-        | evidence(params, both, margin)
-        | described(params, both, chosen.sign(metric), (metric, name))
-        | t_test(both, chosen.alpha)
-        | needs(params, both, margin)
+def _numbers(row: SegmenterScore) -> str:
+    assert row.difference is not None
+    evidence = row.difference.evidence
+    interval = f"[{evidence.difference_low:.3f}, {evidence.difference_high:.3f}]"
+    return f"{row.segmenter} {evidence.difference:+.3f} {interval}"
+
+
+def _score(
+    compare: Compare, section: SegmenterComparison, metric: str, name: str, results: dict[str, Results], seed: int
+) -> SegmenterScore:
+    """Return the means of one segmenter, and, without a verdict yet, its difference to the reference."""
+    training_set = common_training_set(compare)
+    pair = pair_scores(results[name], results[section.reference], (training_set, "test", metric))
+    units, is_reference = pair.by_unit(pair.scores), name == section.reference
+    mean = estimate(units, seed_noise([units]), compare.confidence)
+    most = np.inf if base_metric(metric) in (*DISTANCES, "ged") else 1.0
+    return SegmenterScore(
+        metric,
+        name,
+        "reference" if is_reference else "segmenter",
+        training_set,
+        n_images=pair.scores.shape[1],
+        n_units=units.shape[1],
+        n_seeds=len(units),
+        mean=mean.mean,
+        low=max(mean.low, 0.0),
+        high=min(mean.high, most),
+        val_mean=_mean(results[name].tables[training_set, "val", metric]),
+        seed_sd=float(pair.scores.mean(1).std(ddof=1)) if len(units) > 1 else None,
+        difference=None if is_reference else _difference(compare, section, metric, name, pair, len(results) - 1, seed),
+    )
+
+
+def _difference(
+    compare: Compare,
+    section: SegmenterComparison,
+    metric: str,
+    name: str,
+    pair: PairedScores,
+    comparisons: int,
+    seed: int,
+) -> SegmenterDifference:
+    difference, margin = pair.difference(), section.margin(metric, compare.margin)
+    rng = seeding.numpy_rng(seed, "compare", "segmenters", metric, name)
+    n_images, n_units = pair.scores.shape[1], difference.units.shape[1]
+    return SegmenterDifference(
+        weigh_evidence(difference, compare, margin, seed),
+        *bootstrap_interval(difference, compare, rng),
+        effect=image_effect(difference, section.sign(metric)),
+        t_test=paired_t_test(pair, section.alpha),
+        sizes=required_sizes(
+            difference, compare, margin, comparisons, to_images=lambda units: units * n_images / n_units
+        ),
     )
 
 
 def _mean(table: Table) -> float | None:
-    there = table[~np.isnan(table)]
-    return float(there.mean()) if there.size else None
+    scored = table[~np.isnan(table)]
+    return float(scored.mean()) if scored.size else None
 
 
-def _conclude(params: Params, chosen: SegmenterComparison, metric: str, family: Sequence[Row]) -> None:
-    """Adds p-values adjusted over the segmenters (Holm) and each one's verdict."""
-    for key in ("p", "p_images"):
-        for row, adjusted in zip(family, holm([row[key] for row in family]), strict=True):
-            row[f"{key}_holm"] = adjusted
-    for row in family:
-        gain = {"difference": chosen.sign(metric) * row["difference"]}
-        row["verdict"] = str(decide(row | gain, params.compare))
+def _concluded(scores: Sequence[SegmenterScore], compare: Compare, sign: int) -> list[SegmenterScore]:
+    """Return the scores of one metric with p-values adjusted over the segmenters (Holm) and each one's verdict."""
+    conclusions = iter(conclude([one.difference.evidence for one in scores if one.difference], compare, sign))
+    return [
+        replace(one, difference=replace(one.difference, conclusion=next(conclusions))) if one.difference else one
+        for one in scores
+    ]

@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.core.progress import write_metrics
+from pipeline.core.tables import write_metrics
 from pipeline.data.image_set import ImageSet
+from pipeline.segmentation.params import entry_settings
 from pipeline.stages.compare.comparison import collect_metrics
 from pipeline.stages.report import (
     audit,
@@ -43,7 +44,10 @@ def write_report(params: Params) -> None:
         files.sweep(folder)
     for _, place in completeness.places(params):
         files.check(place)
-    write_metrics(paths.REPORT / "metrics.json", collect_metrics(params))
+    write_metrics(
+        paths.REPORT / "metrics.json",
+        collect_metrics(params.study, list(params.generators), has_judge=params.judge is not None),
+    )
     curve = paths.comparison(params.study) / "multiplier_curve.csv"
     files.write_bytes(paths.REPORT / "multiplier_curve.csv", curve.read_bytes())
     losses.write_totals(paths.REPORT / "losses", [*losses.read_runs(params), *losses.read_arms(params)])
@@ -164,7 +168,7 @@ def _lengths(params: Params) -> str:
     """How long segmenters train, in words."""
     alike: dict[str, list[str]] = {}
     for name in params.segmenters:
-        chosen = params.segment_for(name)
+        chosen = entry_settings(params.segment, name, params.segmenters[name])
         epochs = f"{chosen.epochs} epochs of its training set, so more steps on more images"
         alike.setdefault(f"{chosen.max_steps} optimiser steps" if chosen.max_steps else epochs, []).append(name)
     if len(alike) == 1:

@@ -13,12 +13,16 @@ from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
-from pipeline.stages.compare.arms import compare_arms, conclude, evidence
+from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms, evidence
 from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import Results
-from pipeline.stages.compare.verdict import Verdict, decide, headline, sentence
+from pipeline.stages.compare.sentence import headline, sentence
+from pipeline.stages.compare.verdict import Verdict, conclude, decide
 from pipeline.study import Params, load_params
+from tests.stages.compare.arm_rows import row
 
 ROOT = Path(__file__).parents[3]
 SETS = {
@@ -56,10 +60,16 @@ def simulated(
     return Results(tables, ("0", "1", "2"), images)
 
 
-def concluded(params: Params, results: Results) -> dict[str, dict[str, Any]]:
-    arms = compare_arms(params, "unet", results)
-    conclude(arms, params.compare)
-    return {row["training_set"]: row for row in arms}
+def design(params: Params) -> Design:
+    return Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+
+
+def concluded(params: Params, results: Results) -> list[Arm]:
+    return conclude_arms(compare_arms(design(params), "unet", results), params.compare)
+
+
+def records(arms: list[Arm]) -> dict[str, dict[str, Any]]:
+    return {arm.training_set: arm.record() for arm in arms}
 
 
 def test_without_an_effect_claims_are_rare(params: Params) -> None:
@@ -67,10 +77,14 @@ def test_without_an_effect_claims_are_rare(params: Params) -> None:
     rng, runs, control, family = np.random.default_rng(1), 80, 0, 0
     roles = {name: "control" if name == "real_again" else "arm" for name in SETS if name != "real"}
     for _ in range(runs):
-        results, about = simulated(rng, 2, 6), {"n_images": 128, "n_seeds": 3}
-        arms = [{"role": role} | about | evidence(params, name, results) for name, role in roles.items()]
-        conclude(arms, params.compare)
-        claims = {arm["role"] for arm in arms if arm["verdict"] in ("better", "worse")}
+        results = simulated(rng, 2, 6)
+        families: dict[str, list[Evidence]] = {"control": [], "arm": []}
+        for name, role in roles.items():
+            families[role].append(evidence(design(params), name, results))
+        verdicts = {
+            role: [one.verdict for one in conclude(tested, params.compare)] for role, tested in families.items()
+        }
+        claims = {role for role, found in verdicts.items() if {"better", "worse"} & set(found)}
         control += "control" in claims
         family += "arm" in claims
     # 5 % of 80 is 4; 10 or more happen with probability 0.6 %
@@ -89,46 +103,41 @@ def test_a_plain_bootstrap_over_three_seeds_would_claim_too_much() -> None:
 
 def test_a_large_effect_is_found(params: Params) -> None:
     gains = {"siamese_x1": 4.0, "siamese_x2": 5.0, "siamese_x4": -5.0}
-    rows = concluded(params, simulated(np.random.default_rng(3), 0.5, 6, gains))
+    arms = concluded(params, simulated(np.random.default_rng(3), 0.5, 6, gains))
+    rows = records(arms)
     assert rows["siamese_x2"]["verdict"] == "better"
     assert rows["siamese_x4"]["verdict"] == "worse"
     assert rows["siamese_x2"]["difference"] == pytest.approx(0.05, abs=0.015)
     assert rows["siamese_x2"]["difference_low"] < 0.05 < rows["siamese_x2"]["difference_high"]
-    said = sentence(list(rows.values()), params.compare)
+    said = sentence(arms, params.compare)
     assert said.startswith("Synthetic data helped: unet, siamese_x2 +")
     assert said.endswith("over real (n = 128 images, 3 seeds).")
 
 
 def test_equal_arms_are_equivalent_once_there_are_enough_images(params: Params) -> None:
-    rows = concluded(params, simulated(np.random.default_rng(4), 0.02, 3, n=400))
+    arms = concluded(params, simulated(np.random.default_rng(4), 0.02, 3, n=400))
+    rows = records(arms)
     assert {rows[name]["verdict"] for name in rows if name != "real"} == {"equivalent"}
-    assert sentence(list(rows.values()), params.compare).startswith("Synthetic data made no difference that matters:")
+    assert sentence(arms, params.compare).startswith("Synthetic data made no difference that matters:")
 
 
 def test_seeds_that_disagree_make_it_inconclusive_though_images_alone_would_not(params: Params) -> None:
     results = simulated(np.random.default_rng(5), 0, 2)
     shift = np.array([[0.06], [0.0], [0.015]])  # every image follows its model: 2.5 points on average
     tables = dict(results.tables) | {("siamese_x1", "test", "dice"): results.tables["real", "test", "dice"] + shift}
-    row = concluded(params, Results(tables, results.seeds, results.images))["siamese_x1"]
-    assert row["p_images"] < 0.01
-    assert row["verdict"] == "inconclusive"
+    arm = records(concluded(params, Results(tables, results.seeds, results.images)))["siamese_x1"]
+    assert arm["p_images"] < 0.01
+    assert arm["verdict"] == "inconclusive"
 
 
 def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) -> None:
     results = simulated(np.random.default_rng(6), 0, 1, {"siamese_x4": 3.0})
     tables = dict(results.tables)
     tables["siamese_x1", "val", "dice"] = tables["siamese_x1", "val", "dice"] + 0.2  # best on val, nothing on test
-    rows = concluded(params, Results(tables, results.seeds, results.images))
-    chosen = headline(list(rows.values()))
+    chosen = headline(concluded(params, Results(tables, results.seeds, results.images)))
     assert chosen is not None
-    assert chosen["training_set"] == "siamese_x1"
-    assert abs(chosen["difference"]) < 0.01
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    usual = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128, "n_seeds": 3}
-    usual |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
-    return usual | {"p_holm": 0.01, "p_images_holm": 0.01, "p_equivalent": 0.9, "verdict": "better"} | changes
+    assert chosen.training_set == "siamese_x1"
+    assert abs(chosen.record()["difference"]) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,9 @@ def row(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_verdicts_by_hand(changes: dict[str, Any], verdict: Verdict) -> None:
-    assert decide(row(**changes), Compare(margin=0.01)) == verdict
+    arm = row(**changes)
+    assert arm.evidence and arm.conclusion
+    assert decide(arm.evidence, arm.conclusion.largest_p, Compare(margin=0.01)) == verdict
 
 
 def test_a_control_that_differs_withdraws_the_claim() -> None:
@@ -189,7 +200,7 @@ def test_files_hold_arms_curve_and_verdict(params: Params, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     results = simulated(np.random.default_rng(7), 0.5, 6, n=20)
     write_scores(params, results)
-    publish_comparison(params, compare(params))
+    publish_comparison(params.study, compare(params))
     folder = paths.comparison(params.study)
     arms = tables.read_table(folder / "arms.csv")
     assert [arm["training_set"] for arm in arms] == list(SETS)
@@ -203,12 +214,12 @@ def test_files_hold_arms_curve_and_verdict(params: Params, tmp_path: Path, monke
 def test_metrics_of_the_report(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_scores(params, simulated(np.random.default_rng(8), 0.5, 6, n=20))
-    publish_comparison(params, compare(params))
+    publish_comparison(params.study, compare(params))
     files.write_json(paths.judge(params.study) / "metrics.json", {"dice": 0.8, "iou": 0.7})
     files.write_json(
         paths.scores(params.study, "siamese") / "metrics.json", {"faithfulness": 0.7, "faithfulness_shuffled": 0.2}
     )
-    metrics = collect_metrics(params)
+    metrics = collect_metrics(params.study, ["siamese"], has_judge=True)
     assert set(metrics["arms"]["unet"]) == set(SETS)
     assert metrics["arms"]["unet"]["real"]["iou"]["low"] < metrics["arms"]["unet"]["real"]["iou"]["mean"]
     assert metrics["judge"] == {"dice": 0.8}

@@ -1,5 +1,6 @@
 """Facts of the choice of a multiplier, the trend, clusters, and generators that differ in their seed alone."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.stages.compare import multipliers
-from pipeline.stages.compare.arms import compare_arms, conclude, evidence, needs
+from pipeline.stages.compare.arms import compare_arms, conclude_arms, evidence, needs
+from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.results import Results
-from pipeline.stages.finetune.finetune import stream
+from pipeline.stages.finetune.generator import stream
 from pipeline.study import Params, load_params
+from tests.stages.compare.arm_rows import row
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,6 +22,10 @@ def study(sets: dict[str, Any], generators: dict[str, Any], **compare: Any) -> P
     values = load_params(ROOT / "params.yaml").model_dump() | {"segmenters": {"unet": {}}, "generators": generators}
     values |= {"judge": {"segmenter": "unet"}, "training_sets": sets, "compare": {"resamples": 400} | compare}
     return Params.model_validate(values)
+
+
+def design(params: Params) -> Design:
+    return Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
 
 
 LADDER = {"x4": {"generator": "siamese", "multiplier": 4}, "real": {}, "x1": {"generator": "siamese", "multiplier": 1}}
@@ -42,27 +49,27 @@ def scores(gains: dict[str, float], seeds: int = 3, images: int = 40) -> dict[st
 
 def test_the_choice_falls_on_the_highest_validation_dice_and_wins_sum_to_one() -> None:
     params = study(LADDER, {"siamese": {"copies": 4}})
-    rows = multipliers.choices(params, "unet", results(scores({"real": 0.0, "x1": 0.03, "x4": 0.01})))
-    assert [(row["multiplier"], row["chosen"]) for row in rows] == [(0, False), (1, True), (4, False)]
-    assert sum(row["wins"] for row in rows) == pytest.approx(1)
-    assert rows[1]["wins"] > 0.99
-    alike = multipliers.choices(params, "unet", results(scores({"real": 0.0, "x1": 0.0, "x4": 0.0}, images=12)))
-    assert max(row["wins"] for row in alike) < 0.95  # a choice among equals is no choice
+    rows = multipliers.choices(design(params), "unet", results(scores({"real": 0.0, "x1": 0.03, "x4": 0.01})))
+    assert [(row.multiplier, row.chosen) for row in rows] == [(0, False), (1, True), (4, False)]
+    assert sum(row.wins for row in rows) == pytest.approx(1)
+    assert rows[1].wins > 0.99
+    alike = multipliers.choices(design(params), "unet", results(scores({"real": 0.0, "x1": 0.0, "x4": 0.0}, images=12)))
+    assert max(row.wins for row in alike) < 0.95  # a choice among equals is no choice
 
 
 def test_the_trend_goes_over_the_multipliers_in_their_order() -> None:
     params = study(LADDER, {"siamese": {"copies": 4}})
-    (row,) = multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": 0.01, "x4": 0.03})))
-    assert (row["multipliers"], row["direction"]) == ("0<1<4", "up")
-    assert row["p"] < 1e-6
-    assert row["p_seeds"] == pytest.approx(2 / 216)  # three seeds in perfect order, two-sided
-    (row,) = multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": -0.01, "x4": -0.03})))
-    assert row["direction"] == "down"
+    (trend,) = multipliers.trends(design(params), "unet", results(scores({"real": 0.0, "x1": 0.01, "x4": 0.03})))
+    assert (trend.multipliers, trend.direction) == ("0<1<4", "up")
+    assert trend.p < 1e-6
+    assert trend.p_seeds == pytest.approx(2 / 216)  # three seeds in perfect order, two-sided
+    (trend,) = multipliers.trends(design(params), "unet", results(scores({"real": 0.0, "x1": -0.01, "x4": -0.03})))
+    assert trend.direction == "down"
 
 
 def test_two_levels_are_no_trend() -> None:
     params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
-    assert multipliers.trends(params, "unet", results(scores({"real": 0.0, "x1": 0.01}))) == []
+    assert multipliers.trends(design(params), "unet", results(scores({"real": 0.0, "x1": 0.01}))) == []
 
 
 def test_spread_between_generator_seeds_by_hand() -> None:
@@ -73,14 +80,15 @@ def test_spread_between_generator_seeds_by_hand() -> None:
     }
     sets = {"real": {}} | {name: {"generator": name, "multiplier": 1} for name in generators}
     params = study(sets, generators)
-    row = {"segmenter": "unet", "role": "arm", "multiplier": 1, "screened": False}
     gains = {"siamese": 0.01, "second": 0.03, "other": -0.2}
-    (found,) = multipliers.generator_seeds(params, [row | {"generator": g, "difference": d} for g, d in gains.items()])
-    assert (found["method"], found["generators"], found["seeds"]) == ("siamese", "siamese second", "0 7")
-    assert (found["difference"], found["least"], found["most"]) == pytest.approx((0.02, 0.01, 0.03))
-    assert found["seed_sd"] == pytest.approx(0.02 / np.sqrt(2))
-    assert stream(params, "siamese") == params.seed  # as before there were seeds of entries
-    assert stream(params, "second") == stream(params, "other") != params.seed
+    arms = [row(multiplier=1, screened=False, generator=g, difference=d) for g, d in gains.items()]
+    (found,) = multipliers.generator_seeds(params.generators, arms)
+    assert (found.method, found.generators, found.seeds) == ("siamese", "siamese second", "0 7")
+    assert (found.difference, found.least, found.most) == pytest.approx((0.02, 0.01, 0.03))
+    assert found.seed_sd == pytest.approx(0.02 / np.sqrt(2))
+    first, second, third = (stream(params.seed, params.generators[name]) for name in ("siamese", "second", "other"))
+    assert first == params.seed  # as before there were seeds of entries
+    assert second == third != params.seed
 
 
 def test_images_of_one_patient_count_once() -> None:
@@ -90,20 +98,22 @@ def test_images_of_one_patient_count_once() -> None:
     many = {arm: np.repeat(table, 4, axis=1) for arm, table in few.items()}
     params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
     patients = tuple(f"{k:02d}" for k in np.repeat(range(30), 4))
-    single, frames = evidence(params, "x1", results(few)), evidence(params, "x1", results(many, patients))
-    assert frames == pytest.approx(single, abs=1e-3)
-    assert evidence(params, "x1", results(many))["p"] < single["p"] / 5  # were they taken for independent
-    about = compare_arms(params, "unet", results(many, patients))
-    assert [row["n_clusters"] for row in about] == [30, 30]
-    assert needs(params, "x1", results(many, patients))["images_needed"] == pytest.approx(
-        4 * needs(params, "x1", results(few))["images_needed"]
-    )
+    arms = design(params)
+    single, frames = evidence(arms, "x1", results(few)), evidence(arms, "x1", results(many, patients))
+    sizes = {"n_images": 120}
+    assert asdict(frames) == pytest.approx(asdict(single) | sizes, abs=1e-3)
+    assert evidence(arms, "x1", results(many)).p < single.p / 5  # were they taken for independent
+    about = compare_arms(arms, "unet", results(many, patients))
+    assert [arm.n_clusters for arm in about] == [30, 30]
+    needed = needs(arms, "x1", results(few)).images_needed
+    assert needed is not None
+    assert needs(arms, "x1", results(many, patients)).images_needed == pytest.approx(4 * needed)
 
 
 def test_one_seed_needs_are_not_told() -> None:
     params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
-    told = needs(params, "x1", results(scores({"real": 0.0, "x1": 0.0}, seeds=1)))
-    assert set(told.values()) == {None}
+    sizes = needs(design(params), "x1", results(scores({"real": 0.0, "x1": 0.0}, seeds=1)))
+    assert set(asdict(sizes).values()) == {None}
 
 
 def test_the_correction_for_several_arms_asks_for_more_images() -> None:
@@ -112,7 +122,8 @@ def test_the_correction_for_several_arms_asks_for_more_images() -> None:
     table = results({"real": np.full((3, 200), 0.5), "x1": 0.5 + np.stack([gain] * 3), "x4": np.full((3, 200), 0.5)})
     alone = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
     both = study(LADDER, {"siamese": {"copies": 4}})
-    more, fewer = needs(both, "x1", table)["images_needed"], needs(alone, "x1", table)["images_needed"]
+    more, fewer = (needs(design(params), "x1", table).images_needed for params in (both, alone))
+    assert more and fewer
     assert more / fewer == pytest.approx(1.21, abs=0.01)
 
 
@@ -120,7 +131,7 @@ def test_worst_tenth_by_hand() -> None:
     change = np.concatenate([[-0.4, -0.2], np.full(18, 0.1)])  # of 20 images the two that lose most
     params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
     tables = {"real": np.full((2, 20), 0.5), "x1": 0.5 + np.stack([change] * 2)}
-    rows = compare_arms(params, "unet", results(tables))
-    conclude(rows, params.compare)
-    assert rows[1]["worst_tenth"] == pytest.approx(-0.3)
-    assert rows[1]["share_improved"] == pytest.approx(0.9)
+    arms = conclude_arms(compare_arms(design(params), "unet", results(tables)), params.compare)
+    row = arms[1].record()
+    assert row["worst_tenth"] == pytest.approx(-0.3)
+    assert row["share_improved"] == pytest.approx(0.9)

@@ -12,9 +12,16 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import manifest
 from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
-from pipeline.stages.compare.params import SegmenterComparison, plain
+from pipeline.stages.compare.params import SegmenterComparison, base_metric
 from pipeline.stages.compare.results import METRICS, Results
-from pipeline.stages.compare.segmenter_comparison import Pair, compare_segmenters, pair, t_test, title
+from pipeline.stages.compare.segmenter_comparison import (
+    PairedScores,
+    TTest,
+    compare_segmenters,
+    pair_scores,
+    paired_t_test,
+    title,
+)
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
@@ -47,58 +54,59 @@ def drawn(rng: np.random.Generator, gain: float, metric: str = "dice", n: int = 
 
 
 def compared(params: Params, found: dict[str, Results]) -> dict[str, dict[str, Any]]:
-    def read(
-        _params: Params, segmenter: str, arms: Sequence[str] | None = None, metrics: Sequence[str] = METRICS
-    ) -> Results:
-        assert arms == ["real"]
+    def read(segmenter: str, training_sets: Sequence[str], metrics: Sequence[str] = METRICS) -> Results:
+        assert training_sets == ["real"]
         assert set(metrics) <= {metric for _, _, metric in found[segmenter].tables}
         return found[segmenter]
 
-    return {row["segmenter"]: row for row in compare_segmenters(params, read)}
+    rows = compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
+    return {row.segmenter: row.record() for row in rows}
 
 
 def test_the_paired_t_test_by_hand() -> None:
     """Differences 1, 2, 3: mean 2, SD 1, t = 2 / (1 / sqrt 3), two degrees of freedom."""
     one, other = np.array([[2.0, 4.0, 6.0]]), np.array([[1.0, 2.0, 3.0]])
-    found = t_test(Pair(one, other, None), 0.1)
-    assert found["t"] == pytest.approx(2 * np.sqrt(3))
-    assert found["p_t"] == pytest.approx(0.0741799, abs=1e-6)
-    assert found["t_significant"] is True
-    assert t_test(Pair(one, other, None), 0.05)["t_significant"] is False
+    found = paired_t_test(PairedScores(one, other, None), 0.1)
+    assert found.t == pytest.approx(2 * np.sqrt(3))
+    assert found.p_t == pytest.approx(0.0741799, abs=1e-6)
+    assert found.t_significant is True
+    assert paired_t_test(PairedScores(one, other, None), 0.05).t_significant is False
 
 
 def test_cases_of_the_t_test_are_means_over_seeds_and_of_one_patient() -> None:
     seeds = np.array([[1.0, 3.0, 5.0], [3.0, 5.0, 7.0]])  # means 2, 4, 6 over 1, 2, 3
-    assert t_test(Pair(seeds, np.array([[1.0, 2.0, 3.0]] * 2), None), 0.1)["p_t"] == pytest.approx(0.0741799, abs=1e-6)
-    patients = t_test(Pair(seeds, np.array([[1.0, 2.0, 3.0]] * 2), ("a", "a", "b")), 0.1)
-    assert patients["t"] is not None and patients["t"] != pytest.approx(2 * np.sqrt(3))
+    assert paired_t_test(PairedScores(seeds, np.array([[1.0, 2.0, 3.0]] * 2), None), 0.1).p_t == pytest.approx(
+        0.0741799, abs=1e-6
+    )
+    patients = paired_t_test(PairedScores(seeds, np.array([[1.0, 2.0, 3.0]] * 2), ("a", "a", "b")), 0.1)
+    assert patients.t is not None and patients.t != pytest.approx(2 * np.sqrt(3))
 
 
 def test_the_t_test_says_nothing_of_one_case_or_of_equal_differences() -> None:
-    nothing = {"t": None, "p_t": None, "t_significant": None}
-    assert t_test(Pair(np.ones((2, 1)), np.zeros((2, 1)), None), 0.05) == nothing
-    assert t_test(Pair(np.ones((2, 4)), np.zeros((2, 4)), None), 0.05) == nothing
+    nothing = TTest()
+    assert paired_t_test(PairedScores(np.ones((2, 1)), np.zeros((2, 1)), None), 0.05) == nothing
+    assert paired_t_test(PairedScores(np.ones((2, 4)), np.zeros((2, 4)), None), 0.05) == nothing
 
 
 def test_images_without_a_score_of_either_segmenter_are_left_out_of_both() -> None:
     own, reference = results({"hd95": [[1, np.nan, 3, 4]]}), results({"hd95": [[1, 2, np.nan, 8]]})
-    both = pair(own, reference, ("real", "test", "hd95"))
-    assert both.own.tolist() == [[1, 4]]
+    both = pair_scores(own, reference, ("real", "test", "hd95"))
+    assert both.scores.tolist() == [[1, 4]]
     assert both.reference.tolist() == [[1, 8]]
     nowhere = results({"hd95": [[np.nan] * 4]})
     with pytest.raises(UserError, match="no test image has a hd95 by both segmenters on real"):
-        pair(own, nowhere, ("real", "test", "hd95"))
+        pair_scores(own, nowhere, ("real", "test", "hd95"))
 
 
 def test_left_out_images_leave_their_patients_in_place() -> None:
     clusters = {"test": ("a", "a", "b", "c")}
     own, other = results({"hd95": [[1, np.nan, 3, 4]]}, clusters), results({"hd95": [[0, 0, 0, 0]]}, clusters)
-    assert pair(own, other, ("real", "test", "hd95")).units == ("a", "b", "c")
+    assert pair_scores(own, other, ("real", "test", "hd95")).units == ("a", "b", "c")
 
 
 def test_segmenters_scored_on_other_images_are_refused() -> None:
     with pytest.raises(UserError, match="not scored on the same test images"):
-        pair(results({"dice": [[1, 2]]}), results({"dice": [[1, 2, 3]]}), ("real", "test", "dice"))
+        pair_scores(results({"dice": [[1, 2]]}), results({"dice": [[1, 2, 3]]}), ("real", "test", "dice"))
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.1, "better"), (-0.1, "worse"), (0.0, "equivalent")])
@@ -133,9 +141,9 @@ def test_p_is_corrected_over_segmenters_and_by_metric() -> None:
     rng = np.random.default_rng(6)
     found = drawn(rng, 0.004, "ci_harmonic")
     found["third"] = drawn(rng, 0.0, "ci_harmonic")["other"]
-    rows = compare_segmenters(
-        study("unet", "other", "third", metrics=["dice", "ci_harmonic"]), lambda _, name, *__: found[name]
-    )
+    params = study("unet", "other", "third", metrics=["dice", "ci_harmonic"])
+    scores = compare_segmenters(params.compare, list(params.segmenters), params.seed, lambda name, *_: found[name])
+    rows = [score.record() for score in scores]
     for metric in ("dice", "ci_harmonic"):
         own = [row for row in rows if row["metric"] == metric and row["role"] == "segmenter"]
         smallest = min(own, key=lambda row: row["p"])
@@ -152,7 +160,7 @@ def test_one_seed_decides_nothing_but_has_its_t_test() -> None:
 
 
 def test_names_of_metrics() -> None:
-    assert [plain(name) for name in ("hd95_2", "hd95_left_out", "dice", "ci_harmonic")] == [
+    assert [base_metric(name) for name in ("hd95_2", "hd95_left_out", "dice", "ci_harmonic")] == [
         *("hd95", "hd95", "dice", "ci_harmonic"),
     ]
     assert title("dice_12") == "Dice of class 12"
@@ -208,7 +216,7 @@ def test_files_hold_the_rows_and_the_sentence(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     params = three_seeds(study("unet", "other", metrics=["dice", "ged"]))
     write_scores(params, drawn(np.random.default_rng(8), 0.1, "ged", n=20), empty="ged")
-    publish_comparison(params, compare(params))
+    publish_comparison(params.study, compare(params))
     rows = tables.read_table(paths.comparison("toy") / "segmenters.csv")
     assert [(row["metric"], row["segmenter"], row["n_images"]) for row in rows] == [
         *(("dice", "unet", "20"), ("dice", "other", "20"), ("ged", "unet", "18"), ("ged", "other", "18")),
@@ -218,7 +226,7 @@ def test_files_hold_the_rows_and_the_sentence(tmp_path: Path, monkeypatch: pytes
     assert told["verdict"].startswith(
         "Dice against unet, all trained on real (n = 20 images, 3 seeds): better: other +0.099 ["
     )
-    metrics = collect_metrics(params)
+    metrics = collect_metrics(params.study, [], has_judge=False)
     assert set(metrics) == {"arms", "segmenters", "verdict"}
     assert metrics["segmenters"]["ged"]["other"]["verdict"] == "worse"
 

@@ -1,0 +1,63 @@
+"""The one sentence that a study of arms ends in."""
+
+from collections.abc import Sequence
+
+from pipeline.stages.compare.arms import Arm, DifferenceStatistics
+from pipeline.stages.compare.paired_difference import Evidence
+from pipeline.stages.compare.params import Compare
+from pipeline.stages.compare.verdict import Conclusion, Verdict
+
+OPENINGS = {
+    Verdict.BETTER: "Synthetic data helped:",
+    Verdict.WORSE: "Synthetic data hurt:",
+    Verdict.EQUIVALENT: "Synthetic data made no difference that matters:",
+    Verdict.INCONCLUSIVE: "Inconclusive:",
+}
+
+
+def headline(arms: Sequence[Arm]) -> Arm | None:
+    """Return the arm of the sentence, the largest gain on validation images; None where no arm is synthetic."""
+    candidates = [arm for arm in arms if arm.role == "arm"]
+    return max(candidates, key=lambda arm: _parts(arm)[1].val_difference, default=None)
+
+
+def sentence(arms: Sequence[Arm], compare: Compare) -> str:
+    """Return the verdict of a study. A control arm that differs from the reference withdraws every claim."""
+    arm = headline(arms)
+    if arm is None:
+        return "Inconclusive: no training set holds synthetic images."
+    controls = [one for one in arms if one.role == "control" and one.segmenter == arm.segmenter]
+    failed = [one for one in controls if _parts(one)[2].verdict in (Verdict.BETTER, Verdict.WORSE)]
+    verdict = Verdict.INCONCLUSIVE if failed else _parts(arm)[2].verdict
+    return " ".join([OPENINGS[verdict], _numbers(arm, compare), *_caveats(arm, failed)])
+
+
+def _parts(arm: Arm) -> tuple[Evidence, DifferenceStatistics, Conclusion]:
+    """Return what every concluded arm but the reference has."""
+    assert arm.evidence and arm.statistics and arm.conclusion
+    return arm.evidence, arm.statistics, arm.conclusion
+
+
+def _numbers(arm: Arm, compare: Compare) -> str:
+    evidence, *_ = _parts(arm)
+    mean, low, high = (100 * end for end in (evidence.difference, evidence.difference_low, evidence.difference_high))
+    seeds = f"{arm.n_seeds} seed{'s' if arm.n_seeds != 1 else ''}"
+    return (
+        f"{arm.segmenter}, {arm.training_set} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
+        f" over {compare.reference} (n = {arm.n_images} images, {seeds})."
+    )
+
+
+def _caveats(arm: Arm, failed: Sequence[Arm]) -> list[str]:
+    evidence, _, conclusion = _parts(arm)
+    notes = []
+    if arm.n_seeds < 2:
+        notes.append("One seed cannot tell an effect from chance.")
+    for control in failed:
+        gap = f"{100 * _parts(control)[0].difference:+.1f} points"
+        notes.append(f"The control {control.training_set}, trained on the same images, differs too ({gap}).")
+    excludes_zero = not evidence.difference_low <= 0 <= evidence.difference_high
+    if conclusion.verdict == Verdict.INCONCLUSIVE and arm.n_seeds > 1 and excludes_zero:
+        p = conclusion.largest_p
+        notes.append(f"The interval leaves out 0, but not after the correction for several arms (p = {p:.2g}).")
+    return notes

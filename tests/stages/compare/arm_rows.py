@@ -1,0 +1,26 @@
+"""Arms as compare_arms leaves them, from a few values by name."""
+
+from dataclasses import fields
+from typing import Any
+
+from pipeline.stages.compare.arms import Arm, DifferenceStatistics
+from pipeline.stages.compare.paired_difference import Evidence
+from pipeline.stages.compare.verdict import Conclusion, Verdict
+
+USUAL = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128, "n_seeds": 3}
+USUAL |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
+USUAL |= {"p_holm": 0.01, "p_images_holm": 0.01, "p_equivalent": 0.9, "verdict": "better"}
+
+
+def row(**changes: Any) -> Arm:
+    """An arm with USUAL values where none are given, and None elsewhere."""
+    values: dict[str, Any] = USUAL | changes
+    parts = [
+        part(**{field.name: values.get(field.name) for field in fields(part)})
+        for part in (Evidence, DifferenceStatistics)
+    ]
+    conclusion = Conclusion(values["p_holm"], values["p_images_holm"], Verdict(values["verdict"]))
+    names = [field.name for field in fields(Arm)[:-3]]
+    return Arm(
+        **{name: values.get(name) for name in names}, evidence=parts[0], statistics=parts[1], conclusion=conclusion
+    )

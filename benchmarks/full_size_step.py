@@ -18,7 +18,7 @@ from benchmarks.material import FULL, Material, build, scaled
 from pipeline.core.contracts import Recipe
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.stages.finetune.params import Finetune
-from pipeline.training.loop import optimizers
+from pipeline.training import optimizers
 
 CPU = torch.device("cpu")
 KIB_PER_GIB = 2**20  # Linux counts the peak in KiB

@@ -23,7 +23,7 @@ from pipeline.core import section
 from pipeline.core.contracts import Recipe
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.stages.finetune.params import Finetune
-from pipeline.training.loop import optimizers
+from pipeline.training import optimizers
 
 PRESETS = Path(__file__).parents[1] / "configs" / "presets"
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "RTX 4090": 165e12, "L40S": 362e12, "L4": 121e12}

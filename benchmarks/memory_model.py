@@ -1,4 +1,6 @@
-"""Predicted memory of a training step (pipeline/stages/finetune/meta_profiler.py) against what the CPU's allocator counts; small networks.
+"""Predicted memory of a training step (finetune/meta_profiler.py) against what the CPU's allocator counts.
+
+Small networks.
 
 python benchmarks/memory_model.py [--json]. Both without weights and gradients: activations and short-lived tensors.
 """
@@ -14,9 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 from pipeline.core import plugins
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
 from pipeline.stages.finetune.memory import Subject
 from pipeline.study import Params
 

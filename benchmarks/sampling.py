@@ -24,8 +24,8 @@ from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.conditioning import mask as mask_hint
 from pipeline.methods.generators import controlnet
 from pipeline.methods.generators._control import ControlledDiffusion
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder, Denoiser
 
 SIDE, WIDTH, CHANNELS = 128, 256, (128, 256, 384)  # pixels, text tower, U-Net

@@ -17,7 +17,7 @@ from pipeline.methods.generators import siamese
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.training.loop import fit
-from pipeline.training.sharding import lay_out
+from pipeline.training.sharding import build_strategy
 from tests.toy_training import Named, pairs, plain
 
 
@@ -61,16 +61,16 @@ def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> 
     generator = siamese.build(siamese.Params(start=0.2), model, DatasetSpec(name="toy", size=16))
     generator.objective.double()
     recipe = Recipe(1, 1e-3)
-    layout = lay_out(generator.objective, recipe, runtime)
+    strategy = build_strategy(generator.objective, recipe, runtime)
     batches = generator.batches(pairs(16, 10), SETTINGS, "t")
     share = double(batches.batch(0, runtime.rank, runtime.world))
     size = micro_batch or len(share)
     for start in range(0, len(share), size):
         part = share.part(start, start + size)
-        with layout.exchanging(last=start + size >= len(share)):
-            losses = layout.wrapped(part, 0.9)
+        with strategy.no_sync(start + size < len(share)):
+            losses = strategy.wrapped(part, 0.9)
             assert set(losses) == {"mask", "image", "consistency", "augmented"}
-            layout.backward(sum(losses.values()) * len(part) / len(share))
+            strategy.backward(sum(losses.values()) * len(part) / len(share))
     gradients = {name: p.grad for name, p in generator.objective.named_parameters() if p.requires_grad}
     assert all(gradient is not None for gradient in gradients.values())
     return {name: as_plain(gradient) for name, gradient in gradients.items()}

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from pipeline.core import files
-from pipeline.networks.stable_diffusion import tiny
+from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder, Denoiser
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
@@ -19,5 +20,5 @@ def write_tiny_base(folder: Path, prediction: str) -> Path:
     tiny.text_tower(16).save_pretrained(folder / "text_encoder")
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
     tiny.scheduler(prediction).save_pretrained(folder / "scheduler")
-    files.write_json(tiny.index_path(folder), tiny.MODEL_INDEX)
+    files.write_json(index_path(folder), MODEL_INDEX)
     return folder

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.training.loop import fit, trained
+from pipeline.training.loop import fit, trained_state
 
 Named = dict[str, Tensor]
 
@@ -63,7 +63,7 @@ def train_brightness(runtime: Runtime, folder: Path | None, stop: int | None, se
 
 
 def plain(objective: nn.Module) -> Named:
-    return {name: value.cpu().clone() for name, value in trained(objective).items()}
+    return {name: value.cpu().clone() for name, value in trained_state(objective).items()}
 
 
 def main(folder: Path) -> None:

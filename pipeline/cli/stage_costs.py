@@ -8,10 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion import tiny
+from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.meta_profiler import operations
-from pipeline.study import Params
+from pipeline.stages.prepare.params import Data
 
 META = torch.device("meta")
 BATCH = 2  # batch norms need more than one value per channel
@@ -19,7 +20,7 @@ TRAINING = 3  # the gradient takes twice the forward pass; torch counts it wrong
 
 
 def autoencoder_operations(base: Base) -> float:
-    """Floating-point operations of one crop in training the autoencoder, forward and backward."""
+    """Return the floating-point operations of one crop in training the autoencoder, forward and backward."""
     assert base.autoencoder
     crop = base.autoencoder.crop
     with META:
@@ -29,7 +30,7 @@ def autoencoder_operations(base: Base) -> float:
 
 
 def denoiser_operations(base: Base, size: int) -> float:
-    """Operations of one image of `size` pixels in training the denoiser; its latents are made once and not counted."""
+    """Return the operations of one image of `size` pixels in training the denoiser, without encoding it once."""
     assert base.autoencoder and base.denoiser
     side, channels = size // 2 ** (len(base.autoencoder.channels) - 1), base.autoencoder.latent_channels
     with META:
@@ -39,17 +40,16 @@ def denoiser_operations(base: Base, size: int) -> float:
     return float(operations(lambda: unet(latents, time, text).sample.sum()))  # noqa: PLW0108 (counted within)
 
 
-def segmenter_operations(params: Params, name: str) -> float | None:
-    """Operations of one image in training an entry of segmenters: TRAINING times its forward pass, without the loss.
+def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:
+    """Return the operations of one image in training a segmenter: TRAINING times its forward pass, without the loss.
 
     None where they cannot be counted. Initial weights do not matter, so none are read or downloaded.
     """
-    entry, spec = params.segmenters[name], _spec(params)
-    method = entry.method or name
-    own = plugins.read_params("segmenters", method, entry.own, f"segmenters.{name}")
-    if hasattr(own, "weights"):
-        own = own.model_copy(update={"weights": "none"})
-    segmenter = plugins.load("segmenters", method).build(own, spec)
+    method = entry.method_of(name)
+    params = plugins.read_params("segmenters", method, entry.own, f"segmenters.{name}")
+    if hasattr(params, "weights"):
+        params = params.model_copy(update={"weights": "none"})
+    segmenter = plugins.load("segmenters", method).build(params, spec)
     segmenter.objective.to(META)
     network = getattr(segmenter, "network", None)
     if network is None:
@@ -65,9 +65,9 @@ def segmenter_operations(params: Params, name: str) -> float | None:
     return TRAINING * counter.get_total_flops() / BATCH
 
 
-def _spec(params: Params) -> DatasetSpec:
-    data = params.data
-    spec = DatasetSpec(name=params.study, size=data.size, channels=data.planes, num_classes=data.num_classes)
+def dataset_spec(study: str, data: Data) -> DatasetSpec:
+    """Return the specification of the images that stage prepare would write."""
+    spec = DatasetSpec(name=study, size=data.size, channels=data.planes, num_classes=data.num_classes)
     if data.shape is None:
         return spec
     return spec.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": data.spacing or (1.0, 1.0, 1.0)})

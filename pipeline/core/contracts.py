@@ -57,8 +57,8 @@ class Recipe:
     schedule_steps: int | None = None  # N of progress k / N and of the learning rate; None: max_steps
     keep_checkpoints: int = 1  # the newest so many
     identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
-    optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # optimizers.build
-    ema_decay: float | None = None  # averaging.Average; None: no average
+    optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
+    ema_decay: float | None = None  # training.ema.EMA; None: no average
 
 
 class Objective(Protocol):
@@ -78,8 +78,8 @@ class Hint(Protocol):
         ...
 
 
-class Draws(Protocol):
-    """Draws images that follow masks; what all generators share."""
+class ImageSampler(Protocol):
+    """Samples images that follow masks; what all generators share."""
 
     def sample(
         self,
@@ -102,8 +102,8 @@ class Draws(Protocol):
 
 
 @runtime_checkable
-class Generator(Draws, Protocol):
-    """Learns to make images that follow masks."""
+class Generator(ImageSampler, Protocol):
+    """A generator that learns to make images that follow masks."""
 
     objective: nn.Module
 
@@ -117,11 +117,11 @@ class Generator(Draws, Protocol):
 
 
 @runtime_checkable
-class Untrained(Draws, Protocol):
-    """Makes images that follow masks from the training pairs themselves, without learning (copy_paste)."""
+class TrainingFreeGenerator(ImageSampler, Protocol):
+    """A generator that makes images from the training pairs themselves and learns nothing (copy_paste)."""
 
-    def show(self, train: Any) -> None:
-        """Gives it the training pairs (an ImageSet), before `save` and after `load`."""
+    def set_training_pairs(self, train: Any) -> None:
+        """Set the training pairs (an ImageSet), before `save` and after `load`."""
         ...
 
 

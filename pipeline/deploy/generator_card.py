@@ -11,10 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline.core import files, paths, plugins
+from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.methods.conditioning.mask import palette
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -79,15 +79,15 @@ class Facts:
         return self.base is not None and STABLE_DIFFUSION_1.search(self.base) is not None
 
 
-def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Facts:
-    """The facts of a published generator of the study in the current folder."""
-    method, entry, drawing = finetune.method(params, generator), params.generators[generator], params.generate
-    own = plugins.read_params("generators", method, entry.own, f"generators.{generator}")
+def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Facts:
+    """Gather what the card states of a published generator of the study in the current folder."""
+    entry, generate = params.generators[name], params.generate
+    method, own = entry.method_of(name), options(name, entry)
     manifest = paths.base(params.study) / "manifest.json"
     base = files.read_json(manifest) if manifest.is_file() else {"source": "unknown"}
     prompts = params.data.prompt
     return Facts(
-        name=generator,
+        name=name,
         study=params.study,
         train=train,
         method=method,
@@ -96,18 +96,18 @@ def gather(params: Params, generator: str, train: ImageSet, dense: bool) -> Fact
         base=None if base["source"] == "scratch" else str(base["source"]),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
         dropout=params.finetune.prompt_dropout,
-        steps=drawing.steps,
-        guidance_scale=drawing.guidance_scale,
+        steps=generate.steps,
+        guidance_scale=generate.guidance_scale,
         settings={
             **named(
                 "base", {key: told for key, told in base.items() if key != "fingerprint" and isinstance(told, str)}
             ),
-            **named(f"generators.{generator}", {"method": method, **own.model_dump(mode="json")}),
+            **named(f"generators.{name}", {"method": method, **own.model_dump(mode="json")}),
             **named("finetune", params.finetune.model_dump(mode="json")),
-            **named("generate", drawing.model_dump(mode="json")),
+            **named("generate", generate.model_dump(mode="json")),
             "seed": params.seed,
         },
-        scores=_scores(params.study, generator),
+        scores=_scores(params.study, name),
     )
 
 

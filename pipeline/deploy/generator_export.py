@@ -17,20 +17,21 @@ from pipeline.deploy import generator_card
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
 from pipeline.networks.stable_diffusion import pipeline_folder
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune import generator
+from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.study import Params
 
 METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
-RECORD = "twinsynth.json"  # tells what a folder is an export of; written last
+RECORD = "twinsynth.json"  # names the generator that a folder is an export of; written last
 
 
-def export(params: Params, generator: str, target: Path) -> None:
-    """Writes `target` whole or not at all; an older export of the same entry is replaced. Raises UserError."""
-    train = _trained_on(params, generator)
-    folder = paths.generator(params.study, generator)
+def export(params: Params, name: str, target: Path) -> None:
+    """Write `target` completely or not at all; an older export of the same entry is replaced. Raises UserError."""
+    train = _training_images(params, name)
+    folder = paths.generator(params.study, name)
     record = {
         "study": params.study,
-        "generator": generator,
+        "generator": name,
         "generator_sha256": files.tree_sha256(folder),
         "version": pipeline.__version__,
     }
@@ -39,32 +40,35 @@ def export(params: Params, generator: str, target: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)  # left by a killed export
     with files.writing_to(target):
         try:
-            _write(params, generator, train, work)
+            _write(params, name, train, work)
             files.write_json(work / RECORD, record)
             files.publish(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _trained_on(params: Params, generator: str) -> ImageSet:
-    """The training images. Raises UserError where the entry is unknown, of another kind, or not trained as it says."""
-    if generator not in params.generators:
-        there = ", ".join(params.generators)
-        raise UserError(f"there is no generator {generator!r} in params.yaml; there are: {there}")
-    method = finetune.method(params, generator)
+def _training_images(params: Params, name: str) -> ImageSet:
+    """Return the training images.
+
+    Raises UserError where the entry is unknown, its method cannot be exported, or it was trained otherwise.
+    """
+    if name not in params.generators:
+        names = ", ".join(params.generators)
+        raise UserError(f"there is no generator {name!r} in params.yaml; there are: {names}")
+    method = params.generators[name].method_of(name)
     if method not in METHODS:
         raise UserError(
-            f"generators.{generator}: the method {method} is no ControlNet on masks and cannot be exported; those that"
+            f"generators.{name}: the method {method} is no ControlNet on masks and cannot be exported; those that"
             f" can: {', '.join(METHODS)}"
         )
-    manifest = paths.generator(params.study, generator) / "manifest.json"
+    manifest = paths.generator(params.study, name) / "manifest.json"
     if not manifest.is_file():
-        raise UserError(f"{manifest.parent}: {generator} is not fine-tuned yet; run: dvc repro finetune@{generator}")
+        raise UserError(f"{manifest.parent}: {name} is not fine-tuned yet; run: dvc repro finetune@{name}")
     train = ImageSet.open(paths.real(params.study)).split("train")
-    if files.read_json(manifest)["fingerprint"] != finetune.fingerprint(params, generator, train):
+    if files.read_json(manifest)["fingerprint"] != fingerprint(params, name, train):
         raise UserError(
             f"{manifest.parent} was trained with other parameters, data or base than those of now, so its card would be"
-            f" wrong; run: dvc repro finetune@{generator}"
+            f" wrong; run: dvc repro finetune@{name}"
         )
     return train
 
@@ -83,7 +87,7 @@ def _check_target(target: Path, record: dict[str, Any]) -> None:
 
 
 def _record_in(folder: Path) -> dict[str, Any] | None:
-    """What an older export tells of itself; None where the folder is none."""
+    """Return the record of an older export; None where the folder is not one."""
     try:
         record = files.read_json(folder / RECORD)
     except (OSError, ValueError):
@@ -91,12 +95,13 @@ def _record_in(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and {"study", "generator"} <= record.keys() else None
 
 
-def _write(params: Params, generator: str, train: ImageSet, work: Path) -> None:
-    model = finetune.build(params, generator, train.spec, Runtime.alone(params.threads, torch.device("cpu")))
+def _write(params: Params, name: str, train: ImageSet, work: Path) -> None:
+    runtime = Runtime.alone(params.threads, torch.device("cpu"))
+    model = generator.build(params.study, params.seed, name, params.generators[name], train.spec, runtime)
     assert isinstance(model, ControlledDiffusion)  # METHODS are
-    model.load(paths.generator(params.study, generator))
+    model.load(paths.generator(params.study, name))
     settings = params.generate
     sampling = Sampling(settings.steps, settings.guidance_scale, sampler=settings.sampler)
     pipeline_folder.write(work, model.model, model.network, scheduler_of(model.model.scheduler, sampling))
-    facts = generator_card.gather(params, generator, train, pipeline_folder.is_dense(model.network))
+    facts = generator_card.gather(params, name, train, pipeline_folder.is_dense(model.network))
     generator_card.write(work, facts)

@@ -1,4 +1,4 @@
-"""Watching a run: losses by name over all processes, rate, speed and memory on the main one, a look now and then."""
+"""Monitoring of a run: losses by name over all processes; rate, speed and memory on the main one; callbacks."""
 
 import math
 import sys
@@ -17,45 +17,45 @@ from pipeline.core.errors import UserError
 from pipeline.core.progress import Bar, advance_bar
 from pipeline.core.runtime import Runtime, Tracker
 
-Row = dict[str, float]
+LossRow = dict[str, float]  # losses of one optimiser step by name
 QUIET = 60.0  # seconds between two lines where there is no terminal
 
 
 @dataclass(frozen=True)
-class Look:
-    """Something that every process does together every so many optimiser steps, with the weights whole."""
+class Callback:
+    """A function that all processes call together every so many optimiser steps, with full weights."""
 
-    every: int
-    at: Callable[[int], None]  # takes the number of completed steps
+    every_n_steps: int
+    on_step_end: Callable[[int], None]  # takes the number of completed steps
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What is done beside training; it changes no weight."""
+class Monitoring:
+    """Callbacks and the tracker of a run; they change no weight."""
 
-    looks: tuple[Look, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
     tracker: Tracker | None = None  # on the main process only
 
 
 class Losses:
-    """Named losses of every step: kept on the device, fetched now and then as their mean over all processes."""
+    """Named losses of every step, kept on the device and fetched now and then as means over all processes."""
 
-    def __init__(self, rows: list[Row], runtime: Runtime) -> None:
+    def __init__(self, rows: list[LossRow], runtime: Runtime) -> None:
         self.rows, self.runtime = rows, runtime
-        self.waiting: list[dict[str, Tensor]] = []
+        self.pending: list[dict[str, Tensor]] = []
 
     def add(self, losses: dict[str, Tensor]) -> None:
-        """Takes in one process's share of the losses of the next step; waits for no device."""
-        self.waiting.append(losses)
+        """Add one process's share of the losses of the next step, without waiting for the device."""
+        self.pending.append(losses)
 
-    def fetch(self) -> list[Row]:
-        """The rows since the last call, by one exchange for all. Raises UserError naming the first step not finite."""
-        if not self.waiting:
+    def fetch(self) -> list[LossRow]:
+        """Return the rows since the last call, by one all-reduce. Raises UserError naming the first step not finite."""
+        if not self.pending:
             return []
-        values = torch.stack([value for losses in self.waiting for value in losses.values()])
-        told = iter(self.runtime.mean(values).tolist())
-        new = [{name: next(told) for name in losses} for losses in self.waiting]
-        self.waiting.clear()
+        values = torch.stack([value for losses in self.pending for value in losses.values()])
+        means = iter(self.runtime.mean(values).tolist())
+        new = [{name: next(means) for name in losses} for losses in self.pending]
+        self.pending.clear()
         for row in new:
             if not all(map(math.isfinite, row.values())):
                 raise UserError(
@@ -66,15 +66,15 @@ class Losses:
 
 
 class Display:
-    """A bar with losses, learning rate, steps per second, time left and peak memory; lines where no terminal is."""
+    """A bar with losses, learning rate, steps per second, time left and peak memory; lines without a terminal."""
 
     def __init__(self, title: str, first: int, total: int, runtime: Runtime) -> None:
         self.title, self.first, self.total, self.runtime = title, first, total, runtime
         self.visible = bool(title) and runtime.is_main
-        self.started = self.spoken = time.monotonic()
+        self.started = self.logged = time.monotonic()
         columns = ("{task.description}", BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[told]}"), disable=not self.visible or bool(Bar.open))
-        self.task = self.bar.add_task(title, total=total, completed=first, told="")
+        self.bar = Progress(*columns, TextColumn("{task.fields[message]}"), disable=not self.visible or bool(Bar.open))
+        self.task = self.bar.add_task(title, total=total, completed=first, message="")
 
     def __enter__(self) -> Self:
         if self.visible and sys.stderr.isatty():
@@ -86,8 +86,8 @@ class Display:
     ) -> None:
         self.bar.stop()
 
-    def show(self, done: int, row: Row, rate: float) -> None:
-        """Tells of the last fetched step."""
+    def update(self, done: int, row: LossRow, rate: float) -> None:
+        """Show the last fetched step."""
         if not self.visible:
             if self.runtime.is_main:
                 advance_bar(done / self.total)
@@ -95,10 +95,10 @@ class Display:
         now = time.monotonic()
         speed = (done - self.first) / max(now - self.started, 1e-9)
         losses = " ".join(f"{name} {value:.4g}" for name, value in row.items())
-        told = f"{losses} | lr {rate:.3g} | {speed:.3g} steps/s | {self.runtime.peak_memory():.1f} GB"
+        message = f"{losses} | lr {rate:.3g} | {speed:.3g} steps/s | {self.runtime.peak_memory():.1f} GB"
         if sys.stderr.isatty():
-            self.bar.update(self.task, completed=done, told=told)
-        if now - self.spoken >= QUIET or done == self.total:
-            self.spoken = now
+            self.bar.update(self.task, completed=done, message=message)
+        if now - self.logged >= QUIET or done == self.total:
+            self.logged = now
             left = (self.total - done) / max(speed, 1e-9)
-            progress.steps.info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, told, left)
+            progress.steps.info("%s %d/%d | %s | %.0f s left", self.title, done, self.total, message, left)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: atomic, few, the same format whatever the number and kind of processes."""
+"""Checkpoints of a training run: atomic, few, of one format whatever the number and kind of processes."""
 
 import zipfile
 from pathlib import Path
@@ -14,19 +14,19 @@ State = dict[str, Any]
 PATTERN = "[0-9]*.pt"
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file that torch.save wrote is there and all its parts have their checksums."""
+def is_intact(path: Path) -> bool:
+    """Whether a file that torch.save wrote exists and all its parts have their checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except Exception:  # noqa: BLE001  (whatever a damaged archive makes of itself)
+    except Exception:  # noqa: BLE001  (a damaged archive may raise anything)
         return False
 
 
 def load(path: Path) -> State:
-    """What torch.save wrote, after a look at the checksums of all its parts. Raises UserError where it is damaged."""
+    """Load what torch.save wrote and check the checksums of its parts. Raises UserError where it is damaged."""
     try:
-        if not is_whole(path):
+        if not is_intact(path):
             raise zipfile.BadZipFile("a part has another checksum")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -43,20 +43,20 @@ class Checkpoints:
         self.identity, self.keep, self.runtime = identity, keep, runtime
 
     def save(self, step: int, state: State) -> None:
-        """Writes a whole state, on the main process, at once or not at all; then removes the oldest beyond `keep`."""
+        """Write a full state, on the main process, completely or not at all; then remove the oldest beyond `keep`."""
         if self.folder is None or not self.runtime.is_main:
             return
         with files.writing_to(self.folder), files.replacing(self.folder / f"{step:08d}.pt") as temporary:
             torch.save(state | {"identity": self.identity}, temporary)
-        for path in self._there(step)[: -self.keep]:
+        for path in self._paths(step)[: -self.keep]:
             path.unlink()
 
     def newest(self, until: int) -> State | None:
-        """The newest state of at most so many steps, the same on every process; None: there is none.
+        """Load the newest state of at most so many steps, the same on every process; None where there is none.
 
         Raises UserError where the file is damaged, or belongs to a run with other params, data or method.
         """
-        path = self._chosen(until)
+        path = self._newest_path(until)
         if path is None:
             return None
         state = load(path)
@@ -69,16 +69,16 @@ class Checkpoints:
             )
         return state
 
-    def _chosen(self, until: int) -> Path | None:
-        """The main process looks for all, and clears away what a killed process left half-written."""
+    def _newest_path(self, until: int) -> Path | None:
+        """Choose on the main process, for all; it also removes what a killed process left half-written."""
         name: str | None = None
         if self.folder is not None and self.runtime.is_main:
             for left_behind in self.folder.glob(files.TEMPORARY):
                 left_behind.unlink(missing_ok=True)
-            name = next((path.name for path in reversed(self._there(until))), None)
+            name = next((path.name for path in reversed(self._paths(until))), None)
         name = self.runtime.agreed(name)
         return None if self.folder is None or name is None else self.folder / name
 
-    def _there(self, until: int) -> list[Path]:
-        there = sorted(self.folder.glob(PATTERN)) if self.folder is not None else []
-        return [path for path in there if int(path.stem) <= until]
+    def _paths(self, until: int) -> list[Path]:
+        paths = sorted(self.folder.glob(PATTERN)) if self.folder is not None else []
+        return [path for path in paths if int(path.stem) <= until]

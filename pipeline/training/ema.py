@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
-    """Moving average of weights; early on it follows them faster: the decay is at most (1 + n) / (10 + n)."""
+class EMA:
+    """Exponential moving average of weights; its decay after n updates is at most (1 + n) / (10 + n)."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
         if not 0 < decay < 1:
@@ -19,14 +19,14 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the weights after an optimiser step."""
+        """Update the average with the weights after an optimiser step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self.weights, [weight.detach() for weight in self.parameters], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the block the parameters hold the average; afterwards the trained weights are back."""
+        """Within, the parameters hold the average; afterwards they hold the trained weights again."""
         self._swap()
         try:
             yield
@@ -34,14 +34,14 @@ class Average:
             self._swap()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Return everything that a resumed run needs."""
         return {"updates": self.updates, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.updates = int(state["updates"])
-        for ours, saved in zip(self.weights, state["weights"], strict=True):
-            ours.copy_(saved)
+        for weight, saved in zip(self.weights, state["weights"], strict=True):
+            weight.copy_(saved)
 
     @torch.no_grad()
     def _swap(self) -> None:

@@ -14,12 +14,12 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
 from pipeline.training import optimizers
-from pipeline.training.callbacks import Display, Losses, Row, Watch
-from pipeline.training.checkpoints import Checkpoints, is_whole
-from pipeline.training.ema import Average
-from pipeline.training.sharding import Layout, lay_out
+from pipeline.training.callbacks import Display, Losses, LossRow, Monitoring
+from pipeline.training.checkpoints import Checkpoints, is_intact
+from pipeline.training.ema import EMA
+from pipeline.training.sharding import build_strategy
 
-FETCH = 10  # optimiser steps between two looks at the losses; each makes the device and all processes wait
+FETCH = 10  # optimiser steps between two fetches of the losses; each makes the device and all processes wait
 
 
 def fit(
@@ -29,9 +29,9 @@ def fit(
     runtime: Runtime,
     folder: Path | None = None,
     title: str = "",
-    watch: Watch = Watch(),  # noqa: B008  (frozen)
-) -> list[Row]:
-    """Trains to `recipe.max_steps` and returns the losses of every step, means over all processes.
+    monitoring: Monitoring = Monitoring(),  # noqa: B008  (frozen)
+) -> list[LossRow]:
+    """Train to `recipe.max_steps` and return the losses of every step, means over all processes.
 
     With a folder and `recipe.checkpoint_every` the same call resumes where a killed one stopped, and a resumed run
     equals an uninterrupted one bit for bit on the same machine; with `recipe.schedule_steps` a finished run goes on to
@@ -44,21 +44,21 @@ def fit(
             seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
             run.advance(batches.batch(step, runtime.rank, runtime.world).to(runtime.device), step)
             done = step + 1
-            if _pause(done, recipe, watch):
+            if _is_fetched(done, recipe, monitoring):
                 new = run.losses.fetch()
-                display.show(done, new[-1], run.rate)
-                _track(watch, done - len(new), new, run.rate)
-            for look in watch.looks:
-                if done % look.every == 0:
-                    with run.looking():
-                        look.at(done)
-            run.keep(done)
+                display.update(done, new[-1], run.rate)
+                _track(monitoring, done - len(new), new, run.rate)
+            for callback in monitoring.callbacks:
+                if done % callback.every_n_steps == 0:
+                    with run.evaluation():
+                        callback.on_step_end(done)
+            run.save(done)
     run.finish()
     return run.losses.rows
 
 
 def check(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
-    """Raises UserError where a recipe cannot be followed here, without touching data or weights."""
+    """Raise UserError where a recipe cannot be followed here, without touching data or weights."""
     if global_batch % runtime.world:
         raise UserError(
             f"a global batch of {global_batch} cannot be dealt evenly to {runtime.world} processes;"
@@ -71,20 +71,22 @@ def check(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
     optimizers.check(recipe, runtime.device, runtime.sharding)
 
 
-def _pause(done: int, recipe: Recipe, watch: Watch) -> bool:
+def _is_fetched(done: int, recipe: Recipe, monitoring: Monitoring) -> bool:
     """Whether losses are fetched after so many steps: now and then, and before anything is saved or shown."""
-    saves = (recipe.checkpoint_every or recipe.max_steps, *(look.every for look in watch.looks), FETCH)
+    callbacks = (callback.every_n_steps for callback in monitoring.callbacks)
+    saves = (recipe.checkpoint_every or recipe.max_steps, *callbacks, FETCH)
     return done == recipe.max_steps or done in recipe.snapshots or any(done % every == 0 for every in saves)
 
 
-def _track(watch: Watch, first: int, rows: list[Row], rate: float) -> None:
-    if watch.tracker is not None:
+def _track(monitoring: Monitoring, first: int, rows: list[LossRow], rate: float) -> None:
+    if monitoring.tracker is not None:
         for step, row in enumerate(rows, start=first):
-            watch.tracker.log({f"train/{name}": value for name, value in row.items()} | {"learning_rate": rate}, step)
+            losses = {f"train/{name}": value for name, value in row.items()}
+            monitoring.tracker.log(losses | {"learning_rate": rate}, step)
 
 
 class Run:
-    """The state of one training run: everything that must survive a crash, and how it moves on by a step."""
+    """The state of one training run: everything that must survive a crash, and the training step."""
 
     def __init__(self, objective: nn.Module, recipe: Recipe, runtime: Runtime, folder: Path | None) -> None:
         self.objective, self.recipe, self.runtime, self.folder = objective.to(runtime.device), recipe, runtime, folder
@@ -93,9 +95,9 @@ class Run:
         state = self.checkpoints.newest(self._last_usable()) if recipe.checkpoint_every else None
         if state is not None:
             objective.load_state_dict(state["weights"], strict=False)
-        self.layout: Layout = lay_out(objective, recipe, runtime)
-        self.schedule = _schedule(self.layout.optimizer, recipe)
-        self.average = None if recipe.ema_decay is None else Average(self.layout.weights, recipe.ema_decay)
+        self.strategy = build_strategy(objective, recipe, runtime)
+        self.schedule = _schedule(self.strategy.optimizer, recipe)
+        self.ema = None if recipe.ema_decay is None else EMA(self.strategy.weights, recipe.ema_decay)
         self.losses = Losses([] if state is None else state["rows"], runtime)
         if state is not None:
             self._restore(state)
@@ -108,32 +110,32 @@ class Run:
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""
-        return float(self.layout.optimizer.param_groups[0]["lr"])
+        return float(self.strategy.optimizer.param_groups[0]["lr"])
 
     def advance(self, batch: Batch, step: int) -> None:
-        """One optimiser step; progress is k / N and stays at 1 beyond N."""
+        """Make one optimiser step; progress is k / N and stays at 1 beyond N."""
         length = self.recipe.schedule_steps or self.recipe.max_steps
         self.losses.add(self._accumulate(batch, min(step / length, 1.0)))
-        self.layout.update()
+        self.strategy.step()
         if step + 1 < length:
             self.schedule.step()
-        if self.average is not None:
-            self.average.update()
+        if self.ema is not None:
+            self.ema.update()
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Within, the objective is in evaluation, whole, and averaged where there is an average."""
+    def evaluation(self) -> Iterator[None]:
+        """Within, the objective is in evaluation mode, with full weights, averaged where there is an average."""
         self.objective.eval()
-        with self._averaged(), self.layout.whole(), torch.no_grad():
+        with self._averaged(), self.strategy.full_params(), torch.no_grad():
             yield
         self.objective.train()
 
-    def keep(self, done: int) -> None:
-        """Saves what is due after so many steps: snapshot first, so that a checkpoint finds it there."""
+    def save(self, done: int) -> None:
+        """Save what is due after so many steps: the snapshot first, so that no checkpoint comes before it."""
         if self.folder is None:
             return
         if done in self.recipe.snapshots:
-            with self.looking():
+            with self.evaluation():
                 self._write_snapshot(self.folder, done)
         every = self.recipe.checkpoint_every
         if every and (done % every == 0 or done == self.recipe.max_steps):
@@ -141,38 +143,38 @@ class Run:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Leaves the trained (or averaged) weights, whole, in the objective."""
-        if self.average is not None:
-            for weight, mean in zip(self.layout.weights, self.average.weights, strict=True):
+        """Leave the trained (or averaged) weights in the objective, in full."""
+        if self.ema is not None:
+            for weight, mean in zip(self.strategy.weights, self.ema.weights, strict=True):
                 weight.copy_(mean)
-        self.layout.settle()
+        self.strategy.unshard()
         self.objective.eval()
-        if not all(value.isfinite().all() for value in trained(self.objective).values()):
+        if not all(value.isfinite().all() for value in trained_state(self.objective).values()):
             raise UserError(
                 f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, though its loss was;"
                 " lower the learning rate or use precision fp32"
             )
 
     def _last_usable(self) -> int:
-        """The last step whose checkpoint may be resumed: before the first snapshot that is lost or damaged."""
+        """Return the last step whose checkpoint may be resumed: before the first snapshot that is lost or damaged."""
         if self.folder is None or not self.runtime.is_main:
             return self.recipe.max_steps  # the main process chooses for all
-        lost = [step for step in self.recipe.snapshots if not is_whole(snapshot(self.folder, step))]
+        lost = [step for step in self.recipe.snapshots if not is_intact(snapshot(self.folder, step))]
         return min([step - 1 for step in lost], default=self.recipe.max_steps)
 
     def _averaged(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.average is None else self.average.applied()
+        return nullcontext() if self.ema is None else self.ema.applied()
 
     def _accumulate(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Adds the gradients of all micro-batches; the losses are a mean over them weighted by their size."""
+        """Accumulate the gradients of all micro-batches; return their losses' mean weighted by size."""
         total: dict[str, Tensor] = {}
-        own = list(parts(batch, self.recipe.micro_batch or len(batch)))
-        for part in own:
+        micro_batches = list(split(batch, self.recipe.micro_batch or len(batch)))
+        for part in micro_batches:
             share = len(part) / len(batch)
-            with self.layout.exchanging(last=part is own[-1]):
+            with self.strategy.no_sync(part is not micro_batches[-1]):
                 with self.runtime.autocast(self.recipe.precision):
-                    losses: dict[str, Tensor] = self.layout.wrapped(part, progress)
-                self.layout.backward(sum(losses.values(), torch.zeros((), device=self.runtime.device)) * share)
+                    losses: dict[str, Tensor] = self.strategy.wrapped(part, progress)
+                self.strategy.backward(sum(losses.values(), torch.zeros((), device=self.runtime.device)) * share)
             for name, loss in losses.items():
                 total[name] = total.get(name, 0.0) + loss.detach().double() * share
         return total
@@ -180,27 +182,31 @@ class Run:
     def _write_snapshot(self, folder: Path, done: int) -> None:
         if self.runtime.is_main:
             with files.replacing(snapshot(folder, done)) as temporary:
-                torch.save(trained(self.objective), temporary)
+                torch.save(trained_state(self.objective), temporary)
 
     def _state(self) -> dict[str, Any]:
-        """Everything in whole tensors; all processes call it together."""
-        state = {"rows": self.losses.rows, "optimizer": self.layout.state(), "schedule": self.schedule.state_dict()}
-        if self.average is not None:
-            state["average"] = self.layout.collected(self.average.state_dict())
-        with self.layout.whole():
-            whole = trained(self.objective) if self.runtime.is_main else {}
-            return state | {"weights": {name: value.to("cpu", copy=True) for name, value in whole.items()}}
+        """Return everything in full tensors; all processes call it together."""
+        state = {
+            "rows": self.losses.rows,
+            "optimizer": self.strategy.optimizer_state(),
+            "schedule": self.schedule.state_dict(),
+        }
+        if self.ema is not None:
+            state["average"] = self.strategy.gather(self.ema.state_dict())
+        with self.strategy.full_params():
+            full = trained_state(self.objective) if self.runtime.is_main else {}
+            return state | {"weights": {name: value.to("cpu", copy=True) for name, value in full.items()}}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.layout.restore(state["optimizer"])
+        self.strategy.load_optimizer_state(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.average is not None:
+        if self.ema is not None:
             average = state["average"]
-            self.average.load_state_dict(average | {"weights": self.layout.dealt(average["weights"])})
+            self.ema.load_state_dict(average | {"weights": self.strategy.shard(average["weights"])})
 
 
-def parts(batch: Batch, size: int) -> Iterator[Batch]:
-    """Micro-batches of so many samples; the last may have fewer."""
+def split(batch: Batch, size: int) -> Iterator[Batch]:
+    """Split a batch into micro-batches of so many samples; the last may have fewer."""
     return (batch.part(start, start + size) for start in range(0, len(batch), size))
 
 
@@ -219,11 +225,11 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.l
 
 
 def snapshot(folder: Path, step: int) -> Path:
-    """Where `fit` keeps the trained weights after so many steps (recipe.snapshots)."""
+    """Return where `fit` keeps the trained weights after so many steps (recipe.snapshots)."""
     return folder / "snapshots" / f"{step:06d}.pt"
 
 
-def trained(objective: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters and all buffers (batch-norm statistics) of an objective by name."""
+def trained_state(objective: nn.Module) -> dict[str, Tensor]:
+    """Return the trained parameters and all buffers (batch-norm statistics) of an objective by name."""
     kept = {name: p.detach() for name, p in objective.named_parameters() if p.requires_grad}
     return kept | dict(objective.named_buffers())

@@ -1,4 +1,4 @@
-"""The optimisers of recipes: AdamW, AdamW with states of 8 bits, and SGD with Nesterov's momentum."""
+"""The optimisers of recipes: AdamW, AdamW with 8-bit states, and SGD with Nesterov momentum."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,11 +13,11 @@ MOMENTUM = 0.9  # of SGD
 
 
 def build(recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """The recipe's optimiser; on CUDA one kernel for all weights. Raises UserError where 8 bits are not usable."""
+    """Build the recipe's optimiser, fused on CUDA. Raises UserError where 8-bit states are not available."""
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     groups = _groups(parameters, recipe.learning_rate)
     if recipe.optimizer == "adamw_8bit":
-        return _eight_bit(device)(groups, betas=recipe.betas, **settings)
+        return _adamw_8bit(device)(groups, betas=recipe.betas, **settings)
     if device.type == "cuda":
         settings["fused"] = True
     if recipe.optimizer == "sgd":
@@ -26,7 +26,7 @@ def build(recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.devi
 
 
 def check(recipe: Recipe, device: torch.device, sharding: str) -> None:
-    """Raises UserError where the recipe's optimiser is not usable on this device, or not in this layout."""
+    """Raise UserError where the recipe's optimiser cannot run on this device, or with this sharding."""
     if recipe.optimizer != "adamw_8bit":
         return
     if sharding != "none":
@@ -34,19 +34,19 @@ def check(recipe: Recipe, device: torch.device, sharding: str) -> None:
             f"optimizer adamw_8bit keeps its states whole on every process and cannot be sharded ({sharding}); launch"
             " with gpu1, gpu8 or gpu2x8, or use optimizer adamw"
         )
-    _eight_bit(device)
+    _adamw_8bit(device)
 
 
 def _groups(parameters: Iterable[nn.Parameter], learning_rate: float) -> list[dict[str, Any]]:
-    """One group for each factor of the learning rate."""
+    """Return one parameter group per factor of the learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for weight in parameters:
         groups.setdefault(getattr(weight, "rate_factor", 1.0), []).append(weight)
     return [{"params": weights, "lr": learning_rate * factor} for factor, weights in groups.items()]
 
 
-def _eight_bit(device: torch.device) -> Any:
-    """AdamW of bitsandbytes (Dettmers et al. 2022)."""
+def _adamw_8bit(device: torch.device) -> Any:
+    """Return the AdamW class of bitsandbytes (Dettmers et al. 2022)."""
     if device.type != "cuda":
         raise UserError(f"optimizer adamw_8bit needs CUDA, found {device.type}; use optimizer adamw")
     try:

@@ -17,7 +17,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.cli.commands import export_generator
+from pipeline.cli.main import main
 from pipeline.core import files, paths, plugins, seeding
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
@@ -30,7 +30,8 @@ from pipeline.methods.conditioning.mask import palette
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion import pipeline_folder
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune import generator
+from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
 from tests.tiny_base import write_tiny_base
@@ -124,12 +125,13 @@ def publish(name: str) -> None:
             torch.nn.init.normal_(weight, std=0.2) if not weight.detach().any() else weight.data.mul_(1.1)
     folder, train = paths.generator("toy", name), ImageSet.open(paths.real("toy")).split("train")
     model.save(folder)
-    about = {"fingerprint": finetune.fingerprint(params, name, train), "method": finetune.method(params, name)}
+    about = {"fingerprint": fingerprint(params, name, train), "method": params.generators[name].method_of(name)}
     files.write_json(folder / "manifest.json", about)
 
 
 def opened(name: str) -> ControlledDiffusion:
-    model = finetune.build(parse(Params, STUDY), name, SPEC, Runtime.alone(1, torch.device("cpu")))
+    params, runtime = parse(Params, STUDY), Runtime.alone(1, torch.device("cpu"))
+    model = generator.build(params.study, params.seed, name, params.generators[name], SPEC, runtime)
     assert isinstance(model, ControlledDiffusion)
     if paths.generator("toy", name).is_dir():
         model.load(paths.generator("toy", name))
@@ -340,9 +342,7 @@ def test_scores_stand_in_the_card_only_if_these_weights_made_the_images(inside: 
 def refused(capsys: pytest.CaptureFixture[str], name: str, target: Path) -> str:
     """The message of an export that ends with status 2 and leaves the target as it was."""
     before = sorted(target.parent.rglob("*"))
-    with pytest.raises(SystemExit) as end:
-        export_generator.main([name, "--to", str(target)])
-    assert end.value.code == 2
+    assert main(["export", "generator", name, "--to", str(target)]) == 2
     assert sorted(target.parent.rglob("*")) == before
     return capsys.readouterr().err
 
@@ -405,15 +405,15 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_exports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    export_generator.main(["multistep", "--to", str(tmp_path / "out")])
+    assert main(["export", "generator", "multistep", "--to", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "model_index.json").is_file()
     assert "README.md shows how" in capsys.readouterr().out
 
 
 def test_help_is_light_and_holds_an_example() -> None:
     program = (
-        "import sys\nfrom pipeline.stages.command import export_generator\n"
-        "try: export_generator.main(['--help'])\nexcept SystemExit: sys.exit('torch' in sys.modules)"
+        "import sys\nfrom pipeline.cli.main import main\n"
+        "try: main(['export', 'generator', '--help'])\nexcept SystemExit: sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert "example: python -m pipeline.cli.commands.export_generator siamese --to exported/siamese" in done.stdout
+    assert "example: twinsynth export generator siamese --to exported/siamese" in done.stdout

@@ -23,7 +23,8 @@ from pipeline.methods.generators._control import draw
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune.finetune import finetune
+from pipeline.stages.finetune.generator import build as build_entry
 from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.generate import generate
 from pipeline.stages.records import records
@@ -208,8 +209,10 @@ def test_edge_guided_images_need_real_masks(toy_study: Params) -> None:
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     real, trained = ImageSet.open(paths.real("toy")), paths.generator("toy", "edges")
-    finetune.build(edge_study(), "edges", real.spec, Runtime.alone(1)).save(trained)
-    job = generate.Job(edge_study(), "edges", trained, 1, real)
+    study = edge_study()
+    entry = study.generators["edges"]
+    build_entry("toy", study.seed, "edges", entry, real.spec, Runtime.alone(1)).save(trained)
+    job = generate.Job(study, "edges", trained, 1, real)
     generate.fill(job, Runtime.alone(1), Path("work"))
     assert len(ImageSet.open(Path("work/set"))) == 8
     random = replace(job, params=edge_study(masks="random"))
@@ -225,10 +228,10 @@ def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Param
     params = parse(Params, {**TOY_STUDY, **entry, "finetune": {**TOY_STUDY["finetune"], **switches}})
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
-    finetune.finetune(params, name)
+    finetune(params, name)
     weights = files.tree_sha256(paths.generator("toy", name))
     assert (paths.generator("toy", name) / "snapshots" / "000001").is_dir()
-    finetune.finetune(params, name)
+    finetune(params, name)
     assert files.tree_sha256(paths.generator("toy", name)) == weights
     generate.generate(params, name)
     assert len(ImageSet.open(paths.synthetic("toy", name))) == 8

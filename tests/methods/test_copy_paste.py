@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pipeline.core import files, paths, seeding, tables
-from pipeline.core.contracts import Sampling, Untrained
+from pipeline.core.contracts import Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import copy_paste
-from pipeline.stages.finetune import finetune as finetuning
+from pipeline.stages.finetune.finetune import finetune
 from pipeline.stages.generate import generate
 from pipeline.stages.snapshots import snapshots
 from pipeline.study import Params
@@ -59,7 +59,7 @@ def make(tmp_path: Path) -> Make:
         )
         train = ImageSet.create(folder, spec, samples)
         generator = copy_paste.CopyPaste(copy_paste.Params(**{"feather": 0.0, **params}), spec)
-        generator.show(train)
+        generator.set_training_pairs(train)
         return generator
 
     return made
@@ -165,7 +165,7 @@ def test_faults_are_named(make: Make, tmp_path: Path) -> None:
     again = make((square(0, 0, 3), square(1, 1, 3)))
     again.load(tmp_path / "saved")
     with pytest.raises(UserError, match="not those that copy_paste was made with"):
-        again.show(again._shown())
+        again.set_training_pairs(again._shown())
     with pytest.raises(UserError, match=r"copy_paste\.json does not fit this generator"):
         again.load(tmp_path)
 
@@ -173,11 +173,11 @@ def test_faults_are_named(make: Make, tmp_path: Path) -> None:
 def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
     """Nothing is trained: the folder holds two records; snapshots give an empty table; the masks are the real ones."""
     entry = {"generators": {"copy_paste": {"copies": 2}}, "training_sets": {"real": {}}}
-    finetune = {**TOY_STUDY["finetune"], "snapshots": [1]}
-    params = parse(Params, {**TOY_STUDY, **entry, "finetune": finetune})
+    settings = {**TOY_STUDY["finetune"], "snapshots": [1]}
+    params = parse(Params, {**TOY_STUDY, **entry, "finetune": settings})
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
-    finetuning.finetune(params, "copy_paste")
+    finetune(params, "copy_paste")
     published = sorted(path.name for path in paths.generator("toy", "copy_paste").iterdir())
     assert published == [".sums.json", "copy_paste.json", "manifest.json"]
     generate.generate(params, "copy_paste")
@@ -197,4 +197,4 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
 
 def test_it_is_an_untrained_generator() -> None:
     built = copy_paste.build(copy_paste.Params(), None, DatasetSpec(name="toy", size=SIDE))  # type: ignore[arg-type]
-    assert isinstance(built, Untrained)
+    assert isinstance(built, TrainingFreeGenerator)

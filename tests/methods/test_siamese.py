@@ -12,9 +12,9 @@ from torch import Tensor
 from pipeline.diffusion.schedule import Schedule
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import control_network
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput, PatchMerging
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder, Denoiser
 from tests.reference import siamese_literal
 

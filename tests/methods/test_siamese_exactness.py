@@ -40,10 +40,10 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import siamese
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.latent_batches import drawn
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
 from pipeline.stages.finetune.params import Finetune
 from tests.conftest import REPOSITORY
 from tests.tiny_base import write_tiny_base

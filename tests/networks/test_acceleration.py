@@ -12,11 +12,12 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
-from pipeline.methods.generators._control import ControlledDiffusion, recipe
+from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.networks.stable_diffusion import acceleration, lora
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.finetune.finetune import recipe
 from pipeline.stages.finetune.params import Finetune
-from pipeline.training.loop import fit, trained
+from pipeline.training.loop import fit, trained_state
 from tests.tiny_base import write_tiny_base
 
 SPEC = DatasetSpec(name="toy", size=16, num_classes=2)
@@ -102,7 +103,7 @@ def test_xformers_without_cuda_is_refused(base: Path) -> None:
 
 def test_low_rank_training_moves_attention_and_fresh_layers_only(base: Path, pairs: Pairs, tmp_path: Path) -> None:
     generator = built(base, lora_rank=2)
-    names = set(trained(generator.objective)) - set(dict(generator.objective.named_buffers()))
+    names = set(trained_state(generator.objective)) - set(dict(generator.objective.named_buffers()))
     assert names and all(
         any(word in name for word in (".parametrizations.weight.0.", *acceleration.FRESH)) for name in names
     )

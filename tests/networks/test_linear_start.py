@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.linear_start import COLOURS, Palette, start_linear
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder
 
 

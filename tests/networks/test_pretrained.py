@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.commands import weights as command
+from pipeline.cli.main import main
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.networks.pretrained import Unavailable, Weights
@@ -193,7 +193,8 @@ def test_the_command_lists_every_extractor(toy_params: Params, here: Path, capsy
     from pipeline.core import plugins
 
     put(here / "weights/vit_small_patch14_dinov2.lvd142m/model.safetensors")
-    command.stage(toy_params)
+    Path("params.yaml").write_text(toy_params.model_dump_json(exclude_none=True))
+    assert main(["weights"]) == 0
     told = capsys.readouterr().out
     assert all(f"{name}: " in told for name in plugins.names("features"))
     assert "present  weights/vit_small_patch14_dinov2.lvd142m/model.safetensors" in told
@@ -205,9 +206,10 @@ def test_the_command_names_wrong_files_and_goes_on(
     toy_params: Params, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(here / "weights/alexnet-owt-7be5be79.pth")
-    with pytest.raises(UserError, match=r"not usable as they are: lpips_alex$"):
-        command.stage(toy_params)
-    told = capsys.readouterr().out
+    Path("params.yaml").write_text(toy_params.model_dump_json(exclude_none=True))
+    assert main(["weights"]) == 2
+    told, error = capsys.readouterr()
+    assert error == "error: not usable as they are: lpips_alex\n"
     assert f"wrong    weights/alexnet-owt-7be5be79.pth: the file's sha256 is {SHA256}" in told
     assert "lpips_vgg: " in told
 

@@ -14,17 +14,19 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
 from pipeline.training import loop
-from pipeline.training.callbacks import Look, Losses, Watch
+from pipeline.training.callbacks import Callback, Losses, Monitoring
 from pipeline.training.loop import fit
 from tests.toy_training import Brightness, Interrupted, pairs, plain
 
 RECIPE = Recipe(12, 1e-2, schedule="one_cycle", checkpoint_every=3, identity="this")
 
 
-def run(recipe: Recipe, folder: Path | None, objective: nn.Module | None = None, watch: Watch | None = None) -> Any:
+def run(
+    recipe: Recipe, folder: Path | None, objective: nn.Module | None = None, monitoring: Monitoring | None = None
+) -> Any:
     objective = Brightness() if objective is None else objective
     batches = Batches(pairs(), 4, "seed", dihedral)
-    return fit(objective, batches, recipe, Runtime.alone(), folder, "", watch or Watch()), plain(objective)
+    return fit(objective, batches, recipe, Runtime.alone(), folder, "", monitoring or Monitoring()), plain(objective)
 
 
 def equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
@@ -122,8 +124,8 @@ def test_average_is_looked_at_and_left_behind_and_survives_a_kill(tmp_path: Path
     recipe = replace(RECIPE, ema_decay=0.9)
     looked: list[dict[str, Tensor]] = []
     objective = Brightness()
-    watch = Watch((Look(12, lambda done: looked.append(plain(objective))),))
-    _, averaged = run(recipe, None, objective, watch)
+    monitoring = Monitoring((Callback(12, lambda done: looked.append(plain(objective))),))
+    _, averaged = run(recipe, None, objective, monitoring)
     _, raw = run(RECIPE, None)
     assert not equal(averaged, raw)
     assert equal(looked[0], averaged)
@@ -140,7 +142,7 @@ def test_looks_change_no_weight_and_come_before_the_checkpoint_of_their_step(tmp
         torch.rand(3)
         there.append((done, (tmp_path / "checkpoints" / f"{done:08d}.pt").exists()))
 
-    _, watched = run(RECIPE, tmp_path, watch=Watch((Look(6, at),)))
+    _, watched = run(RECIPE, tmp_path, monitoring=Monitoring((Callback(6, at),)))
     assert there == [(6, False), (12, False)]
     assert equal(watched, run(RECIPE, None)[1])
 
@@ -152,7 +154,7 @@ def test_tracker_gets_every_step_once_and_names_only() -> None:
         def log(self, values: dict[str, float], step: int) -> None:
             sent.append((step, values))
 
-    rows, _ = run(RECIPE, None, watch=Watch(tracker=Service()))  # type: ignore[arg-type]
+    rows, _ = run(RECIPE, None, monitoring=Monitoring(tracker=Service()))  # type: ignore[arg-type]
     assert [step for step, _ in sent] == list(range(12))
     assert sent[3][1]["train/error"] == rows[3]["error"]
     assert set(sent[11][1]) == {"train/error", "train/late", "learning_rate"}

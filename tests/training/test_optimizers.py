@@ -7,8 +7,8 @@ import torch
 
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
-from pipeline.training.ema import Average
-from pipeline.training.loop import optimizers
+from pipeline.training import optimizers
+from pipeline.training.ema import EMA
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def test_eight_bit_states_need_cuda_and_the_package(monkeypatch: pytest.MonkeyPa
 def test_average_follows_by_hand() -> None:
     """Decays 2/11 and 3/12, then the asked 0.25: from 0 to weights 11, 4, 8."""
     weight = torch.nn.Parameter(torch.zeros(1))
-    average = Average([weight], decay=0.25)
+    average = EMA([weight], decay=0.25)
     found = []
     for value in (11.0, 4.0, 8.0):
         weight.data.fill_(value)
@@ -46,10 +46,10 @@ def test_average_follows_by_hand() -> None:
 
 def test_average_is_applied_for_a_while_and_survives_a_restart() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
-    average = Average([weight], decay=0.25)
+    average = EMA([weight], decay=0.25)
     weight.data.fill_(11.0)
     average.update()
-    again = Average([weight], decay=0.25)
+    again = EMA([weight], decay=0.25)
     again.load_state_dict(average.state_dict())
     with again.applied():
         assert weight.item() == pytest.approx(9.0)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.core import files, plugins
-from pipeline.core.contracts import Hint, Recipe, Sampling
+from pipeline.core.contracts import Hint, Sampling
 from pipeline.core.device import send
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
@@ -152,23 +152,6 @@ def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -
     there = [source for source in sources if source is not None]
     whole = bool(there) and len(there) == len(sources)
     return torch.from_numpy(np.stack(there)).to(device).float() / 255 if whole else None
-
-
-def recipe(settings: Finetune) -> Recipe:
-    """AdamW with the study's constants (1e-5, weight decay 1e-2, constant in the paper)."""
-    return Recipe(
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        max_grad_norm=settings.max_grad_norm,
-        precision=settings.precision,
-        micro_batch=settings.micro_batch,
-        checkpoint_every=settings.checkpoint_every,
-        snapshots=settings.snapshots,
-        optimizer=settings.optimizer,
-        ema_decay=settings.ema_decay,
-    )
 
 
 def draw(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:

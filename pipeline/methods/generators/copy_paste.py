@@ -52,8 +52,8 @@ class CopyPaste:
         self.train: ImageSet | None = None
         self.digest: str | None = None  # of the training images that `load` expects
 
-    def show(self, train: ImageSet) -> None:
-        """Gives it the training pairs. Raises UserError where they are fewer than two or not those of `load`."""
+    def set_training_pairs(self, train: ImageSet) -> None:
+        """Set the training pairs. Raises UserError where they are fewer than two or not those of `load`."""
         if len(train) < 2:
             raise UserError(f"copy_paste needs two training images or more, found {len(train)}")
         if self.digest is not None and self.digest != train.digest:
@@ -87,7 +87,7 @@ class CopyPaste:
             raise UserError(f"{folder / RECORD} does not fit this generator: {error}") from error
 
     def _shown(self) -> ImageSet:
-        assert self.train is not None, "show comes first"
+        assert self.train is not None, "set_training_pairs comes first"
         return self.train
 
     def _paste(self, mask: Mask, source: Image | None, rng: torch.Generator) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data import labels
-from pipeline.data.decoding import IMAGE_TYPES, Fault, Faulty, read_mask, shown
+from pipeline.data.decoding import IMAGE_TYPES, Fault, InvalidData, display_path, read_mask
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.masks._bounds import Mask
@@ -96,48 +96,48 @@ def _rows(train: ImageSet, source: str | None) -> Sequence[Row]:
 
 def _check(path: Path, spec: DatasetSpec, resize: bool) -> Fault | bool:
     """Whether a usable mask has any foreground, or why it cannot be used."""
-    where = shown(path, path.parent)
+    where = display_path(path, path.parent)
     try:
         _belongs(path)
         mask = _labels(path, spec.num_classes)
         _fits(mask, spec.size, resize)
-    except Faulty as fault:
+    except InvalidData as fault:
         return Fault(where, str(fault))
     return bool(mask.any())
 
 
 def _belongs(path: Path) -> None:
     if path.suffix.lower() != ".png":
-        raise Faulty("is no PNG file; other formats may change labels. Save it as PNG")
+        raise InvalidData("is no PNG file; other formats may change labels. Save it as PNG")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
-        raise Faulty("is a link to a file outside the folder; put the file itself there")
+        raise InvalidData("is a link to a file outside the folder; put the file itself there")
     if not path.is_file():
-        raise Faulty("is no file, or a link to none; remove it")
+        raise InvalidData("is no file, or a link to none; remove it")
 
 
 def _labels(path: Path, num_classes: int) -> Mask:
-    return labels.from_mask(read_mask(path)[0], num_classes)[0]
+    return labels.label_map(read_mask(path)[0], num_classes)[0]
 
 
 def _fits(mask: Mask, size: int, resize: bool) -> None:
     height, width = mask.shape
     if (height, width) != (size, size) and not resize:
-        raise Faulty(f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true")
+        raise InvalidData(f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true")
     lost = set(np.unique(mask).tolist()) - set(np.unique(nearest(mask, size)).tolist()) - {0}
     if lost:
-        raise Faulty(f"loses the labels {labels.listed(sorted(lost))} when resized to {size} pixels; draw them larger")
+        raise InvalidData(f"loses the labels {labels.join_values(sorted(lost))} when resized to {size} pixels; draw them larger")
 
 
 def _namesakes(paths: Sequence[Path]) -> Iterator[Fault]:
     """Files whose names differ in their type only (a.png, a.PNG), so that a source id would name two."""
     for stem, number in Counter(path.stem for path in paths).items():
         if number > 1:
-            names = " and ".join(shown(path, path.parent) for path in paths if path.stem == stem)
+            names = " and ".join(display_path(path, path.parent) for path in paths if path.stem == stem)
             yield Fault(names, "differ only in file type; rename or remove all but one")
 
 
 def _stem(path: Path) -> str:
-    return shown(path.with_suffix(""), path.parent)
+    return display_path(path.with_suffix(""), path.parent)
 
 
 def _identity(path: Path) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import ldm_keys, ldm_shape, sd15, weight_file
 from pipeline.networks.stable_diffusion.ldm_keys import Table
+from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
 from pipeline.networks.stable_diffusion.sd15 import Layout
-from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
 from pipeline.networks.stable_diffusion.weight_file import Shapes
 from pipeline.stages.base.params import Weights
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline.core import files
 from pipeline.networks.stable_diffusion import base_shape, ldm_base, weight_file
+from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
 from pipeline.networks.stable_diffusion.sd15 import Layout
-from pipeline.networks.stable_diffusion.tiny import MODEL_INDEX, index_path
 from pipeline.stages.base import base_source
 from pipeline.stages.base.base_source import Found
 from pipeline.stages.base.params import Base

@@ -16,9 +16,10 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
-from pipeline.networks.stable_diffusion import tiny
 from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
+from pipeline.stages.base import tiny
 from pipeline.stages.base.base_import import bring
 from pipeline.stages.base.base_source import WITHDRAWN
 from pipeline.stages.base.params import Autoencoder, Base, Denoiser
@@ -76,7 +77,7 @@ def _pretrain(params: Params, train: ImageSet, work: Path) -> None:
     unet.save_pretrained(folder / "unet")
     _train_denoiser(params, params.base.denoiser, unet, pairs, runtime, work)
     unet.save_pretrained(folder / "unet")
-    files.write_json(tiny.index_path(folder), tiny.MODEL_INDEX)
+    files.write_json(index_path(folder), MODEL_INDEX)
 
 
 def _train_autoencoder(

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core import paths, plugins
-from pipeline.core.contracts import Untrained
+from pipeline.core.contracts import TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime, Sharding
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.networks.stable_diffusion.empty_base import empty_base
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import encode
+from pipeline.stages.finetune.empty_base import empty_base
+from pipeline.stages.finetune.generator import options
 from pipeline.stages.finetune.meta_profiler import footprint, operations
 from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
@@ -73,8 +74,7 @@ class Subject:
 
     def __init__(self, params: Params, generator: str) -> None:
         self.params, entry = params, params.generators[generator]
-        self.method = entry.method or generator
-        self.own = plugins.read_params("generators", self.method, entry.own, f"generators.{generator}")
+        self.method, self.own = entry.method_of(generator), options(generator, entry)
 
     def build(self, settings: Finetune, own: Section | None = None) -> Any:
         """The generator without weights, ready for training; None where the method trains nothing."""
@@ -83,7 +83,7 @@ class Subject:
         with META:
             base = empty_base(self.params.base, self.params.data.size)
             model = plugins.load("generators", self.method).build(_of_masks(own or self.own), base, spec)
-            if isinstance(model, Untrained):
+            if isinstance(model, TrainingFreeGenerator):
                 return None
             model.prepare(plain)
         return model

@@ -62,3 +62,7 @@ class GeneratorEntry(Entry):
     masks: str = "real"  # a file of pipeline/methods/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
+
+    def method_of(self, name: str) -> str:
+        """Return the method of the entry of this name: the name itself where the entry gives none."""
+        return self.method or name

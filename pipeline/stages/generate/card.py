@@ -66,8 +66,8 @@ FOREIGN_BASE = (
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What card and Croissant file tell of a set."""
+class SetSummary:
+    """What the dataset card and the Croissant file state of a set."""
 
     spec: DatasetSpec
     images: int
@@ -79,37 +79,37 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """A name without spaces."""
+        """The name of the set, without spaces."""
         return f"{self.spec.name}-{self.columns['generator']}"
 
     @property
     def licence(self) -> str:
-        """What binds who uses the set."""
+        """The terms that bind users of the set."""
         return OWN_BASE if self.base is None else FOREIGN_BASE.format(base=self.base)
 
 
-def write(folder: Path, facts: Facts) -> None:
-    """Writes README.md into the set's folder."""
-    files.write_bytes(folder / "README.md", f"---\n{_header(facts)}---\n{_body(facts)}".encode())
+def write(folder: Path, summary: SetSummary) -> None:
+    """Write README.md into the folder of the set."""
+    files.write_bytes(folder / "README.md", f"---\n{_header(summary)}---\n{_body(summary)}".encode())
 
 
 def size_category(images: int) -> str:
-    """Hugging Face's name of the size: n<1K, 1K<n<10K ... n>1B."""
+    """Return Hugging Face's category of a number of images: n<1K, 1K<n<10K ... n>1B."""
     above = sum(images >= size for size in SIZES)
     if above == 0:
         return "n<1K"
     return "n>1B" if above == len(SIZES) else f"{NAMES[above - 1]}<n<{NAMES[above]}"
 
 
-def _header(facts: Facts) -> str:
-    terms = "training-data" if facts.base is None else "training-data-and-base-model"
+def _header(summary: SetSummary) -> str:
+    terms = "training-data" if summary.base is None else "training-data-and-base-model"
     header = {
-        "pretty_name": f"{facts.spec.name}, synthetic by {facts.columns['generator']}",
+        "pretty_name": f"{summary.spec.name}, synthetic by {summary.columns['generator']}",
         "license": "other",
         "license_name": f"terms-of-{terms}",
         "task_categories": ["image-segmentation"],
         "tags": ["synthetic", "medical", "segmentation", "diffusion", "twinsynth"],
-        "size_categories": [size_category(facts.images)],
+        "size_categories": [size_category(summary.images)],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": list(LOADED)}]}],
     }
     yaml, text = YAML(), io.StringIO()
@@ -118,35 +118,35 @@ def _header(facts: Facts) -> str:
     return text.getvalue()
 
 
-def _body(facts: Facts) -> str:
-    shared = facts.columns
-    settings = {**shared, **{key: _anywhere(value) for key, value in facts.choices.items()}}
+def _body(summary: SetSummary) -> str:
+    shared = summary.columns
+    settings = {**shared, **{key: _without_folders(value) for key, value in summary.choices.items()}}
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
-    base = "trained from scratch on the same images" if facts.base is None else facts.base
+    base = "trained from scratch on the same images" if summary.base is None else summary.base
     return TEXT.format(
-        title=f"{facts.spec.name}: synthetic images by {shared['generator']}",
+        title=f"{summary.spec.name}: synthetic images by {shared['generator']}",
         notice=NOTICE,
-        images=facts.images,
-        size=facts.spec.size,
-        classes=facts.spec.num_classes,
-        last=facts.spec.num_classes - 1,
-        study=facts.spec.name,
+        images=summary.images,
+        size=summary.spec.size,
+        classes=summary.spec.num_classes,
+        last=summary.spec.num_classes - 1,
+        study=summary.spec.name,
         version=shared["version"],
-        copies=facts.copies,
-        masks=facts.masks,
+        copies=summary.copies,
+        masks=summary.masks,
         source=shared["masks"],
         method=shared["method"],
         base=base,
         settings=table,
         keyword=KEYWORD,
-        licence=facts.licence,
+        licence=summary.licence,
     )
 
 
-def _anywhere(value: Any) -> Any:
-    """A setting without a path of this machine: only the last part of an absolute one."""
+def _without_folders(value: Any) -> Any:
+    """Return a setting without paths of this machine: only the last part of an absolute path is left."""
     if isinstance(value, Mapping):
-        return {key: _anywhere(item) for key, item in value.items()}
+        return {key: _without_folders(item) for key, item in value.items()}
     return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
 
 

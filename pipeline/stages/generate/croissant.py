@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.core import files
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST
-from pipeline.stages.generate.card import Facts
+from pipeline.stages.generate.card import SetSummary
 from pipeline.stages.generate.provenance import NOTICE
 
 FILE = "croissant.json"
@@ -35,20 +35,20 @@ OWN_COLUMNS = {"id": str, "source_id": str, "mask_id": str, "transform": str, "c
                "split": str, "source": str, "mask": str, "sha256": str, "mask_sha256": str}  # fmt: skip
 
 
-def write(folder: Path, facts: Facts, manifest_sha256: str) -> None:
-    """Writes croissant.json into the set's folder; `manifest_sha256` is the hash of metadata.jsonl."""
-    files.write_json(folder / FILE, describe(facts, manifest_sha256))
+def write(folder: Path, summary: SetSummary, manifest_sha256: str) -> None:
+    """Write croissant.json into the folder of the set; `manifest_sha256` is the hash of metadata.jsonl."""
+    files.write_json(folder / FILE, describe(summary, manifest_sha256))
 
 
-def describe(facts: Facts, manifest_sha256: str) -> dict[str, Any]:
-    """The whole description."""
+def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
+    """Return the description of the set as JSON-LD."""
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": VERSION_1_0,
-        "name": facts.name,
-        "description": f"{NOTICE} {facts.images} images with masks for segmentation; see README.md.",
-        "license": facts.licence,
+        "name": summary.name,
+        "description": f"{NOTICE} {summary.images} images with masks for segmentation; see README.md.",
+        "license": summary.licence,
         "url": "./",
         "datePublished": RELEASED,
         "creator": {"@type": "sc:Organization", "name": "twinsynth"},
@@ -56,7 +56,7 @@ def describe(facts: Facts, manifest_sha256: str) -> dict[str, Any]:
         "version": "1.0.0",
         "isLiveDataset": False,
         "distribution": [_table(manifest_sha256), *(_pictures(column) for column in PICTURES)],
-        "recordSet": [_images(facts), _masks()],
+        "recordSet": [_images(summary), _masks()],
     }
 
 
@@ -71,23 +71,23 @@ def _pictures(column: str) -> dict[str, Any]:
     return {"@type": "cr:FileSet", "@id": name, "name": name, "description": f"PNG files of {folder}/.", **about}
 
 
-def _images(facts: Facts) -> dict[str, Any]:
-    """All columns, with the pixels of the image."""
-    types = {**OWN_COLUMNS, **{key: type(value) for key, value in facts.columns.items()}}
+def _images(summary: SetSummary) -> dict[str, Any]:
+    """Return the record set of the images: all columns, and the pixels."""
+    types = {**OWN_COLUMNS, **{key: type(value) for key, value in summary.columns.items()}}
     columns = [_column("images", name, TYPES[kind]) for name, kind in types.items()]
     return _record_set("images", "One record per synthetic image.", "file_name", columns, "image")
 
 
 def _masks() -> dict[str, Any]:
-    """A record set of their own: the reference implementation joins a table with one set of files only."""
+    """Return a record set for the masks alone: the reference implementation joins a table with one file set only."""
     columns = [_column("masks", name, "sc:Text") for name in ("id", "mask_id", "source_id", "mask_sha256")]
     return _record_set("masks", "The mask of each image, by the image's id.", "mask", columns, "mask")
 
 
 def _record_set(name: str, about: str, column: str, columns: list[dict[str, Any]], content: str) -> dict[str, Any]:
     fields = [*columns, _path(name, column), _content(name, content, column)]
-    told = {"name": name, "description": about, "key": {"@id": f"{name}/id"}, "field": fields}
-    return {"@type": "cr:RecordSet", "@id": name, **told}
+    header = {"name": name, "description": about, "key": {"@id": f"{name}/id"}, "field": fields}
+    return {"@type": "cr:RecordSet", "@id": name, **header}
 
 
 def _column(records: str, name: str, kind: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _column(records: str, name: str, kind: str) -> dict[str, Any]:
 
 
 def _path(records: str, column: str) -> dict[str, Any]:
-    """The column that names a file, joined with the files by their last part."""
+    """Return the field of the column that names a file, joined with the files by the last part of the path."""
     last_part = {"transform": {"regex": "(?:.*/)?([^/]+)$"}}
     source = {"fileObject": {"@id": TABLE}, "extract": {"column": column}, **last_part}
     files_of_set = {"fileSet": {"@id": PICTURES[column]}, "extract": {"fileProperty": "filename"}}

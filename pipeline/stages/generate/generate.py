@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 import pipeline
 from pipeline.core import files, paths, plugins, seeding
-from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Untrained
+from pipeline.core.contracts import ConditioningMask, Generator, Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
 from pipeline.data.sample import Sample
-from pipeline.data.verification import intact
-from pipeline.stages.finetune import finetune
+from pipeline.data.verification import is_intact
+from pipeline.stages.finetune.generator import build, stream
+from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate.plan import Plan, Planned
 from pipeline.study import Params
@@ -29,15 +30,15 @@ VERSION = 2  # raised when results change
 SHELF = 1000  # row files in one folder
 
 
-def generate(params: Params, generator: str) -> None:
-    """Publishes `copies` images per mask; batches that are finished and whole are skipped after a crash."""
+def generate(params: Params, name: str) -> None:
+    """Publish `copies` images per mask; batches that are finished and intact are skipped after a crash."""
     runtime = Runtime.start(params.threads)
-    real, trained = ImageSet.open(paths.real(params.study)), paths.generator(params.study, generator)
-    job = Job(params, generator, trained, params.generators[generator].copies, real)
+    real, trained = ImageSet.open(paths.real(params.study)), paths.generator(params.study, name)
+    job = Job(params, name, trained, params.generators[name].copies, real)
     work = paths.work("generate", job.fingerprint)
     fill(job, runtime, work)
     if runtime.is_main:
-        target = paths.synthetic(params.study, generator)
+        target = paths.synthetic(params.study, name)
         with files.writing_to(target):
             files.publish(work / "set", target)
     runtime.barrier()
@@ -48,10 +49,15 @@ class Job:
     """One image set: `copies` images per mask of a generator entry, by the weights in the folder `trained`."""
 
     params: Params
-    generator: str
+    name: str  # of the entry
     trained: Path
     copies: int
     real: ImageSet
+
+    @property
+    def entry(self) -> GeneratorEntry:
+        """The entry of the section `generators`."""
+        return self.params.generators[self.name]
 
     @cached_property
     def weights(self) -> str:
@@ -61,55 +67,55 @@ class Job:
     @property
     def stream(self) -> int | str:
         """Name of the random streams of the entry."""
-        return finetune.stream(self.params, self.generator)
+        return stream(self.params.seed, self.entry)
 
     @cached_property
     def plan(self) -> Plan:
-        """Which masks are drawn. Raises UserError where there is none."""
-        entry, where = self.params.generators[self.generator], f"generators.{self.generator}"
-        own = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
-        build, seed = plugins.load("masks", entry.masks).build, f"{self.params.seed}/masks"
-        masks = build(own, self.real.split("train"), entry.count, seed)
+        """The masks, in batches. Raises UserError where there is none."""
+        entry, where = self.entry, f"generators.{self.name}"
+        options = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
+        source, seed = plugins.load("masks", entry.masks), f"{self.params.seed}/masks"
+        masks = source.build(options, self.real.split("train"), entry.count, seed)
         if not len(masks):
             raise UserError(f"{where}.masks: {entry.masks} gives no mask; is the training split empty?")
         return Plan(masks, self.copies, self.params.generate.batch_size)
 
     @property
     def fingerprint(self) -> str:
-        """Identifies everything that the files depend on."""
-        entry, study = self.params.generators[self.generator], (self.params.seed, self.params.threads)
-        masks = getattr(self.plan.masks, "digest", "")  # of what else than the training set they are made
+        """Everything that the files depend on."""
+        study = (self.params.seed, self.params.threads)
+        masks = getattr(self.plan.masks, "digest", "")  # of what they are made of beside the training set
         inputs = (self.weights, self.real.split("train").digest, masks)
         return files.fingerprint(
-            VERSION, pipeline.__version__, self.generator, entry, self.copies, self.params.generate, study, inputs
+            VERSION, pipeline.__version__, self.name, self.entry, self.copies, self.params.generate, study, inputs
         )
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """What all rows of the set share."""
-        method = finetune.method(self.params, self.generator)
-        return provenance.of_set(self.params, self.generator, method, self.weights)
+        """The columns that all rows of the set share."""
+        return provenance.of_set(self.name, self.entry, self.params.generate, self.weights)
 
     def about(self, image: Planned) -> dict[str, Any]:
-        """The columns of one image."""
+        """Return the columns of one image."""
         seed = seeding.number(self.stream, "sample", image.mask.id, image.copy)
         return provenance.of_image(self.columns, image.mask, image.copy, seed)
 
-    def facts(self) -> card.Facts:
-        """What the dataset card tells."""
-        entry, manifest = self.params.generators[self.generator], paths.base(self.params.study) / "manifest.json"
+    def summary(self) -> card.SetSummary:
+        """Return what the dataset card states."""
+        manifest = paths.base(self.params.study) / "manifest.json"
         source = files.read_json(manifest)["source"] if manifest.is_file() else "unknown"
         counts = (self.plan.images, len(self.plan.masks), self.copies)
-        choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": entry.mask_params}
-        return card.Facts(self.real.spec, *counts, None if source == "scratch" else source, self.columns, choices)
+        choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
+        base = None if source == "scratch" else source
+        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices)
 
 
 def fill(job: Job, runtime: Runtime, work: Path) -> None:
-    """Makes the image set work/set on all processes, each its own batches; what is there and whole is kept."""
-    making = _Making(job, runtime, work)
+    """Fill the image set work/set on all processes, each its own batches; batches that are intact are kept."""
+    filling = _Filling(job, runtime, work)
     numbers = range(runtime.rank, len(job.plan), runtime.world)
-    for number in track(numbers, f"generate {job.generator}", visible=runtime.is_main):
-        making.batch(number)
+    for number in track(numbers, f"generate {job.name}", visible=runtime.is_main):
+        filling.batch(number)
     runtime.barrier()
     if runtime.is_main:
         with files.writing_to(work):
@@ -118,7 +124,7 @@ def fill(job: Job, runtime: Runtime, work: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Making:
+class _Filling:
     """One process's share of a set; the generator is loaded for the first batch that is not there."""
 
     job: Job
@@ -126,13 +132,14 @@ class _Making:
     work: Path
 
     @cached_property
-    def generator(self) -> Generator | Untrained:
-        model = finetune.build(self.job.params, self.job.generator, self.job.real.spec, self.runtime)
-        for folder in (paths.generator(self.job.params.study, self.job.generator), self.job.trained):
+    def generator(self) -> Generator | TrainingFreeGenerator:
+        job, study = self.job, self.job.params.study
+        model = build(study, job.params.seed, job.name, job.entry, job.real.spec, self.runtime)
+        for folder in (paths.generator(study, job.name), job.trained):
             files.check(folder)
-        model.load(self.job.trained)
-        if isinstance(model, Untrained):
-            model.show(self.train)
+        model.load(job.trained)
+        if isinstance(model, TrainingFreeGenerator):
+            model.set_training_pairs(self.train)
         else:
             model.objective.to(self.runtime.device)
         return model
@@ -146,55 +153,55 @@ class _Making:
         return {row["id"]: row for row in self.train}
 
     def _source(self, mask: ConditioningMask) -> NDArray[np.uint8] | None:
-        """The training image [3, H, W] whose own mask this is."""
+        """Return the training image [3, H, W] whose own mask this is; None where it is not one's."""
         row = self.train_rows.get(mask.source_id)
-        own = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
-        return self.train.picture(row) if row is not None and own else None
+        unchanged = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
+        return self.train.picture(row) if row is not None and unchanged else None
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
-        return mask_hashes.forbidden(self.job.real)
+        return mask_hashes.held_out_digests(self.job.real)
 
     def batch(self, number: int) -> None:
-        """Makes batch `number` unless it is there; its row file comes last, so that half a batch is made again."""
+        """Sample batch `number` unless it is complete; its row file comes last, so that half a batch is made again."""
         images = self.job.plan[number]
         self._refuse_held_out(images)
-        if self._is_there(number, images):
+        if self._is_complete(number, images):
             return
-        pixels = self._draw(images)
+        pixels = self._sample(images)
         with files.writing_to(self.work):
             rows = [self._write(*pair) for pair in zip(images, pixels, strict=True)]
             files.write_sealed(_row_file(self.work, number), rows)
 
     def _refuse_held_out(self, images: Sequence[Planned]) -> None:
         for image in images:
-            if mask_hashes.digest(image.mask.pixels) in self.forbidden:
+            if mask_hashes.mask_digest(image.mask.pixels) in self.forbidden:
                 raise UserError(
                     f"mask {image.mask.id} (from {image.mask.source_id}) is that of a validation or test image; a test"
-                    f" after that is worthless. Take it out of the masks of generators.{self.job.generator}"
+                    f" after that is worthless. Take it out of the masks of generators.{self.job.name}"
                 )
 
-    def _is_there(self, number: int, images: Sequence[Planned]) -> bool:
-        """Whether the row file tells of these images and masks, and their files are whole."""
+    def _is_complete(self, number: int, images: Sequence[Planned]) -> bool:
+        """Whether the row file lists these images and masks, and their files are intact."""
         rows, folder = _rows_of(self.work, number), self.work / "set"
         return len(rows) == len(images) and all(
-            row["id"] == image.id and self.job.about(image).items() <= row.items() and _whole(folder, row, image)
+            row["id"] == image.id and self.job.about(image).items() <= row.items() and _intact(folder, row, image)
             for row, image in zip(rows, images, strict=True)
         )
 
-    def _draw(self, images: Sequence[Planned]) -> NDArray[np.uint8]:
-        """Colours [B, H, W, 3], each image from a random stream of its own."""
+    def _sample(self, images: Sequence[Planned]) -> NDArray[np.uint8]:
+        """Return colours [B, H, W, 3], each image from a random stream of its own."""
         seed, settings = self.job.stream, self.job.params.generate
         masks = torch.from_numpy(np.stack([image.mask.pixels for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]
         prompts = [image.mask.prompt for image in images]
-        how = (settings.precision, settings.sampler, settings.compile, settings.reused)
-        sampling = Sampling(settings.steps, settings.guidance_scale, *how)
+        options = (settings.precision, settings.sampler, settings.compile, settings.reused)
+        sampling = Sampling(settings.steps, settings.guidance_scale, *options)
         with self.runtime.autocast(settings.precision):
-            drawn = self.generator.sample(
+            sampled = self.generator.sample(
                 masks, prompts, rngs, sampling, [self._source(image.mask) for image in images]
             )
-        return (drawn * 255).round().clamp(0, 255).byte().cpu().numpy()
+        return (sampled * 255).round().clamp(0, 255).byte().cpu().numpy()
 
     def _write(self, image: Planned, pixels: NDArray[np.uint8]) -> Row:
         mask, about = image.mask, self.job.about(image)
@@ -203,16 +210,16 @@ class _Making:
         return write_pair(self.work / "set", sample, about, text, image.shelf)
 
 
-def _whole(folder: Path, row: Row, image: Planned) -> bool:
-    return intact(folder, row) and row[HASHES["mask"]] == files.sha256_of(png(image.mask.pixels))
+def _intact(folder: Path, row: Row, image: Planned) -> bool:
+    return is_intact(folder, row) and row[HASHES["mask"]] == files.sha256_of(png(image.mask.pixels))
 
 
 def _finish(job: Job, work: Path) -> None:
-    """Writes card, Croissant file and, last, the manifest."""
+    """Write the card, the Croissant file and, last, the manifest."""
     folder = work / "set"
     with finishing(folder, job.real.spec, _rows(work, len(job.plan))) as manifest:
-        card.write(folder, job.facts())
-        croissant.write(folder, job.facts(), files.sha256(manifest))
+        card.write(folder, job.summary())
+        croissant.write(folder, job.summary(), files.sha256(manifest))
 
 
 def _rows(work: Path, batches: int) -> Iterator[Row]:
@@ -220,7 +227,7 @@ def _rows(work: Path, batches: int) -> Iterator[Row]:
 
 
 def _rows_of(work: Path, number: int) -> list[Row]:
-    """The rows of a batch; none where its row file is missing or damaged."""
+    """Return the rows of a batch; none where its row file is missing or damaged."""
     return files.read_sealed(_row_file(work, number)) or []
 
 

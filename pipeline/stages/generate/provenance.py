@@ -6,7 +6,8 @@ from typing import Any
 
 import pipeline
 from pipeline.core.contracts import ConditioningMask
-from pipeline.study import Params
+from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.generate.params import Generate
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
 NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."
@@ -18,12 +19,12 @@ Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/tr
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
 
 
-def of_set(params: Params, generator: str, method: str, weights: str) -> dict[str, Any]:
-    """Columns that all images of a set share; `weights` is the hash of the trained generator's files."""
-    about = {"generator": generator, "method": method, "generator_sha256": weights, "synthetic": True}
-    settings = params.generate.model_dump(mode="json", exclude={"batch_size"})
+def of_set(name: str, entry: GeneratorEntry, generate: Generate, weights: str) -> dict[str, Any]:
+    """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files."""
+    about = {"generator": name, "method": entry.method_of(name), "generator_sha256": weights, "synthetic": True}
+    settings = generate.model_dump(mode="json", exclude={"batch_size"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
-    return {**about, **plain, "masks": params.generators[generator].masks, "version": pipeline.__version__}
+    return {**about, **plain, "masks": entry.masks, "version": pipeline.__version__}
 
 
 def of_image(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:

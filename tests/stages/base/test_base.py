@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.networks.stable_diffusion import ldm_base, tiny
+from pipeline.networks.stable_diffusion import ldm_base
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.stages.base import pretraining
+from pipeline.stages.base import pretraining, tiny
 from pipeline.stages.base.params import Base
 from pipeline.study import Params
 from tests.tiny_base import RATES, write_tiny_base

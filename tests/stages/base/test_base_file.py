@@ -159,7 +159,8 @@ def test_sources_that_are_nothing_are_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_telling_what_is_missing_needs_no_torch() -> None:
-    code = "import sys; from pipeline.stages.base import base_source; print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    report = "print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    code = f"import sys; from pipeline.stages.base import base_source; {report}"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert told.split() == ["False", "False"]
 

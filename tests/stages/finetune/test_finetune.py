@@ -16,7 +16,8 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.stages.finetune import finetune as finetuning
+from pipeline.stages.finetune.finetune import finetune
+from pipeline.stages.finetune.fingerprint import fingerprint, trajectory
 from pipeline.study import Params
 from pipeline.training import loop
 from tests.conftest import TOY_STUDY, blobs
@@ -41,7 +42,7 @@ def study(**finetune: Any) -> Params:
 
 
 def tuned(params: Params) -> Path:
-    finetuning.finetune(params, "siamese")
+    finetune(params, "siamese")
     return paths.generator("toy", "siamese")
 
 
@@ -101,7 +102,7 @@ def test_only_what_changes_weights_starts_another_run(ready: Path) -> None:
     train = ImageSet.open(paths.real("toy")).split("train")
 
     def course(**finetune: Any) -> str:
-        return finetuning.trajectory(study(**finetune), "siamese", train)
+        return trajectory(study(**finetune), "siamese", train)
 
     same = [{"checkpoint_every": 7}, {"keep_checkpoints": 3}, {"tracker": "wandb"}, {"schedule_steps": 2}]
     assert {course(**change) for change in same} == {course()}
@@ -111,10 +112,9 @@ def test_only_what_changes_weights_starts_another_run(ready: Path) -> None:
     previewed = study(sample_every=1)
     drawn = previewed.generate.model_copy(update={"guidance_scale": 4.0, "batch_size": 7})
     other = previewed.model_copy(update={"generate": drawn})
-    assert finetuning.trajectory(other, "siamese", train) == finetuning.trajectory(previewed, "siamese", train)
+    assert trajectory(other, "siamese", train) == trajectory(previewed, "siamese", train)
     finished = {
-        finetuning.fingerprint(study(**change), "siamese", train)
-        for change in ({}, {"max_steps": 4, "schedule_steps": 2})
+        fingerprint(study(**change), "siamese", train) for change in ({}, {"max_steps": 4, "schedule_steps": 2})
     }
     assert len(finished) == 2
 

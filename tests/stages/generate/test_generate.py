@@ -18,8 +18,9 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.data.verification import intact, verify
-from pipeline.stages.finetune import finetune
+from pipeline.data.verification import is_intact, verify
+from pipeline.stages.finetune import generator
+from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate import generate as generation
 from pipeline.stages.generate.plan import Plan
@@ -35,7 +36,10 @@ def study(toy_study: Params) -> Params:
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
     spec = ImageSet.open(paths.real("toy")).spec
-    finetune.build(params, "siamese", spec, Runtime.alone(1)).save(paths.generator("toy", "siamese"))
+    entry = params.generators["siamese"]
+    generator.build("toy", params.seed, "siamese", entry, spec, Runtime.alone(1)).save(
+        paths.generator("toy", "siamese")
+    )
     return params
 
 
@@ -125,7 +129,7 @@ def test_fewer_copies_are_the_first_copies(study: Params) -> None:
 def test_an_entry_with_another_seed_is_another_training_and_other_noise(study: Params) -> None:
     train = ImageSet.open(paths.real("toy")).split("train")
     same, other = changed({"seed": 0}), changed({"seed": 7})
-    trained = [finetune.fingerprint(params, "siamese", train) for params in (study, same, other)]
+    trained = [fingerprint(params, "siamese", train) for params in (study, same, other)]
     assert trained[0] == trained[1] != trained[2]
     here, there = make(changed({"copies": 1}), "here"), make(changed({"copies": 1, "seed": 7}), "there")
     assert here.ids == there.ids
@@ -152,7 +156,7 @@ def test_what_is_whole_is_kept_and_what_is_damaged_is_made_again(study: Params) 
 
 def test_a_finished_set_does_not_load_its_generator(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     make(study)
-    monkeypatch.setattr(finetune, "build", lambda *_: pytest.fail("the generator was loaded"))
+    monkeypatch.setattr(generation, "build", lambda *_: pytest.fail("the generator was loaded"))
     make(study)
 
 
@@ -224,7 +228,7 @@ def test_masks_that_have_changed_are_drawn_again(study: Params) -> None:
     made = ImageSet.open(Path("work/set"))
     after = {row["id"]: row["mask_sha256"] for row in made}
     assert {name for name in after if after[name] != before[name]} == {"m_6_c0", "m_6_c1"}
-    assert all(intact(made.folder, row) for row in made)
+    assert all(is_intact(made.folder, row) for row in made)
 
 
 def test_no_mask_is_told(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +317,8 @@ def test_a_foreign_base_brings_its_terms(study: Params) -> None:
 
 def test_no_path_of_this_machine_is_told(study: Params) -> None:
     choices = {"mask_params": {"folder": "/some/where/my_masks", "bound": 0.1}}
-    facts = job(study).facts()
-    told = card._body(card.Facts(facts.spec, 1, 1, 1, None, facts.columns, choices))
+    summary = job(study).summary()
+    told = card._body(card.SetSummary(summary.spec, 1, 1, 1, None, summary.columns, choices))
     assert "my_masks" in told and "/some/where" not in told
 
 

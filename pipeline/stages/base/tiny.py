@@ -1,6 +1,5 @@
 """A small base shaped like Stable Diffusion 1.5: autoencoder, CLIP text tower, conditional U-Net, scheduler."""
 
-from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -88,22 +87,3 @@ def scheduler(prediction: Prediction) -> DDIMScheduler:
         prediction_type=prediction,
         **DDIM,
     )
-
-
-MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-
-
-def index_path(folder: Path) -> Path:
-    """The file by which diffusers knows a pipeline's parts."""
-    return folder / "model_index.json"

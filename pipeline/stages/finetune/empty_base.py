@@ -7,8 +7,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipeline.networks.stable_diffusion import sd15, tiny
+from pipeline.networks.stable_diffusion import sd15
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Base
 
 

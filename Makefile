@@ -37,11 +37,11 @@ lint: setup
 	pyright
 
 weights: setup
-	python -m pipeline.cli.commands.weights
+	twinsynth weights
 
 STUDY ?= demo
 check-study: setup
-	@python -m pipeline.cli.commands.check_study $(STUDY)
+	@twinsynth estimate --study $(STUDY)
 
 prune:
 	rm -rf work

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.exports import webdataset
-from pipeline.methods.exports._pairs import Settings
+from pipeline.methods.exports._format import ExportOptions
 
 SIDE = 384
 FILE_SYSTEM_BLOCK = 4096
@@ -48,7 +48,7 @@ def written(count: int) -> dict[str, float]:
         images = ImageSet.create(folder / "set", DatasetSpec(name="scaling", size=SIDE), drawn)
         as_files = time.perf_counter() - begin
         begin = time.perf_counter()
-        webdataset.write({"train": images}, folder / "shards", Settings("scaling"))
+        webdataset.write({"train": images}, folder / "shards", ExportOptions("scaling"))
         as_shards = time.perf_counter() - begin
         sizes = [path.stat().st_size for path in (folder / "set").rglob("*.png")]
         shards = sum(path.stat().st_size for path in (folder / "shards").rglob("*.tar"))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.cli.main import main
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.exports import __main__ as exports
 from tests.conftest import blobs, copies
 
 COUNTS = {"train": 24, "val": 3, "test": 4}  # of the training set: 8 real and 16 synthetic images
@@ -33,9 +33,9 @@ def splits() -> dict[str, ImageSet]:
 
 
 def run(format_name: str, *arguments: str, out: str = "out") -> Path:
-    """Exports the training set, or what the arguments say, by the command's own entry."""
+    """Export the training set, or what the arguments say, by the command."""
     chosen = arguments if {"--real", "--generator"} & set(arguments) else ("--training-set", "siamese_x2", *arguments)
-    exports.main([format_name, "--study", "toy", *chosen, "--out", out])
+    assert main(["export", "set", format_name, "--study", "toy", *chosen, "--out", out]) == 0
     return Path(out)
 
 

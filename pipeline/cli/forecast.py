@@ -1,8 +1,8 @@
-"""What a study takes, told before it starts: steps, arithmetic, memory, disk and time.
+"""The forecast of a study before it starts: steps, arithmetic, memory, disk and time.
 
-Counted: parameters, operations and memory of fine-tuning (estimates), operations of the base, of sampling and of
-segmenters (stage_costs). Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring,
-reading and writing. Real images are those of train; where the split is drawn, validation is taken from them.
+Counted: parameters, operations and memory of fine-tuning (stages/finetune/memory), operations of the base, of sampling
+and of segmenters (stage_costs). Assumed: arithmetic per second of a device, bytes of an image on disk. Left out:
+scoring, reading and writing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,30 +10,28 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.core import plugins
-from pipeline.core.errors import UserError
-from pipeline.data.decoding import Fault
+from pipeline.cli.plan import equal_costs, image_count, set_size, training_pairs, weight_sources
+from pipeline.segmentation.params import Segment, entry_settings
+from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
-from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 
 if TYPE_CHECKING:  # they load torch
     from pipeline.stages.finetune.memory import Cost, Subject
 
-PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn from them
-PAIRS_OF = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}  # by study
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12  # of a trained weight; with Adam's two states
 COPIES = 2  # DVC's cache keeps an output a second time, where the file system cannot share files
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
-GPU_TFLOPS = 60.0  # of one GPU in training, assumed where nothing else is told
+GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
+SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one entry of one stage computes."""
+class StageWork:
+    """The computation of one entry of one stage."""
 
     stage: str
     entry: str
@@ -42,8 +40,8 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Disk:
-    """Bytes."""
+class DiskUsage:
+    """Bytes on disk."""
 
     base: float
     generators: float
@@ -52,13 +50,13 @@ class Disk:
 
     @property
     def total(self) -> float:
-        """All, with DVC's second copy of what is published."""
+        """Bytes of everything, with DVC's second copy of what is published."""
         return COPIES * (self.base + self.generators + (self.images or 0)) + self.checkpoints
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a study may run on."""
+    """A machine that a study may run on."""
 
     name: str
     devices: int
@@ -68,215 +66,172 @@ class Machine:
     preset: Preset | None = None
 
     def settings(self, finetune: Finetune) -> Finetune:
-        """The study's section as it would run here."""
+        """Return the study's section as it would run here."""
         return finetune if self.preset is None else under(finetune, self.preset)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A study on a machine."""
+class MachineFit:
+    """Memory and time of a study on a machine."""
 
     machine: str
     devices: int
     memory: float  # bytes of one device
     needed: float | None  # bytes of the heaviest fine-tuning; None: nothing is fine-tuned
     hours: Mapping[str, float]  # by stage
+    conflict: str | None = None  # why the settings of fine-tuning cannot run under the machine's launch
 
     @property
     def fits(self) -> bool:
-        """Whether fine-tuning fits its devices."""
-        return self.needed is None or self.needed <= self.memory
+        """Whether fine-tuning can run and fits its devices."""
+        return self.conflict is None and (self.needed is None or self.needed <= self.memory)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """All of it."""
+    """Everything that is known of a study before it starts."""
 
     study: str
     pairs: int | None  # real training pairs
     costs: Mapping[str, "Cost | None"]  # by generator entry; None: nothing to train
-    work: tuple[Work, ...]
-    disk: Disk
-    fits: tuple[Fit, ...]
+    work: tuple[StageWork, ...]
+    disk: DiskUsage
+    fits: tuple[MachineFit, ...]
 
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
+    def record(self) -> dict[str, Any]:
+        """Return the forecast as JSON values."""
         disk = asdict(self.disk) | {"total": self.disk.total}
         return asdict(self) | {"disk": disk, "fits": [asdict(fit) | {"fits": fit.fits} for fit in self.fits]}
 
 
-def of_preset(name: str, preset: Preset) -> Machine:
-    """The machine that a preset describes."""
-    return Machine(name, preset.devices, preset.memory_gib * GIB, preset.tflops, preset.sharding, preset)
+def preset_machine(name: str, preset: Preset) -> Machine:
+    """Return the machine that a preset describes."""
+    title = f"PRESET={name} LAUNCH={preset.launch}"
+    return Machine(title, preset.devices, preset.memory_gib * GIB, preset.tflops, preset.sharding, preset)
 
 
 def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = None) -> Forecast:
-    """Counts a study for some machines; `pairs` where neither its name nor its data tells how many there are."""
-    pairs = pairs or known_pairs(params) or listed_pairs(params)
-    subjects = {names[0]: names for names in alike(params).values()}
-    costs: dict[str, Cost | None] = {}
-    heaviest: tuple[Subject, Cost] | None = None
-    for first, names in subjects.items():
-        subject, cost = counted(params, first)
-        costs |= dict.fromkeys(names, cost)
-        if cost is not None and (heaviest is None or cost.late > heaviest[1].late):
-            heaviest = subject, cost
-    ordered = {name: costs[name] for name in params.generators}
-    work = tuple(works(params, ordered, pairs))
-    fits = tuple(_fit(params, heaviest and heaviest[0], work, machine) for machine in machines)
-    return Forecast(params.study, pairs, ordered, work, disk(params, ordered, pairs), fits)
+    """Count a study for some machines; `pairs` where neither the study's name nor its data tells how many there are."""
+    pairs = pairs or training_pairs(params.study, params.data)
+    costs, heaviest = generator_costs(params)
+    work = tuple(stage_work(params, costs, pairs))
+    fits = tuple(_fit(params.finetune, heaviest, work, machine) for machine in machines)
+    return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def counted(params: Params, generator: str) -> "tuple[Subject, Cost | None]":
-    """One entry's cost."""
+def generator_costs(params: Params) -> tuple[dict[str, "Cost | None"], "Subject | None"]:
+    """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
     from pipeline.stages.finetune.memory import Subject
 
-    subject = Subject(params, generator)
-    return subject, subject.cost()
+    costs: dict[str, Cost | None] = {}
+    heaviest: tuple[float, Subject] | None = None
+    for names in equal_costs(params.generators):
+        subject = Subject(params, names[0])
+        cost = subject.cost()
+        costs |= dict.fromkeys(names, cost)
+        if cost is not None and (heaviest is None or cost.late > heaviest[0]):
+            heaviest = cost.late, subject
+    return {name: costs[name] for name in params.generators}, heaviest and heaviest[1]
 
 
-def known_pairs(params: Params) -> int | None:
-    """Training pairs of a study without its data; None where only the data tells."""
-    told = params.data.train_limit or params.data.own.get("train")
-    return told or PAIRS_OF.get(params.study) or PAIRS.get(params.data.reader)
-
-
-def listed_pairs(params: Params) -> int | None:
-    """Training pairs that the reader lists, without decoding any; None where it cannot be read."""
-    own = plugins.read_params("readers", params.data.reader, params.data.own, "data")
-    try:
-        items = list(plugins.load("readers", params.data.reader).read(params.data, own))
-    except UserError:
-        return None
-    splits = [item.split or "train" for item in items if not isinstance(item, Fault)]
-    drawn = sum({"val": params.data.val_share, "test": params.data.test_share}[s] for s in {"val", "test"} - {*splits})
-    return round(splits.count("train") * (1 - drawn)) or None
-
-
-def images(entry: GeneratorEntry, pairs: int | None) -> int | None:
-    """Images that an entry generates; None where that depends on the data."""
-    masks = entry.count or pairs
-    return None if masks is None else masks * entry.copies
-
-
-def alike(params: Params) -> dict[str, list[str]]:
-    """Entries that cost the same: one method, and parameters that differ in the size of weights above 0 only."""
-    groups: dict[str, list[str]] = {}
-    for name, entry in params.generators.items():
-        own = {key: value > 0 if isinstance(value, float) else value for key, value in entry.own.items()}
-        relevant = {
-            key: value for key, value in own.items() if key not in ("w_c", "w_m", "start") and value is not True
-        }
-        groups.setdefault(f"{entry.method or name} {sorted(relevant.items())}", []).append(name)
-    return groups
-
-
-def tuned(params: Params) -> dict[str, str]:
-    """By entry the name of the first one with the same weights: itself, where it is fine-tuned."""
-    first: dict[str, str] = {}
-    shared = {}
-    for name, entry in params.generators.items():
-        key = f"{entry.method or name} {sorted(entry.own.items())} {entry.seed}"
-        shared[name] = first.setdefault(key, name)
-    return shared
-
-
-def works(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> Iterator[Work]:
-    """Every stage's work in the order of the graph."""
-    yield from _base(params)
-    settings, shared = params.finetune, tuned(params)
+def stage_work(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> Iterator[StageWork]:
+    """Yield every stage's work in the order of the graph."""
+    yield from _base(params.base, params.data.size)
+    settings, sources = params.finetune, weight_sources(params.generators)
     for name, cost in costs.items():
-        if cost is not None and shared[name] == name:
+        if cost is not None and sources[name] == name:
             total = cost.mean * settings.max_steps * settings.global_batch
-            yield Work("finetune", name, settings.max_steps, total)
-    yield from _generation(params, pairs)
+            yield StageWork("finetune", name, settings.max_steps, total)
+    if params.generators:
+        from pipeline.stages.finetune.memory import sampling_operations
+
+        yield from _generation(params.generators, sampling_operations(params), pairs)
     yield from _segmenters(params, pairs)
 
 
-def _base(params: Params) -> Iterator[Work]:
+def _base(base: Base | None, size: int) -> Iterator[StageWork]:
     from pipeline.cli.stage_costs import autoencoder_operations, denoiser_operations
 
-    base = params.base
     if base is None or base.source != "scratch" or not base.autoencoder or not base.denoiser:
         return
-    made, painted = base.autoencoder.max_steps, base.denoiser.max_steps
-    yield Work("base", "autoencoder", made, autoencoder_operations(base) * made * base.autoencoder.batch_size)
-    each = denoiser_operations(base, params.data.size)
-    yield Work("base", "denoiser", painted, each * painted * base.denoiser.batch_size)
+    for name, part, operations in (
+        ("autoencoder", base.autoencoder, autoencoder_operations(base)),
+        ("denoiser", base.denoiser, denoiser_operations(base, size)),
+    ):
+        yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(params: Params, pairs: int | None) -> Iterator[Work]:
-    from pipeline.stages.finetune.memory import sampling_operations
-
-    each = sampling_operations(params) if params.generators else 0.0
-    for name, entry in params.generators.items():
-        number = images(entry, pairs)
-        drawn = 0.0 if entry.method == "copy_paste" or name == "copy_paste" else each
-        yield Work("generate", name, number, None if number is None else number * drawn)
+def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pairs: int | None) -> Iterator[StageWork]:
+    """Yield the work of drawing images, each of which takes so many operations."""
+    for name, entry in generators.items():
+        images = image_count(entry, pairs)
+        each = 0.0 if entry.method == "copy_paste" or name == "copy_paste" else operations
+        yield StageWork("generate", name, images, None if images is None else images * each)
 
 
-def _segmenters(params: Params, pairs: int | None) -> Iterator[Work]:
-    from pipeline.cli.stage_costs import segmenter_operations
+def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
+    from pipeline.cli.stage_costs import dataset_spec, segmenter_operations
 
-    for name in params.segmenters:
-        chosen, each = params.segment_for(name), segmenter_operations(params, name)
+    sizes = [set_size(entry, params.generators, pairs) for entry in params.training_sets.values()]
+    for name, entry in params.segmenters.items():
+        settings = entry_settings(params.segment, name, entry)
+        each = segmenter_operations(name, entry, dataset_spec(params.study, params.data))
         if params.judge is not None and name == params.judge.segmenter:
-            judged = params.judge.max_steps or chosen.max_steps or (chosen.steps(pairs) if pairs else None)
-            yield Work("judge", name, judged, _product(each, judged, chosen.batch_size))
-        sizes = [_arm(params, arm, pairs) for arm in params.training_sets.values()]
-        steps = [chosen.max_steps or (chosen.steps(size) if size else None) for size in sizes]
-        total = None if None in steps else sum(step or 0 for step in steps) * len(chosen.seeds)
-        yield Work("segment", name, total, _product(each, total, chosen.batch_size))
+            steps = params.judge.max_steps or _steps(settings, pairs)
+            yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
+        by_set = [_steps(settings, size) for size in sizes]
+        total = None if None in by_set else sum(step or 0 for step in by_set) * len(settings.seeds)
+        yield StageWork("segment", name, total, _product(each, total, settings.batch_size))
 
 
-def _arm(params: Params, arm: TrainingSet, pairs: int | None) -> int | None:
-    """Images of a training set before screening."""
-    if pairs is None or arm.generator is None:
-        return pairs and pairs * arm.repeat
-    masks = params.generators[arm.generator].count or pairs
-    return pairs * arm.repeat + masks * arm.multiplier
+def _steps(settings: Segment, size: int | None) -> int | None:
+    """Return the optimiser steps on a training set of this size; None where it is unknown and matters."""
+    return settings.max_steps or (settings.steps(size) if size else None)
 
 
 def _product(each: float | None, steps: int | None, batch: int) -> float | None:
     return None if each is None or steps is None else each * steps * batch
 
 
-def disk(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> Disk:
-    """Bytes that the outputs take; the training sets are links."""
-    shared = tuned(params)
-    trained = [cost.trained for name, cost in costs.items() if cost is not None and shared[name] == name]
+def disk_usage(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> DiskUsage:
+    """Return the bytes that the outputs take; the training sets are links."""
+    sources = weight_sources(params.generators)
+    trained = [cost.trained for name, cost in costs.items() if cost is not None and sources[name] == name]
     kept, checkpoints = (1 + len(params.finetune.snapshots), params.finetune.keep_checkpoints) if trained else (0, 0)
-    numbers = [images(entry, pairs) for entry in params.generators.values()]
+    numbers = [image_count(entry, pairs) for entry in params.generators.values()]
     known = pairs is not None and None not in numbers
-    pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * prod(
-        params.data.shape or (params.data.size,) * 2
-    )
-    return Disk(
-        _base_bytes(params),
+    pixels = prod(params.data.shape or (params.data.size,) * 2)
+    total_pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * pixels
+    return DiskUsage(
+        _base_bytes(params.base, params.data.size),
         WEIGHT_BYTES * kept * sum(trained),
         CHECKPOINT_BYTES * checkpoints * max(trained, default=0),
-        PAIR_BYTES * pixels if known else None,
+        PAIR_BYTES * total_pixels if known else None,
     )
 
 
-def _base_bytes(params: Params) -> float:
-    """Of the base's weights; 0 where the study has none."""
-    if params.base is None:
+def _base_bytes(base: Base | None, size: int) -> float:
+    """Return the bytes of the base's weights; 0 where the study has no base."""
+    if base is None:
         return 0.0
-    from pipeline.networks.stable_diffusion.empty_base import empty_base
+    from pipeline.stages.finetune.empty_base import empty_base
 
-    base = empty_base(params.base, params.data.size)
-    parts = (base.vae, base.text_encoder, base.unet)
+    empty = empty_base(base, size)
+    parts = (empty.vae, empty.text_encoder, empty.unet)
     return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
 
 
-def _fit(params: Params, subject: "Subject | None", work: Sequence[Work], machine: Machine) -> Fit:
-    memory = None
+def _fit(finetune: Finetune, subject: "Subject | None", work: Sequence[StageWork], machine: Machine) -> MachineFit:
+    memory, conflict = None, None
     if subject is not None:
-        memory = subject.memory(machine.settings(params.finetune), machine.devices, machine.sharding)
+        settings = machine.settings(finetune)
+        memory = subject.memory(settings, machine.devices, machine.sharding)
+        if settings.optimizer == "adamw_8bit" and machine.sharding != "none":
+            conflict = "adamw_8bit cannot be sharded"
     rate = machine.tflops * 1e12 * 3600
     hours: dict[str, float] = {}
     for part in work:
-        devices = 1 if part.stage in ("base", "judge") else machine.devices  # these stages run on one device
+        devices = 1 if part.stage in SINGLE_DEVICE else machine.devices
         hours[part.stage] = hours.get(part.stage, 0.0) + (part.operations or 0.0) / rate / devices
-    return Fit(machine.name, machine.devices, machine.memory, None if memory is None else memory.total, hours)
+    needed = None if memory is None else memory.total
+    return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, conflict)

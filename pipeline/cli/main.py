@@ -2,15 +2,20 @@
 
 import argparse
 import importlib
+import keyword
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from pipeline.cli.output import Formatter
 from pipeline.core.errors import UserError
 
-VERBS = ("init", "doctor", "estimate", "study", "weights", "report", "rate", "predict", "export", "completion")
+VERBS = (
+    *("init", "doctor", "estimate", "study", "weights", "report", "rate", "predict", "export", "import"),
+    "completion",
+)
 EXAMPLE = """example: a first study of your own images
 
   twinsynth init --images data/mine/images --masks data/mine/masks --name mine
@@ -21,13 +26,13 @@ EXAMPLE = """example: a first study of your own images
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; its exit status: 2 where the user can mend what one line tells, 1 where nobody foresaw it."""
+    """Run one verb and return its exit status: 2 for an error that the user can mend, 1 for an unforeseen one."""
     arguments = parser().parse_args(argv)
     from pipeline.core import progress
 
     logging.basicConfig(level=logging.INFO, handlers=[progress.console_handler()])
     try:
-        status = importlib.import_module(f"pipeline.cli.verbs.{arguments.verb}").run(arguments)
+        status = _module(arguments.verb).run(arguments)
         sys.stdout.flush()
         return status
     except UserError as error:
@@ -45,18 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all verbs; needs nothing but the standard library."""
-    whole = argparse.ArgumentParser(
+    """Return the parser of all verbs; loads the standard library only."""
+    command = argparse.ArgumentParser(
         prog="twinsynth", description=__doc__, epilog=EXAMPLE, formatter_class=Formatter, allow_abbrev=False
     )
-    verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = command.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
-        importlib.import_module(f"pipeline.cli.verbs.{name}").add(verbs)
-    return whole
+        _module(name).add(verbs)
+    return command
+
+
+def _module(verb: str) -> ModuleType:
+    """Return the module of a verb; a verb that is a keyword of Python has _ behind its file's name."""
+    return importlib.import_module(f"pipeline.cli.verbs.{verb}{'_' if keyword.iskeyword(verb) else ''}")
 
 
 def _unforeseen(verb: str, error: Exception) -> int:
-    """One line, and the place of the traceback."""
+    """Write one line and the place of the traceback to standard error."""
     from pipeline.core import paths
     from pipeline.stages import command
 

@@ -1,4 +1,4 @@
-"""How verbs are declared and how they talk: help with an example, text for people, JSON for machines."""
+"""Declaration and output of verbs: help with examples, text for people, JSON for machines."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ Formatter = argparse.RawDescriptionHelpFormatter
 
 
 def declare(verbs: Any, name: str, about: str, *examples: str) -> argparse.ArgumentParser:
-    """A parser below `verbs` whose help says what it does in one line and ends with examples."""
+    """Add a parser below `verbs` whose help says what it does in one line and ends with examples."""
     epilog = f"example: {examples[0]}" if len(examples) == 1 else "\n  ".join(["examples:", *examples])
     return verbs.add_parser(
         name, help=about, description=about, epilog=epilog, formatter_class=Formatter, allow_abbrev=False
@@ -20,22 +20,22 @@ def declare(verbs: Any, name: str, about: str, *examples: str) -> argparse.Argum
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The flag --json."""
+    """Add the flag --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON value, for machines")
 
 
 def tell(text: str) -> None:
-    """One or more lines to standard output."""
+    """Print one or more lines."""
     sys.stdout.write(f"{text}\n")
 
 
 def tell_json(value: Any) -> None:
-    """One JSON value to standard output."""
-    tell(json.dumps(value, indent=2, default=_plain))
+    """Print one JSON value."""
+    tell(json.dumps(value, indent=2, default=_as_json))
 
 
-def agreed(question: str) -> bool:
-    """Whether the user says yes on a terminal. Raises UserError where there is none to ask on."""
+def confirm(question: str) -> bool:
+    """Return whether the user agrees on a terminal. Raises UserError where there is no terminal."""
     if not sys.stdin.isatty():
         raise UserError(f"{question} There is no terminal to ask on; say --yes to go on")
     sys.stdout.write(f"{question} [y/N] ")
@@ -43,7 +43,7 @@ def agreed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, Path):
         return value.as_posix()
     raise TypeError(f"{type(value).__name__} has no form in JSON")

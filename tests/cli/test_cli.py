@@ -21,8 +21,9 @@ from tests.conftest import REPOSITORY
 
 HEAVY = "{'torch', 'numpy', 'PIL', 'pydantic', 'ruamel', 'fastapi', 'matplotlib', 'jinja2'} & set(sys.modules)"
 ACTIONS = {
-    "study": ("list", "show", "use"),
+    "study": ("list", "show", "use", "folds"),
     "export": ("set", "generator", "ldm"),
+    "import": ("ldm",),
     "rate": ("serve", "static", "import", "export"),
 }
 
@@ -281,13 +282,15 @@ def test_stages_have_the_names_of_the_graph() -> None:
 
 def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("pipeline.methods.exports.__main__.export", lambda chosen: calls.append(("set", chosen.format)))
-    monkeypatch.setattr("pipeline.cli.commands.export_generator.run", lambda *chosen: calls.append(chosen))
-    monkeypatch.setattr("pipeline.cli.commands.ldm.run", lambda *chosen: calls.append(chosen))
-    assert main(["export", "set", "coco", "--real", "--out", "x"]) == 0
+    monkeypatch.setattr("pipeline.methods.exports._export.real_splits", lambda study: {})
+    monkeypatch.setattr("pipeline.methods.exports._export.export", lambda *given: calls.append((given[0], given[2])))
+    monkeypatch.setattr("pipeline.study.load_params", lambda: None)
+    monkeypatch.setattr("pipeline.deploy.generator_export.export", lambda params, *given: calls.append(given))
+    monkeypatch.setattr("pipeline.deploy.ldm_generator.export_checkpoint", lambda *given: calls.append(given))
+    assert main(["export", "set", "coco", "--study", "toy", "--real", "--out", "x"]) == 0
     assert main(["export", "generator", "siamese", "--to", "y"]) == 0
     assert main(["export", "ldm", "f.ckpt", "--base", "b", "--generator", "g"]) == 0
-    assert calls == [("set", "coco"), ("siamese", Path("y")), ("export", Path("f.ckpt"), Path("b"), Path("g"))]
+    assert calls == [("coco", Path("x")), ("siamese", Path("y")), (Path("b"), Path("g"), Path("f.ckpt"))]
     capsys.readouterr()
     assert main(["export", "generator", "siamese", "--to", "y", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"kind": "generator", "written": "y"}

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.cli import forecast as told_before
-from pipeline.cli.forecast import GIB, Disk, Fit, Forecast, Machine, forecast, listed_pairs, tuned, works
+from pipeline.cli import forecast as forecast_module
+from pipeline.cli.forecast import GIB, DiskUsage, Forecast, Machine, MachineFit, disk_usage, forecast, stage_work
 from pipeline.cli.main import main
-from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
+from pipeline.cli.plan import listed_pairs, weight_sources
+from pipeline.cli.stage_costs import autoencoder_operations, dataset_spec, segmenter_operations
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.memory import Cost
@@ -35,12 +36,16 @@ def plain_unet() -> dict[str, Any]:
     return {"segmenters": {"unet": {"method": "unet_plain32"}}}
 
 
+def unet_operations(params: Params) -> float | None:
+    return segmenter_operations("unet", params.segmenters["unet"], dataset_spec(params.study, params.data))
+
+
 def test_a_unet_of_four_levels_costs_what_its_convolutions_cost() -> None:
     """3 x 3 convolutions dominate: 2 * 9 * inputs * outputs per pixel of their level; three times that in training."""
     params = toy(**plain_unet())
-    network = segmenter_operations(params, "unet")
+    network = unet_operations(params)
     assert network is not None
-    larger = segmenter_operations(toy(**plain_unet(), data={**params.data.model_dump(), "size": 64}), "unet")
+    larger = unet_operations(toy(**plain_unet(), data={**params.data.model_dump(), "size": 64}))
     assert larger == pytest.approx(4 * network)
     first = 2 * 9 * 3 * 32 * 32**2 * 3
     assert network > 10 * first
@@ -49,20 +54,20 @@ def test_a_unet_of_four_levels_costs_what_its_convolutions_cost() -> None:
 def test_counting_a_segmenter_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", None)
     params = toy(segmenters={"unet": {"weights": "no/such/file.pth", "decoder_channels": [8, 8, 8, 8, 8]}})
-    assert (segmenter_operations(params, "unet") or 0) > 0
+    assert (unet_operations(params) or 0) > 0
 
 
 def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "sampling_operations", lambda _: 3.0)
     params = toy(**plain_unet())
     cost = Cost(trained=1000, frozen=10, early=100.0, late=200.0, switch=0.5)
-    found = {(part.stage, part.entry): part for part in works(params, {"siamese": cost}, pairs=10)}
+    found = {(part.stage, part.entry): part for part in stage_work(params, {"siamese": cost}, pairs=10)}
     assert [key[0] for key in found] == ["base", "base", "finetune", "generate", "judge", "segment"]
     assert found["finetune", "siamese"].operations == 150 * 2 * 2  # mean cost, 2 steps of 2 samples
     generated = found["generate", "siamese"]
     assert (generated.steps, generated.operations) == (20, 60)  # 10 masks, 2 copies
     assert found["base", "autoencoder"].operations == 7 * 3 * autoencoder_operations(params.base)
-    each = segmenter_operations(params, "unet") or 0
+    each = unet_operations(params) or 0
     assert found["segment", "unet"].steps == 4 * 2 * 2  # sets, seeds, steps
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
 
@@ -71,37 +76,41 @@ def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(memory, "sampling_operations", lambda _: 1.0)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
     params = toy(**plain_unet(), segment=by_epochs)
-    (segment,) = (part for part in works(params, {}, pairs=10) if part.stage == "segment")
+    (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")
     assert segment.steps == 2 * (5 + 5 + 10 + 15)  # seeds; 10, 10, 20 and 30 images in batches of 4, twice
-    (unknown,) = (part for part in works(params, {}, pairs=None) if part.stage == "segment")
+    (unknown,) = (part for part in stage_work(params, {}, pairs=None) if part.stage == "segment")
     assert (unknown.steps, unknown.operations) == (None, None)
 
 
 def test_entries_that_share_weights_are_fine_tuned_once() -> None:
     entries = {"siamese": {"copies": 2}, "random": {"method": "siamese", "copies": 1, "masks": "random"},
                "again": {"method": "siamese", "copies": 1, "seed": 1}}  # fmt: skip
-    assert tuned(toy(generators=entries)) == {"siamese": "siamese", "random": "siamese", "again": "again"}
+    assert weight_sources(toy(generators=entries).generators) == {
+        "siamese": "siamese",
+        "random": "siamese",
+        "again": "again",
+    }
 
 
 def test_disk_counts_weights_checkpoints_and_pictures_of_pairs() -> None:
     params = toy()
     cost = Cost(1000, 0, 1.0, 1.0, 1.0)
-    found = told_before.disk(params, {"siamese": cost}, pairs=10)
+    found = disk_usage(params, {"siamese": cost}, pairs=10)
     assert (found.generators, found.checkpoints) == (4000, 12000)
     assert found.images == pytest.approx(1.54 * (10 + 20) * 32**2)
-    assert Disk(1, 2, 4, 8).total == 2 * (1 + 2 + 8) + 4
-    assert told_before.disk(params, {"siamese": cost}, pairs=None).images is None
+    assert DiskUsage(1, 2, 4, 8).total == 2 * (1 + 2 + 8) + 4
+    assert disk_usage(params, {"siamese": cost}, pairs=None).images is None
 
 
 def test_pairs_are_counted_from_the_data_without_decoding(tmp_path: Path) -> None:
     root = folder(tmp_path / "set", train="a b c d", val="e", test="f g")
     (root / "images/a.png").write_bytes(b"broken")
-    assert listed_pairs(study(root=root)) == 4
+    assert listed_pairs(study(root=root).data) == 4
     drawn = tmp_path / "drawn"
     folder(drawn, train="a b c d e f g h i j")
     (drawn / "splits/train.txt").unlink()
-    assert listed_pairs(study(root=drawn)) == 7  # a tenth is val, a fifth is test
-    assert listed_pairs(study(root=tmp_path / "nowhere")) is None
+    assert listed_pairs(study(root=drawn).data) == 7  # a tenth is val, a fifth is test
+    assert listed_pairs(study(root=tmp_path / "nowhere").data) is None
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +128,8 @@ def test_time_falls_with_devices_but_for_stages_of_one_device(counted: Forecast)
 
 
 def test_nothing_to_train_fits_everywhere() -> None:
-    assert Fit("m", 1, 1.0, None, {}).fits
-    assert not Fit("m", 1, 1.0, 2.0, {}).fits
+    assert MachineFit("m", 1, 1.0, None, {}).fits
+    assert not MachineFit("m", 1, 1.0, 2.0, {}).fits
 
 
 @pytest.fixture
@@ -139,7 +148,7 @@ def asked(counted: Forecast, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         questions.append((params.study, machines, pairs))
         return counted
 
-    monkeypatch.setattr(told_before, "forecast", answer)
+    monkeypatch.setattr(forecast_module, "forecast", answer)
     return questions
 
 
@@ -165,7 +174,7 @@ def test_a_study_that_fits_nowhere_is_status_1(
     small_study: str, counted: Forecast, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = replace(counted, fits=counted.fits[:1])
-    monkeypatch.setattr(told_before, "forecast", lambda *_: nowhere)
+    monkeypatch.setattr(forecast_module, "forecast", lambda *_: nowhere)
     assert main(["estimate", "--study", small_study, "--memory", "1"]) == 1
     assert "DOES NOT FIT" in capsys.readouterr().out
 

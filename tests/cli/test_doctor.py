@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.cli.doctor import devices, dvc_state, pictures, storage, stored_weights, versions
+from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, versions
 from pipeline.cli.doctor.devices import Hardware
-from pipeline.cli.doctor.examination import examine
+from pipeline.cli.doctor.examination import examine, precisions
 from pipeline.cli.doctor.findings import Finding, errors
-from pipeline.cli.forecast import Disk
+from pipeline.cli.forecast import DiskUsage
 from pipeline.cli.main import main
 from pipeline.core import files
 from pipeline.core.section import parse
@@ -65,6 +65,14 @@ def write(params: Params) -> Path:
     """params.yaml of a study; JSON is YAML."""
     Path("params.yaml").write_text(params.model_dump_json(exclude_none=True))
     return Path("params.yaml")
+
+
+def data_findings(params: Params) -> Iterator[Finding]:
+    return dataset.findings(params.data, params.seed)
+
+
+def extractor_findings(params: Params) -> Iterator[Finding]:
+    return stored_weights.extractors(params.score.extractors, params.score.weights)
 
 
 def serious(found: list[Finding] | Iterator[Finding]) -> list[Finding]:
@@ -173,7 +181,7 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
 def test_a_planted_fault_of_the_data_is_found(fault: str, root: Path) -> None:
     plant, check, told, data = FAULTS[fault]
     plant(root)
-    found = serious(pictures.findings(study(root, **data)))
+    found = serious(data_findings(study(root, **data)))
     assert [(one.check, told in one.found) for one in found] == [(check, True)]
     assert found[0].advice
 
@@ -182,7 +190,7 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
     save(root / "images/l.png", brighter(picture("a"), 8))
     groups(root, "patient 7")
     (root / "masks/b.png").unlink()
-    found = serious(pictures.findings(study(root)))
+    found = serious(data_findings(study(root)))
     assert sorted((one.severity, one.check) for one in found) == [
         ("error", "data"),
         ("warning", "divided_groups"),
@@ -193,7 +201,7 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
 def test_a_grey_set_is_no_fault(root: Path) -> None:
     for stem in f"{TRAIN} {VAL} {TEST}".split():
         grey(root, stem)
-    assert serious(pictures.findings(study(root))) == []
+    assert serious(data_findings(study(root))) == []
 
 
 def test_what_a_line_advises_stands_behind_its_last_semicolon() -> None:
@@ -212,7 +220,7 @@ def test_a_package_that_is_missing_is_an_error(root: Path, monkeypatch: pytest.M
     def absent(_: Params) -> None:
         raise ModuleNotFoundError("No module named 'timm'")
 
-    monkeypatch.setattr("pipeline.cli.doctor.study.check_plugins", absent)
+    monkeypatch.setattr("pipeline.cli.doctor.study_file.check_plugins", absent)
     (one,) = serious(examine(write(study(root))))
     assert (one.severity, one.check) == ("error", "packages")
     assert "'timm'" in one.found and one.advice.startswith("make setup")
@@ -227,7 +235,7 @@ def test_an_unreadable_study_is_one_error() -> None:
 def test_weights_with_another_hash_are_an_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "lpips.pth").write_bytes(b"other")
     chosen = {"extractors": ["lpips_alex"], "weights": {"lpips_alex": {"file": str(tmp_path / "lpips.pth")}}}
-    (one,) = stored_weights.extractors(study(root, score=chosen))
+    (one,) = extractor_findings(study(root, score=chosen))
     assert (one.severity, one.check) == ("error", "extractor_weights")
     assert "expected" in one.found and "remove it" in one.found + one.advice
 
@@ -240,10 +248,10 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("empty_caches")
 def test_missing_weights_are_told_with_their_place(root: Path) -> None:
-    (one,) = stored_weights.extractors(study(root, score={"extractors": ["lpips_alex"]}))
+    (one,) = extractor_findings(study(root, score={"extractors": ["lpips_alex"]}))
     assert one.severity == "warning" and "weights/" in one.advice
     hub = {"source": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-    (one,) = stored_weights.base(study(root, base=hub))
+    (one,) = stored_weights.base(study(root, base=hub).base)
     assert (one.severity, one.check) == ("warning", "base_weights")
     assert "about 4.3 GB" in one.found and "hf download" in one.advice
 
@@ -252,33 +260,33 @@ def test_missing_weights_are_told_with_their_place(root: Path) -> None:
     ("source", "told"), [("no/where/base", "is no folder here"), ("lost.safetensors", "there is no file")]
 )
 def test_a_base_that_is_not_there_is_an_error(root: Path, source: str, told: str) -> None:
-    (one,) = stored_weights.base(study(root, base={"source": source}))
+    (one,) = stored_weights.base(study(root, base={"source": source}).base)
     assert (one.severity, one.check) == ("error", "base_weights")
     assert told in one.found
 
 
 def test_a_folder_that_is_no_base_is_an_error(root: Path) -> None:
     Path("empty").mkdir()
-    (one,) = stored_weights.base(study(root, base={"source": "empty"}))
+    (one,) = stored_weights.base(study(root, base={"source": "empty"}).base)
     assert one.severity == "error" and "lacks unet/config.json" in one.found
 
 
 def test_a_segmenter_file_that_is_not_there_is_an_error(root: Path) -> None:
-    (one,) = stored_weights.segmenters(study(root, segmenters={"unet": {"weights": "encoder.safetensors"}}))
+    (one,) = stored_weights.segmenters(study(root, segmenters={"unet": {"weights": "encoder.safetensors"}}).segmenters)
     assert (one.severity, one.check) == ("error", "segmenter_weights")
 
 
 def test_conditioning_weights_are_looked_for(root: Path) -> None:
     entry = {"method": "controlnet", "copies": 2, "conditioning": "soft_edge_hed"}
     own = {**entry, "conditioning_params": {"file": "hed.pth"}}
-    (one,) = stored_weights.conditionings(study(root, generators={"siamese": own}))
+    (one,) = stored_weights.conditionings(study(root, generators={"siamese": own}).generators)
     assert one.check == "conditioning_weights" and "at hed.pth" in one.advice
 
 
 @pytest.mark.parametrize(("total", "severity"), [(2.0, "error"), (0.9, "warning")])
 def test_a_full_disk_is_found(total: float, severity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 * GB})())
-    (one,) = storage.space(Disk(0, 0, total * GB, 0))
+    (one,) = storage.space(DiskUsage(0, 0, total * GB, 0))
     assert (one.severity, one.check) == (severity, "disk")
     assert "1 GB are free" in one.found
 
@@ -286,8 +294,8 @@ def test_a_full_disk_is_found(total: float, severity: str, monkeypatch: pytest.M
 def test_what_outputs_take_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     files.write_bytes(Path("outputs/drawn/x"), bytes(600))
-    assert list(storage.space(Disk(0, 0, 1400, 0))) == []
-    assert [one.severity for one in storage.space(Disk(0, 0, 1700, 0))] == ["error"]
+    assert list(storage.space(DiskUsage(0, 0, 1400, 0))) == []
+    assert [one.severity for one in storage.space(DiskUsage(0, 0, 1700, 0))] == ["error"]
 
 
 def test_a_file_in_the_place_of_outputs_is_an_error() -> None:
@@ -310,13 +318,13 @@ def test_stale_work_is_found_and_fresh_work_is_not(root: Path) -> None:
     old = written - 20 * storage.DAY
     for path in ("work/finetune-0123/state.pt", "work/finetune-0123"):
         os.utime(path, (old, old))
-    (one,) = storage.stale_work(study(root), now=written + 60)
+    (one,) = storage.stale_work(study(root).study, now=written + 60)
     assert one.check == "stale_work" and one.found.endswith("finetune-0123")
 
 
 def test_what_a_killed_stage_left_half_published_is_found(root: Path) -> None:
     Path("outputs/drawn/.real.x7.tmp").mkdir(parents=True)
-    (one,) = storage.stale_work(study(root))
+    (one,) = storage.stale_work(study(root).study)
     assert "outputs/drawn/.real.x7.tmp" in one.found
 
 
@@ -345,7 +353,7 @@ def test_the_environment_of_the_tests_is_the_locked_one() -> None:
 
 
 def gpus(found: Hardware, root: Path, launch: str | None = None) -> list[Finding]:
-    return serious(devices.gpus(study(root), found, launch))
+    return serious(devices.gpus(precisions(study(root)), found, launch))
 
 
 def test_a_machine_without_gpu_is_fine(root: Path) -> None:
@@ -379,7 +387,7 @@ def test_an_old_gpu_has_no_bf16(root: Path) -> None:
     old = Hardware("550.54", "2.10.0", "12.8", (("Tesla T4", 16 * GB, (7, 5)),), 24 * GB, 2)
     assert gpus(old, root) == []
     asking = study(root, finetune={**TOY_STUDY["finetune"], "precision": "bf16"})
-    (one,) = serious(devices.gpus(asking, old, None))
+    (one,) = serious(devices.gpus(precisions(asking), old, None))
     assert "Tesla T4 has no bf16" in one.found
 
 
@@ -451,18 +459,18 @@ def test_an_output_changed_by_hand_is_found(root: Path) -> None:
     files.write_bytes(Path("outputs/drawn/set/one"), b"abc\n")
     files.write_bytes(Path("outputs/drawn/set/deep/two"), b"de\n")
     Path("dvc.lock").write_text(LOCKED)
-    assert list(dvc_state.outputs(params)) == []
+    assert list(dvc_state.outputs(params.study)) == []
     files.write_bytes(Path("outputs/drawn/set/deep/two"), b"dE\n")
-    (one,) = dvc_state.outputs(params)
+    (one,) = dvc_state.outputs(params.study)
     assert (one.severity, one.check) == ("warning", "outputs")
     assert one.found == "changed since their stage published them: outputs/drawn/set"
     Path("outputs/drawn/a.json").unlink()
-    assert [one.severity for one in dvc_state.outputs(params)] == ["note", "warning"]
+    assert [one.severity for one in dvc_state.outputs(params.study)] == ["note", "warning"]
 
 
 def test_a_damaged_lock_is_an_error(root: Path) -> None:
     Path("dvc.lock").write_text("stages: [")
-    (one,) = dvc_state.outputs(study(root))
+    (one,) = dvc_state.outputs(study(root).study)
     assert (one.severity, one.check) == ("error", "dvc")
 
 
@@ -470,7 +478,7 @@ def test_the_verb_counts_and_tells_by_severity(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(study(root))
-    monkeypatch.setattr("pipeline.cli.doctor.examination.of_machine", lambda params, quick: [])
+    monkeypatch.setattr("pipeline.cli.doctor.examination.machine_checks", lambda params, quick: [])
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out.startswith("nothing to mend")
     for stem in "abcdefghi":

@@ -15,9 +15,7 @@ from pipeline.core import paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.exports import __main__ as exports
 from pipeline.stages.mix.mix import mix
-from pipeline.stages.prepare.checked import check
 from pipeline.stages.prepare.prepare import names_path, prepare
 from pipeline.study import Params
 from tests import planted
@@ -81,7 +79,7 @@ def exported(*chosen: str) -> None:
     formats = [*FORMATS, *(["parquet"] if find_spec("pyarrow") else [])]
     for name in formats:
         out = f"export_{chosen[0]}_{name}"
-        exports.main([name, "--study", "toy", f"--{chosen[0]}", *chosen[1:], "--out", out])
+        assert main(["export", "set", name, "--study", "toy", f"--{chosen[0]}", *chosen[1:], "--out", out]) == 0
 
 
 @pytest.mark.parametrize("reader", ["volumes", "msd_slices"])

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.commands import check_study
 from pipeline.cli.forecast import Machine, forecast
+from pipeline.cli.main import main
 from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
@@ -116,7 +116,7 @@ def test_the_plan_says_that_there_is_nothing_to_generate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    check_study.main(["smoke_segmenters"])
+    assert main(["estimate", "--study", "smoke_segmenters", "--plan"]) == 0
     told: list[Any] = capsys.readouterr().out.splitlines()
     assert "base, finetune, generate, judge, score, audit: nothing to do; the study has no generators" in told
     assert told[-1] == "compare: every segmenter with unet in dice, hd95, on the training set real"

@@ -11,22 +11,22 @@ from typing import Any
 from pipeline.cli.doctor.findings import Finding, error, note, shortened, warning
 from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
-from pipeline.study import Params
+from pipeline.stages.prepare.params import Data
 
 DVC, GRAPH, LOCK = Path(".dvc"), Path("dvc.yaml"), Path("dvc.lock")
 LARGEST = 4e9  # bytes of one output that are hashed; of larger ones number and size of files are compared
 
 
-def watched(params: Params) -> Iterator[Finding]:
-    """Data that DVC does not see."""
-    root = params.data.own.get("root") or params.data.own.get("file")
+def unwatched_data(data: Data) -> Iterator[Finding]:
+    """Find data that DVC does not watch."""
+    root = data.own.get("root") or data.own.get("file")
     if root and not Path(str(root)).resolve().is_relative_to(Path("data").resolve()):
-        told = f"the data lies outside data/ ({root}), so DVC does not see it change"
-        yield note("dvc", told, "after a change of the data: dvc repro --force prepare")
+        message = f"the data lies outside data/ ({root}), so DVC does not see it change"
+        yield note("dvc", message, "after a change of the data: dvc repro --force prepare")
 
 
 def repository(folder: Path = Path()) -> Iterator[Finding]:
-    """The project's folder, initialised for DVC, inside a git repository."""
+    """Check that the project's folder is initialised for DVC inside a git repository."""
     if not (folder / GRAPH).is_file():
         yield error("dvc", f"there is no {GRAPH} here", "run in the project's folder")
     if not (folder / DVC).is_dir():
@@ -39,18 +39,18 @@ def repository(folder: Path = Path()) -> Iterator[Finding]:
 
 
 def running(folder: Path = DVC / "tmp") -> Iterator[Finding]:
-    """Another DVC command that works here now."""
+    """Find another DVC command that is running here."""
     for pid, command in sorted(_holders(folder / "rwlock")):
-        if _alive(pid):
-            told = f"another DVC command runs here: {command} (process {pid})"
-            yield warning("dvc_running", told, "wait until it ends; two at once wait for each other")
+        if _is_alive(pid):
+            message = f"another DVC command runs here: {command} (process {pid})"
+            yield warning("dvc_running", message, "wait until it ends; two at once wait for each other")
             return
-    if _held(folder / "lock"):
+    if _is_locked(folder / "lock"):
         yield warning("dvc_running", "another DVC command holds .dvc/tmp/lock", "wait until it ends, or end it")
 
 
 def _holders(path: Path) -> set[tuple[int, str]]:
-    """Processes in DVC's table of readers and writers."""
+    """Return the processes in DVC's table of readers and writers, with their commands."""
     try:
         table = json.loads(_text(path) or "{}")
         writers = list(table.get("write", {}).values())
@@ -60,7 +60,7 @@ def _holders(path: Path) -> set[tuple[int, str]]:
         return set()
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -70,7 +70,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -82,8 +82,8 @@ def _held(path: Path) -> bool:
     return False
 
 
-def outputs(params: Params) -> Iterator[Finding]:
-    """Outputs of the study that differ from what their stage published."""
+def outputs(study: str) -> Iterator[Finding]:
+    """Find outputs of the study that differ from what their stage published."""
     if not LOCK.is_file():
         yield note("dvc", "no stage has run here yet", "dvc repro")
         return
@@ -94,7 +94,10 @@ def outputs(params: Params) -> Iterator[Finding]:
             "dvc", f"{LOCK} is damaged", "git checkout dvc.lock, or remove it: DVC makes it again from its cache"
         )
         return
-    outs = [out for stage in stages.values() for out in stage.get("outs", ()) if _own(str(out["path"]), params)]
+    folder = Path("outputs") / study
+    outs = [
+        out for stage in stages.values() for out in stage.get("outs", ()) if Path(out["path"]).is_relative_to(folder)
+    ]
     missing = [out["path"] for out in outs if not Path(out["path"]).exists()]
     changed = [out["path"] for out in outs if Path(out["path"]).exists() and differs(out)]
     if missing:
@@ -107,12 +110,8 @@ def outputs(params: Params) -> Iterator[Finding]:
         )
 
 
-def _own(path: str, params: Params) -> bool:
-    return Path(path).is_relative_to(Path("outputs") / params.study)
-
-
 def differs(out: Mapping[str, Any]) -> bool:
-    """Whether an output is not what dvc.lock says: by number and size of files, then by content."""
+    """Return whether an output is not what dvc.lock says: by number and size of files, then by content."""
     path = Path(out["path"])
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     files = [file for file in files if not (file.name.startswith(".") and file.name.endswith(".tmp"))]
@@ -125,12 +124,12 @@ def differs(out: Mapping[str, Any]) -> bool:
 
 
 def digest(path: Path, files: list[Path]) -> str:
-    """DVC's name of a file or folder: a folder's is the MD5 of the list of its files, with .dir behind it."""
+    """Return DVC's hash of a file or folder: a folder's is the MD5 of the list of its files, with the suffix .dir."""
     if not path.is_dir():
         return _md5(path)
     rows = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
-    listed = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
-    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    listing = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _md5(path: Path) -> str:

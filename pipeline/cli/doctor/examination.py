@@ -1,12 +1,13 @@
-"""The whole examination, one check after the other; a check that cannot be made is a finding too."""
+"""The whole examination, one check after the other; a check that cannot be run is a finding too."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pipeline.cli.doctor import devices, dvc_state, pictures, storage, stored_weights, study, versions
+from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, versions
 from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
-from pipeline.cli.forecast import alike, counted, disk, known_pairs, listed_pairs
+from pipeline.cli.forecast import disk_usage, generator_costs
+from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
 from pipeline.study import Params
 
@@ -14,63 +15,81 @@ Check = Callable[[], Iterable[Finding]]
 
 
 def examine(path: Path, quick: bool = False) -> list[Finding]:
-    """Everything that can be found about a study on this machine, the worst first; `quick` counts no memory or disk.
+    """Return all findings about a study on this machine, the worst first; `quick` counts no memory or disk.
 
     Run in the project's folder.
     """
-    params, found = study.read(path)
-    refused = bool(found)
-    found += _made("packages", versions.findings) + _made("dvc", dvc_state.repository)
-    found += _made("permissions", storage.permissions)
+    params, findings = study_file.read(path)
+    valid = not findings
+    findings += _run("packages", versions.findings) + _run("dvc", dvc_state.repository)
+    findings += _run("permissions", storage.permissions)
     if params is None:
-        found.append(note("parameters", "data, weights and memory were not checked", "mend the study file first"))
-        return _sorted(found)
-    for name, check in of_data(params):
-        found += _made(name, check)
-    if not refused:
-        for name, check in of_machine(params, quick):
-            found += _made(name, check)
-    return _sorted(found)
+        findings.append(note("parameters", "data, weights and memory were not checked", "mend the study file first"))
+        return _sorted(findings)
+    for name, check in study_checks(params):
+        findings += _run(name, check)
+    if valid:
+        for name, check in machine_checks(params, quick):
+            findings += _run(name, check)
+    return _sorted(findings)
 
 
-def of_data(params: Params) -> Iterator[tuple[str, Check]]:
-    """What needs a study whose sections are right."""
-    yield "data", lambda: pictures.findings(params)
+def study_checks(params: Params) -> Iterator[tuple[str, Check]]:
+    """Yield the checks that need a study with valid sections."""
+    yield "data", lambda: dataset.findings(params.data, params.seed)
     yield "dvc_running", dvc_state.running
-    yield "outputs", lambda: dvc_state.outputs(params)
-    yield "dvc", lambda: dvc_state.watched(params)
-    yield "stale_work", lambda: storage.stale_work(params)
+    yield "outputs", lambda: dvc_state.outputs(params.study)
+    yield "dvc", lambda: dvc_state.unwatched_data(params.data)
+    yield "stale_work", lambda: storage.stale_work(params.study)
 
 
-def of_machine(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
-    """What needs its plug-ins too."""
+def machine_checks(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
+    """Yield the checks that need valid parameters of its plug-ins too."""
     launch = os.environ.get("LAUNCH") or None
-    yield "weights", lambda: stored_weights.findings(params)
-    here = devices.hardware()
-    yield "gpu", lambda: devices.gpus(params, here, launch)
+    yield "weights", lambda: _weights(params)
+    hardware = devices.hardware()
+    yield "gpu", lambda: devices.gpus(precisions(params), hardware, launch)
     if not quick:
         yield "disk", lambda: _space(params)
-        yield "memory", lambda: devices.memory(params, here, launch)
+        yield "memory", lambda: devices.memory(params, hardware, launch)
+
+
+def precisions(params: Params) -> set[str]:
+    """Return the precisions in which the stages of a study compute."""
+    sections = (params.finetune, params.generate, params.base, params.segment)
+    return {section.precision for section in sections if section is not None}
+
+
+def _weights(params: Params) -> Iterator[Finding]:
+    if params.base is not None:
+        yield from stored_weights.base(params.base)
+    if params.generators:
+        extractors = dict.fromkeys([*params.score.extractors, *params.audit.extractors])
+        yield from stored_weights.extractors(extractors, params.score.weights)
+    yield from stored_weights.segmenters(params.segmenters)
+    yield from stored_weights.conditionings(params.generators)
 
 
 def _space(params: Params) -> Iterable[Finding]:
-    costs = {name: counted(params, names[0])[1] for names in alike(params).values() for name in names}
-    return storage.space(disk(params, costs, known_pairs(params) or listed_pairs(params)))
+    costs, _ = generator_costs(params)
+    return storage.space(disk_usage(params, costs, training_pairs(params.study, params.data)))
 
 
-def _made(name: str, check: Check) -> list[Finding]:
-    """The findings of one check; what keeps it from being made is one of them."""
-    found = []
+def _run(name: str, check: Check) -> list[Finding]:
+    """Return the findings of one check; an error that stops the check is one of them."""
+    findings = []
     try:
-        found += check()
+        findings += check()
     except UserError as fault:
-        found += errors(name, str(fault), "see docs/doctor.md")
+        findings += errors(name, str(fault), "see docs/doctor.md")
     except ImportError as fault:
-        found.append(error("packages", f"{name} cannot be checked: {fault}", versions.CURE))
+        findings.append(error("packages", f"{name} cannot be checked: {fault}", versions.CURE))
     except OSError as fault:
-        found.append(error(name, f"{fault.filename or 'a file'}: {fault.strerror or fault}", "mend it, and ask again"))
-    return found
+        findings.append(
+            error(name, f"{fault.filename or 'a file'}: {fault.strerror or fault}", "mend it, and ask again")
+        )
+    return findings
 
 
-def _sorted(found: list[Finding]) -> list[Finding]:
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

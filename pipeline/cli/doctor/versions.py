@@ -12,7 +12,7 @@ from pipeline.cli.doctor.findings import Finding, error, note, shortened, warnin
 
 LOCK = Path("requirements.lock")
 OLDEST, NEWEST = (3, 11), (3, 13)
-# These change results or break stages; of the others only what is missing is told.
+# These change results or break stages; of the others only missing ones are reported.
 DECISIVE = (
     "torch",
     "torchvision",
@@ -30,7 +30,7 @@ PIN = re.compile(r"([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?:\s*;\s*([^\\]+))?")
 
 
 def findings(lock: Path = LOCK) -> Iterator[Finding]:
-    """Python, missing packages, packages of another version than the lock's."""
+    """Check Python, and find missing packages and packages of other versions than the lock's."""
     yield from python(sys.version_info[:2])
     if not lock.is_file():
         yield note("packages", f"there is no {lock} here", "run in the project's folder to have versions compared")
@@ -39,46 +39,46 @@ def findings(lock: Path = LOCK) -> Iterator[Finding]:
 
 
 def python(version: tuple[int, int]) -> Iterator[Finding]:
-    """The interpreter's version."""
+    """Check the interpreter's version."""
     if not OLDEST <= version <= NEWEST:
-        told = ".".join(map(str, version))
+        number = ".".join(map(str, version))
         yield error(
-            "python", f"this is Python {told}", "make an environment with Python 3.11, 3.12 or 3.13: make setup"
+            "python", f"this is Python {number}", "make an environment with Python 3.11, 3.12 or 3.13: make setup"
         )
 
 
 def pins(text: str) -> dict[str, str]:
-    """Versions by package that the lock wants on this machine."""
-    found = {}
+    """Return the versions by package that the lock asks for on this machine."""
+    versions = {}
     for line in text.splitlines():
         match = PIN.match(line)
         if match and (match[3] is None or Marker(match[3].strip()).evaluate()):
-            found[_plain(match[1])] = match[2]
-    return found
+            versions[_canonical(match[1])] = match[2]
+    return versions
 
 
 def installed() -> dict[str, str]:
-    """Versions by package of this environment."""
-    return {_plain(package.metadata["Name"]): package.version for package in metadata.distributions()}
+    """Return the versions by package of this environment."""
+    return {_canonical(package.metadata["Name"]): package.version for package in metadata.distributions()}
 
 
-def packages(wanted: dict[str, str], there: dict[str, str]) -> Iterator[Finding]:
-    """Differences; the build of a package (torch 2.10.0+cu128) is no difference."""
+def packages(wanted: dict[str, str], present: dict[str, str]) -> Iterator[Finding]:
+    """Compare versions, ignoring the build of a package (torch 2.10.0+cu128)."""
     decisive = {name: version for name, version in wanted.items() if name in DECISIVE}
-    missing = [name for name in decisive if name not in there]
+    missing = [name for name in decisive if name not in present]
     if missing:
         yield error("packages", f"not installed: {', '.join(missing)}", CURE)
     other = [
-        f"{name} {there[name]} (locked: {version})"
+        f"{name} {present[name]} (locked: {version})"
         for name, version in decisive.items()
-        if name in there and there[name].partition("+")[0] != version.partition("+")[0]
+        if name in present and present[name].partition("+")[0] != version.partition("+")[0]
     ]
     if other:
         yield warning("packages", f"other versions than locked: {', '.join(other)}", f"{CURE}; results may differ")
-    rest = [name for name in wanted if name not in DECISIVE and name not in there]
+    rest = [name for name in wanted if name not in DECISIVE and name not in present]
     if rest:
         yield note("packages", f"locked but not installed: {shortened(rest)}", "fine where only tests need them")
 
 
-def _plain(name: str) -> str:
+def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

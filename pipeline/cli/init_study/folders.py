@@ -17,7 +17,7 @@ AGREED = 0.5  # share of them that must find an image
 
 
 @dataclass(frozen=True)
-class Pair:
+class FolderPair:
     """A folder of images and the folder of their masks, whose names have `suffix` before the dot."""
 
     images: Path
@@ -32,18 +32,18 @@ class Pair:
         return Path(os.path.commonpath([self.images.parent.resolve(), self.masks.parent.resolve()]))
 
     def below_root(self, folder: Path) -> Path:
-        """A folder relative to the root."""
+        """Return a folder relative to the root."""
         return Path(os.path.relpath(folder.resolve(), self.root.resolve()))
 
 
 def stems(folder: Path) -> list[str]:
-    """Names without endings of a folder's image files, sorted, in the form in which readers compare them."""
+    """Return the sorted names without endings of a folder's image files, in the form in which readers compare them."""
     names = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_TYPES and path.name[0] != ".")
     return sorted(key(path.stem) for path in names)
 
 
 def below(root: Path, depth: int = 2) -> Iterator[Path]:
-    """Folders below root, the nearest first, each level by name; hidden ones are left out."""
+    """Yield the folders below root, the nearest first, each level by name, without hidden ones."""
     if depth:
         children = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
         yield from children
@@ -51,54 +51,54 @@ def below(root: Path, depth: int = 2) -> Iterator[Path]:
             yield from below(child, depth - 1)
 
 
-def find_pair(root: Path) -> Pair | None:
-    """The folders of images and masks by their usual names, or one folder that holds both; None: not found."""
-    images = [folder for folder in below(root) if _plain(folder.name) in IMAGE_NAMES]
+def find_pair(root: Path) -> FolderPair | None:
+    """Return the folders of images and masks by their usual names, or one folder that holds both; None: not found."""
+    images = [folder for folder in below(root) if _letters(folder.name) in IMAGE_NAMES]
     for image_folder in images:
         for folder in below(image_folder.parent, 1):
-            if _plain(folder.name) in MASK_NAMES:
+            if _letters(folder.name) in MASK_NAMES:
                 return pair_of(image_folder, folder)
     suffix = _suffix_in_one(stems(root))
-    return Pair(root, root, suffix) if suffix else None
+    return FolderPair(root, root, suffix) if suffix else None
 
 
-def pair_of(images: Path, masks: Path) -> Pair:
-    """The two folders with the masks' suffix. Raises UserError where no names agree."""
+def pair_of(images: Path, masks: Path) -> FolderPair:
+    """Return the two folders with the masks' suffix. Raises UserError where no names agree."""
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder")
         if not stems(folder):
             raise UserError(f"{folder} holds no image file ({', '.join(IMAGE_TYPES)})")
     same = images.resolve() == masks.resolve()
-    found = _suffix_in_one(stems(images)) if same else _suffix(stems(images), stems(masks))
-    if found is None:
+    suffix = _suffix_in_one(stems(images)) if same else _suffix(stems(images), stems(masks))
+    if suffix is None:
         first = f"{stems(images)[0]!r} and {stems(masks)[0]!r}"
         raise UserError(f"the names in {images} and {masks} do not agree ({first}): a mask is named as its image")
-    return Pair(images, masks, found)
+    return FolderPair(images, masks, suffix)
 
 
-def _plain(name: str) -> str:
+def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _suffix(images: Collection[str], masks: list[str]) -> str | None:
-    """What the masks' names have behind the images' names, most often; None: less than AGREED of them have that."""
+    """Return the most frequent suffix of the masks' names; None where less than AGREED of them have it."""
     sampled = masks[:: max(1, len(masks) // SAMPLED)][:SAMPLED]
-    rests = _rests(images, sampled).most_common()
-    suffix, count = min(rests, key=lambda item: (-item[1], len(item[0])), default=("", 0))
+    suffixes = _suffixes(images, sampled).most_common()
+    suffix, count = min(suffixes, key=lambda item: (-item[1], len(item[0])), default=("", 0))
     return suffix if count >= AGREED * len(sampled) else None
 
 
 def _suffix_in_one(names: list[str]) -> str | None:
-    """The suffix of masks that lie beside their images: half of the files have it, each beside its image."""
-    for suffix, _ in _rests(names, names[: 2 * SAMPLED]).most_common():
+    """Return the suffix of masks that lie beside their images: half of the files have it, each beside its image."""
+    for suffix, _ in _suffixes(names, names[: 2 * SAMPLED]).most_common():
         masks = [name for name in names if suffix and name.endswith(suffix)]
         if masks and 2 * len(masks) == len(names) and all(name.removesuffix(suffix) in names for name in masks):
             return suffix
     return None
 
 
-def _rests(images: Collection[str], masks: Collection[str]) -> Counter[str]:
-    """What stands behind an image's name in the masks' names, and how often."""
-    there = set(images)
-    return Counter(mask[n:] for mask in masks for n in range(1, len(mask) + 1) if mask[:n] in there)
+def _suffixes(images: Collection[str], masks: Collection[str]) -> Counter[str]:
+    """Count what follows an image's name in the masks' names."""
+    known = set(images)
+    return Counter(mask[n:] for mask in masks for n in range(1, len(mask) + 1) if mask[:n] in known)

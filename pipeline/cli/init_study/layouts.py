@@ -1,4 +1,4 @@
-"""Which reader fits a folder: the layouts of published data sets, else any two folders of images and masks."""
+"""Detection of the reader for a folder: layouts of published data sets, else any two folders of images and masks."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.init_study.folders import Pair, below, find_pair, pair_of, stems
+from pipeline.cli.init_study.folders import FolderPair, below, find_pair, pair_of, stems
 from pipeline.core.errors import UserError
 from pipeline.data import nifti
 from pipeline.methods.readers import ph2
@@ -20,8 +20,8 @@ KNOWN = "paired folders, Kvasir-SEG, ISIC, PraNet's polyp benchmark, PH2, CIMD, 
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A recognised layout: the reader, its keys of section data beside root, and what to say of it."""
+class DatasetLayout:
+    """A recognised layout: the reader, its keys of section data beside root, and remarks on it."""
 
     title: str
     reader: str
@@ -32,8 +32,8 @@ class Layout:
     remarks: tuple[str, ...] = ()
 
 
-def detect(root: Path) -> Layout:
-    """The layout of a folder. Raises UserError where none is recognised."""
+def detect(root: Path) -> DatasetLayout:
+    """Return the layout of a folder. Raises UserError where none is recognised."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder")
     for find in (_pranet, _msd, _cimd, _ph2, _isic, _pair):
@@ -46,9 +46,9 @@ def detect(root: Path) -> Layout:
     raise UserError(f"no known layout in {root} ({KNOWN}); name the two folders with --images and --masks")
 
 
-def detect_pair(images: Path, masks: Path) -> Layout:
-    """The layout of two folders; where they are part of a published data set, that one's. Raises UserError."""
-    parents: tuple[Callable[[], Layout | None], ...] = (
+def detect_pair(images: Path, masks: Path) -> DatasetLayout:
+    """Return the layout of two folders: the data set's where they are part of a published one. Raises UserError."""
+    parents: tuple[Callable[[], DatasetLayout | None], ...] = (
         lambda: _msd(images.parent) if images.name == "imagesTr" else None,
         lambda: _pranet(images.parent.parent) if images.parent.name == "TrainDataset" else None,
     )
@@ -59,14 +59,14 @@ def detect_pair(images: Path, masks: Path) -> Layout:
     return _of_pair(pair_of(images, masks))
 
 
-def _pranet(root: Path) -> Layout | None:
+def _pranet(root: Path) -> DatasetLayout | None:
     if not ((root / "TrainDataset").is_dir() and (root / "TestDataset").is_dir()):
         return None
     remark = "every folder of TestDataset is a test set of its own in the report; a prompt per set is possible"
-    return Layout("PraNet's polyp benchmark", "pranet", root, prompt=POLYP, remarks=(remark,))
+    return DatasetLayout("PraNet's polyp benchmark", "pranet", root, prompt=POLYP, remarks=(remark,))
 
 
-def _msd(root: Path) -> Layout | None:
+def _msd(root: Path) -> DatasetLayout | None:
     if not all((root / name).is_dir() for name in ("imagesTr", "labelsTr")):
         return None
     if not any(path.name.endswith(nifti.TYPES) for path in (root / "imagesTr").iterdir()):
@@ -82,11 +82,11 @@ def _msd(root: Path) -> Layout | None:
     first = str(next(iter(modality.values()), "Medical")) if isinstance(modality, dict) else "Medical"
     prompt = f"{first} slice, {about['name'].lower()}." if isinstance(about.get("name"), str) else UNKNOWN
     classes = len(labels) if isinstance(labels, dict) and len(labels) > 1 else None
-    return Layout("MSD volumes, as slices", "msd_slices", root, keys, prompt, classes, remarks)
+    return DatasetLayout("MSD volumes, as slices", "msd_slices", root, keys, prompt, classes, remarks)
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """What dataset.json tells; nothing where it cannot be read."""
+    """Return the content of dataset.json; empty where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,7 +94,7 @@ def _description(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _cimd(root: Path) -> Layout | None:
+def _cimd(root: Path) -> DatasetLayout | None:
     training = root / "training"
     cases = list(below(training, 1))[:3] if training.is_dir() else []
     if not cases or not all(any(case.glob("label*")) and any(case.glob("image*")) for case in cases):
@@ -103,17 +103,17 @@ def _cimd(root: Path) -> Layout | None:
         "rater: majority (at least half of the raters), union, intersection, or the number of one, from 0",
         "one mask per image is used then; rater: all keeps every rater's, for segmenters that model disagreement",
     )
-    return Layout("CIMD's folders, several raters", "multirater", root, {"rater": "majority"}, remarks=remarks)
+    return DatasetLayout("CIMD's folders, several raters", "multirater", root, {"rater": "majority"}, remarks=remarks)
 
 
-def _ph2(root: Path) -> Layout | None:
+def _ph2(root: Path) -> DatasetLayout | None:
     if any((root / name).is_dir() for name in ph2.OFFICIAL):
-        return Layout("PH2 as published", "ph2", root, prompt=LESION)
+        return DatasetLayout("PH2 as published", "ph2", root, prompt=LESION)
     return None
 
 
-def _isic(root: Path) -> Layout | None:
-    """Folders of ISIC_*.jpg and of ISIC_*_segmentation.png; the split stands in the folders' names."""
+def _isic(root: Path) -> DatasetLayout | None:
+    """Match folders of ISIC_*.jpg and of ISIC_*_segmentation.png; the split is in the folders' names."""
     folders = [(folder, stems(folder)) for folder in below(root)]
     masks = {folder: names for folder, names in folders if names and all(n.endswith(SEGMENTATION) for n in names)}
     images = {f: n for f, n in folders if n and f not in masks and any(ISIC_NAME.fullmatch(name) for name in n)}
@@ -124,30 +124,30 @@ def _isic(root: Path) -> Layout | None:
             if f"{split}_images" not in keys and {name.removesuffix(SEGMENTATION) for name in others} & set(names):
                 keys[f"{split}_images"] = image_folder.relative_to(root).as_posix()
                 keys[f"{split}_masks"] = folder.relative_to(root).as_posix()
-    return Layout("ISIC", "isic", root, keys, LESION) if "training_images" in keys else None
+    return DatasetLayout("ISIC", "isic", root, keys, LESION) if "training_images" in keys else None
 
 
 def _split(folder: str) -> str:
     return next((split for split in ("val", "test") if split in folder.lower()), "training")
 
 
-def _pair(root: Path) -> Layout | None:
+def _pair(root: Path) -> DatasetLayout | None:
     pair = find_pair(root)
     return None if pair is None else _of_pair(pair)
 
 
-def _of_pair(pair: Pair) -> Layout:
-    """Kvasir-SEG, PH2 or ISIC by the names of their images, else any two folders."""
+def _of_pair(pair: FolderPair) -> DatasetLayout:
+    """Return Kvasir-SEG, PH2 or ISIC by the names of their images, else paired folders."""
     names, root = stems(pair.images), pair.root
     images, masks = (pair.below_root(folder).as_posix() for folder in (pair.images, pair.masks))
     usual = (images, masks, pair.suffix) == ("images", "masks", "")
     if usual and ("kvasir" in root.name.lower() or all(KVASIR_NAME.fullmatch(name) for name in names)):
-        return Layout("Kvasir-SEG", "kvasir", root, prompt=POLYP)
+        return DatasetLayout("Kvasir-SEG", "kvasir", root, prompt=POLYP)
     if usual and all(re.fullmatch(r"imd\d+", name) for name in names):
-        return Layout("PH2 in two folders", "ph2", root, prompt=LESION)
+        return DatasetLayout("PH2 in two folders", "ph2", root, prompt=LESION)
     if pair.suffix == SEGMENTATION and pair.images != pair.masks and any(ISIC_NAME.match(name) for name in names):
-        return Layout("ISIC", "isic", root, {"training_images": images, "training_masks": masks}, LESION)
+        return DatasetLayout("ISIC", "isic", root, {"training_images": images, "training_masks": masks}, LESION)
     keys = {} if usual else {"images": images, "masks": masks}
     if pair.suffix:
         keys["mask_suffix"] = pair.suffix
-    return Layout("paired folders", "paired_folders", root, keys)
+    return DatasetLayout("paired folders", "paired_folders", root, keys)

@@ -1,4 +1,4 @@
-"""From folders to a study: the layout, what is in it, and a text that holds as a study."""
+"""From folders to a study: the layout, the survey of its content, and the check of the written text."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.cli.init_study import layouts
-from pipeline.cli.init_study.layouts import Layout
+from pipeline.cli.init_study.layouts import DatasetLayout
 from pipeline.cli.init_study.survey import survey
 from pipeline.core.section import parse
 from pipeline.study import Params
@@ -14,13 +14,13 @@ from pipeline.study import Params
 __all__ = ["checked", "detect", "survey"]
 
 
-def detect(images: Path | None, masks: Path | None, root: Path | None, prompt: str | None) -> Layout:
-    """The layout of two folders, or of the root of a data set; with another prompt, where one is given."""
-    found = layouts.detect_pair(images, masks) if images and masks else layouts.detect(root or Path())
-    return found if prompt is None else replace(found, prompt=prompt)
+def detect(images: Path | None, masks: Path | None, root: Path | None, prompt: str | None) -> DatasetLayout:
+    """Return the layout of two folders, or of the root of a data set, with the prompt where one is given."""
+    layout = layouts.detect_pair(images, masks) if images and masks else layouts.detect(root or Path())
+    return layout if prompt is None else replace(layout, prompt=prompt)
 
 
 def checked(text: str) -> str:
-    """The same text; raises UserError where it is no valid study."""
+    """Return the same text. Raises UserError where it is no valid study."""
     parse(Params, YAML(typ="safe", pure=True).load(text))
     return text

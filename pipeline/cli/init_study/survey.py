@@ -1,4 +1,4 @@
-"""What is in a folder of pairs: how many, their sizes, colours, labels and empty masks, seen through the reader."""
+"""A survey of a folder of pairs through its reader: how many, their sizes, colours, labels and empty masks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cli.init_study.layouts import Layout
+from pipeline.cli.init_study.layouts import DatasetLayout
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
@@ -18,14 +18,14 @@ from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare.params import Data
 
-LOOKED_AT = 300  # pairs that are decoded, evenly spaced over all
+SAMPLED = 300  # pairs that are decoded, evenly spaced over all
 MOST_LABELS = 32  # more different small values are no labels
 SMALL_SIDE = 4  # pixels; a lesion whose area is that of a smaller square can hardly be drawn or learnt
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one decoded pair shows."""
+class PairStatistics:
+    """Statistics of one decoded pair."""
 
     height: int
     width: int
@@ -36,76 +36,83 @@ class Look:
 
 @dataclass(frozen=True)
 class Survey:
-    """What all pairs show."""
+    """Statistics of all pairs."""
 
     splits: dict[str, int]  # pairs by split as the data set brings it; "drawn": without one
     groups: int  # patients or volumes where the data set tells them
-    looks: tuple[Look, ...]
+    sample: tuple[PairStatistics, ...]  # of the decoded pairs
     num_classes: int  # background included
     values: tuple[int, ...]  # of the masks as stored
     faults: tuple[str, ...]
 
     @property
     def pairs(self) -> int:
-        """All usable pairs."""
+        """Number of usable pairs."""
         return sum(self.splits.values())
 
     @property
     def size(self) -> tuple[int, int]:
         """Median width and height in pixels."""
-        return int(median(look.width for look in self.looks)), int(median(look.height for look in self.looks))
+        return int(median(pair.width for pair in self.sample)), int(median(pair.height for pair in self.sample))
 
     @property
     def colour(self) -> bool:
         """Whether any image has colours."""
-        return any(look.colour for look in self.looks)
+        return any(pair.colour for pair in self.sample)
 
     @property
     def empty(self) -> int:
-        """Masks without foreground among those looked at."""
+        """Number of decoded masks without foreground."""
         return sum(share == 0 for share in self.shares)
 
     @property
     def shares(self) -> list[float]:
-        """Foreground of every mask looked at, as a share of the image."""
+        """Foreground of every decoded mask, as a share of the image."""
         first = THRESHOLD + 1 if self.num_classes == 2 and max(self.values) > 1 else 1
-        return [sum(look.counts[first:]) / sum(look.counts) for look in self.looks]
+        return [sum(pair.counts[first:]) / sum(pair.counts) for pair in self.sample]
 
     def small(self, size: int) -> float:
-        """Share of the masks with foreground whose foreground is below SMALL_SIDE^2 pixels at a size."""
-        found = [share for share in self.shares if share]
-        return sum(share * size**2 < SMALL_SIDE**2 for share in found) / max(1, len(found))
+        """Return the share of the masks with foreground whose foreground is below SMALL_SIDE^2 pixels at a size."""
+        shares = [share for share in self.shares if share]
+        return sum(share * size**2 < SMALL_SIDE**2 for share in shares) / max(1, len(shares))
 
-    def told(self) -> dict[str, Any]:
-        """For machines."""
-        kind = "colour" if self.colour else "grey"
-        facts = {"pairs": self.pairs, "splits": self.splits, "groups": self.groups, "looked_at": len(self.looks)}
-        seen = {"size": list(self.size), "images": kind, "num_classes": self.num_classes, "empty_masks": self.empty}
-        return facts | seen | {"faults": list(self.faults)}
+    def record(self) -> dict[str, Any]:
+        """Return the survey as JSON values."""
+        return {
+            "pairs": self.pairs,
+            "splits": self.splits,
+            "groups": self.groups,
+            "looked_at": len(self.sample),
+            "size": list(self.size),
+            "images": "colour" if self.colour else "grey",
+            "num_classes": self.num_classes,
+            "empty_masks": self.empty,
+            "faults": list(self.faults),
+        }
 
 
-def survey(layout: Layout) -> Survey:
-    """Reads names, and pixels of up to LOOKED_AT pairs. Raises UserError where nothing can be used."""
+def survey(layout: DatasetLayout) -> Survey:
+    """Read all names, and the pixels of up to SAMPLED pairs. Raises UserError where no pair can be used."""
     items = _items(layout)
     pairs = [item for item in items if not isinstance(item, Fault)]
     faults = [str(item) for item in items if isinstance(item, Fault)]
-    looks = []
-    for item in track(spaced(pairs, LOOKED_AT), "looking at images", visible=False):
-        found = item if isinstance(item, Sample) else decode(item)
-        if isinstance(found, Sample):
-            looks.append(look(found))
+    sample = []
+    for item in track(spaced(pairs, SAMPLED), "looking at images", visible=False):
+        decoded = item if isinstance(item, Sample) else decode(item)
+        if isinstance(decoded, Sample):
+            sample.append(statistics_of(decoded))
         else:
-            faults += map(str, found)
-    if not looks:
+            faults += map(str, decoded)
+    if not sample:
         raise UserError(f"no pair of {layout.root} can be used; {faults[0] if faults else 'it holds none'}")
-    values = sorted(set().union(*(one.values for one in looks)))
+    values = sorted(set().union(*(pair.values for pair in sample)))
     splits = Counter(pair.split or "drawn" for pair in pairs)
     groups = len({pair.group for pair in pairs if pair.group})
     classes = max(layout.num_classes or 0, num_classes(values))
-    return Survey(dict(splits), groups, tuple(looks), classes, tuple(values), tuple(faults))
+    return Survey(dict(splits), groups, tuple(sample), classes, tuple(values), tuple(faults))
 
 
-def _items(layout: Layout) -> list[Item]:
+def _items(layout: DatasetLayout) -> list[Item]:
     values = {"reader": layout.reader, "root": str(layout.root), "size": 64, "prompt": layout.prompt, **layout.keys}
     data = parse(Data, values)
     return list(
@@ -114,22 +121,25 @@ def _items(layout: Layout) -> list[Item]:
 
 
 def spaced(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the items, evenly spaced."""
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[position] for position in chosen.tolist()]
+    """Return at most `count` of the items, evenly spaced."""
+    positions = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[position] for position in positions.tolist()]
 
 
-def look(sample: Sample) -> Look:
-    """What one pair shows at its own size."""
+def statistics_of(sample: Sample) -> PairStatistics:
+    """Return the statistics of one pair at its native size."""
     image, mask = np.asarray(sample.image, np.uint8), sample.masks[0]
     counts = np.bincount(mask.ravel(), minlength=256)
     colour = bool((image.max(0).astype(int) - image.min(0)).max(initial=0) > COLOUR_TOLERANCE)
     height, width = mask.shape
-    return Look(height, width, colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
+    return PairStatistics(height, width, colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
 
 
 def num_classes(values: Sequence[int]) -> int:
-    """Classes with background by the masks' values: labels as they are, else two by the threshold. Raises UserError."""
+    """Return the number of classes with background by the masks' values: labels, or two by the threshold.
+
+    Raises UserError where the values are neither.
+    """
     highest = max(values)
     if highest <= 1 or highest > THRESHOLD:
         return 2

@@ -8,7 +8,7 @@ from pipeline.cli.output import declare, tell
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     parser = declare(
         subparsers,
         "completion",
@@ -21,22 +21,22 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the script."""
+    """Print the script."""
     import shtab
 
     from pipeline.cli.main import parser
 
-    whole = parser()
-    for action in _actions(whole):
+    command = parser()
+    for action in _actions(command):
         if action.metavar in ("DIR", "FILE"):
-            places = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
-            setattr(action, "complete", places)  # noqa: B010, where shtab looks; argparse does not know it
-    tell(shtab.complete(whole, shell=arguments.shell).rstrip("\n"))
+            completer = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+            setattr(action, "complete", completer)  # noqa: B010, where shtab looks; argparse does not know it
+    tell(shtab.complete(command, shell=arguments.shell).rstrip("\n"))
     return 0
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The arguments of a parser and of all verbs below it."""
+    """Yield the arguments of a parser and of all verbs below it."""
     for action in parser._actions:
         yield action
         for inner in dict(action.choices).values() if isinstance(action, argparse._SubParsersAction) else ():

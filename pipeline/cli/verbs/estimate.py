@@ -1,36 +1,39 @@
-"""twinsynth estimate: steps, arithmetic, memory per device, disk and time of a study, before anything starts."""
+"""twinsynth estimate: images, steps, arithmetic, memory per device, disk and time of a study before anything starts."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output import add_json, declare, tell, tell_json
+from pipeline.cli.verbs.study import study_file
 
 if TYPE_CHECKING:
-    from pipeline.cli.forecast import Disk, Fit, Forecast, Machine, Work
+    from pipeline.cli.forecast import DiskUsage, Forecast, Machine, MachineFit, StageWork
+    from pipeline.stages.finetune.memory import Cost
 
 SHARDINGS = ("none", "zero2", "fsdp2")
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     parser = declare(
         subparsers,
         "estimate",
-        "tell steps, arithmetic, memory, disk and time of a study before anything starts",
+        "check a study's parameters and tell images, steps, arithmetic, memory, disk and time before anything starts",
         "twinsynth estimate",
+        "twinsynth estimate --study polyps --plan",
         "twinsynth estimate --study polyps --devices 8 --memory 80 --tflops 400",
         "twinsynth estimate --study polyps --devices 4 --memory 24 --sharding zero2 --json",
     )
     parser.add_argument("--study", default="params.yaml", help="a study file, or a name in configs/studies")
+    parser.add_argument("--plan", action="store_true", help="only check and plan: no arithmetic, memory, disk or time")
     parser.add_argument("--pairs", type=_count, help="real training pairs, where neither name nor data tells them")
     parser.add_argument("--devices", type=_count, help="GPUs that work together")
     parser.add_argument("--memory", type=_amount, help="GiB of one device")
     parser.add_argument("--tflops", type=_amount, help="arithmetic per second of one device in training (default: 60)")
-    parser.add_argument("--sharding", choices=SHARDINGS, default="none", help="how the launch lays weights out")
+    parser.add_argument("--sharding", choices=SHARDINGS, default="none", help="how the launch shards weights")
     add_json(parser)
 
 
@@ -49,63 +52,72 @@ def _amount(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the forecast; 1 where fine-tuning fits none of the machines. Raises UserError."""
-    from pipeline.cli.commands.check_study import find
-    from pipeline.cli.forecast import forecast
+    """Print plan and forecast; return 1 where fine-tuning fits none of the machines. Raises UserError."""
+    from pipeline.cli.plan import make_plan, training_pairs
     from pipeline.stages.prepare.validation import check_plugins
     from pipeline.study import load_params
 
-    path = Path(arguments.study)
-    params = load_params(path if path.is_file() or path.name == "params.yaml" else find(arguments.study))
-    check_plugins(params)
+    params = load_params(study_file(arguments.study))
+    with redirect_stdout(sys.stderr):  # progress
+        check_plugins(params)
+        pairs = arguments.pairs or training_pairs(params.study, params.data)
+    plan, devices = make_plan(params, pairs), [] if arguments.plan else machines(arguments)
+    if not arguments.json:
+        tell("\n".join(plan.lines()))
+        sys.stdout.flush()
+    if arguments.plan:
+        if arguments.json:
+            tell_json(plan.record())
+        return 0
+    from pipeline.cli.forecast import forecast
+
     with redirect_stdout(sys.stderr):
-        told = forecast(params, machines(arguments), arguments.pairs)
+        result = forecast(params, devices, pairs)
     if arguments.json:
-        tell_json(told.plain())
+        tell_json(result.record())
     else:
-        tell("\n".join(lines(told)))
-    return int(not any(fit.fits for fit in told.fits))
+        tell("\n".join(lines(result)))
+    return int(not any(fit.fits for fit in result.fits))
 
 
 def machines(arguments: argparse.Namespace) -> list["Machine"]:
-    """The one that the arguments describe, else this one and the presets."""
+    """Return the machine that the arguments describe, else this one and the presets."""
     from pipeline.cli.doctor.devices import hardware, machine
-    from pipeline.cli.forecast import GIB, GPU_TFLOPS, Machine, of_preset
+    from pipeline.cli.forecast import GIB, GPU_TFLOPS, Machine, preset_machine
     from pipeline.core.errors import UserError
     from pipeline.stages.finetune.presets import chosen, load, names
 
-    asked = arguments.devices or arguments.memory or arguments.tflops
-    if asked and not arguments.memory:
+    described = arguments.devices or arguments.memory or arguments.tflops
+    if described and not arguments.memory:
         raise UserError("--devices and --tflops need --memory: GiB of one device")
-    if asked:
+    if described:
         count = arguments.devices or 1
         rate = arguments.tflops or GPU_TFLOPS
         name = f"{count} x {arguments.memory:g} GiB"
         return [Machine(name, count, arguments.memory * GIB, rate, arguments.sharding)]
-    presets = [] if chosen() else [of_preset(f"PRESET={name}", load(name)) for name in names()]
+    presets = [] if chosen() else [preset_machine(name, load(name)) for name in names()]
     return [machine(hardware()), *presets]
 
 
-def lines(told: "Forecast") -> Iterator[str]:
-    """The forecast in words."""
-    pairs = told.pairs or "unknown until the data is here (or --pairs)"
-    yield f"study {told.study}: real training pairs: {pairs}"
-    for name, cost in told.costs.items():
-        if cost is None:
-            yield f"  {name}: nothing to train"
-        else:
-            yield (
-                f"  {name}: {cost.trained:,} parameters trained, {cost.frozen:,} frozen;"
-                f" {_operations(cost.mean)} per sample of a step"
-            )
+def lines(result: "Forecast") -> Iterator[str]:
+    """Yield the forecast in words."""
+    for name, cost in result.costs.items():
+        yield f"  {name}: {'nothing to train' if cost is None else _cost(cost)}"
     yield f"{'stage':<10}{'entry':<24}{'steps':>10}  operations, counted (steps of generate: images; no scoring)"
-    yield from map(_work, told.work)
-    yield f"disk (estimate): {_disk(told.disk)}"
+    yield from map(_work, result.work)
+    yield f"disk (estimate): {_disk(result.disk)}"
     yield "machines (memory of the heaviest fine-tuning per device; time from assumed arithmetic per second):"
-    yield from map(_fit, told.fits)
+    yield from map(_fit, result.fits)
 
 
-def _work(work: "Work") -> str:
+def _cost(cost: "Cost") -> str:
+    operations = f"{_operations(cost.mean)} per sample of a step"
+    if cost.early != cost.late:
+        operations += f" ({_operations(cost.early)} early, {_operations(cost.late)} late)"
+    return f"{cost.trained:,} parameters trained, {cost.frozen:,} frozen; {operations}"
+
+
+def _work(work: "StageWork") -> str:
     steps = "?" if work.steps is None else f"{work.steps:,}"
     return f"{work.stage:<10}{work.entry:<24}{steps:>10}  {_operations(work.operations)}"
 
@@ -116,7 +128,7 @@ def _operations(number: float | None) -> str:
     return f"{number / 1e15:.3g} PFLOP" if number >= 1e15 else f"{number / 1e12:.3g} TFLOP"
 
 
-def _disk(disk: "Disk") -> str:
+def _disk(disk: "DiskUsage") -> str:
     images = "images unknown" if disk.images is None else f"{disk.images / 1e9:.2g} GB images"
     return (
         f"{disk.total / 1e9:.3g} GB with DVC's second copy: {disk.base / 1e9:.2g} GB base,"
@@ -124,14 +136,14 @@ def _disk(disk: "Disk") -> str:
     )
 
 
-def _fit(fit: "Fit") -> str:
+def _fit(fit: "MachineFit") -> str:
     hours = ", ".join(f"{stage} {_time(value)}" for stage, value in fit.hours.items() if value)
-    needed = (
-        "nothing to fine-tune"
-        if fit.needed is None
-        else (f"{fit.needed / 1e9:.3g} GB of {fit.memory / 1e9:.3g}, {'fits' if fit.fits else 'DOES NOT FIT'}")
-    )
-    return f"  {fit.machine}: {needed}; {hours}; all {_time(sum(fit.hours.values()))}"
+    if fit.needed is None:
+        memory = "nothing to fine-tune"
+    else:
+        verdict = f"NOT POSSIBLE: {fit.conflict}" if fit.conflict else "fits" if fit.fits else "DOES NOT FIT"
+        memory = f"{fit.needed / 1e9:.3g} GB of {fit.memory / 1e9:.3g}, {verdict}"
+    return f"  {fit.machine}: {memory}; {hours}; all {_time(sum(fit.hours.values()))}"
 
 
 def _time(hours: float) -> str:

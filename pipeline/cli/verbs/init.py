@@ -1,4 +1,4 @@
-"""twinsynth init: a study of your own images, from a look at their folder."""
+"""twinsynth init: a study of your own images, written from a survey of their folder."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     parser = declare(
         subparsers,
         "init",
@@ -34,7 +34,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the study. Raises UserError; a study that is there is never replaced without --force."""
+    """Write the study. Raises UserError, also where a study of this name exists and --force is not given."""
     _check(arguments)
     from pipeline.cli.init_study import study, writing
     from pipeline.core import files
@@ -44,23 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
     path = STUDIES / f"{name}.yaml"
     if path.exists() and not arguments.force:
         raise UserError(f"{path} is there already; say --name or --force")
-    seen = study.survey(layout)
-    text = study.checked(writing.write(name, layout, seen, _machine(arguments.device), Path.cwd()))
+    result = study.survey(layout)
+    text = study.checked(writing.write(name, layout, result, _target(arguments.device), Path.cwd()))
     files.write_bytes(path, text.encode())
     if arguments.json:
-        tell_json({"study": name, "file": path, "layout": layout.title, "reader": layout.reader, **seen.told()})
+        tell_json({"study": name, "file": path, "layout": layout.title, "reader": layout.reader, **result.record()})
         return 0
     tell(f"{layout.title}, read by {layout.reader}")
-    for line in writing.summary(seen):
+    for line in writing.summary(result):
         tell(f"  {line}")
-    for fault in seen.faults[:1]:
+    for fault in result.faults[:1]:
         tell(f"  the first: {fault}")
     tell(f"written: {path}; read it, then: twinsynth study use {name}, twinsynth doctor, dvc repro")
     return 0
 
 
 def study_name(root: Path) -> str:
-    """A study's name after its folder."""
+    """Return a study's name after its folder."""
     return re.sub(r"[^a-z0-9]+", "_", root.resolve().name.lower()).strip("_") or "mine"
 
 
@@ -73,14 +73,14 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--name is {arguments.name!r}; a name has lower-case letters, digits and _ only")
 
 
-def _machine(device: str | None) -> Any:
-    from pipeline.cli.init_study.writing import Machine
+def _target(device: str | None) -> Any:
+    from pipeline.cli.init_study.writing import Target
 
-    return Machine(device == "gpu" or (device is None and _has_gpu()), os.cpu_count() or 1)
+    return Target(device == "gpu" or (device is None and _has_gpu()), os.cpu_count() or 1)
 
 
 def _has_gpu() -> bool:
-    """Whether torch can use a GPU; torch, which takes seconds to load, is asked only where a driver is there."""
+    """Return whether torch can use a GPU; torch, which takes seconds to load, is imported only beside a driver."""
     if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
         return False
     import torch

@@ -1,4 +1,4 @@
-"""twinsynth rate: clinicians rate real and synthetic images without knowing which is which."""
+"""twinsynth rate: ratings of real and synthetic images by clinicians who do not know which is which."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ EXAMPLES = {
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     about = "let clinicians rate images, real and synthetic, without knowing which is which"
     parser = declare(subparsers, "rate", about, *EXAMPLES.values())
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -46,7 +46,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs one action in the folder of params.yaml. Raises UserError."""
+    """Run one action in the folder of params.yaml. Raises UserError."""
     import sqlite3
 
     actions = {"serve": _serve, "static": _static, "import": _import, "export": _export}

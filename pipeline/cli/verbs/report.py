@@ -1,4 +1,4 @@
-"""twinsynth report: where the report of the study in params.yaml is, and what is missing for it."""
+"""twinsynth report: the place of the report on the study in params.yaml, and the stages it still needs."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipeline.core.errors import UserError
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     parser = declare(
         subparsers,
         "report",
@@ -23,18 +23,18 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Raises UserError naming the stages without which no report can be written."""
+    """Write the report where it is missing and print its place. Raises UserError naming the stages that it needs."""
     from pipeline.core import paths
     from pipeline.stages.report import completeness
     from pipeline.study import load_params
 
     params = load_params()
     page = paths.REPORT / "index.html"
-    own = completeness.is_report_of(page, params.study)
+    exists = completeness.is_report_of(page, params.study)
     missing = [stage for stage in completeness.missing(params) if stage != completeness.LAST]
-    if missing and not own:
+    if missing and not exists:
         return _unfinished(arguments, params.study, missing)
-    written = not missing and (arguments.again or not own)
+    written = not missing and (arguments.again or not exists)
     if written:
         from pipeline.stages.report.page import write_report
 

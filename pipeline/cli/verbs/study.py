@@ -1,4 +1,4 @@
-"""twinsynth study: the studies of configs/studies, and which of them stands in params.yaml."""
+"""twinsynth study: the studies of configs/studies, the one in params.yaml and why it runs again, cross-validation."""
 
 import argparse
 import difflib
@@ -7,44 +7,64 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.output import add_json, agreed, declare, tell, tell_json
+from pipeline.cli.output import add_json, confirm, declare, tell, tell_json
 from pipeline.core.errors import UserError
 
 STUDIES = Path("configs/studies")
 PLACE = Path("params.yaml")
+EXAMPLES = {
+    "list": "twinsynth study list",
+    "show": "twinsynth study show polyps",
+    "use": "twinsynth study use kvasir_cpu",
+    "why": "twinsynth study why finetune@siamese",
+    "folds": "twinsynth study folds small_f0 small_f1 small_f2",
+}
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
-    examples = ("twinsynth study list", "twinsynth study show polyps", "twinsynth study use kvasir_cpu")
-    parser = declare(subparsers, "study", "list the studies, show one, or put one in place of params.yaml", *examples)
+    """Declare the verb."""
+    about = "list the studies, show or use one, say why stages run again, or pool the folds of a cross-validation"
+    parser = declare(subparsers, "study", about, *EXAMPLES.values())
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = declare(actions, "list", "list the studies of configs/studies", examples[0])
-    showing = declare(actions, "show", "print a study's parameters", examples[1])
-    using = declare(actions, "use", "put a study in place of params.yaml, after the difference is shown", examples[2])
+    listing = declare(actions, "list", "list the studies of configs/studies", EXAMPLES["list"])
+    showing = declare(actions, "show", "print a study's parameters", EXAMPLES["show"])
+    using = declare(
+        actions, "use", "put a study in place of params.yaml, after the difference is shown", EXAMPLES["use"]
+    )
     using.add_argument("--yes", action="store_true", help="do not ask")
     for action in (showing, using):
         action.add_argument("name", metavar="NAME", help="a file of configs/studies, without .yaml")
-    for action in (listing, showing):
+    pooling = declare(actions, "folds", "compare over all folds of a cross-validation", EXAMPLES["folds"])
+    pooling.add_argument("studies", nargs="+", metavar="NAME", help="the study of every fold, a folder of outputs")
+    asking = declare(actions, "why", "name the files and parameters that make stages run again", EXAMPLES["why"])
+    asking.add_argument("stage", metavar="STAGE", nargs="?", help="one stage only, as dvc repro takes it")
+    for action in (listing, showing, pooling, asking):
         add_json(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs one action. Raises UserError."""
-    return {"list": _list, "show": _show, "use": _use}[arguments.action](arguments)
+    """Run one action. Raises UserError."""
+    actions = {"list": _list, "show": _show, "use": _use, "folds": _folds, "why": _why}
+    return actions[arguments.action](arguments)
 
 
 def find(name: str) -> Path:
-    """The file of a study. Raises UserError with the names there are."""
+    """Return the file of a study. Raises UserError that lists the available names."""
     path = STUDIES / f"{name}.yaml"
     if not path.is_file():
-        there = ", ".join(file.stem for file in _files()) or f"none; run in the folder that holds {STUDIES}"
-        raise UserError(f"there is no study {name!r}; there are: {there}")
+        available = ", ".join(file.stem for file in _files()) or f"none; run in the folder that holds {STUDIES}"
+        raise UserError(f"there is no study {name!r}; there are: {available}")
     return path
 
 
+def study_file(study: str) -> Path:
+    """Return the file of a study that is given as a path or a name of configs/studies. Raises UserError."""
+    path = Path(study)
+    return path if path.is_file() or path.name == PLACE.name else find(study)
+
+
 def about(text: str) -> str:
-    """The first sentence of a study's first comment in one line."""
+    """Return the first sentence of a study's first comment in one line."""
     words = re.sub(r'^The study "\w+"(:|,)? ', "", " ".join(_comment(text)))
     return re.split(r"(?<!\bal)\. ", words)[0].rstrip(".")
 
@@ -99,9 +119,41 @@ def _use(arguments: argparse.Namespace) -> int:
         tell(f"params.yaml is the study {arguments.name} already")
         return 0
     tell("\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), str(PLACE), str(path), lineterm="")))
-    if not arguments.yes and not agreed(f"Replace params.yaml by the study {arguments.name}?"):
+    if not arguments.yes and not confirm(f"Replace params.yaml by the study {arguments.name}?"):
         tell("nothing changed")
         return 1
     files.write_bytes(PLACE, new.encode())
     tell(f"params.yaml is now the study {arguments.name}; next: twinsynth doctor, then dvc repro")
+    return 0
+
+
+def _folds(arguments: argparse.Namespace) -> int:
+    from pipeline.cli.cross_validation import pool_folds
+    from pipeline.study import load_params
+
+    folder, verdict = pool_folds(load_params(), arguments.studies)
+    if arguments.json:
+        tell_json({"comparison": folder, "verdict": verdict})
+    else:
+        tell(verdict)
+    return 0
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from pipeline.cli.rerun_reasons import reasons
+
+    rows = [row for row in reasons() if arguments.stage in (None, row.stage, row.stage.partition("@")[0])]
+    if arguments.json:
+        tell_json([row.record() for row in rows])
+        return 0
+    for stage in dict.fromkeys(row.stage for row in rows):
+        of_stage = [row for row in rows if row.stage == stage]
+        earlier = [row.name for row in of_stage if row.kind == "after"]
+        condition = f", if the outputs of {', '.join(earlier)} change" if len(earlier) == len(of_stage) else ""
+        tell(f"{stage} runs again{condition}")
+        for row in of_stage:
+            if row.kind != "after":
+                tell(f"  {row.kind:<9}  {row.name}  {row.change}")
+    if not rows:
+        tell("nothing has changed since the last dvc repro")
     return 0

@@ -1,13 +1,18 @@
-"""twinsynth weights: what is here of the feature extractors' weights, and fetching what is not."""
+"""twinsynth weights: which weights of the feature extractors are here, and fetching those that are missing."""
 
 import argparse
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.output import add_json, declare, tell_json
+from pipeline.cli.output import add_json, declare, tell, tell_json
+from pipeline.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.cli.extractor_weights import WeightsState
 
 
 def add(subparsers: Any) -> None:
-    """Declares the verb."""
+    """Declare the verb."""
     parser = declare(
         subparsers,
         "weights",
@@ -20,20 +25,26 @@ def add(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Lists, and fetches where asked to. Raises UserError where a file has another hash."""
-    from pipeline.cli.commands import weights
+    """List the weights, and fetch them unless told not to. Raises UserError where a file has another hash."""
+    from pipeline.cli.extractor_weights import describe, weights_states
     from pipeline.study import load_params
 
-    found = weights.states(load_params(), fetch=not arguments.list)
-    if not arguments.json:
-        weights.tell(found)
-        return 0
-    rows = [_row(state) for state in found]
-    tell_json(rows)
-    return 2 if any(row["state"] == "wrong" for row in rows) else 0
+    wrong, rows = [], []
+    for state in weights_states(load_params().score.weights, fetch=not arguments.list):
+        rows.append(_row(state))
+        wrong += [state.extractor] if state.state == "wrong" else []
+        if not arguments.json:
+            tell("\n".join(describe(state)))
+            sys.stdout.flush()
+    if arguments.json:
+        tell_json(rows)
+        return 2 if wrong else 0
+    if wrong:
+        raise UserError(f"not usable as they are: {', '.join(wrong)}")
+    return 0
 
 
-def _row(state: Any) -> dict[str, Any]:
+def _row(state: "WeightsState") -> dict[str, Any]:
     row = {"extractor": state.extractor, "state": state.state, "about": state.about}
     if state.published is None:
         return row

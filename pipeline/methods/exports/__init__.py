@@ -1,1 +1,1 @@
-"""Image sets for other programs; the file name is the format's name in `python -m pipeline.methods.exports FORMAT`."""
+"""Image sets for other programs; the file name is the format's name in `twinsynth export set FORMAT`."""

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Writes SPLIT/ (images, and the label maps beside them) and annotations/instances_SPLIT.json, line by line."""
+    """Write SPLIT/ (images, and the label maps beside them) and annotations/instances_SPLIT.json, line by line."""
     (folder / "annotations").mkdir(parents=True)
     for split, images in splits.items():
         path = folder / "annotations" / f"instances_{split}.json"
@@ -32,7 +32,10 @@ def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
 
 
 def run_lengths(region: NDArray[np.bool_]) -> list[int]:
-    """Lengths of the runs of equal pixels down the columns of [H, W]; the first is background, perhaps of length 0."""
+    """Return the lengths of the runs of equal pixels of a mask [H, W] down its columns.
+
+    The first run is background and may have length 0.
+    """
     pixels = region.ravel(order="F")
     edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     runs = np.diff(np.concatenate([[0], edges, [pixels.size]])).tolist()
@@ -47,26 +50,26 @@ def _write_list(out: TextIO, key: str, records: Iterable[Record]) -> None:
 
 
 def _pictures(images: ImageSet, folder: Path, title: str) -> Iterator[Record]:
-    """Copies the files and yields COCO's images, numbered from 1 in the order of the set."""
+    """Copy the files and yield COCO's images, numbered from 1 in the order of the set."""
     for number, row in enumerate(track(images, title, len(images)), 1):
         copy_pair(images, row, folder / row["file_name"], folder / row["mask"])
-        about = flat_columns(row)
+        columns = flat_columns(row)
         shape = {"height": images.spec.size, "width": images.spec.size}
-        yield {**about, **shape, "id": number, "case": about["id"], "file_name": row["file_name"]}
+        yield {**columns, **shape, "id": number, "case": columns["id"], "file_name": row["file_name"]}
 
 
 def _instances(images: ImageSet) -> Iterator[Record]:
-    """COCO's annotations, numbered from 1."""
-    found = (
+    """Yield COCO's annotations, numbered from 1."""
+    records = (
         {**component, "image_id": number, "iscrowd": 0}
         for number, row in enumerate(images, 1)
         for component in components(images.mask(row))
     )
-    yield from ({**record, "id": number} for number, record in enumerate(found, 1))
+    yield from ({**record, "id": number} for number, record in enumerate(records, 1))
 
 
 def components(mask: NDArray[np.uint8]) -> Iterator[Record]:
-    """Class, box (x, y, width, height), area in pixels and run lengths of every component of a label map [H, W]."""
+    """Yield every component of a label map [H, W]: class, box (x, y, width, height), area in pixels, run lengths."""
     for label in np.unique(mask[mask > 0]).tolist():
         regions, _ = ndimage.label(mask == label, TOUCHING)  # type: ignore[misc]
         for number, (rows, columns) in enumerate(ndimage.find_objects(regions), 1):

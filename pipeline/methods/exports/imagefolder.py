@@ -11,7 +11,7 @@ from pipeline.methods.exports._format import PUBLIC_NAMES, ExportOptions, Splits
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Writes one folder per split."""
+    """Write one folder per split."""
     for split, images in splits.items():
         part = folder / PUBLIC_NAMES[split]
         part.mkdir(parents=True)

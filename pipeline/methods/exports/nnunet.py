@@ -12,30 +12,30 @@ from pipeline.core import files, seeding, tables
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data import nifti
+from pipeline.data.image_files import RGB_CHANNELS, VOLUME
 from pipeline.data.image_set import ImageSet, Row, png
 from pipeline.data.sample import DatasetSpec
-from pipeline.data.stored import COLOURS, VOLUME
 from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair
 
 Fold = dict[str, list[str]]
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Writes the data set with splits_final.json and cases.csv. Raises UserError where real cases are too few."""
+    """Write the data set with splits_final.json and cases.csv. Raises UserError where real cases are too few."""
     training = [row for split, images in splits.items() if split != "test" for row in images]
-    chosen = folds(training, options.folds, options.seed)
+    assigned = folds(training, options.folds, options.seed)
     target = folder / f"Dataset{options.dataset_id:03d}_{options.name}"
     for split, images in splits.items():
         _write_cases(images, target, "Ts" if split == "test" else "Tr", f"{options.name} {split}")
-    tables.write_table(target / "cases.csv", [_about(split, row) for split, images in splits.items() for row in images])
-    files.write_json(target / "splits_final.json", chosen)
+    tables.write_table(target / "cases.csv", [_case(split, row) for split, images in splits.items() for row in images])
+    files.write_json(target / "splits_final.json", assigned)
     files.write_json(target / "dataset.json", _description(splits["train"].spec, len(training)))
 
 
 def folds(rows: Sequence[Row], count: int, seed: int) -> list[Fold]:
-    """Seeded folds over the real cases; equal images share a fold.
+    """Assign the real cases to seeded folds; equal images share a fold.
 
-    A synthetic case is in the training part of every fold but the one whose validation part holds its source.
+    A synthetic case is in the training part of every fold except the one whose validation part holds its source.
     Raises UserError where there are fewer real images than folds.
     """
     contents = sorted({row["sha256"] for row in rows if not row["synthetic"]})
@@ -68,21 +68,21 @@ def _write_cases(images: ImageSet, target: Path, kind: str, title: str) -> None:
 
 
 def _write_channels(images: ImageSet, row: Row, first: Path) -> None:
-    """A file for each channel, in place of the one that holds them all."""
+    """Write a file for each channel in place of the one that holds them all."""
     affine = nifti.read_affine(first) if images.spec.ndim == 3 else None
     for channel, plane in enumerate(images.image(row)):
         path = first.with_name(first.name.replace("_0000.", f"_{channel:04d}."))
         path.write_bytes(png(plane.astype(np.uint8)) if affine is None else nifti.encode(plane, affine))
 
 
-def _about(split: str, row: Row) -> Row:
+def _case(split: str, row: Row) -> Row:
     columns = ("synthetic", "source_id", "generator", "copy")
     return {"case": row["id"], "split": split, **{column: row[column] for column in columns}}
 
 
 def _coloured(spec: DatasetSpec) -> bool:
-    """Whether the channels are colours, which nnU-Net has in one file."""
-    return spec.ndim == 2 and spec.channels == COLOURS
+    """Return whether the channels are colours, which nnU-Net stores in one file."""
+    return spec.ndim == 2 and spec.channels == RGB_CHANNELS
 
 
 def _description(spec: DatasetSpec, cases: int) -> Row:

@@ -18,7 +18,7 @@ ROW_GROUP = 25  # pairs held in memory
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Writes `shard_size` pairs per file. Raises UserError where pyarrow is missing."""
+    """Write `shard_size` pairs per file. Raises UserError where pyarrow is missing."""
     arrow = _pyarrow()
     (folder / "data").mkdir(parents=True)
     for split, images in splits.items():
@@ -43,7 +43,7 @@ def _record(images: ImageSet, row: Row) -> dict[str, Any]:
 
 
 def _schema(arrow: ModuleType) -> Any:
-    """Columns, and under the key `huggingface` the features that datasets makes of them."""
+    """Return the columns, with the features that `datasets` builds from them under the key `huggingface`."""
     picture = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
     values = {**dict.fromkeys(TEXT, "string"), "copy": "int64", "synthetic": "bool", "more": "string"}
     types = {"string": arrow.string(), "int64": arrow.int64(), "bool": arrow.bool_()}

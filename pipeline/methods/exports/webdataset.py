@@ -1,6 +1,6 @@
 """WebDataset: tar shards of a fixed number of pairs, read in sequence; a pair is NUMBER.{image.png,json,mask.png}.
 
-Equal sets give equal bytes: no time, owner or order of a file system is written.
+Equal sets give equal bytes: times, owners and the file system's order of names are not written.
 """
 
 import io
@@ -15,7 +15,7 @@ from pipeline.methods.exports._format import ExportOptions, Splits, all_columns,
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Writes SPLIT-NUMBER.tar files of `shard_size` pairs; keys count through a split and need no escaping."""
+    """Write SPLIT-NUMBER.tar files of `shard_size` pairs; keys are numbers counted through the whole split."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, images in splits.items():
         rows = track(images, f"{options.name} {split}", len(images))
@@ -27,8 +27,8 @@ def _write_shard(images: ImageSet, rows: Iterable[Row], path: Path, first: int) 
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, row in enumerate(rows, first):
             image, mask = read_pair(images, row)
-            about = json.dumps(all_columns(row), sort_keys=True).encode()
-            for ending, content in (("image.png", image), ("json", about), ("mask.png", mask)):
+            columns = json.dumps(all_columns(row), sort_keys=True).encode()
+            for ending, content in (("image.png", image), ("json", columns), ("mask.png", mask)):
                 entry = tarfile.TarInfo(f"{key:09d}.{ending}")  # its time and owner are 0 unless set
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))

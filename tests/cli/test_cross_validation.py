@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from pipeline.cli import folds
+from pipeline.cli.main import main
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.data.splitting import deal
+from pipeline.data.splitting import assign_folds
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Params, load_params
@@ -23,12 +23,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_folds_are_even_and_divide_no_group() -> None:
     groups = [f"patient {number // 3}" for number in range(30)]
-    found = deal(groups, 5, seed=0)
+    found = assign_folds(groups, 5, seed=0)
     assert Counter(found) == {fold: 6 for fold in range(5)}
     assert len(set(zip(groups, found, strict=True))) == 10
-    backwards = deal(groups[::-1], 5, seed=0)
+    backwards = assign_folds(groups[::-1], 5, seed=0)
     assert backwards[::-1] == found  # the order of the images does not matter
-    assert deal(groups, 5, seed=1) != found
+    assert assign_folds(groups, 5, seed=1) != found
 
 
 def test_a_fold_is_one_of_the_folds() -> None:
@@ -114,12 +114,11 @@ def test_the_pooled_comparison_speaks_of_all_images(
     values |= {"generators": {"siamese": {"copies": 1}}, "judge": {"segmenter": "unet"}}
     values["data"] = {"reader": "kvasir", "root": "x", "size": 16, "prompt": "", "folds": 2}
     files.write_json(Path("params.yaml"), Params.model_validate(values).model_dump(mode="json"))
-    folds.main(["small_f0", "small_f1"])
+    assert main(["study", "folds", "small_f0", "small_f1"]) == 0
     assert capsys.readouterr().out.startswith("Synthetic data helped: unet, x1 +6.9 Dice points")
     row = files.read_json(paths.comparison("small_folds") / "comparison.json")["arms"][1]
     assert (row["n_images"], row["verdict"]) == (30, "better")
     assert row["difference"] == pytest.approx((10 * 0.05 + 20 * 0.08) / 30, abs=0.005)
     for wrong, told in ((["small_f0"], "but 1 studies are named"), (["small_f0"] * 2, "'case_00002' is tested in")):
-        with pytest.raises(SystemExit):
-            folds.main(wrong)
+        assert main(["study", "folds", *wrong]) == 2
         assert told in capsys.readouterr().err

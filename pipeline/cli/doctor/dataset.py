@@ -1,4 +1,4 @@
-"""Checks of the data set: all faults of stage prepare, and what it takes without a word."""
+"""Checks of the data set: all faults of stage prepare, and problems that it accepts silently."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,12 @@ import numpy as np
 
 from pipeline.cli.doctor.findings import Finding, count, error, errors, note, shortened, warning
 from pipeline.core.errors import UserError
+from pipeline.data.image_files import RGB_CHANNELS, majority_vote
 from pipeline.data.splitting import SPLITS
-from pipeline.data.stored import COLOURS, majority
-from pipeline.stages.prepare import checked, checks
-from pipeline.stages.prepare.candidates import Candidate
-from pipeline.stages.prepare.checked import Examined
-from pipeline.study import Params
+from pipeline.stages.prepare import checked_set
+from pipeline.stages.prepare.checked_set import InspectedSet
+from pipeline.stages.prepare.pair_checks import Candidate
+from pipeline.stages.prepare.params import Data
 
 TINY = 16  # pixels at the study's size; a quarter of the 8 x 8 that one latent of Stable Diffusion covers
 EMPTY = 0.25  # share of a split's masks
@@ -26,44 +26,44 @@ SMALL_TEST = 20  # images
 GUIDE = "see docs/your_own_data.md"
 
 
-def findings(params: Params) -> Iterator[Finding]:
-    """Reads the data set as stage prepare does."""
+def findings(data: Data, seed: int) -> Iterator[Finding]:
+    """Read the data set as stage prepare does and check it."""
     try:
-        found = checked.examine_set(params.data, params.seed)
+        examined = checked_set.inspect(data, seed)
     except UserError as fault:
         yield from errors("data", str(fault), GUIDE)
         return
-    yield from (_fault(str(fault)) for fault in found.faults)
-    yield from leaks(found, params)
-    if params.data.shape is None:
-        yield from lesions(found, params.data.size)
+    yield from (_fault(str(fault)) for fault in examined.faults)
+    yield from leaks(examined, data.near_duplicates)
+    if data.shape is None:
+        yield from lesions(examined, data.size)
     else:
-        yield from _empty(found, ())
-    yield from classes(found, params)
-    if params.data.planes == COLOURS:
-        yield from _grey(found.candidates)
-    if params.data.shape is None:
-        yield from _sizes(found.candidates, params.data.size)
+        yield from _empty(examined, ())
+    yield from classes(examined, data)
+    if data.planes == RGB_CHANNELS:
+        yield from _grey(examined.candidates)
+    if data.shape is None:
+        yield from _sizes(examined.candidates, data.size)
 
 
 def _fault(text: str) -> Finding:
     return next(errors("data", text, GUIDE))
 
 
-def leaks(found: Examined, params: Params) -> Iterator[Finding]:
-    """Look-alikes and groups that lie in two splits (the very same image is a fault of prepare)."""
-    if params.data.near_duplicates == "warn" and found.near:
+def leaks(examined: InspectedSet, near_duplicates: str) -> Iterator[Finding]:
+    """Find near-duplicates and groups in two splits (an identical image is a fault of prepare)."""
+    if near_duplicates == "warn" and examined.near_duplicates:
         pairs = [
-            f"{found.candidates[pair.first].where} ({found.brought[pair.first]}) and"
-            f" {found.candidates[pair.second].where} ({found.brought[pair.second]})"
-            for pair in found.near
+            f"{examined.candidates[pair.first].location} ({examined.original_splits[pair.first]}) and"
+            f" {examined.candidates[pair.second].location} ({examined.original_splits[pair.second]})"
+            for pair in examined.near_duplicates
         ]
         yield warning(
             "near_duplicates",
             f"{count(len(pairs), 'pair')} of images that look the same in two splits: {shortened(pairs)}",
             "set data.near_duplicates: regroup, or give the images of one patient or video one group in manifest.csv",
         )
-    if divided := checks.groups_across(found.candidates, found.splits):
+    if divided := checks.groups_across(examined.candidates, examined.splits):
         yield warning(
             "divided_groups",
             f"{count(len(divided), 'group')} divided by the split lists: {shortened(divided)}",
@@ -71,11 +71,11 @@ def leaks(found: Examined, params: Params) -> Iterator[Finding]:
         )
 
 
-def lesions(found: Examined, size: int) -> Iterator[Finding]:
-    """Masks that are empty, lost or tiny at the study's size, or cover most of the image."""
-    areas = [int((majority(c.sample.masks) > 0).sum()) for c in found.candidates]
-    lost = [c.where for c in found.candidates if any("all foreground lost" in text for text in c.sample.notes)]
-    tiny = [c.where for c, area in zip(found.candidates, areas, strict=True) if 0 < area < TINY]
+def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
+    """Find masks that are empty, lost or tiny at the study's size, or cover most of the image."""
+    areas = [int((majority_vote(c.sample.masks) > 0).sum()) for c in examined.candidates]
+    lost = [c.where for c in examined.candidates if any("all foreground lost" in text for text in c.sample.notes)]
+    tiny = [c.where for c, area in zip(examined.candidates, areas, strict=True) if 0 < area < TINY]
     if lost:
         yield warning(
             "lost_lesions",
@@ -88,8 +88,8 @@ def lesions(found: Examined, size: int) -> Iterator[Finding]:
             f"{count(len(tiny), 'mask')} with fewer than {TINY} foreground pixels at {size} pixels: {shortened(tiny)}",
             "raise data.size, crop the images, or remove stray pixels from the masks",
         )
-    yield from _empty(found, lost)
-    full = [c.where for c, area in zip(found.candidates, areas, strict=True) if area > FULL * size * size]
+    yield from _empty(examined, lost)
+    full = [c.where for c, area in zip(examined.candidates, areas, strict=True) if area > FULL * size * size]
     if len(full) > len(areas) / 2:
         yield warning(
             "inverted_masks",
@@ -98,26 +98,26 @@ def lesions(found: Examined, size: int) -> Iterator[Finding]:
         )
 
 
-def _empty(found: Examined, lost: Sequence[str]) -> Iterator[Finding]:
+def _empty(examined: InspectedSet, lost: Sequence[str]) -> Iterator[Finding]:
     for split in SPLITS:
-        own = [c for c, place in zip(found.candidates, found.splits, strict=True) if place == split]
-        empty = [c.where for c in own if not c.sample.masks.any() and c.where not in lost]
-        if EMPTY * len(own) < len(empty) < len(own):  # all of them is a fault of prepare
+        members = [c for c, place in zip(examined.candidates, examined.splits, strict=True) if place == split]
+        empty = [c.where for c in members if not c.sample.masks.any() and c.where not in lost]
+        if EMPTY * len(members) < len(empty) < len(members):  # all of them is a fault of prepare
             yield warning(
                 "empty_masks",
-                f"{len(empty)} of {len(own)} masks of {split} are empty: {shortened(empty)}",
+                f"{len(empty)} of {len(members)} masks of {split} are empty: {shortened(empty)}",
                 "if there is nothing to see this is right, else find the masks; many empty masks teach to find nothing",
             )
 
 
-def classes(found: Examined, params: Params) -> Iterator[Finding]:
-    """Classes that are absent, rare or thin in training, or not tested."""
-    if found.faults:  # the splits may not be what they are meant to be
+def classes(examined: InspectedSet, data: Data) -> Iterator[Finding]:
+    """Find classes that are absent, rare or thin in training, or not tested."""
+    if examined.faults:  # the splits may not be what they are meant to be
         return
-    samples = checked.name(found, params.data).samples
-    yield from (_absent(str(fault)) for fault in checks.absent_classes(samples, params.data.num_classes))
-    masks = {split: [majority(s.masks) for s in samples if s.split == split] for split in SPLITS}
-    for label in range(1, params.data.num_classes):
+    samples = checked.name(examined, data).samples
+    yield from (_absent(str(fault)) for fault in checks.absent_classes(samples, data.num_classes))
+    masks = {split: [majority_vote(s.masks) for s in samples if s.split == split] for split in SPLITS}
+    for label in range(1, data.num_classes):
         counts = {split: sum(bool((mask == label).any()) for mask in masks[split]) for split in SPLITS}
         share = float(np.mean([(mask == label).mean() for mask in masks["train"]]))
         yield from _balance(label, counts, len(masks["train"]), share)
@@ -126,8 +126,8 @@ def classes(found: Examined, params: Params) -> Iterator[Finding]:
 
 
 def _absent(text: str) -> Finding:
-    name, _, what = text.partition(": ")
-    found, _, cure = what.rpartition("; ")
+    name, _, rest = text.partition(": ")
+    found, _, cure = rest.rpartition("; ")
     return error("absent_classes", f"{name} {found}", cure)
 
 
@@ -136,8 +136,8 @@ def _balance(label: int, counts: dict[str, int], total: int, share: float) -> It
     if 0 < counts["train"] < min(total, max(2, RARE * total)):
         yield warning("class_balance", f"label {label} is in {counts['train']} of {total} training masks", cure)
     elif 0 < share < THIN:
-        told = f"label {label} covers {share:.2%} of the training pixels"
-        yield warning("class_balance", told, "raise data.size or crop the images around it")
+        message = f"label {label} covers {share:.2%} of the training pixels"
+        yield warning("class_balance", message, "raise data.size or crop the images around it")
     for split in ("val", "test"):
         if counts["train"] and not counts[split]:
             yield warning("untested_classes", f"label {label} is in no mask of {split}", f"add images of it to {split}")
@@ -165,28 +165,30 @@ def _is_grey(candidate: Candidate) -> bool:
 def _sizes(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:
     if not candidates:
         return
-    middle = statistics.median(c.shape[1] / c.shape[0] for c in candidates)
-    odd = [c for c in candidates if not middle / ASPECT <= c.shape[1] / c.shape[0] <= middle * ASPECT]
-    if odd:
+    median = statistics.median(c.shape[1] / c.shape[0] for c in candidates)
+    unusual = [c for c in candidates if not median / ASPECT <= c.shape[1] / c.shape[0] <= median * ASPECT]
+    if unusual:
+        names = shortened([_described(c) for c in unusual])
         yield warning(
             "mixed_sizes",
-            f"{count(len(odd), 'image')} much wider or narrower than the others: {shortened([_told(c) for c in odd])}",
+            f"{count(len(unusual), 'image')} much wider or narrower than the others: {names}",
             "all are squashed to a square; crop them to one aspect",
         )
     small = [c for c in candidates if min(c.shape) * ENLARGED < size]
     if small:
+        names = shortened([_described(c) for c in small])
         yield warning(
             "small_images",
-            f"{count(len(small), 'image')} smaller than half of {size} pixels: {shortened([_told(c) for c in small])}",
+            f"{count(len(small), 'image')} smaller than half of {size} pixels: {names}",
             "lower data.size, or use the originals instead of thumbnails",
         )
     shapes = sorted({c.shape for c in candidates})
     if len(shapes) > 1:
         (low_h, low_w), (high_h, high_w) = shapes[0], shapes[-1]
-        told = f"images have {len(shapes)} sizes, from {low_w} x {low_h} to {high_w} x {high_h}"
-        yield note("mixed_sizes", told, f"all are squashed to {size} x {size}")
+        message = f"images have {len(shapes)} sizes, from {low_w} x {low_h} to {high_w} x {high_h}"
+        yield note("mixed_sizes", message, f"all are squashed to {size} x {size}")
 
 
-def _told(candidate: Candidate) -> str:
+def _described(candidate: Candidate) -> str:
     height, width = candidate.shape
     return f"{candidate.where} ({width} x {height})"

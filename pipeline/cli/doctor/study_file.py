@@ -1,4 +1,4 @@
-"""Checks of the study file: every parameter and every plug-in's own."""
+"""Checks of the study file: all its parameters, those of plug-ins included."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ ADVICE = "mend the study file; a file of configs/studies shows what there is"
 
 
 def read(path: Path) -> tuple[Params | None, list[Finding]]:
-    """The study, and what is wrong with it; None where nothing else can be checked."""
+    """Return the study with the findings about it; None in its place where nothing else can be checked."""
     try:
         read_yaml(path)
     except UserError as fault:

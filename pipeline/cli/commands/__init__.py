@@ -1,1 +1,0 @@
-"""Older entry points of the verbs."""

@@ -1,0 +1,160 @@
+"""What a study would do, counted without weights: training pairs, generators, images, training sets, cells.
+
+Real images are those of train; where the split is drawn, validation is taken from them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.data.decoding import Fault
+from pipeline.stages.compare.params import common_training_set
+from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.prepare.params import Data
+from pipeline.study import Params
+
+READER_PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn
+STUDY_PAIRS = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}
+
+
+@dataclass(frozen=True)
+class GeneratorPlan:
+    """One entry of `generators`."""
+
+    name: str
+    method: str
+    masks: str
+    copies: int  # images per mask
+    images: int | None  # None: known with the data
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a study in numbers."""
+
+    study: str
+    pairs: int | None  # real training pairs; None: known with the data
+    generators: tuple[GeneratorPlan, ...]
+    trainings: int  # different generators; entries that differ in masks or copies alone share one
+    training_sets: tuple[str, ...]
+    segmenters: tuple[str, ...]
+    seeds: int
+    comparison: str | None  # of segmenters with each other
+
+    @property
+    def cells(self) -> int:
+        """Trainings of segmenters."""
+        return len(self.training_sets) * len(self.segmenters) * self.seeds
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return asdict(self) | {"cells": self.cells}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan in words."""
+        yield f"study {self.study}: all parameters are valid, those of every plug-in too"
+        pairs = self.pairs or "unknown until the data is here (or --pairs)"
+        yield f"real training pairs: {pairs} (validation is taken from them)"
+        if self.generators:
+            count = len(self.generators)
+            yield f"finetune, generate, score, audit: {count} entries, {self.trainings} different generators"
+        else:
+            yield "base, finetune, generate, judge, score, audit: nothing to do; the study has no generators"
+        for entry in self.generators:
+            images = f"{entry.images} images" if entry.images else f"{entry.copies} images per mask"
+            yield f"  {entry.name}: {entry.method}, masks {entry.masks}, {images}"
+        sets = len(self.training_sets)
+        yield f"mix: {sets} training sets: {', '.join(self.training_sets)}"
+        yield (
+            f"segment: {sets} sets x {len(self.segmenters)} segmenters ({', '.join(self.segmenters)}) x {self.seeds}"
+            f" seeds = {self.cells} cells"
+        )
+        if self.comparison:
+            yield f"compare: {self.comparison}"
+
+
+def make_plan(params: Params, pairs: int | None) -> Plan:
+    """Count the work of a study with so many real training pairs (None: unknown)."""
+    entries = params.generators.items()
+    return Plan(
+        params.study,
+        pairs,
+        tuple(
+            GeneratorPlan(name, entry.method_of(name), entry.masks, entry.copies, image_count(entry, pairs))
+            for name, entry in entries
+        ),
+        len({(entry.method_of(name), repr(sorted(entry.own.items()))) for name, entry in entries}),
+        tuple(params.training_sets),
+        tuple(params.segmenters),
+        len(params.segment.seeds),
+        _comparison(params),
+    )
+
+
+def _comparison(params: Params) -> str | None:
+    segmenters = params.compare.segmenters
+    if segmenters is None:
+        return None
+    metrics, training_set = ", ".join(segmenters.metrics), common_training_set(params.compare)
+    return f"every segmenter with {segmenters.reference} in {metrics}, on the training set {training_set}"
+
+
+def training_pairs(study: str, data: Data) -> int | None:
+    """Return the number of training pairs, as published or listed by the reader; None where it is unknown."""
+    return published_pairs(study, data) or listed_pairs(data)
+
+
+def published_pairs(study: str, data: Data) -> int | None:
+    """Return the number of training pairs that is known without the data; None where only the data tells."""
+    return data.train_limit or data.own.get("train") or STUDY_PAIRS.get(study) or READER_PAIRS.get(data.reader)
+
+
+def listed_pairs(data: Data) -> int | None:
+    """Return the number of training pairs that the reader lists, decoding none; None where it finds no data."""
+    params = plugins.read_params("readers", data.reader, data.own, "data")
+    try:
+        items = list(plugins.load("readers", data.reader).read(data, params))
+    except UserError:
+        return None
+    splits = [item.split or "train" for item in items if not isinstance(item, Fault)]
+    drawn = sum({"val": data.val_share, "test": data.test_share}[split] for split in {"val", "test"} - {*splits})
+    return round(splits.count("train") * (1 - drawn)) or None
+
+
+def image_count(entry: GeneratorEntry, pairs: int | None) -> int | None:
+    """Return the number of images that an entry generates; None where that depends on the data."""
+    masks = entry.count or pairs
+    return None if masks is None else masks * entry.copies
+
+
+def set_size(entry: TrainingSet, generators: Mapping[str, GeneratorEntry], pairs: int | None) -> int | None:
+    """Return the number of images of a training set before screening; None where that depends on the data."""
+    if pairs is None or entry.generator is None:
+        return pairs and pairs * entry.repeat
+    masks = generators[entry.generator].count or pairs
+    return pairs * entry.repeat + masks * entry.multiplier
+
+
+def equal_costs(generators: Mapping[str, GeneratorEntry]) -> list[list[str]]:
+    """Group the entries that cost the same: one method, and parameters that differ in weights above 0 only."""
+    groups: dict[str, list[str]] = {}
+    for name, entry in generators.items():
+        switches = {key: value > 0 if isinstance(value, float) else value for key, value in entry.own.items()}
+        relevant = {
+            key: value for key, value in switches.items() if key not in ("w_c", "w_m", "start") and value is not True
+        }
+        groups.setdefault(f"{entry.method_of(name)} {sorted(relevant.items())}", []).append(name)
+    return list(groups.values())
+
+
+def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
+    """Return by entry the name of the first one with the same weights: itself, where it is fine-tuned."""
+    first: dict[str, str] = {}
+    sources = {}
+    for name, entry in generators.items():
+        key = f"{entry.method_of(name)} {sorted(entry.own.items())} {entry.seed}"
+        sources[name] = first.setdefault(key, name)
+    return sources

@@ -10,6 +10,7 @@ import pipeline
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section, parse
 
+ROOT = Path(pipeline.__path__[0])
 FOLDERS = {
     "readers": "methods.readers",
     "generators": "methods.generators",
@@ -24,15 +25,15 @@ FOLDERS = {
 
 def names(kind: str) -> list[str]:
     """Names of the plug-ins of one kind (a key of FOLDERS), sorted; files that start with "_" are not plug-ins."""
-    folder = f"{pipeline.__path__[0]}/{FOLDERS[kind].replace('.', '/')}"
-    return sorted(m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_"))
+    folder = ROOT.joinpath(*FOLDERS[kind].split("."))
+    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
 
 
 def source(kind: str, name: str) -> Path:
     """The file of one plug-in, not loaded. Raises UserError listing the names there are."""
     if name not in names(kind):
         raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
-    return Path(pipeline.__path__[0], *FOLDERS[kind].split("."), f"{name}.py")
+    return ROOT.joinpath(*FOLDERS[kind].split("."), f"{name}.py")
 
 
 def load(kind: str, name: str) -> ModuleType:

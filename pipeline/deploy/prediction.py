@@ -23,8 +23,8 @@ from pipeline.data.intensities import Intensities
 from pipeline.data.sample import DatasetSpec
 from pipeline.deploy import volume_prediction
 from pipeline.metrics.segmentation import boundary, overlap
+from pipeline.segmentation.predicting import resize_probabilities
 from pipeline.segmentation.saved_model import load_model
-from pipeline.segmentation.scoring import resized
 
 MASKS, OVERLAYS = "masks", "overlays"  # folders below the target
 TINT = 0.35  # weight of the class's colour inside a mask; its border has the pure colour
@@ -124,13 +124,13 @@ def predict_labels(segmenter: Segmenter, image: NDArray[np.uint8], size: int) ->
     """Labels [H, W] of an image [C, H, W]: predicted at the size of training, probabilities brought to its own size."""
     small = torch.from_numpy(resize_image(image, size).copy())[None].float() / 255
     chance = segmenter.predict(small).mean(1)[0].float().cpu().numpy()
-    return resized(chance, image.shape[1:]).argmax(0).astype(np.uint8)
+    return resize_probabilities(chance, image.shape[1:]).argmax(0).astype(np.uint8)
 
 
 def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
     """The image [3, H, W] as [H, W, 3] with a tint and a border for each foreground class."""
     picture = np.moveaxis(image, 0, -1).astype(np.float32)
-    for label, mask in enumerate(overlap.foreground(labels, num_classes), start=1):
+    for label, mask in enumerate(overlap.foreground_masks(labels, num_classes), start=1):
         colour = np.array(colorsys.hsv_to_rgb((label - 1) * 0.618 + 1 / 3, 1, 1)) * 255  # green, then far-off hues
         picture[mask] = (1 - TINT) * picture[mask] + TINT * colour
         picture[boundary.border(mask)] = colour

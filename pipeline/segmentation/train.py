@@ -68,8 +68,10 @@ def train_segmenter(
         betas=segment.betas,
         ema_decay=segment.ema_decay,
     )
-    watch = Monitoring() if options.convergence is None else options.convergence.watch(segmenter)
-    return segmenter, fit(segmenter.objective, batches, recipe, runtime, title=options.title, watch=watch)
+    convergence = options.convergence
+    monitoring = Monitoring() if convergence is None else convergence.monitoring(segmenter)
+    losses = fit(segmenter.objective, batches, recipe, runtime, title=options.title, monitoring=monitoring)
+    return segmenter, losses
 
 
 def check_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:

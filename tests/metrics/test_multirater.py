@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.segmentation import multirater
-from pipeline.metrics.segmentation.multirater import ambiguity
+from pipeline.metrics.segmentation.multirater import ambiguity_scores
 
 
 def masks(*rows: str) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_generalised_energy_distance() -> None:
 
 
 def test_parts_of_the_ci_score() -> None:
-    found = ambiguity(SAMPLES, RATERS)
+    found = ambiguity_scores(SAMPLES, RATERS)
     assert found.s_c == 1  # both unions are the first four pixels
     # Dice of the nearest sample: rater 1 with sample 1: 1; rater 2 with either: 2 * 2 / (4 + 2).
     assert found.d_max == pytest.approx((1 + 2 / 3) / 2)
@@ -70,11 +70,11 @@ def test_matching_repeats_both_sets_to_their_least_common_multiple() -> None:
 @pytest.mark.parametrize("count", [1, 4])
 def test_equal_sets_are_perfect(count: int) -> None:
     raters = drawn(3, count)
-    found = ambiguity(raters[::-1], raters)
+    found = ambiguity_scores(raters[::-1], raters)
     assert found.ged == pytest.approx(0, abs=1e-12)
     assert [found.s_c, found.d_max, found.d_a, found.hm_iou] == pytest.approx([1] * 4)
     assert [found.ci_printed, found.ci_harmonic] == pytest.approx([1] * 2)
-    doubled = ambiguity(raters.repeat(2, 0), raters)
+    doubled = ambiguity_scores(raters.repeat(2, 0), raters)
     assert [doubled.ged, doubled.hm_iou] == pytest.approx([0, 1], abs=1e-12)
 
 
@@ -82,26 +82,26 @@ def test_equal_sets_are_perfect(count: int) -> None:
 def test_order_is_of_no_account(seed: int) -> None:
     samples, raters = drawn(seed, 5), drawn(seed + 50, 4)
     rng = np.random.default_rng(seed)
-    turned = ambiguity(samples[rng.permutation(5)], raters[rng.permutation(4)])
-    assert vars(turned) == pytest.approx(vars(ambiguity(samples, raters)), abs=1e-12)
+    turned = ambiguity_scores(samples[rng.permutation(5)], raters[rng.permutation(4)])
+    assert vars(turned) == pytest.approx(vars(ambiguity_scores(samples, raters)), abs=1e-12)
 
 
 def test_nothing_marked_and_nothing_found_is_perfect() -> None:
-    found = ambiguity(EMPTY.repeat(3, 0), EMPTY.repeat(4, 0))
+    found = ambiguity_scores(EMPTY.repeat(3, 0), EMPTY.repeat(4, 0))
     assert vars(found) == dict.fromkeys(vars(found), 1.0) | {"ged": 0}
 
 
 def test_found_where_no_rater_marked_anything() -> None:
-    found = ambiguity(FULL, EMPTY)
+    found = ambiguity_scores(FULL, EMPTY)
     assert (found.s_c, found.d_max, found.d_a, found.hm_iou) == (1, 0, 1, 0)
     assert (found.ci_printed, found.ci_harmonic, found.ged) == (0, 0, 2)
-    assert ambiguity(FULL, EMPTY, empty_truth="zero").s_c == 0
-    assert ambiguity(EMPTY, EMPTY, empty_truth="zero").s_c == 1
+    assert ambiguity_scores(FULL, EMPTY, empty_truth="zero").s_c == 0
+    assert ambiguity_scores(EMPTY, EMPTY, empty_truth="zero").s_c == 1
 
 
 def test_missed_where_raters_marked_something() -> None:
-    assert ambiguity(EMPTY, FULL).s_c == 0
-    half = ambiguity(np.concatenate([EMPTY, FULL]), np.concatenate([EMPTY, FULL]))
+    assert ambiguity_scores(EMPTY, FULL).s_c == 0
+    half = ambiguity_scores(np.concatenate([EMPTY, FULL]), np.concatenate([EMPTY, FULL]))
     assert (half.ged, half.d_max, half.hm_iou) == (0, 1, 1)  # IoU of two empty masks is 1
 
 

@@ -45,7 +45,7 @@ def test_leading_axes_are_images() -> None:
 
 def test_each_foreground_class_is_a_mask_of_its_own() -> None:
     labels = np.array([[0, 1, 2], [2, 2, 1]], np.uint8)
-    one, two = overlap.foreground(labels, 3)
+    one, two = overlap.foreground_masks(labels, 3)
     assert one.sum() == 2
     assert two.sum() == 3
     assert not (one & two).any()

@@ -10,7 +10,7 @@ from monai.metrics.surface_dice import compute_surface_dice
 from monai.metrics.surface_distance import compute_average_surface_distance
 
 from pipeline.metrics.segmentation import boundary, volumes
-from pipeline.metrics.segmentation.pooled import Counts
+from pipeline.metrics.segmentation.pooled import ConfusionCounts
 from pipeline.metrics.statistics.correlation import spearman
 
 EMPTY, FULL = np.zeros((3, 4, 12), bool), np.ones((3, 4, 12), bool)
@@ -33,7 +33,7 @@ def balls(seed: int, shape: tuple[int, int, int] = (20, 24, 18)) -> np.ndarray:
 
 def test_border_of_a_cube_of_four_is_all_but_its_core() -> None:
     assert boundary.border(box((8, 8, 8), (2, 6), (2, 6), (2, 6))).sum() == 64 - 8
-    assert boundary.bounds(box((8, 9, 10), (2, 6), (1, 3), (4, 5))) == (slice(2, 6), slice(1, 3), slice(4, 5))
+    assert boundary.bounding_box(box((8, 9, 10), (2, 6), (1, 3), (4, 5))) == (slice(2, 6), slice(1, 3), slice(4, 5))
 
 
 @pytest.mark.parametrize(("axis", "distance"), [(0, 2 * 5.0), (1, 2 * 1.5), (2, 2 * 0.5)])
@@ -41,15 +41,15 @@ def test_a_plate_moved_by_two_voxels_is_away_by_twice_their_side(axis: int, dist
     one, other = np.zeros((9, 9, 9), bool), np.zeros((9, 9, 9), bool)
     one[(slice(None),) * axis + (3,)] = True
     other[(slice(None),) * axis + (5,)] = True
-    found = volumes.agreement(one, other, (5.0, 1.5, 0.5), tolerance=distance - 0.01)
+    found = volumes.structure_scores(one, other, (5.0, 1.5, 0.5), tolerance=distance - 0.01)
     assert (found.hd95, found.msd, found.nsd, found.dice, found.iou) == (distance, distance, 0, 0, 0)
-    assert volumes.agreement(one, other, (5.0, 1.5, 0.5), tolerance=distance).nsd == 1
+    assert volumes.structure_scores(one, other, (5.0, 1.5, 0.5), tolerance=distance).nsd == 1
 
 
 def test_mean_distance_is_the_larger_of_both_ways() -> None:
     one, other = box((1, 1, 9), (0, 1), (0, 1), (0, 1)), box((1, 1, 9), (0, 1), (0, 1), (0, 9))
     # From the one voxel: 0. From the nine: 0, 1 ... 8, in mm twice that.
-    found = volumes.agreement(one, other, (1.0, 1.0, 2.0), tolerance=4.0)
+    found = volumes.structure_scores(one, other, (1.0, 1.0, 2.0), tolerance=4.0)
     assert found.msd == pytest.approx(8.0)
     assert found.hd95 == pytest.approx(2 * 0.95 * 8)
     assert found.nsd == pytest.approx((1 + 3) / 10)
@@ -61,25 +61,25 @@ def test_volume() -> None:
 
 
 def test_empty_masks_are_counted() -> None:
-    assert volumes.agreement(EMPTY, EMPTY, (1, 1, 1)) == volumes.Agreement(1, 1, 1, 0, 0)
+    assert volumes.structure_scores(EMPTY, EMPTY, (1, 1, 1)) == volumes.StructureScores(1, 1, 1, 0, 0)
     longest = hypot(3 * 2.0, 4, 12 * 0.5)
     for pair in ((EMPTY, FULL), (FULL, EMPTY)):
-        assert volumes.agreement(*pair, (2.0, 1.0, 0.5)) == volumes.Agreement(0, 0, 0, longest, longest)
+        assert volumes.structure_scores(*pair, (2.0, 1.0, 0.5)) == volumes.StructureScores(0, 0, 0, longest, longest)
 
 
 def test_empty_masks_are_left_out() -> None:
-    both = volumes.agreement(EMPTY, EMPTY, (1, 1, 1), empty="left_out")
+    both = volumes.structure_scores(EMPTY, EMPTY, (1, 1, 1), empty="left_out")
     assert np.isnan(list(vars(both).values())).all()
-    missed = volumes.agreement(EMPTY, FULL, (1, 1, 1), empty="left_out")
+    missed = volumes.structure_scores(EMPTY, FULL, (1, 1, 1), empty="left_out")
     assert (missed.dice, missed.iou, missed.nsd) == (0, 0, 0)
     assert np.isnan([missed.hd95, missed.msd]).all()
-    there = volumes.agreement(FULL, FULL, (1, 1, 1), empty="left_out")
-    assert there == volumes.Agreement(1, 1, 1, 0, 0)
-    assert volumes.mean([both, missed, there]) == {"dice": 0.5, "iou": 0.5, "nsd": 0.5, "hd95": 0, "msd": 0}
-    assert volumes.mean([both]) == dict.fromkeys(vars(both))
+    there = volumes.structure_scores(FULL, FULL, (1, 1, 1), empty="left_out")
+    assert there == volumes.StructureScores(1, 1, 1, 0, 0)
+    assert volumes.nan_means([both, missed, there]) == {"dice": 0.5, "iou": 0.5, "nsd": 0.5, "hd95": 0, "msd": 0}
+    assert volumes.nan_means([both]) == dict.fromkeys(vars(both))
     for pair in ((EMPTY, EMPTY), (EMPTY, FULL), (FULL, FULL)):
-        same = volumes.left_out(volumes.agreement(*pair, (1, 1, 1)), volumes.overlap(*pair))
-        assert str(same) == str(volumes.agreement(*pair, (1, 1, 1), empty="left_out"))
+        same = volumes.leave_out_empty(volumes.structure_scores(*pair, (1, 1, 1)), volumes.count_overlap(*pair))
+        assert str(same) == str(volumes.structure_scores(*pair, (1, 1, 1), empty="left_out"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -93,7 +93,7 @@ def test_monai_gives_the_same(seed: int, spacing: tuple[float, float, float]) ->
         compute_average_surface_distance(*way, include_background=True, spacing=spacing)
         for way in ((one, other), (other, one))
     ]
-    ours = volumes.agreement(found, true, spacing, tolerance=1.0)
+    ours = volumes.structure_scores(found, true, spacing, tolerance=1.0)
     assert ours.hd95 == pytest.approx(float(hd95), abs=1e-4)
     assert ours.msd == pytest.approx(max(map(float, means)), abs=1e-4)
     assert ours.nsd == pytest.approx(float(nsd), abs=1e-6)
@@ -101,9 +101,9 @@ def test_monai_gives_the_same(seed: int, spacing: tuple[float, float, float]) ->
 
 
 def test_pooled_and_single_images() -> None:
-    small = Counts.of(np.array([1, 0, 0, 0], bool), np.array([1, 1, 0, 0], bool))
-    large = Counts.of(np.array([1, 1, 1, 1, 1, 0], bool), np.array([1, 1, 1, 1, 0, 0], bool))
-    assert (small, large) == (Counts(1, 0, 1, 2), Counts(4, 1, 0, 1))
+    small = ConfusionCounts.of(np.array([1, 0, 0, 0], bool), np.array([1, 1, 0, 0], bool))
+    large = ConfusionCounts.of(np.array([1, 1, 1, 1, 1, 0], bool), np.array([1, 1, 1, 1, 0, 0], bool))
+    assert (small, large) == (ConfusionCounts(1, 0, 1, 2), ConfusionCounts(4, 1, 0, 1))
     assert small.scores == pytest.approx({"dsc": 2 / 3, "se": 1 / 2, "sp": 1, "acc": 3 / 4})
     assert large.scores == pytest.approx({"dsc": 8 / 9, "se": 1, "sp": 1 / 2, "acc": 5 / 6})
     assert (small + large).scores == pytest.approx({"dsc": 10 / 12, "se": 5 / 6, "sp": 3 / 4, "acc": 8 / 10})
@@ -111,9 +111,9 @@ def test_pooled_and_single_images() -> None:
 
 def test_counts_without_a_lesion_or_without_background() -> None:
     nothing, everything = np.zeros(4, bool), np.ones(4, bool)
-    assert Counts.of(nothing, nothing).scores == {"dsc": 1, "se": 1, "sp": 1, "acc": 1}
-    assert Counts.of(everything, nothing).scores == {"dsc": 0, "se": 1, "sp": 0, "acc": 0}
-    assert Counts.of(nothing, everything).scores == {"dsc": 0, "se": 0, "sp": 1, "acc": 0}
+    assert ConfusionCounts.of(nothing, nothing).scores == {"dsc": 1, "se": 1, "sp": 1, "acc": 1}
+    assert ConfusionCounts.of(everything, nothing).scores == {"dsc": 0, "se": 1, "sp": 0, "acc": 0}
+    assert ConfusionCounts.of(nothing, everything).scores == {"dsc": 0, "se": 0, "sp": 1, "acc": 0}
 
 
 def test_rank_correlation() -> None:

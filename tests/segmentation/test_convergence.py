@@ -22,6 +22,7 @@ from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import heatmaps
 from pipeline.stages.segment.cells import SegmenterSetup
 from pipeline.stages.segment.grid import plan, run_grid
+from pipeline.stages.segment.mosaic import BACKGROUND, GAP
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
@@ -108,7 +109,7 @@ def test_a_grid_publishes_the_curve_and_heatmaps_of_its_first_seed(toy_study: Pa
     names = sorted(path.name for path in (folder / "heatmaps" / "real").iterdir())
     assert names == ["test_0.png", "test_3.png"]
     with Image.open(folder / "heatmaps" / "real" / names[0]) as picture:
-        assert picture.size == (4 * 32 + 3 * heatmaps.GAP, 32)
+        assert picture.size == (4 * 32 + 3 * GAP, 32)
     cell = files.read_sealed(plan(SegmenterSetup.of(params, "dermosegdiff"))[0].path)
     assert cell is not None
     assert len(cell["convergence"]) == 2
@@ -124,6 +125,6 @@ def test_a_segmenter_without_heatmaps_leaves_no_pictures(toy_study: Params, tmp_
 def test_hot_pixels_are_bright_and_cold_ones_keep_the_image() -> None:
     image, mask = np.full((3, 1, 2), 100, np.uint8), np.array([[1, 0]], np.uint8)
     drawn = heatmaps.picture(image, mask, 1 - mask, np.array([[1.0, 0.0]], np.float32))
-    gap = [heatmaps.PAPER] * heatmaps.GAP
+    gap = [BACKGROUND] * GAP
     assert drawn[0, :, 0].tolist() == [100, 100, *gap, 255, 0, *gap, 0, 255, *gap, round(40 + 0.6 * 252), 40]
     assert drawn[0, -2].tolist() == [191, 193, 138]  # 0.4 of 100 and 0.6 of the last colour

@@ -15,13 +15,14 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.metrics.segmentation.volumes import Agreement
+from pipeline.metrics.segmentation.volumes import StructureScores
 from pipeline.segmentation import rater_scoring, scoring
 from pipeline.segmentation.params import Mark, Segment
 from pipeline.segmentation.volume_scoring import volume_scores
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import cells, grid, protocol, trajectories
-from pipeline.stages.segment.sample_pictures import GAP, picture
+from pipeline.stages.segment.mosaic import GAP
+from pipeline.stages.segment.sample_pictures import picture
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 
@@ -108,9 +109,13 @@ def test_several_raters(tmp_path: Path) -> None:
 def test_level_sets_of_a_probability(tmp_path: Path) -> None:
     chance = np.array([[[0.0, 0.1, 0.2, 0.5, 0.6, 0.95]]], np.float32)
     samples, four = np.stack([1 - chance, chance], 1), segment(num_samples=4, level_sets=True)
-    found = rater_scoring.masks_of(samples, four)  # above 1/8, 3/8, 5/8, 7/8
+    found = rater_scoring.sampled_labels(samples, four)  # above 1/8, 3/8, 5/8, 7/8
     assert found[:, 0].tolist() == [[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1]]
-    assert rater_scoring.masks_of(np.concatenate([samples] * 2), four).shape == (2, 1, 6)  # of one that draws: samples
+    assert rater_scoring.sampled_labels(np.concatenate([samples] * 2), four).shape == (
+        2,
+        1,
+        6,
+    )  # of one that draws: samples
     images = rated(tmp_path).split("test")
     rows = [scoring.score_set(Rows(stochastic=False), images, segment(num_samples=4, level_sets=on)) for on in (0, 1)]  # type: ignore[arg-type]
     assert rows[0] == rows[1]  # of 0 and 1 every level set is the same mask
@@ -151,7 +156,7 @@ def test_structures_of_a_volume(tmp_path: Path) -> None:
     row = volume_scores(found, true, spec, tolerance=1.0)
     assert (row["dice_1"], row["dice_2"], row["dice"], row["dice_left_out"]) == (0.5, 1, 0.75, 0.5)
     assert (row["volume"], row["volume_1"], row["volume_found_1"], row["volume_error_2"]) == (2, 2, 2, 0)
-    assert set(Agreement.__dataclass_fields__) <= set(row)
+    assert set(StructureScores.__dataclass_fields__) <= set(row)
 
 
 ARM = {"segmenter": "unet", "training_set": "real", "seed": 0, "split": "test"}

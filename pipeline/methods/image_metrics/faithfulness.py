@@ -53,7 +53,7 @@ def dice(images: ImageSet, store: FeatureStore, masks_of: dict[str, int] | None 
     masks = (images.mask(row if masks_of is None else images.rows[masks_of[row["id"]]]) for row in images)
     return np.array(
         [
-            overlap.dice(overlap.foreground(found, classes), overlap.foreground(mask, classes)).mean()
+            overlap.dice(overlap.foreground_masks(found, classes), overlap.foreground_masks(mask, classes)).mean()
             for found, mask in zip(predictions, masks, strict=True)
         ]
     )

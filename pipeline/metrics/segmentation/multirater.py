@@ -1,7 +1,7 @@
 """Several samples of a segmenter against the masks of several raters: GED, CI score and its parts, HM-IoU.
 
 Sets are boolean masks [n, *spatial], of one structure of one image. Two empty masks agree fully: their Dice and IoU are
-1; an empty mask and another one share nothing: 0. No score depends on the order of a set. CI score: Rahman et al.
+1; those of an empty mask and a non-empty one are 0. No score depends on the order of a set. CI score: Rahman et al.
 2023 (CIMD, arXiv 2304.04745), whose text leaves the difference of a pair open; GED: Kohl et al. 2018; HM-IoU: Kohl et
 al. 2019.
 """
@@ -21,8 +21,8 @@ PairRule = Literal["variance", "dice"]
 
 
 @dataclass(frozen=True)
-class Ambiguity:
-    """How well samples agree with raters, in the order of the columns of scores.csv."""
+class AmbiguityScores:
+    """Agreement of samples with raters, in the order of the columns of scores.csv."""
 
     ged: float  # squared generalised energy distance, 0 is best
     s_c: float
@@ -33,63 +33,66 @@ class Ambiguity:
     hm_iou: float
 
 
-def ambiguity(
+def ambiguity_scores(
     samples: Masks, raters: Masks, empty_truth: EmptyTruth = "one", pair_rule: PairRule = "variance"
-) -> Ambiguity:
-    """All scores of samples [n, *spatial] against raters [m, *spatial]."""
+) -> AmbiguityScores:
+    """Return all scores of samples [n, *spatial] against raters [m, *spatial]."""
     parts = (
         combined_sensitivity(samples, raters, empty_truth),
         maximum_dice(samples, raters),
         diversity_agreement(samples, raters, pair_rule),
     )
     distance = ged_squared(samples, raters)
-    return Ambiguity(distance, *parts, ci_printed(*parts), ci_harmonic(*parts), matched_iou(samples, raters))
+    return AmbiguityScores(distance, *parts, ci_printed(*parts), ci_harmonic(*parts), matched_iou(samples, raters))
 
 
 def ged_squared(samples: Masks, raters: Masks) -> float:
-    """2 E d(S, Y) - E d(S, S') - E d(Y, Y') with d = 1 - IoU, over all ordered pairs, those of a mask with itself too.
+    """Return 2 E d(S, Y) - E d(S, S') - E d(Y, Y') with d = 1 - IoU, over all ordered pairs, self-pairs included.
 
-    0 for equal sets (of any sizes, where each mask has the same share of both), at most 2.
+    0 for equal sets (of any sizes, where each mask makes up the same fraction of both), at most 2.
     """
-    across, within, between = (1 - ious(*pair) for pair in ((samples, raters), (samples, samples), (raters, raters)))
+    across, within, between = (
+        1 - pairwise_iou(*pair) for pair in ((samples, raters), (samples, samples), (raters, raters))
+    )
     return max(0.0, float(2 * across.mean() - within.mean() - between.mean()))
 
 
 def combined_sensitivity(samples: Masks, raters: Masks, empty_truth: EmptyTruth = "one") -> float:
-    """S_c: share of the union of the raters that the union of the samples covers.
+    """Return S_c: the fraction of the union of the raters that the union of the samples covers.
 
-    Both unions empty: 1. No rater marked anything but a sample did: the paper leaves it open (0 / 0); `empty_truth`.
+    Both unions empty: 1. Only the raters' union empty: 0 / 0, which the paper leaves open; `empty_truth` decides.
     """
-    found, true = samples.any(0), raters.any(0)
+    predicted, true = samples.any(0), raters.any(0)
     if true.any():
-        return float((found & true).sum() / true.sum())
-    return float(empty_truth == "one" or not found.any())
+        return float((predicted & true).sum() / true.sum())
+    return float(empty_truth == "one" or not predicted.any())
 
 
 def maximum_dice(samples: Masks, raters: Masks) -> float:
-    """D_max: mean over the raters of the Dice of the sample that is nearest to each."""
-    return float(dices(raters, samples).max(1).mean())
+    """Return D_max: the mean over the raters of the Dice of the best-matching sample."""
+    return float(pairwise_dice(raters, samples).max(1).mean())
 
 
 def diversity_agreement(samples: Masks, raters: Masks, rule: PairRule = "variance") -> float:
-    """D_a: 1 - (dV_max + dV_min) / 2, dV the difference between both sets of the largest, and least, V of a pair.
+    """Return D_a = 1 - (dV_max + dV_min) / 2, dV being the difference between both sets in their extreme pairwise V.
 
     A set of one mask has V_max = V_min = 0.
     """
-    found, true = pair_differences(samples, rule), pair_differences(raters, rule)
-    return float(1 - (abs(true.max() - found.max()) + abs(true.min() - found.min())) / 2)
+    predicted, true = pair_differences(samples, rule), pair_differences(raters, rule)
+    return float(1 - (abs(true.max() - predicted.max()) + abs(true.min() - predicted.min())) / 2)
 
 
 def pair_differences(masks: Masks, rule: PairRule = "variance") -> Matrix:
-    """V of each pair i < j of a set: `variance` over the pixels of A - B, or `dice`, 1 - Dice. [0] for a single mask.
+    """Return V of each pair i < j of a set: `variance` over the pixels of A - B, or `dice`, 1 - Dice.
 
-    The variance is P(A != B) - (P(A without B) - P(B without A))^2, with P the share of the image's pixels.
+    [0] for a single mask. The variance is P(A != B) - (P(A without B) - P(B without A))^2, with P the fraction of the
+    image's pixels.
     """
     upper = np.triu_indices(len(masks), 1)
     if not len(upper[0]):
         return np.zeros(1)
     if rule == "dice":
-        return 1 - dices(masks, masks)[upper]
+        return 1 - pairwise_dice(masks, masks)[upper]
     common, sizes = _common(masks, masks), _sizes(masks)
     pixels = masks[0].size
     only_one, only_other = (sizes[:, None] - common) / pixels, (sizes[None] - common) / pixels
@@ -97,39 +100,45 @@ def pair_differences(masks: Masks, rule: PairRule = "variance") -> Matrix:
 
 
 def ci_printed(s_c: float, d_max: float, d_a: float) -> float:
-    """3abc / (a + b + c), the form of published tables; 0 where all are 0. Not a harmonic mean, and never above it."""
+    """Return 3abc / (a + b + c), the form behind published tables; 0 where all are 0.
+
+    This is not a harmonic mean, and never above it.
+    """
     total = s_c + d_max + d_a
     return 3 * s_c * d_max * d_a / total if total else 0.0
 
 
 def ci_harmonic(s_c: float, d_max: float, d_a: float) -> float:
-    """3 / (1/a + 1/b + 1/c), the harmonic mean of the paper's text; 0 where one is 0."""
+    """Return 3 / (1/a + 1/b + 1/c), the harmonic mean of the paper's text; 0 where one is 0."""
     pairs = s_c * d_max + d_max * d_a + s_c * d_a
     return 3 * s_c * d_max * d_a / pairs if pairs else 0.0
 
 
 def matched_iou(samples: Masks, raters: Masks) -> float:
-    """HM-IoU: mean IoU of the best one-to-one matching, after repeating both sets to their least common multiple."""
+    """Return HM-IoU: the mean IoU of the best one-to-one matching of both sets.
+
+    Sets of different sizes are repeated to the least common multiple of their sizes.
+    """
     size = lcm(len(samples), len(raters))
-    table = ious(samples, raters).repeat(size // len(samples), 0).repeat(size // len(raters), 1)
+    table = pairwise_iou(samples, raters).repeat(size // len(samples), 0).repeat(size // len(raters), 1)
     return float(table[linear_sum_assignment(table, maximize=True)].mean())
 
 
-def ious(one: Masks, other: Masks) -> Matrix:
-    """IoU of each mask of [n, *spatial] with each of [m, *spatial]: [n, m]."""
+def pairwise_iou(one: Masks, other: Masks) -> Matrix:
+    """Return the IoU of each mask of [n, *spatial] with each of [m, *spatial]: [n, m]."""
     common = _common(one, other)
     union = _sizes(one)[:, None] + _sizes(other)[None] - common
     return np.where(union > 0, common / np.maximum(union, 1), 1.0)
 
 
-def dices(one: Masks, other: Masks) -> Matrix:
-    """Dice of each mask of [n, *spatial] with each of [m, *spatial]: [n, m]."""
+def pairwise_dice(one: Masks, other: Masks) -> Matrix:
+    """Return the Dice of each mask of [n, *spatial] with each of [m, *spatial]: [n, m]."""
     total = _sizes(one)[:, None] + _sizes(other)[None]
     return np.where(total > 0, 2 * _common(one, other) / np.maximum(total, 1), 1.0)
 
 
 def _common(one: Masks, other: Masks) -> Matrix:
-    """Pixels that each pair has in common, exact."""
+    """Return the number of pixels that each pair has in common, exactly."""
     rows, columns = (masks.reshape(len(masks), -1).astype(np.float64) for masks in (one, other))
     return rows @ columns.T
 

@@ -7,31 +7,31 @@ Masks = NDArray[np.bool_]
 ISIC = 0.65  # a Jaccard index below it counts as a failure in the ISIC challenges
 
 
-def dice(found: Masks, true: Masks) -> NDArray[np.float64]:
-    """2|P∩T| / (|P|+|T|) of boolean masks [..., H, W]; 1 where both are empty (nothing there, nothing found)."""
-    overlap, total = _sum(found & true), _sum(found) + _sum(true)
+def dice(predicted: Masks, true: Masks) -> NDArray[np.float64]:
+    """Return 2|P∩T| / (|P|+|T|) of boolean masks [..., H, W]; 1 where both are empty."""
+    overlap, total = _sum(predicted & true), _sum(predicted) + _sum(true)
     return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
 
 
-def iou(found: Masks, true: Masks) -> NDArray[np.float64]:
-    """|P∩T| / |P∪T| of boolean masks [..., H, W]; 1 where both are empty."""
-    overlap, union = _sum(found & true), _sum(found | true)
+def iou(predicted: Masks, true: Masks) -> NDArray[np.float64]:
+    """Return |P∩T| / |P∪T| of boolean masks [..., H, W]; 1 where both are empty."""
+    overlap, union = _sum(predicted & true), _sum(predicted | true)
     return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
 
 
-def thresholded(jaccard: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Jaccard index, 0 where it counts as a failure."""
+def thresholded_jaccard(jaccard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Jaccard index, 0 where it counts as a failure."""
     return np.where(jaccard >= ISIC, jaccard, 0.0)
 
 
-def mean_dice(found: NDArray[np.integer], true: NDArray[np.integer], num_classes: int) -> float:
-    """Dice of label maps [*spatial], mean over the classes without the background."""
-    flat = found.reshape(1, -1), true.reshape(1, -1)
+def mean_dice(predicted: NDArray[np.integer], true: NDArray[np.integer], num_classes: int) -> float:
+    """Return the mean Dice over the foreground classes of label maps [*spatial]."""
+    flat = predicted.reshape(1, -1), true.reshape(1, -1)
     return float(np.mean([dice(flat[0] == label, flat[1] == label) for label in range(1, num_classes)]))
 
 
-def foreground(labels: NDArray[np.integer], num_classes: int) -> Masks:
-    """Label maps [..., H, W] as one mask per class without the background: [..., K - 1, H, W]."""
+def foreground_masks(labels: NDArray[np.integer], num_classes: int) -> Masks:
+    """Return label maps [..., H, W] as one mask per foreground class: [..., K - 1, H, W]."""
     classes = np.arange(1, num_classes)[:, None, None]
     return labels[..., None, :, :] == classes
 

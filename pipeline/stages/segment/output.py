@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.core import files, paths, tables
 from pipeline.segmentation import convergence, saved_model
-from pipeline.segmentation.scoring import Row
+from pipeline.segmentation.class_scores import Row
 from pipeline.stages.segment import protocol, trajectories
 from pipeline.stages.segment.cells import Cell, SegmenterSetup
 

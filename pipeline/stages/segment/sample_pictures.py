@@ -1,4 +1,4 @@
-"""Pictures of what several raters drew and what a segmenter draws: raters above, samples below."""
+"""Pictures of what several raters drew and what a segmenter samples: raters above, samples below."""
 
 from pathlib import Path
 
@@ -9,47 +9,31 @@ from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
 from pipeline.segmentation.params import Segment
-from pipeline.segmentation.rater_scoring import masks_of
-from pipeline.segmentation.scoring import sample_set, spread
+from pipeline.segmentation.predicting import Probabilities, evenly_spaced, predict_set
+from pipeline.segmentation.rater_scoring import sampled_labels
+from pipeline.stages.segment.mosaic import Pixels, gray_to_rgb, mosaic, to_rgb
 
-Pixels = NDArray[np.uint8]
 IMAGES = 6  # test images that are shown
-GAP, PAPER = 2, 160  # pixels between cells, and their grey
 
 
-def write_pictures(segmenter: Segmenter, images: ImageSet, chosen: Segment, folder: Path) -> None:
-    """Writes one PNG per shown test image of a set of several raters; of other sets, and of volumes, nothing."""
+def write_pictures(segmenter: Segmenter, images: ImageSet, segment: Segment, folder: Path) -> None:
+    """Write one PNG per shown test image of a set of several raters; nothing for other sets and for volumes."""
     if images.spec.raters == 1 or images.spec.ndim == 3:
         return
-    few = spread(images, IMAGES)
-    for row, samples in zip(few, sample_set(segmenter, few, chosen), strict=True):
-        masks = images.masks(row), masks_of(samples, chosen)
+    shown = evenly_spaced(images, IMAGES)
+    for row, samples in zip(shown, predict_set(segmenter, shown, segment), strict=True):
+        masks = images.masks(row), sampled_labels(samples, segment)
         drawn = picture(np.asarray(images.image(row), np.uint8), *masks, samples.mean(0))
         files.write_bytes(folder / f"{row['id']}.png", png(drawn))
 
 
-def picture(image: Pixels, raters: Pixels, drawn: NDArray[np.integer], chance: NDArray[np.float32]) -> Pixels:
-    """[H', W', 3]: the image [C, H, W] and the raters' masks [R, H, W]; below the chance of foreground and the samples.
+def picture(image: Pixels, raters: Pixels, samples: NDArray[np.integer], probabilities: Probabilities) -> Pixels:
+    """Return [H', W', 3]: the image [C, H, W] and the raters' masks [R, H, W]; below, foreground and the samples.
 
-    `drawn` are labels [S, H, W], `chance` their mean probability [K, H, W]. Classes are greys from black (background)
-    to white.
+    `samples` are labels [S, H, W], `probabilities` their mean [K, H, W], shown as the probability of foreground.
+    Classes are grey levels from black (background) to white.
     """
-    highest = len(chance) - 1
-    top = [_shown(image), *(_grey(mask / highest) for mask in raters)]
-    below = [_grey(1 - chance[0]), *(_grey(labels / highest) for labels in drawn)]
-    blank = np.full_like(top[0], PAPER)
-    rows = [line + [blank] * (max(len(top), len(below)) - len(line)) for line in (top, below)]
-    return np.concatenate([np.concatenate([_framed(cell) for cell in line], 1) for line in rows])[GAP:, GAP:]
-
-
-def _shown(image: Pixels) -> Pixels:
-    """Colours as they are, of other images the first contrast."""
-    return np.moveaxis(image, 0, -1) if len(image) == 3 else image[0][..., None].repeat(3, -1)
-
-
-def _grey(share: NDArray[np.floating]) -> Pixels:
-    return (share * 255).round().astype(np.uint8)[..., None].repeat(3, -1)
-
-
-def _framed(cell: Pixels) -> Pixels:
-    return np.pad(cell, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=PAPER)
+    highest = len(probabilities) - 1
+    above = [to_rgb(image), *(gray_to_rgb(mask / highest) for mask in raters)]
+    below = [gray_to_rgb(1 - probabilities[0]), *(gray_to_rgb(labels / highest) for labels in samples)]
+    return mosaic([above, below])

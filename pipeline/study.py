@@ -56,12 +56,6 @@ class Params(Section):
     compare: Compare = Compare()
     report: Report = Report()
 
-    @property
-    def compared_on(self) -> str:
-        """The training set on which segmenters are compared with each other."""
-        between = self.compare.segmenters
-        return (between and between.training_set) or self.compare.reference
-
     @field_validator("generators", "score", "audit", mode="before")
     @classmethod
     def null_is_the_default(cls, value: Any) -> Any:

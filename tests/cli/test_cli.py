@@ -15,7 +15,7 @@ from pipeline.cli import main as command
 from pipeline.cli.main import VERBS, main
 from pipeline.cli.verbs import study
 from pipeline.core import paths
-from pipeline.stages.report import completeness
+from pipeline.stages.report.stage_outputs import stage_outputs
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY
 
@@ -218,7 +218,7 @@ def test_weights_are_listed_without_fetching(project: Path, capsys: pytest.Captu
 
 def finish(params: Params, *left_out: str) -> None:
     """Empty outputs of all stages but some."""
-    for stage, place in completeness.places(params):
+    for stage, place in stage_outputs(params):
         if stage not in (*left_out, "report"):
             place.mkdir(parents=True, exist_ok=True)
 
@@ -275,7 +275,7 @@ def test_outputs_of_an_older_version_are_told(
 
 def test_stages_have_the_names_of_the_graph() -> None:
     params = load_params(REPOSITORY / "params.yaml")
-    names = [stage for stage, _ in completeness.places(params)]
+    names = [stage for stage, _ in stage_outputs(params)]
     assert len(names) == len(set(names)) == 6 + 5 * 2 + 6 + 1  # single stages, per generator, training sets, segmenters
     assert names[0], names[-1] == ("records", "report")
 

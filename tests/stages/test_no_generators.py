@@ -11,9 +11,9 @@ from pipeline.core import files, paths, skipped
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.stages.command import run
-from pipeline.stages.records.records import write_methods
-from pipeline.stages.report import completeness
+from pipeline.stages.records.records import write_records
 from pipeline.stages.report.identity import as_yaml
+from pipeline.stages.report.stage_outputs import unfinished_stages
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
@@ -54,8 +54,8 @@ def test_folders_of_generators_exist_and_the_judge_has_a_record(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_methods(params)
-    folder = paths.methods(params.study)
+    write_records(params)
+    folder = paths.records(params.study)
     assert files.read_json(folder / "judge.json") == {}
     assert not (folder / "score.json").exists() and not (folder / "audit.json").exists()
     for name in ("generators", "synthetic", "scores", "snapshots", "audit"):
@@ -67,8 +67,8 @@ def test_the_judge_of_a_study_is_recorded_with_its_parameters(tmp_path: Path, mo
     changed = {"segmenters": {"unet": TOY_STUDY["segmenters"]["unet"] | {"segment": {"batch_size": 2}}}}
     found = []
     for values in (TOY_STUDY, TOY_STUDY | changed):
-        write_methods(parse(Params, values))
-        found.append(files.read_json(paths.methods("toy") / "judge.json"))
+        write_records(parse(Params, values))
+        found.append(files.read_json(paths.records("toy") / "judge.json"))
     assert found[0]["entry"]["weights"] == "none" and "segmenters/unet" in found[0]
     assert found[1]["entry"] == found[0]["entry"] | {"segment": {"batch_size": 2}}
     assert files.read_json(paths.entries("toy")[0]) == ["siamese"]
@@ -99,7 +99,7 @@ def test_a_stage_of_generators_ends_with_one_line(
 def test_every_stage_is_still_asked_for(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     stages = ["records", "prepare", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
-    assert completeness.missing(params) == [*stages, "compare", "report"]
+    assert unfinished_stages(params) == [*stages, "compare", "report"]
 
 
 def test_the_forecast_counts_segmenters_alone(params: Params) -> None:

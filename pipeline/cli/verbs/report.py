@@ -25,13 +25,13 @@ def add(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report where it is missing and print its place. Raises UserError naming the stages that it needs."""
     from pipeline.core import paths
-    from pipeline.stages.report import completeness
+    from pipeline.stages.report import stage_outputs
     from pipeline.study import load_params
 
     params = load_params()
     page = paths.REPORT / "index.html"
-    exists = completeness.is_report_of(page, params.study)
-    missing = [stage for stage in completeness.missing(params) if stage != completeness.LAST]
+    exists = stage_outputs.is_report_of(page, params.study)
+    missing = [stage for stage in stage_outputs.unfinished_stages(params) if stage != stage_outputs.LAST]
     if missing and not exists:
         return _unfinished(arguments, params.study, missing)
     written = not missing and (arguments.again or not exists)

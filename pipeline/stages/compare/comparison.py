@@ -132,7 +132,7 @@ def publish_comparison(study: str, comparison: Comparison) -> None:
 
 def read_comparison(study: str) -> Record:
     """Return comparison.json of a study. Raises UserError where the stage compare has not run."""
-    return _read(paths.comparison(study) / "comparison.json")
+    return read_output(paths.comparison(study) / "comparison.json")
 
 
 def collect_metrics(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
@@ -141,14 +141,14 @@ def collect_metrics(study: str, generators: Sequence[str], *, has_judge: bool) -
     Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
     """
     comparison = read_comparison(study)
-    scores = {name: _read(paths.scores(study, name) / "metrics.json") for name in generators}
+    scores = {name: read_output(paths.scores(study, name) / "metrics.json") for name in generators}
     faithfulness = {name: score.get("faithfulness") for name, score in scores.items()}
     shuffled = [
         score["faithfulness_shuffled"] for score in scores.values() if score.get("faithfulness_shuffled") is not None
     ]
     metrics: Record = {"arms": arms_as_metrics(comparison["arms"])}
     if has_judge:
-        metrics["judge"] = {"dice": _read(paths.judge(study) / "metrics.json")["dice"]}
+        metrics["judge"] = {"dice": read_output(paths.judge(study) / "metrics.json")["dice"]}
     if generators:
         metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
     if comparison.get("segmenters"):
@@ -175,7 +175,8 @@ def segmenters_as_metrics(rows: Iterable[Record]) -> Record:
     return dict(tree)
 
 
-def _read(path: Path) -> Any:
+def read_output(path: Path) -> Any:
+    """Read a JSON file that a stage publishes. Raises UserError where the stage has not run."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage that makes it (dvc repro runs all that are missing)")
     return files.read_json(path)

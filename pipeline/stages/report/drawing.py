@@ -33,47 +33,47 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn; `about` says in words what it shows, for readers who do not see it."""
+    """A figure and its caption; `alt_text` says in words what it shows, for readers who do not see it."""
 
     name: str  # of its files
     caption: str
-    about: str
+    alt_text: str
     draw: Callable[[Axes], None]
     size: tuple[float, float] = (4.4, 3.2)  # inches
 
     def inline(self) -> str:
-        """Only the <svg> element: no style attribute (a content security policy forbids them), as wide as its place."""
+        """Return the <svg> element alone, without size and style attributes, which the page's policy forbids."""
         text = self._render("svg", transparent=True).decode()
         text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
         text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
         text = re.sub(r'<g id="[^"]*"', "<g", text)
-        text = re.sub(r' style="([^"]*)"', lambda found: _attributes(found[1]), text)
+        text = re.sub(r' style="([^"]*)"', lambda match: _attributes(match[1]), text)
         text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
         text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-        head = f'<svg role="img" aria-label="{escape(self.about)}" stroke-linejoin="round"'
+        head = f'<svg role="img" aria-label="{escape(self.alt_text)}" stroke-linejoin="round"'
         return text.replace("<svg", head, 1).replace(INK, "currentColor").replace(PAPER, "var(--card)")
 
     def svg(self) -> bytes:
-        """An SVG file, black on white."""
+        """Return an SVG file, black on white."""
         return self._render("svg")
 
     def png(self) -> bytes:
-        """A PNG file, black on white."""
+        """Return a PNG file, black on white."""
         return self._render("png", dpi=DPI)
 
     def _render(self, kind: str, **options: Any) -> bytes:
-        """The same bytes for the same numbers: no date, no version, ids that depend on the name alone."""
+        """Return the same bytes for the same numbers: no date, no version, ids that depend on the name alone."""
         with matplotlib.rc_context({**STYLE, "svg.hashsalt": self.name}):
             figure = Figure(figsize=self.size, layout="constrained")
             self.draw(figure.subplots())
             buffer = io.BytesIO()
-            unsaid = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-            figure.savefig(buffer, format=kind, metadata=unsaid, **options)
+            metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+            figure.savefig(buffer, format=kind, metadata=metadata, **options)
         return buffer.getvalue()
 
 
 def _attributes(style: str) -> str:
-    """A style attribute as presentation attributes; the font is that of the page."""
+    """Return a style attribute as presentation attributes; the font is that of the page."""
     pairs = [part.split(":", 1) for part in style.split(";") if ":" in part]
     named = [(name.strip(), value.strip()) for name, value in pairs]
     return "".join(f' {name}="{value}"' for name, value in named if name != "font-family")

@@ -48,16 +48,16 @@ def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], referenc
         for number, (name, points) in enumerate(curves.items()):
             shift = 0.05 * (number - (len(curves) - 1) / 2)  # intervals of equal multipliers must not cover each other
             x, mean = [p.multiplier + shift for p in points], [p.mean for p in points]
-            spread = [[_reach(p, p.low) for p in points], [_reach(p, p.high) for p in points]]
-            axes.errorbar(x, mean, spread, markersize=5.5, capsize=3, elinewidth=1, label=name, **_look(number))
+            spread = [[_bar_length(p, p.low) for p in points], [_bar_length(p, p.high) for p in points]]
+            axes.errorbar(x, mean, spread, markersize=5.5, capsize=3, elinewidth=1, label=name, **_style(number))
         axes.set_xticks(sorted({p.multiplier for points in curves.values() for p in points} | {0}))
         axes.set_xlabel("synthetic images per real image (multiplier)")
         axes.set_ylabel("Dice on real test images")
         axes.legend(loc="best")
 
     ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
-    about = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}. {ends}."
-    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", about, draw, (4.6, 3.5))
+    alt_text = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}. {ends}."
+    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, (4.6, 3.5))
 
 
 def differences(title: str, rows: Sequence[Difference], reference: str, margin: float, metric: str = "Dice") -> Drawing:
@@ -75,12 +75,12 @@ def differences(title: str, rows: Sequence[Difference], reference: str, margin: 
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(visible=False, axis="y")
 
-    told = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)
-    about = f"{metric} minus {reference}, {title}, with intervals. {told}. Within {margin} arms count as equal."
+    summary = "; ".join(f"{r.name} {r.value:+.3f} [{r.low:+.3f}, {r.high:+.3f}], {r.verdict}" for r in rows)
+    alt_text = f"{metric} minus {reference}, {title}, with intervals. {summary}. Within {margin} arms count as equal."
     return Drawing(
         f"differences_{title}",
         f"{title}: difference from {reference}",
-        about,
+        alt_text,
         draw,
         (4.6, max(3.5, 0.9 + 0.42 * len(rows))),
     )
@@ -96,8 +96,8 @@ def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawin
         for number, (name, values) in enumerate(curves.items()):
             line = smooth(values, max(1, len(values) // 50))
             steps, every = np.arange(1, len(line) + 1), max(1, len(line) // 5)
-            look: dict[str, Any] = _look(number) | {"markevery": (number * every // (len(curves) + 1), every)}
-            axes.plot(steps, np.where(line > 0, line, np.nan), label=name, markersize=4, linewidth=1.3, **look)
+            style: dict[str, Any] = _style(number) | {"markevery": (number * every // (len(curves) + 1), every)}
+            axes.plot(steps, np.where(line > 0, line, np.nan), label=name, markersize=4, linewidth=1.3, **style)
         _logarithmic(axes)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("loss")
@@ -116,7 +116,7 @@ def validation_curves(title: str, steps: Sequence[float], curves: Mapping[str, S
         for number, (name, values) in enumerate(curves.items()):
             line = np.array(values, float)
             axes.plot(
-                steps, np.where(line > 0, line, np.nan), label=name, markersize=4.5, linewidth=1.3, **_look(number)
+                steps, np.where(line > 0, line, np.nan), label=name, markersize=4.5, linewidth=1.3, **_style(number)
             )
         _logarithmic(axes)
         axes.set_xlabel("optimiser step")
@@ -141,11 +141,11 @@ def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> Drawin
         )
 
     counts = ", ".join(f"{len(places)} {name}" for name, places in points.items())
-    about = f"Features of real images and those of {title} on a plane by t-SNE: {counts} images."
-    return Drawing(f"map_{title}", title, about, draw, (4.4, 3.8))
+    alt_text = f"Features of real images and those of {title} on a plane by t-SNE: {counts} images."
+    return Drawing(f"map_{title}", title, alt_text, draw, (4.4, 3.8))
 
 
-def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> Drawing:
+def score_over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> Drawing:
     """A score over training steps with its interval; `values` are value, low and high [3, N], NaN where unknown."""
 
     def draw(axes: Axes) -> None:
@@ -154,8 +154,8 @@ def over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) 
         axes.plot(steps, middle, color=COLOURS[0], marker="o", markersize=4, linewidth=1.3)
         axes.set_xlabel("optimiser step")
 
-    told = ", ".join(f"{value:.3g} at {step:g}" for step, value in zip(steps, values[0], strict=True))
-    return Drawing(f"steps_{title}", title, f"{title} over optimiser steps: {told}.", draw, (4.4, 2.8))
+    summary = ", ".join(f"{value:.3g} at {step:g}" for step, value in zip(steps, values[0], strict=True))
+    return Drawing(f"steps_{title}", title, f"{title} over optimiser steps: {summary}.", draw, (4.4, 2.8))
 
 
 def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -163,20 +163,20 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
 
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(curves.items()):
-            places, look = np.arange(1, values.shape[1] + 1), _look(number)
+            places, style = np.arange(1, values.shape[1] + 1), _style(number)
             every = max(1, len(places) // 10)
-            axes.fill_between(places, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
-            axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, markevery=every, **look)
+            axes.fill_between(places, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(places, values.mean(0), label=name, markersize=5, linewidth=1.4, markevery=every, **style)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("sampling step")
         axes.set_ylabel("Dice on real test images")
         axes.legend(loc="best")
 
-    told = "; ".join(
-        f"{name}: {', '.join(f'{dice:.3f}' for dice in _few(values.mean(0)))}" for name, values in curves.items()
+    summary = "; ".join(
+        f"{name}: {', '.join(f'{dice:.3f}' for dice in _thinned(values.mean(0)))}" for name, values in curves.items()
     )
-    about = f"Dice over sampling steps, trained on {title}, from the first step to the last. {told}."
-    return Drawing(f"sampling_steps_{title}", f"{title}: Dice by sampling step", about, draw, (4.6, 3.5))
+    alt_text = f"Dice over sampling steps, trained on {title}, from the first step to the last. {summary}."
+    return Drawing(f"sampling_steps_{title}", f"{title}: Dice by sampling step", alt_text, draw, (4.6, 3.5))
 
 
 def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -187,18 +187,21 @@ def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
 
     def draw(axes: Axes) -> None:
         for number, (name, (steps, *seeds)) in enumerate(curves.items()):
-            look, values = _look(number), np.array(seeds)
-            axes.fill_between(steps, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
-            axes.plot(steps, values.mean(0), label=name, markersize=4.5, linewidth=1.3, **look)
+            style, values = _style(number), np.array(seeds)
+            axes.fill_between(steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(steps, values.mean(0), label=name, markersize=4.5, linewidth=1.3, **style)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("Dice on validation images")
         axes.legend(loc="best")
 
-    told = "; ".join(
-        f"{name}: {', '.join(f'{dice:.3f}' for dice in _few(values[1:].mean(0)))}" for name, values in curves.items()
+    summary = "; ".join(
+        f"{name}: {', '.join(f'{dice:.3f}' for dice in _thinned(values[1:].mean(0)))}"
+        for name, values in curves.items()
     )
-    about = f"Dice on validation images over training on {title}, mean over seeds, from first to last look. {told}."
-    return Drawing(f"convergence_{title}", f"{title}: Dice over training", about, draw, (4.6, 3.5))
+    alt_text = (
+        f"Dice on validation images over training on {title}, mean over seeds, from first to last look. {summary}."
+    )
+    return Drawing(f"convergence_{title}", f"{title}: Dice over training", alt_text, draw, (4.6, 3.5))
 
 
 def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -207,15 +210,15 @@ def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Dr
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(curves.items()):
             places, every = np.linspace(0, 1, len(values)), (number, 10)
-            axes.plot(places, values, label=name, markersize=4, linewidth=1.3, markevery=every, **_look(number))
+            axes.plot(places, values, label=name, markersize=4, linewidth=1.3, markevery=every, **_style(number))
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("distance from the border / largest distance")
         axes.set_ylabel("boundary weight W")
         axes.legend(loc="lower left")
 
     half = "; ".join(f"{name}: {values[len(values) // 2]:.2f}" for name, values in curves.items())
-    about = f"Boundary weight of {title} over the distance from the border, from 1 to 0; halfway {half}."
-    return Drawing(f"boundary_weight_{title}", f"{title}: boundary weight", about, draw, (4.6, 3.5))
+    alt_text = f"Boundary weight of {title} over the distance from the border, from 1 to 0; halfway {half}."
+    return Drawing(f"boundary_weight_{title}", f"{title}: boundary weight", alt_text, draw, (4.6, 3.5))
 
 
 def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
@@ -225,14 +228,14 @@ def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
         for place, (kept, dropped) in enumerate(reversed(list(counts.values()))):
             axes.barh(place, kept, color=COLOURS[0], height=0.6)
             axes.barh(place, dropped, left=kept, height=0.6, fill=False, hatch="////", edgecolor=COLOURS[1])
-        told = [f"{name}\n{kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items()]
-        axes.set_yticks(range(len(counts)), told[::-1])
+        labels = [f"{name}\n{kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items()]
+        axes.set_yticks(range(len(counts)), labels[::-1])
         axes.set_xlabel("synthetic images")
         axes.grid(visible=False, axis="y")
 
-    told = "; ".join(f"{name}: {kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items())
-    about = f"Synthetic images of screened training sets. {told}."
-    return Drawing("screening", "Kept and dropped", about, draw, (4.4, 0.9 + 0.5 * len(counts)))
+    summary = "; ".join(f"{name}: {kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items())
+    alt_text = f"Synthetic images of screened training sets. {summary}."
+    return Drawing("screening", "Kept and dropped", alt_text, draw, (4.4, 0.9 + 0.5 * len(counts)))
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -244,13 +247,13 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _look(number: int) -> dict[str, Any]:
+def _style(number: int) -> dict[str, Any]:
     """Colour, marker and line style of the series of this number."""
     style = LINES[number % len(LINES)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "linestyle": style}
 
 
-def _few(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """At most eight values, the first and the last among them."""
     return values[np.linspace(0, len(values) - 1, min(8, len(values))).round().astype(int)]
 
@@ -259,6 +262,6 @@ def _steps(points: Sequence[Point]) -> str:
     return ", ".join(f"{p.mean:.3f} at {p.multiplier}" for p in points)
 
 
-def _reach(point: Point, end: float) -> float:
+def _bar_length(point: Point, end: float) -> float:
     """Length of one half of an error bar; the reference arm shows its interval as a band."""
     return abs(point.mean - end) if point.multiplier else 0.0

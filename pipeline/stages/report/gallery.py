@@ -1,6 +1,6 @@
 """The sample grid: masks, the real images that they come from, what each generator made of them; its best and worst."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths, tables
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.mosaic import mosaic
 from pipeline.stages.report import pictures
-from pipeline.study import Params
 
 EXTREMES = 4  # most and least faithful images shown per generator
-CELL, GAP = 128, 4  # pixels of a picture of a sheet, and between pictures
+CELL, GAP, WHITE = 128, 4, 255  # pixels of a picture of a sheet and between pictures; their grey level
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Faithful:
+class JudgedImage:
     """A synthetic image with the outline of its mask, and the judge's Dice."""
 
     id: str
@@ -35,56 +35,61 @@ class Faithful:
     overlay: str
 
 
-def examples(params: Params, side: int = pictures.SIDE) -> dict[str, list[Example]]:
-    """Rows of the grid by generator; those that follow training masks, turned or not, show the same ones."""
-    return {name: [_example(*parts, side) for parts in _rows(params, name)] for name in params.generators}
+def examples(study: str, generators: Iterable[str], count: int, side: int = pictures.SIDE) -> dict[str, list[Example]]:
+    """Return at most `count` rows of the grid by generator.
+
+    Generators that follow training masks, turned or not, show the same ones.
+    """
+    return {name: [_example(*cells, side) for cells in _rows(study, name, count)] for name in generators}
 
 
-def extremes(params: Params, side: int = pictures.SIDE) -> dict[str, dict[str, list[Faithful]]]:
-    """By generator, its "most faithful" and "least faithful" images; none where the judge has not looked."""
-    found = {name: _ranked(params.study, name) for name in params.generators}
+def extremes(
+    study: str, generators: Iterable[str], side: int = pictures.SIDE
+) -> dict[str, dict[str, list[JudgedImage]]]:
+    """Return, by generator, its "most faithful" and "least faithful" images; {} where the judge has scored none."""
+    rankings = {name: _ranked(study, name) for name in generators}
     return {
         name: {
-            "most faithful": _faithful(params.study, name, ranked[::-1][:EXTREMES], side),
-            "least faithful": _faithful(params.study, name, ranked[:EXTREMES], side),
+            "most faithful": _judged(study, name, ranked[::-1][:EXTREMES], side),
+            "least faithful": _judged(study, name, ranked[:EXTREMES], side),
         }
-        for name, ranked in found.items()
+        for name, ranked in rankings.items()
         if ranked
     }
 
 
-def sheet(params: Params, generator: str) -> NDArray[np.uint8]:
-    """[H, W, 3] one example per column: mask, real image, synthetic image, overlay; for papers."""
-    columns = [_column(mask, real, image) for _, mask, real, image in _rows(params, generator)]
-    return np.concatenate(columns, axis=1)[GAP:, GAP:]
+def sheet(study: str, generator: str, count: int) -> NDArray[np.uint8]:
+    """Return [H, W, 3] one example per column: mask, real image, synthetic image, overlay; for papers."""
+    columns = [_column(mask, real, image) for _, mask, real, image in _rows(study, generator, count)]
+    return mosaic(list(zip(*columns, strict=True)), GAP, WHITE)
 
 
 def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most `count` rows, evenly over all of them."""
+    """Return at most `count` rows, evenly spread over all of them."""
     places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
     return [rows[place] for place in places]
 
 
-Parts = tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]  # id, mask, real image, synthetic
+Cells = tuple[str, NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8]]  # id, mask, real image, synthetic
 
 
-def _rows(params: Params, generator: str) -> Iterator[Parts]:
-    train = ImageSet.open(paths.real(params.study)).split("train")
-    synthetic = ImageSet.open(paths.synthetic(params.study, generator))
+def _rows(study: str, generator: str, count: int) -> Iterator[Cells]:
+    train = ImageSet.open(paths.real(study)).split("train")
+    synthetic = ImageSet.open(paths.synthetic(study, generator))
     sources = {row["id"]: row for row in train}
     first: dict[str, Row] = {}
     for row in synthetic.take(1):
         first.setdefault(row["source_id"], row)
-    rows = spread(train.rows, params.report.samples)
+    rows = spread(train.rows, count)
     followed = [first[row["id"]] for row in rows if row["id"] in first]
-    for made in followed or spread(synthetic.take(1).rows, len(rows)):
-        source = sources.get(made["source_id"])
+    for row in followed or spread(synthetic.take(1).rows, len(rows)):
+        source = sources.get(row["source_id"])
         real = None if source is None else colours_last(train, source)
-        yield made["source_id"], synthetic.mask(made), real, colours_last(synthetic, made)
+        yield row["source_id"], synthetic.mask(row), real, colours_last(synthetic, row)
 
 
 def colours_last(images: ImageSet, row: Row) -> NDArray[np.uint8]:
-    """An image of a set as [H, W, 3]."""
+    """Return an image of a set as [H, W, 3]."""
     return np.moveaxis(np.asarray(images.image(row), np.uint8), 0, -1)
 
 
@@ -96,29 +101,30 @@ def _example(
         mask=pictures.uri(pictures.colours(pictures.enlarge(mask, side))),
         real=None if real is None else pictures.photo(real, side),
         synthetic=pictures.photo(image, side),
-        overlay=pictures.overlaid(image, mask, side),
+        overlay=pictures.overlay_uri(image, mask, side),
     )
 
 
 def _ranked(study: str, generator: str) -> list[tuple[float, str]]:
-    """Dice and id of the scored images, the least faithful first."""
+    """Return Dice and id of the scored images, the least faithful first."""
     path = paths.scores(study, generator) / "images.csv"
     rows = tables.read_table(path) if path.is_file() else []
     return sorted((float(row["dice"]), row["id"]) for row in rows if row.get("dice"))
 
 
-def _faithful(study: str, generator: str, chosen: Sequence[tuple[float, str]], side: int) -> list[Faithful]:
+def _judged(study: str, generator: str, ranked: Sequence[tuple[float, str]], side: int) -> list[JudgedImage]:
     images = ImageSet.open(paths.synthetic(study, generator))
     rows = {row["id"]: row for row in images}
     return [
-        Faithful(name, dice, pictures.overlaid(colours_last(images, rows[name]), images.mask(rows[name]), side))
-        for dice, name in chosen
+        JudgedImage(name, dice, pictures.overlay_uri(colours_last(images, rows[name]), images.mask(rows[name]), side))
+        for dice, name in ranked
     ]
 
 
-def _column(mask: NDArray[np.uint8], real: NDArray[np.uint8] | None, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _column(
+    mask: NDArray[np.uint8], real: NDArray[np.uint8] | None, image: NDArray[np.uint8]
+) -> list[NDArray[np.uint8]]:
     small = pictures.enlarge(mask, CELL)
-    blank = np.full((*small.shape, 3), 255, np.uint8)
+    blank = np.full((*small.shape, 3), WHITE, np.uint8)
     shown = blank if real is None else pictures.enlarge(real, CELL)
-    cells = [pictures.colours(small), shown, pictures.enlarge(image, CELL), pictures.overlay(image, mask, CELL)]
-    return np.concatenate([np.pad(cell, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255) for cell in cells])
+    return [pictures.colours(small), shown, pictures.enlarge(image, CELL), pictures.overlay(image, mask, CELL)]

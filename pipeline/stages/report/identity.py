@@ -1,7 +1,7 @@
-"""What a study is made of, by hash: two runs that agree in these lines agree in everything that the report tells."""
+"""What a study is made of, by hash: two runs that agree in these lines agree in all that the report shows."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path, PurePath
@@ -10,8 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.core import files, paths
+from pipeline.core.section import Section
 from pipeline.data.image_set import MANIFEST, ImageSet
-from pipeline.study import Params
 
 PACKAGES = (
     *("twinsynth", "torch", "torchvision", "diffusers", "transformers", "accelerate", "segmentation-models-pytorch"),
@@ -20,46 +20,41 @@ PACKAGES = (
 Line = tuple[str, str, str]  # what, how many or which, hash
 
 
-def hashes(params: Params) -> list[Line]:
-    """Parameters, image sets, generators, judge, results; what is not there is left out."""
-    study = params.study
+def hashes(study: str, generators: Iterable[str], training_sets: Iterable[str], parameters: str) -> list[Line]:
+    """Return the hashes of parameters, image sets, generators, judge and results; what does not exist is left out."""
     results = paths.comparison(study) / "comparison.json", paths.judge(study) / "weights.safetensors"
     return [
-        ("parameters", f"study {study}", files.fingerprint(as_yaml(params))),
+        ("parameters", f"study {study}", files.fingerprint(parameters)),
         *_set("real images", paths.real(study)),
         *_manifest("base", paths.base(study)),
-        *(line for name in params.generators for line in _generator(study, name)),
-        *(
-            line
-            for name in params.training_sets
-            for line in _set(f"training set {name}", paths.training_set(study, name))
-        ),
+        *(line for name in generators for line in _generator(study, name)),
+        *(line for name in training_sets for line in _set(f"training set {name}", paths.training_set(study, name))),
         *((path.parent.name, path.name, files.sha256(path)) for path in results if path.is_file()),
     ]
 
 
 def versions() -> list[tuple[str, str]]:
-    """Python and the packages that numbers depend on."""
-    return [("Python", platform.python_version()), *((name, found) for name in PACKAGES if (found := _version(name)))]
+    """Return the versions of Python and of the packages that numbers depend on."""
+    return [("Python", platform.python_version()), *((name, text) for name in PACKAGES if (text := _version(name)))]
 
 
-def as_yaml(params: Params) -> str:
-    """All parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
+def as_yaml(params: Section) -> str:
+    """Return all parameters, those left out of params.yaml included, as a params.yaml that gives the same study.
 
     Of an absolute path only the last part is shown (elsewhere/name): a report must not tell whose machine made it.
     """
     text = StringIO()
     writer = YAML()
     writer.default_flow_style = False
-    writer.dump(_without_places(params.model_dump(mode="json")), text)
+    writer.dump(_without_folders(params.model_dump(mode="json")), text)
     return text.getvalue()
 
 
-def _without_places(value: Any) -> Any:
+def _without_folders(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_places(item) for key, item in value.items()}
+        return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_places(item) for item in value]
+        return [_without_folders(item) for item in value]
     return f"elsewhere/{PurePath(value).name}" if isinstance(value, str) and PurePath(value).is_absolute() else value
 
 
@@ -68,15 +63,15 @@ def _generator(study: str, name: str) -> Iterator[Line]:
     yield from _set(f"synthetic images of {name}", paths.synthetic(study, name))
 
 
-def _set(what: str, folder: Path) -> Iterator[Line]:
+def _set(label: str, folder: Path) -> Iterator[Line]:
     if (folder / MANIFEST).is_file():
         images = ImageSet.open(folder)
-        yield what, f"{len(images)} pairs", images.digest
+        yield label, f"{len(images)} pairs", images.digest
 
 
-def _manifest(what: str, folder: Path) -> Iterator[Line]:
+def _manifest(label: str, folder: Path) -> Iterator[Line]:
     if (folder / "manifest.json").is_file():
-        yield what, "settings and inputs", files.read_json(folder / "manifest.json").get("fingerprint", "–")
+        yield label, "settings and inputs", files.read_json(folder / "manifest.json").get("fingerprint", "–")
 
 
 def _version(name: str) -> str | None:

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import paths, tables
-from pipeline.study import Params
 
 NAMES = ("segmenter", "training_set", "seed", "step")  # columns that are no loss
 
 
 @dataclass(frozen=True)
-class Run:
+class LossCurves:
     """One training run: curves over optimiser steps, by name."""
 
     name: str
@@ -22,56 +21,59 @@ class Run:
 
     @property
     def total(self) -> NDArray[np.float64]:
-        """Sum of all curves of one step (losses are already weighted)."""
+        """The sum of all curves at every step (losses are already weighted)."""
         return np.sum(list(self.curves.values()), axis=0)
 
 
-def read_runs(params: Params) -> list[Run]:
-    """All runs of a study; the base has none where it was brought in from elsewhere."""
-    return [Run(name, curves) for name, path in _files(params) if path.is_file() and (curves := _curves(path))]
+def read_runs(study: str, generators: Iterable[str]) -> list[LossCurves]:
+    """Read the runs of base, generators and judge; the base has none where it was imported."""
+    return [
+        LossCurves(name, curves)
+        for name, path in _files(study, generators)
+        if path.is_file() and (curves := _curves(path))
+    ]
 
 
-def read_arms(params: Params) -> list[Run]:
-    """One run per segmenter: the total loss of each training set, averaged over seeds."""
-    return [Run(f"segment {name}", _by_training_set(_losses(params, name))) for name in params.segmenters]
+def read_arms(study: str, segmenters: Iterable[str]) -> list[LossCurves]:
+    """Read one run per segmenter: the total loss of each training set, averaged over seeds."""
+    return [
+        LossCurves(f"segment {name}", _by_training_set(paths.segmentation(study, name) / "losses.csv"))
+        for name in segmenters
+    ]
 
 
-def write_totals(folder: Path, runs: Iterable[Run]) -> None:
-    """One CSV file per run with the columns step and loss, for `dvc plots`."""
+def write_totals(folder: Path, runs: Iterable[LossCurves]) -> None:
+    """Write one CSV file per run with the columns step and loss, for `dvc plots`."""
     for run in runs:
         rows = [{"step": step, "loss": f"{loss:.6g}"} for step, loss in enumerate(run.total)]
         tables.write_table(folder / f"{run.name.replace(' ', '_')}.csv", rows)
 
 
-def endings(runs: Iterable[Run]) -> list[tuple[str, str, int, float, float, float]]:
-    """Run, loss, steps, and the means over the first, the best and the last fiftieth: the curves as a table."""
-    found = []
+def summarize(runs: Iterable[LossCurves]) -> list[tuple[str, str, int, float, float, float]]:
+    """Return run, loss, steps, and the means over the first, the best and the last fiftieth: the curves as a table."""
+    rows = []
     for run in runs:
         for name, values in run.curves.items():
             window = max(1, len(values) // 50)
             line = smooth(values, window)[window - 1 :]
-            found.append((run.name, name, len(values), float(line[0]), float(line.min()), float(line[-1])))
-    return found
+            rows.append((run.name, name, len(values), float(line[0]), float(line.min()), float(line[-1])))
+    return rows
 
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean over the last `window` steps (over those there are, at the start)."""
+    """Return the mean over the last `window` steps, at the start over all steps so far."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _files(params: Params) -> Iterator[tuple[str, Path]]:
+def _files(study: str, generators: Iterable[str]) -> Iterator[tuple[str, Path]]:
     for part in ("autoencoder", "denoiser"):
-        yield f"base {part}", paths.base(params.study) / f"losses_{part}.csv"
-    for name in params.generators:
-        yield f"finetune {name}", paths.generator(params.study, name) / "losses.csv"
-    yield "judge", paths.judge(params.study) / "losses.csv"
-
-
-def _losses(params: Params, segmenter: str) -> Path:
-    return paths.segmentation(params.study, segmenter) / "losses.csv"
+        yield f"base {part}", paths.base(study) / f"losses_{part}.csv"
+    for name in generators:
+        yield f"finetune {name}", paths.generator(study, name) / "losses.csv"
+    yield "judge", paths.judge(study) / "losses.csv"
 
 
 def _curves(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -89,8 +91,8 @@ def _by_training_set(path: Path) -> dict[str, NDArray[np.float64]]:
     return {arm: np.mean([losses for (name, _), losses in runs.items() if name == arm], axis=0) for arm in arms}
 
 
-def means(path: Path, training_set: str) -> dict[str, NDArray[np.float64]]:
-    """Every loss of one training set by name, averaged over seeds."""
+def mean_losses(path: Path, training_set: str) -> dict[str, NDArray[np.float64]]:
+    """Return every loss of one training set by name, averaged over seeds."""
     runs: dict[str, dict[str, list[float]]] = {}
     for row in tables.read_table(path):
         if row["training_set"] == training_set:
@@ -100,5 +102,5 @@ def means(path: Path, training_set: str) -> dict[str, NDArray[np.float64]]:
 
 
 def _number(text: str) -> float:
-    """A loss that is not in use at a step has no value there and weighs nothing."""
+    """Parse a loss; one that is not in use at a step has no value there and counts as 0."""
     return float(text) if text else 0.0

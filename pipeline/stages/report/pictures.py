@@ -19,30 +19,30 @@ LABELS = np.array(
 
 
 def uri(pixels: Pixels) -> str:
-    """A PNG of [H, W, 3] colours as a data URI."""
+    """Return a PNG of [H, W, 3] colours as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
 def photo(pixels: Pixels, side: int = SIDE) -> str:
-    """An image [H, W, 3], brought to `side`, as a data URI: JPEG where that made it smaller, else PNG."""
+    """Return an image [H, W, 3], brought to `side`, as a data URI: JPEG where that made it smaller, else PNG."""
     shown = enlarge(pixels, side)
     return jpeg(shown) if pixels.shape[0] > side else uri(shown)
 
 
 def jpeg(pixels: Pixels) -> str:
-    """A JPEG of [H, W, 3] colours as a data URI."""
+    """Return a JPEG of [H, W, 3] colours as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def colours(mask: Pixels) -> Pixels:
-    """[H, W] labels as [H, W, 3] colours; background dark, further classes repeat the palette."""
+    """Return [H, W] labels as [H, W, 3] colours; background dark, further classes repeat the palette."""
     return LABELS[np.where(mask > 0, (mask.astype(int) - 1) % (len(LABELS) - 1) + 1, 0)]
 
 
 def enlarge(pixels: Pixels, side: int = SIDE) -> Pixels:
-    """[H, W] or [H, W, 3] brought to about `side` pixels: small ones by repetition, large ones by sampling."""
+    """Bring [H, W] or [H, W, 3] to about `side` pixels: small ones by repetition, large ones by sampling."""
     height = pixels.shape[0]
     if height <= side:
         return pixels.repeat(side // height, 0).repeat(side // height, 1)
@@ -54,7 +54,7 @@ def enlarge(pixels: Pixels, side: int = SIDE) -> Pixels:
 
 
 def outline(mask: Pixels) -> NDArray[np.bool_]:
-    """Pixels of [H, W] labels that touch, left, right, above or below, a pixel of another label."""
+    """Return the pixels of [H, W] labels that touch a pixel of another label, left, right, above or below."""
     edge = np.zeros(mask.shape, bool)
     down, across = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
     edge[1:] |= down
@@ -65,19 +65,19 @@ def outline(mask: Pixels) -> NDArray[np.bool_]:
 
 
 def overlay(image: Pixels, mask: Pixels, side: int = SIDE) -> Pixels:
-    """The enlarged image [H, W, 3] with the outline of the mask [H, W] drawn on it, bright between dark lines."""
-    drawn, edge = enlarge(image, side).copy(), wider(outline(enlarge(mask, side)))
-    drawn[wider(edge)] = HALO
+    """Draw the outline of the mask [H, W] on the enlarged image [H, W, 3], bright between dark lines."""
+    drawn, edge = enlarge(image, side).copy(), dilated(outline(enlarge(mask, side)))
+    drawn[dilated(edge)] = HALO
     drawn[edge] = LINE
     return drawn
 
 
-def wider(edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels and their neighbours on the left, right, above and below."""
+def dilated(edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Dilate: return the pixels and their neighbours on the left, right, above and below."""
     return outline(edge.astype(np.uint8)) | edge
 
 
-def overlaid(image: Pixels, mask: Pixels, side: int = SIDE) -> str:
-    """The same as a data URI."""
+def overlay_uri(image: Pixels, mask: Pixels, side: int = SIDE) -> str:
+    """Return `overlay` as a data URI."""
     drawn = overlay(image, mask, side)
     return jpeg(drawn) if image.shape[0] > side else uri(drawn)

@@ -21,7 +21,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.data.phantom import Look, draw
+from pipeline.data.phantom import Difficulty, draw
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
@@ -142,7 +142,7 @@ def look(folder: Path, images: dict[str, ImageSet]) -> Planted:
 
 def phantom_sets(folder: Path, seed: int) -> dict[str, ImageSet]:
     """96 training images, 128 that calibrate, 190 fresh ones and 80 plants."""
-    drawn = [draw(f"audit/{414 * seed + k}", 64, Look(0.5, 2), False)[0] for k in range(96 + 128 + 190)]
+    drawn = [draw(f"audit/{414 * seed + k}", 64, Difficulty(0.5, 2), False)[0] for k in range(96 + 128 + 190)]
     return sets(folder, drawn[:96], drawn[96:224], drawn[224:], 10)
 
 
@@ -215,7 +215,7 @@ def test_the_flip_and_the_original_of_a_copy_are_named(phantoms: Planted) -> Non
 
 def test_near_duplicates_do_not_calibrate(tmp_path: Path, phantoms: Planted) -> None:
     """Held-out images that are JPEGs or mirrors of training images leave limits and suspects as they were."""
-    drawn = [draw(f"audit/{k}", 64, Look(0.5, 2), False)[0] for k in range(96 + 128)]
+    drawn = [draw(f"audit/{k}", 64, Difficulty(0.5, 2), False)[0] for k in range(96 + 128)]
     doubles = [jpeg(drawn[5]), drawn[7][:, :, ::-1]]
     found = look(tmp_path, sets(tmp_path, drawn[:96], [*drawn[96:], *doubles], [], 1)).found
     assert found.left_out == ("test_128", "test_129")
@@ -289,9 +289,9 @@ def test_suspects_are_framed_and_lie_beside_their_originals(toy_study: Params) -
 
 
 def test_the_report_gets_the_audits_there_are(stage: Callable[..., None], toy_study: Params) -> None:
-    assert audits(toy_study) == []
+    assert audits("toy", toy_study.generators, toy_study.audit.pictures) == []
     stage(toy_study, "siamese")
-    (shown,) = audits(toy_study)
+    (shown,) = audits("toy", toy_study.generators, toy_study.audit.pictures)
     assert shown.generator == "siamese"
     assert shown.record["images"] == 16
     assert len(shown.suspects) == min(12, shown.record["suspects"])

@@ -188,17 +188,18 @@ def test_dice_needs_the_metric_faithfulness(key: str) -> None:
 def test_report_lists_screened_sets_and_the_least_faithful_of_what_was_dropped() -> None:
     params = study(screen=0.125, screen_min_dice=0.1, drop_copies=True)
     mix(params, "screened")
-    (found,) = told.screenings(params)
+    (found,) = told.screenings(params.study, params.training_sets)
     assert found.training_set == "screened"
     assert found.rules == "the most faithful 12.5 %; Dice of at least 0.1; no suspected copy"
     assert (len(found.record["dropped_images"]), len(found.dropped)) == (15, 12)  # 14 by share, and train_7_c1
     assert [row["dice"] for row in found.dropped[:3]] == [0.0, 0.05, 0.1]
-    assert told.screenings(parse(Params, TOY_STUDY)) == []
+    plain = parse(Params, TOY_STUDY)
+    assert told.screenings(plain.study, plain.training_sets) == []
 
 
 def test_report_names_a_set_that_has_not_been_made(toy_study: Params) -> None:
     with pytest.raises(UserError, match=r"screening.json does not exist; run the stage mix for screened"):
-        told.screenings(study(screen=0.5))
+        told.screenings("toy", study(screen=0.5).training_sets)
 
 
 def test_screening_does_not_load_torch() -> None:

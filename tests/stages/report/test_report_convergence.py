@@ -7,7 +7,7 @@ from pipeline.core import paths, tables
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import ImageSet, png
 from pipeline.segmentation.params import SegmenterEntry
-from pipeline.stages.report import convergence, looking, losses, pictures
+from pipeline.stages.report import attention_maps, boundary_weights, convergence, losses, pictures
 from pipeline.stages.report.page import write_report
 from pipeline.study import Params
 from tests.finished_study import leave_results
@@ -42,33 +42,33 @@ def leave_curves() -> None:
 
 
 def test_dice_over_training_and_the_losses_that_segmenters_share(study: Params) -> None:
-    assert list(convergence.drawings(study)) == []
+    assert list(convergence.drawings("toy", study.segmenters, "real")) == []
     leave_curves()
-    dice, mse = convergence.drawings(study)
-    assert "a: 0.500, 0.600; b: 0.600, 0.700." in dice.about  # means of 0.4 and 0.6, of 0.4 and 0.8
-    assert mse.name == "loss_real: mse" and "a from 2 to 2; b from 1.9 to 1.9" in mse.about
-    assert losses.means(paths.segmentation("toy", "b") / "losses.csv", "real").keys() == {"boundary", "mse"}
+    dice, mse = convergence.drawings("toy", study.segmenters, "real")
+    assert "a: 0.500, 0.600; b: 0.600, 0.700." in dice.alt_text  # means of 0.4 and 0.6, of 0.4 and 0.8
+    assert mse.name == "loss_real: mse" and "a from 2 to 2; b from 1.9 to 1.9" in mse.alt_text
+    assert losses.mean_losses(paths.segmentation("toy", "b") / "losses.csv", "real").keys() == {"boundary", "mse"}
 
 
 def test_the_weight_of_the_middling_mask_is_shown_for_loss_b(study: Params) -> None:
-    (one,) = looking.weights(study)
+    (one,) = boundary_weights.boundary_weights("toy", study.segmenters)
     assert (one.segmenter, one.moments) == ("b", "0 T, 0.25 T, 0.5 T, 0.75 T, 1 T")
-    drawn = looking.maps(study, "b")
-    assert drawn.shape == (32, 6 * 32 + 5 * looking.GAP, 3)
+    drawn = boundary_weights.weight_maps("toy", study.segmenters["b"].own)
+    assert drawn.shape == (32, 6 * 32 + 5 * boundary_weights.GAP, 3)
     train = ImageSet.open(paths.real("toy")).split("train")
     areas = sorted(int((train.mask(row) > 0).sum()) for row in train)
     assert int((drawn[:, :32, 0] == 255).sum()) == areas[len(areas) // 2]
     maps = [drawn[:, start : start + 32, 0].astype(float) for start in range(34, drawn.shape[1], 34)]
     means = [one.mean() for one in maps]
     assert means == sorted(means)
-    (curve,) = looking.weight_drawings(study)
-    assert "t = 0 T: 0.61" in curve.about  # 0.5^(0.25^0.25)
+    (curve,) = boundary_weights.drawings(study.segmenters)
+    assert "t = 0 T: 0.61" in curve.alt_text  # 0.5^(0.25^0.25)
 
 
 def test_sections_of_the_page(study: Params) -> None:
     leave_curves()
     write_bytes(paths.segmentation("toy", "b") / "heatmaps" / "real" / "case_1.png", png(HOT))
-    shown = looking.heatmaps(study, side=8)
+    shown = attention_maps.heatmaps("toy", study.segmenters, "real", side=8)
     assert list(shown) == ["b"] and shown["b"][0].picture == pictures.uri(HOT)
     write_report(study)
     text = (paths.REPORT / "index.html").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from pipeline.core import paths, tables
 from pipeline.core.files import write_bytes
 from pipeline.data.image_set import png
-from pipeline.stages.report import further, pictures, raters
+from pipeline.stages.report import extra_tables, pictures, rater_samples
 from pipeline.stages.report.page import write_report
 from pipeline.study import Params
 from tests.finished_study import leave_results
@@ -48,27 +48,28 @@ def leave_scores() -> None:
 
 
 def test_dice_over_sampling_steps_is_drawn_for_each_training_set(study: Params) -> None:
-    assert list(raters.steps(study)) == []
+    assert list(rater_samples.drawings(study.study, study.segmenters)) == []
     leave_steps()
-    (drawn,) = raters.steps(study)
-    assert "trained on real" in drawn.about and "unet: 0.375, 0.625, 0.750." in drawn.about
+    (drawn,) = rater_samples.drawings(study.study, study.segmenters)
+    assert "trained on real" in drawn.alt_text and "unet: 0.375, 0.625, 0.750." in drawn.alt_text
     assert drawn.inline().startswith("<svg")
 
 
 def test_raters_and_samples_are_shown_for_the_compared_training_set(study: Params) -> None:
-    assert raters.galleries(study) == {} and raters.sheet(study, "unet") is None
+    assert rater_samples.galleries(study.study, ["unet"], "real") == {}
+    assert rater_samples.sheet(study.study, "unet", "real") is None
     leave_pictures()
-    (one, two) = raters.galleries(study, side=20)["unet"]
+    (one, two) = rater_samples.galleries(study.study, ["unet"], "real", side=20)["unet"]
     assert (one.id, two.id) == ("case_1", "case_2")
     assert one.picture == pictures.uri(SHOWN.repeat(4, 0).repeat(4, 1))
-    sheet = raters.sheet(study, "unet")
+    sheet = rater_samples.sheet(study.study, "unet", "real")
     assert sheet is not None and sheet.shape == (10 + 12 + 10, 20, 3)
 
 
 def test_further_scores_are_those_of_all_test_images(study: Params) -> None:
-    assert further.tables(study) == []
+    assert extra_tables.score_tables(study.study, study.segmenters) == []
     leave_scores()
-    agreement, pooled, sizes = further.tables(study)
+    agreement, pooled, sizes = extra_tables.score_tables(study.study, study.segmenters)
     assert agreement.columns == ("GED²", "CI, printed form")
     assert agreement.rows == [("unet", "real", [0.3125, 0.5])]
     assert pooled.columns == ("DSC pooled", "per image", "SE pooled")

@@ -16,9 +16,11 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, png
-from pipeline.stages.report import audit, gallery, history, identity, losses, maps, pictures
+from pipeline.stages.report import audit, gallery, identity, losses, pictures, score_figures, training_history
+from pipeline.stages.report.content import training_lengths
 from pipeline.stages.report.figures import Point, loss_curves, multiplier_curve
-from pipeline.stages.report.page import _lengths, as_yaml, page, write_report
+from pipeline.stages.report.identity import as_yaml
+from pipeline.stages.report.page import page, write_report
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.finished_study import leave_results
@@ -54,7 +56,7 @@ def test_suspected_copies_are_listed(study: Params) -> None:
 
 
 def test_closest_pairs_are_shown_and_mirrored_as_they_fit(study: Params) -> None:
-    (found,) = audit.audits(study)
+    (found,) = audit.audits("toy", study.generators, study.audit.pictures)
     real = ImageSet.open(paths.real("toy"))
     nearest = np.moveaxis(real.image(next(row for row in real if row["id"] == "train_3")), 0, -1)
     assert found.pairs[0].real == pictures.photo(nearest[:, ::-1])
@@ -63,29 +65,33 @@ def test_closest_pairs_are_shown_and_mirrored_as_they_fit(study: Params) -> None
 
 
 def test_most_and_least_faithful_images_are_shown(study: Params) -> None:
-    assert gallery.extremes(study) == {}
+    assert gallery.extremes("toy", study.generators) == {}
     rows = [{"id": f"train_{n}_c0", "dice": value} for n, value in enumerate([0.5, 0.1, 0.9, "", 0.7, 0.2, 0.3])]
     tables.write_table(paths.scores("toy", "siamese") / "images.csv", rows)
-    found = gallery.extremes(study)["siamese"]
+    found = gallery.extremes("toy", study.generators)["siamese"]
     assert [image.dice for image in found["most faithful"]] == [0.9, 0.7, 0.5, 0.3]
     assert [image.id for image in found["least faithful"]][:2] == ["train_1_c0", "train_5_c0"]
     assert "siamese, most faithful: train_2_c0 with the outline of its mask, Dice 0.900" in page(study)
 
 
 def test_validation_and_samples_over_training_are_shown_where_they_were_kept(study: Params) -> None:
-    assert history.strips(study) == {} and list(history.validations(study)) == []
+    assert training_history.strips("toy", study.generators) == {}
+    assert list(training_history.validation_losses("toy", study.generators)) == []
     folder = paths.generator("toy", "siamese")
     tables.write_table(folder / "validation.csv", [{"step": 2, "mask": 0.5}, {"step": 4, "mask": 0.25}])
     for step in range(2, 24, 2):  # 11 moments, of which 8 are shown
         files.write_bytes(folder / "samples" / f"{step:06d}.png", png(np.full((3 * 32, 64, 3), step, np.uint8)))
-    labels = [strip.label for strip in history.strips(study)["siamese"]]
+    labels = [strip.label for strip in training_history.strips("toy", study.generators)["siamese"]]
     assert labels[:3] == ["masks", "real", "step 2"] and labels[-1] == "step 22" and len(labels) == 10
     assert "Validation loss of validation siamese: mask from 0.5 to 0.25." in page(study)
     assert "the same masks at several moments" in page(study)
 
 
 def test_hashes_name_what_the_study_is_made_of(study: Params) -> None:
-    found = {what: (which, value) for what, which, value in identity.hashes(study)}
+    found = {
+        what: (which, value)
+        for what, which, value in identity.hashes("toy", study.generators, study.training_sets, as_yaml(study))
+    }
     assert found["real images"] == ("15 pairs", ImageSet.open(paths.real("toy")).digest)
     assert found["synthetic images of siamese"][0] == "16 pairs"
     text = page(study)
@@ -132,7 +138,7 @@ def test_masks_without_a_training_image_are_shown_without_one(study: Params) -> 
     made = ImageSet.open(paths.synthetic("toy", "siamese"))
     rows = [row | {"source_id": "shapes", "mask_id": row["id"][:7], "transform": "{}"} for row in made]
     ImageSet.finish(made.folder, made.spec, rows)
-    shown = gallery.examples(study)["siamese"]
+    shown = gallery.examples("toy", study.generators, study.report.samples)["siamese"]
     assert len(shown) == 8 and all(example.real is None for example in shown)
     assert "<span>none</span>" in page(study)
 
@@ -144,7 +150,7 @@ def test_examples_show_the_mask_that_was_followed(study: Params) -> None:
     files.write_bytes(made.folder / row["mask"], png(turned))
     own = {row["id"]: {"mask_sha256": files.sha256(made.folder / row["mask"])}}
     ImageSet.finish(made.folder, made.spec, [other | own.get(other["id"], {}) for other in made])
-    shown = gallery.examples(study)["siamese"][0]
+    shown = gallery.examples("toy", study.generators, study.report.samples)["siamese"][0]
     assert shown.mask == pictures.uri(pictures.colours(pictures.enlarge(turned)))
 
 
@@ -212,15 +218,19 @@ def test_the_comparison_tells_harm_choice_trend_spread_and_needs(study: Params) 
     assert [row for row in rows if "1234" in row] == [["unet", "siamese_x1", "1234", "none suffices", "0.068"]]
 
 
+def lengths(params: Params) -> str:
+    return training_lengths(params.segment, params.segmenters)
+
+
 def test_how_long_segmenters_train_is_told(study: Params) -> None:
     told = " ".join(Page(page(study)).text.split())
     assert "Each arm trains for 2 optimiser steps, with 2 seeds;" in told
     values = study.model_dump(mode="json", exclude_defaults=True)
     values["segment"] = {**values["segment"], "max_steps": None, "epochs": 7}
     epochs = "7 epochs of its training set, so more steps on more images"
-    assert _lengths(parse(Params, values)) == epochs
+    assert lengths(parse(Params, values)) == epochs
     values["segmenters"] |= {"short": {"method": "unet", "segment": {"max_steps": 9}}}
-    assert _lengths(parse(Params, values)) == f"{epochs} (unet); 9 optimiser steps (short)"
+    assert lengths(parse(Params, values)) == f"{epochs} (unet); 9 optimiser steps (short)"
 
 
 def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) -> None:
@@ -256,7 +266,7 @@ def test_report_leaves_what_dvc_shows(study: Params) -> None:
 
 
 def test_segmenters_show_the_mean_over_seeds(study: Params) -> None:
-    (run,) = losses.read_arms(study)
+    (run,) = losses.read_arms("toy", study.segmenters)
     assert run.curves["real"].tolist() == [3.0, 3.0]  # (1 + 1 + 3 + 1) / 2
     assert run.curves["siamese_x1"].tolist() == [6.0, 6.0]
 
@@ -307,7 +317,7 @@ def test_outline_on_an_image_is_bright_between_dark_lines() -> None:
 def test_examples_pair_each_mask_with_its_own_synthetic_image(study: Params) -> None:
     synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
     made = {row["source_id"]: row for row in synthetic if row["copy"] == 0}
-    for example in gallery.examples(study)["siamese"]:
+    for example in gallery.examples("toy", study.generators, study.report.samples)["siamese"]:
         image = np.moveaxis(synthetic.image(made[example.id]), 0, -1)
         assert example.synthetic == pictures.uri(pictures.enlarge(image))
 
@@ -319,10 +329,10 @@ def test_samples_are_spread_over_the_set() -> None:
 
 
 def test_map_and_snapshots_are_drawn(study: Params) -> None:
-    (drawn,) = maps.feature_maps(study)
+    (drawn,) = score_figures.feature_maps("toy", study.generators)
     assert all(kind in drawn.inline() for kind in ("train", "test", "synthetic"))
-    assert "1 train, 1 test, 1 synthetic images" in drawn.about
-    assert [(one.caption, one.about) for one in maps.snapshots(study)] == [
+    assert "1 train, 1 test, 1 synthetic images" in drawn.alt_text
+    assert [(one.caption, one.alt_text) for one in score_figures.snapshots("toy", study.generators)] == [
         ("siamese: faithfulness", "siamese: faithfulness over optimiser steps: 0.1 at 1, 0.2 at 2.")
     ]
     assert "Quality over training" in page(study)

@@ -1,6 +1,6 @@
 """A generator while it was trained: validation losses and images of the same masks, where finetune kept them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from PIL import Image
 from pipeline.core import paths, tables
 from pipeline.stages.report import figures, pictures
 from pipeline.stages.report.drawing import Drawing
-from pipeline.study import Params
 
 STRIPS = 8  # moments of the training that are shown
 HEIGHT = 96  # pixels of a strip
@@ -26,10 +25,10 @@ class Strip:
     picture: str  # data URI
 
 
-def validations(params: Params) -> Iterator[Drawing]:
-    """Validation losses of each generator; none where finetune.validate_every is not set."""
-    for name in params.generators:
-        path = paths.generator(params.study, name) / "validation.csv"
+def validation_losses(study: str, generators: Iterable[str]) -> Iterator[Drawing]:
+    """Yield the validation losses of each generator; none where finetune.validate_every is not set."""
+    for name in generators:
+        path = paths.generator(study, name) / "validation.csv"
         rows = tables.read_table(path) if path.is_file() else []
         if rows:
             losses = [column for column in rows[0] if column != "step"]
@@ -37,12 +36,10 @@ def validations(params: Params) -> Iterator[Drawing]:
             yield figures.validation_curves(f"validation {name}", [float(row["step"]) for row in rows], curves)
 
 
-def strips(params: Params) -> dict[str, list[Strip]]:
-    """By generator, the same masks drawn at several moments; none where finetune.sample_every is not set."""
-    found = {
-        name: sorted((paths.generator(params.study, name) / "samples").glob("*.png")) for name in params.generators
-    }
-    return {name: list(_strips(grids)) for name, grids in found.items() if grids}
+def strips(study: str, generators: Iterable[str]) -> dict[str, list[Strip]]:
+    """Return, by generator, the same masks drawn at several moments; {} where finetune.sample_every is not set."""
+    samples = {name: sorted((paths.generator(study, name) / "samples").glob("*.png")) for name in generators}
+    return {name: list(_strips(grids)) for name, grids in samples.items() if grids}
 
 
 def _strips(grids: list[Path]) -> Iterator[Strip]:
@@ -55,7 +52,7 @@ def _strips(grids: list[Path]) -> Iterator[Strip]:
 
 
 def _split(grid: Path) -> list[NDArray[np.uint8]]:
-    """The rows of a kept grid, each HEIGHT pixels high or less."""
+    """Return the rows of a kept grid, each HEIGHT pixels high or less."""
     with Image.open(grid) as picture:
         height = min(HEIGHT, picture.height // ROWS)
         size = round(picture.width * height * ROWS / picture.height), height * ROWS

@@ -1,11 +1,10 @@
 """Scores that only some sets have, as tables of the report: several raters, volumes, pooled pixels, region size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.core import paths
 from pipeline.core.tables import read_table
-from pipeline.study import Params
 
 RATERS = {
     "GED²": "ged",
@@ -71,7 +70,7 @@ KINDS = (  # title, what it means, columns, and the column without which a set h
 
 
 @dataclass(frozen=True)
-class Table:
+class ScoreTable:
     """One table of the page; a row per segmenter and training set, of all test images."""
 
     title: str
@@ -80,21 +79,21 @@ class Table:
     rows: list[tuple[str, str, list[float | None]]]
 
 
-def tables(params: Params) -> list[Table]:
-    """The tables for which the segmenters of a study have scores."""
-    lines = [line for name in params.segmenters for line in _lines(params, name)]
-    found = []
+def score_tables(study: str, segmenters: Iterable[str]) -> list[ScoreTable]:
+    """Return the tables for which the segmenters of a study have scores."""
+    lines = [line for name in segmenters for line in _lines(study, name)]
+    tables = []
     for title, note, columns, needed in KINDS:
-        told = [line for line in lines if needed in line]
-        shown = {label: column for label, column in columns.items() if any(column in line for line in told)}
-        rows = [(line["segmenter"], line["training_set"], _values(line, shown)) for line in told]
+        scored = [line for line in lines if needed in line]
+        shown = {label: column for label, column in columns.items() if any(column in line for line in scored)}
+        rows = [(line["segmenter"], line["training_set"], _values(line, shown)) for line in scored]
         if rows:
-            found.append(Table(title, note, tuple(shown), rows))
-    return found
+            tables.append(ScoreTable(title, note, tuple(shown), rows))
+    return tables
 
 
-def _lines(params: Params, segmenter: str) -> list[dict[str, str]]:
-    path = paths.segmentation(params.study, segmenter) / "protocol.csv"
+def _lines(study: str, segmenter: str) -> list[dict[str, str]]:
+    path = paths.segmentation(study, segmenter) / "protocol.csv"
     return [row for row in read_table(path) if row["kind"] == "weighted"] if path.is_file() else []
 
 

@@ -1,0 +1,175 @@
+"""What the page of a study shows, for its template; pictures apart, because the page chooses their size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.core import paths
+from pipeline.data.image_set import ImageSet
+from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
+from pipeline.stages.compare.comparison import read_comparison, read_output
+from pipeline.stages.compare.params import Compare, common_training_set
+from pipeline.stages.report import (
+    attention_maps,
+    audit,
+    boundary_weights,
+    extra_tables,
+    gallery,
+    identity,
+    losses,
+    rater_samples,
+    screening,
+    segmenter_comparison,
+    training_history,
+)
+from pipeline.stages.report.attention_maps import Heatmap
+from pipeline.stages.report.audit import GeneratorAudit
+from pipeline.stages.report.boundary_weights import BoundaryWeight
+from pipeline.stages.report.charts import Charts
+from pipeline.stages.report.extra_tables import ScoreTable
+from pipeline.stages.report.gallery import Example, JudgedImage
+from pipeline.stages.report.rater_samples import RaterSamples
+from pipeline.stages.report.score_table import GeneratorScores, read_scores
+from pipeline.stages.report.screening import ScreenedSet
+from pipeline.stages.report.training_history import Strip
+from pipeline.study import Params
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """All that the page shows but its pictures; the template escapes everything but Markup."""
+
+    study: str
+    title: str
+    reader: str  # of the data set
+    generators: Sequence[str]
+    compare: Compare
+    training_set: str  # on which segmenters are compared
+    seeds: int
+    verdict: str
+    verdicts: Mapping[str, str]  # by segmenter
+    data_summary: str
+    training_lengths: str
+    confidence: str
+    charts: Mapping[str, list[tuple[str, Markup]]]  # captions and figures by section
+    curve: list[Record]
+    arms: list[Record]
+    choice: list[Record]
+    trend: list[Record]
+    generator_seeds: list[Record]
+    test_sets: list[str]
+    segmenters: Mapping[str, list[Record]]  # rows of their comparison by metric
+    segmenters_verdict: str | None
+    extra_tables: list[ScoreTable]
+    judge_dice: float | None
+    scores: GeneratorScores
+    screenings: list[ScreenedSet]
+    strips: Mapping[str, list[Strip]]
+    loss_summary: list[tuple[str, str, int, float, float, float]]
+    hashes: list[identity.Line]
+    versions: list[tuple[str, str]]
+    yaml: str  # all parameters
+
+    @property
+    def required_sizes(self) -> list[Record]:
+        """Rows of the arms for which it is known how many images or seeds would settle them."""
+        return [arm for arm in self.arms if arm["role"] == "arm" and arm["detectable"] is not None]
+
+
+@dataclass(frozen=True)
+class PagePictures:
+    """The pictures of the page, all brought to one size."""
+
+    gallery: Mapping[str, list[Example]]
+    extremes: Mapping[str, Mapping[str, list[JudgedImage]]]
+    audits: list[GeneratorAudit]
+    raters: Mapping[str, list[RaterSamples]]
+    heatmaps: Mapping[str, list[Heatmap]]
+    weights: list[BoundaryWeight]
+
+
+def page_content(params: Params, drawn: Charts) -> PageContent:
+    """Collect what the page shows. Raises UserError where a stage has left no results."""
+    study, generators = params.study, list(params.generators)
+    comparison = read_comparison(study)
+    judge = paths.judge(study) / "metrics.json"
+    yaml = identity.as_yaml(params)
+    return PageContent(
+        study=study,
+        title=params.report.title,
+        reader=params.data.reader,
+        generators=generators,
+        compare=params.compare,
+        training_set=common_training_set(params.compare),
+        seeds=len(params.segment.seeds),
+        verdict=comparison["verdict"],
+        verdicts=comparison.get("verdicts", {}),
+        data_summary=data_summary(study, params.data.reader),
+        training_lengths=training_lengths(params.segment, params.segmenters),
+        confidence=f"{params.compare.confidence:.0%}",
+        charts={section: [(one.caption, Markup(one.inline())) for one in drawn[section]] for section in drawn},
+        curve=comparison["curve"],
+        arms=comparison["arms"],
+        choice=comparison["choice"],
+        trend=comparison["trend"],
+        generator_seeds=comparison["generator_seeds"],
+        test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
+        segmenters=segmenter_comparison.rows_by_metric(params.compare.segmenters, comparison.get("segmenters", ())),
+        segmenters_verdict=comparison.get("segmenters_verdict"),
+        extra_tables=extra_tables.score_tables(study, params.segmenters),
+        judge_dice=read_output(judge).get("dice"),
+        scores=read_scores(study, generators),
+        screenings=screening.screenings(study, params.training_sets),
+        strips=training_history.strips(study, generators),
+        loss_summary=losses.summarize(
+            [*losses.read_runs(study, generators), *losses.read_arms(study, params.segmenters)]
+        ),
+        hashes=identity.hashes(study, generators, params.training_sets, yaml),
+        versions=identity.versions(),
+        yaml=yaml,
+    )
+
+
+def page_pictures(params: Params, side: int) -> PagePictures:
+    """Collect the pictures of the page, each `side` pixels high or less."""
+    study, generators, training_set = params.study, list(params.generators), common_training_set(params.compare)
+    return PagePictures(
+        gallery=gallery.examples(study, generators, params.report.samples, side),
+        extremes=gallery.extremes(study, generators, side),
+        audits=audit.audits(study, generators, params.audit.pictures, side),
+        raters=rater_samples.galleries(study, params.segmenters, training_set, side),
+        heatmaps=attention_maps.heatmaps(study, params.segmenters, training_set, side),
+        weights=boundary_weights.boundary_weights(study, params.segmenters, side),
+    )
+
+
+def data_summary(study: str, reader: str) -> str:
+    """Return the sizes of the real image set in words."""
+    real = ImageSet.open(paths.real(study))
+    counts = [f"{len(real.split(name))} {name}" for name in ("train", "val", "test")]
+    extent = " x ".join(map(str, real.spec.spatial))
+    if real.spec.spacing is not None:
+        size = f"{extent} voxels of {' x '.join(f'{side:g}' for side in real.spec.spacing)} mm"
+    else:
+        size = f"{extent} pixels"
+    return (
+        f"Real pairs: {', '.join(counts)}; {size},"
+        f" {real.spec.num_classes} classes with background, data read by “{reader}”."
+    )
+
+
+def training_lengths(segment: Segment, segmenters: Mapping[str, SegmenterEntry]) -> str:
+    """Return in words how long segmenters train."""
+    names_by_length: dict[str, list[str]] = {}
+    for name, entry in segmenters.items():
+        settings = entry_settings(segment, name, entry)
+        epochs = f"{settings.epochs} epochs of its training set, so more steps on more images"
+        length = f"{settings.max_steps} optimiser steps" if settings.max_steps else epochs
+        names_by_length.setdefault(length, []).append(name)
+    if len(names_by_length) == 1:
+        return next(iter(names_by_length))
+    return "; ".join(f"{length} ({', '.join(names)})" for length, names in names_by_length.items())

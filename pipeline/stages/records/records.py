@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pipeline
 from pipeline.core import files, paths, plugins
@@ -18,7 +18,7 @@ from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
 STAGES = Path("stages")  # scripts, in the folder of dvc.yaml
-DATA_FILES = "DATA_FILES"  # the constant in which a module lists the files beside it that it reads
+DECLARED = "DATA_FILES"  # the constant in which a module lists the files beside it that it reads
 # Reading, writing, checking and logging: these change no number, and everything imports them.
 NOT_FOLLOWED = {
     f"pipeline.{name}"
@@ -108,9 +108,28 @@ def reachable(file: Path) -> set[str]:
 
 def _loaded(file: Path) -> set[str]:
     """Return what a file imports and the packages around it (their __init__ runs too), without NOT_FOLLOWED."""
-    modules = imports(file) - NOT_FOLLOWED
+    modules = (imports(file) | _sections_read(file)) - NOT_FOLLOWED
     packages = {".".join(parts[:n]) for parts in (m.split(".") for m in modules) for n in range(2, len(parts))}
     return modules | packages - NOT_FOLLOWED
+
+
+def _sections_read(file: Path) -> set[str]:
+    """Return the modules of the sections that a file takes from the whole study, which itself is not followed."""
+    if "pipeline.study" not in imports(file):
+        return set()
+    attributes = [node for node in ast.walk(_parsed(file)) if isinstance(node, ast.Attribute)]
+    names = {node.attr for node in attributes if ast.unparse(node.value).split(".")[-1] == "params"}
+    return {module for name in names & Params.model_fields.keys() for module in section_modules(name)}
+
+
+def section_modules(name: str) -> set[str]:
+    """Return the modules of ours that define the type of one field of the study."""
+    waiting, modules = [Params.model_fields[name].annotation], set()
+    while waiting:
+        annotation = waiting.pop()
+        waiting += get_args(annotation)
+        modules.add(getattr(annotation, "__module__", ""))
+    return {module for module in modules if module.startswith("pipeline.")}
 
 
 def imports(file: Path) -> set[str]:
@@ -127,7 +146,7 @@ def imports(file: Path) -> set[str]:
 def data_files(file: Path) -> list[Path]:
     """Return the files beside a module that its constant DATA_FILES lists: templates, style sheets, tables."""
     for node in _parsed(file).body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [DATA_FILES]:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [DECLARED]:
             return [file.parent / name for name in ast.literal_eval(node.value)]
     return []
 

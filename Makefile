@@ -22,8 +22,12 @@ demo: setup
 
 setup: $(STAMP)
 
+# On all cores, one thread per worker; make test WORKERS=4 takes four workers, WORKERS=0 none.
+WORKERS ?= auto
+test: export OMP_NUM_THREADS = 1
+test: export MKL_NUM_THREADS = 1
 test: setup
-	python -m pytest
+	python -m pytest -n $(WORKERS)
 
 # Kills stages, damages files, sends hostile input; the last line sums up what was tried and lost.
 faults: setup

@@ -1,0 +1,55 @@
+"""The machine that the tests run on: told at the start of a run, so that a report from elsewhere can be read."""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import psutil
+import torch
+
+from pipeline.doctor.devices import ram
+
+CPUINFO = Path("/proc/cpuinfo")
+# Only those that decide which kernels the libraries take.
+FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve", "bf16")
+VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
+PER_WORKER, MOST = 2.5e9, 8  # bytes that a worker with its children needs; workers
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers() -> int:
+    """One for each core, fewer where memory is short."""
+    free = min(ram(), psutil.virtual_memory().available)
+    return max(1, min(cores(), int(free / PER_WORKER), MOST))
+
+
+def described(running: int) -> list[str]:
+    """Processor, resources and versions, in three lines; `running` workers, 0 for none."""
+    name, flags = processor()
+    chosen = [f"{variable}={os.environ[variable]}" for variable in VARIABLES if variable in os.environ]
+    shared = f"{running or 'no'} worker{'s' * (running != 1)}, threads per process: {torch.get_num_threads()}"
+    memory = f"{ram() / 1e9:.1f} GB of memory ({psutil.virtual_memory().available / 1e9:.1f} free)"
+    return [
+        "; ".join([f"processor: {name}", f"flags: {' '.join(flags) or 'unknown'}", f"torch uses {kernels()}", *chosen]),
+        f"resources: {cores()} of {os.cpu_count()} cores, {shared}, {memory}",
+        f"versions: Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}",
+    ]
+
+
+def kernels() -> str:
+    """The instructions of torch's own kernels."""
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def processor() -> tuple[str, list[str]]:
+    """Its name and those of its instruction sets that matter, where the system tells them."""
+    text = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    told = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    has = set(told[1].split()) if told else set()
+    return name[1] if name else platform.processor() or platform.machine(), [flag for flag in FLAGS if flag in has]

@@ -15,7 +15,13 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.study import Params
-from tests import machine, sharing
+from tests.dealing import (  # noqa: F401  hooks
+    pytest_collection_modifyitems,
+    pytest_report_header,
+    pytest_sessionstart,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches a model hub; read when huggingface_hub is first imported
 
@@ -39,35 +45,6 @@ TOY_STUDY: dict[str, Any] = {
     "segmenters": {"unet": {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}},
     "segment": {"max_steps": 2, "batch_size": 4, "learning_rate": 1e-3, "seeds": [0, 1]},
 }
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    return machine.workers()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.ByFile:
-    return sharing.ByFile(config, log)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers begin with what takes longest; a run without workers keeps the order of files."""
-    if hasattr(config, "workerinput"):
-        sharing.longest_first(items)
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    return machine.described(config.getoption("numprocesses", None) or 0)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """The header of a run that asked for workers is shown although the configured options are quiet."""
-    config = session.config
-    workers = config.getoption("numprocesses", None)
-    if workers is not None and config.get_verbosity() < 0 and not hasattr(config, "workerinput"):
-        for line in machine.described(workers):
-            config.pluginmanager.getplugin("terminalreporter").write_line(line)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import psutil
-import torch
 
 from pipeline.doctor.devices import ram
 
@@ -30,20 +29,19 @@ def workers() -> int:
 
 def described(running: int) -> list[str]:
     """Processor, resources and versions, in three lines; `running` workers, 0 for none."""
+    import torch  # not needed by workers() and whoever else imports this
+
     name, flags = processor()
-    chosen = [f"{variable}={os.environ[variable]}" for variable in VARIABLES if variable in os.environ]
+    told = [f"processor: {name}", f"flags: {' '.join(flags) or 'unknown'}"]
+    told.append(f"torch uses {torch.backends.cpu.get_cpu_capability()}")
+    told += [f"{variable}={os.environ[variable]}" for variable in VARIABLES if variable in os.environ]
     shared = f"{running or 'no'} worker{'s' * (running != 1)}, threads per process: {torch.get_num_threads()}"
     memory = f"{ram() / 1e9:.1f} GB of memory ({psutil.virtual_memory().available / 1e9:.1f} free)"
     return [
-        "; ".join([f"processor: {name}", f"flags: {' '.join(flags) or 'unknown'}", f"torch uses {kernels()}", *chosen]),
+        "; ".join(told),
         f"resources: {cores()} of {os.cpu_count()} cores, {shared}, {memory}",
         f"versions: Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}",
     ]
-
-
-def kernels() -> str:
-    """The instructions of torch's own kernels."""
-    return torch.backends.cpu.get_cpu_capability()
 
 
 def processor() -> tuple[str, list[str]]:

@@ -1,6 +1,7 @@
 """How the tests are run: what is told of the machine, how many workers there are, and which tests stay together."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,27 +10,25 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests import machine, sharing
+from tests import dealing, machine
 from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "name", "flags"),
     [
-        ("model name\t: An x86\nflags\t\t: fpu avx avx2 fma avx512f amx_tile\n" * 2, ("An x86", "avx avx2 fma avx512f amx_tile")),
-        ("BogoMIPS\t: 50\nFeatures\t: fp asimd sve\n", (None, "asimd sve")),
-        (None, (None, "")),
+        ("model name\t: An x86\nflags\t\t: fpu avx avx2 avx512f amx_tile\n" * 2, "An x86", "avx avx2 avx512f amx_tile"),
+        ("BogoMIPS\t: 50\nFeatures\t: fp asimd sve\n", platform.processor() or platform.machine(), "asimd sve"),
+        (None, platform.processor() or platform.machine(), ""),
     ],
-)  # fmt: skip
+)
 def test_the_processor_is_told(
-    text: str | None, told: tuple[str | None, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str | None, name: str, flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    name, flags = machine.processor()
-    assert name == told[0] if told[0] else name
-    assert " ".join(flags) == told[1]
+    assert machine.processor() == (name, flags.split())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_workers_fit_cores_and_memory(
 
 def test_a_run_with_workers_begins_with_its_machine_and_ends_with_a_count(tmp_path: Path) -> None:
     """Quiet as it is; and a worker that dies makes it fail."""
-    (tmp_path / "conftest.py").write_text("from tests.conftest import *  # noqa: F403\n")
+    (tmp_path / "conftest.py").write_text("from tests.dealing import *\n")
     (tmp_path / "test_sound.py").write_text("def test_sound():\n    pass\n")
     (tmp_path / "test_dies.py").write_text("import os\ndef test_dies():\n    os._exit(0)\n")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -60,14 +59,14 @@ def test_a_run_with_workers_begins_with_its_machine_and_ends_with_a_count(tmp_pa
 
 
 def test_a_file_stays_together_unless_its_tests_are_dealt_one_by_one() -> None:
-    whole, split = "tests/pipeline/test_files.py", sharing.SPLIT[0]
-    assert sharing.group(f"{whole}::test_a[x::y]") == whole
-    assert sharing.group(f"{split}::test_a[x::y]") == f"{split}::test_a[x::y]"
+    whole, split = "tests/pipeline/test_files.py", dealing.SPLIT[0]
+    assert dealing.group(f"{whole}::test_a[x::y]") == whole
+    assert dealing.group(f"{split}::test_a[x::y]") == f"{split}::test_a[x::y]"
 
 
 def test_the_longest_files_exist_and_come_first() -> None:
-    assert [name for name in (*sharing.LONGEST, *sharing.SPLIT) if not (REPOSITORY / name).is_file()] == []
-    names = ["tests/a.py::x", f"{sharing.LONGEST[1]}::b", f"{sharing.LONGEST[0]}::c", "tests/a.py::a"]
+    assert [name for name in (*dealing.LONGEST, *dealing.SPLIT) if not (REPOSITORY / name).is_file()] == []
+    names = ["tests/a.py::x", f"{dealing.LONGEST[1]}::b", f"{dealing.LONGEST[0]}::c", "tests/a.py::a"]
     items = [SimpleNamespace(nodeid=name) for name in names]
-    sharing.longest_first(items)  # type: ignore[arg-type]
+    dealing.longest_first(items)  # type: ignore[arg-type]
     assert [item.nodeid for item in items] == [names[2], names[1], names[0], names[3]]

@@ -49,12 +49,16 @@ def test_a_run_with_workers_begins_with_its_machine_and_ends_with_a_count(tmp_pa
     (tmp_path / "test_sound.py").write_text("def test_sound():\n    pass\n")
     (tmp_path / "test_dies.py").write_text("import os\ndef test_dies():\n    os._exit(0)\n")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "1", "--rootdir", str(tmp_path)]
     done = subprocess.run([*command, str(tmp_path)], env=environment, cwd=tmp_path, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["processor", "resources", "versions"]
-    assert "ONEDNN_MAX_CPU_ISA=AVX2" in lines[0] and "2 workers, threads per process: 1" in lines[1]
-    assert "worker 'gw" in done.stdout and "1 failed, 1 passed in" in lines[-1]
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in lines[0] and "1 worker, threads per process: 1" in lines[1]
+    assert (
+        "worker 'gw0' crashed while running 'test_dies.py::test_dies'" in done.stdout
+        and "1 failed, 1 passed in" in lines[-1]
+    )
     assert done.returncode == 1
 
 

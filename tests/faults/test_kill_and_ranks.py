@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core import files
 from pipeline.data.image_set import ImageSet
-from tests.faults import tally
+from tests.faults import launching, tally
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = "smoke"
@@ -27,20 +27,25 @@ STUDY = "smoke"
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the smoke study: real pairs, base, and the siamese generator trained without interruption."""
+    """A folder with the smoke study: real pairs, base, and the siamese generator trained without interruption.
+
+    The stages are forks of a process that has imported everything, as launching.py tells; what is killed is a command.
+    """
     folder = tmp_path_factory.mktemp("ready")
     params = YAML(typ="safe").load(REPOSITORY / "configs" / "studies" / "smoke.yaml")
+    params["generators"], arms = {"siamese": params["generators"]["siamese"]}, params["training_sets"]
+    params["training_sets"] = {name: arm for name, arm in arms.items() if name != "controlnet_x1"}
     params["finetune"] |= {"max_steps": 12, "checkpoint_every": 1}
     params["generate"] |= {"batch_size": 3, "steps": 4}
     YAML(typ="safe").dump(params, folder / "params.yaml")
     for stage in ("records", "prepare", "base", "finetune"):
-        run(folder, stage)
+        launching.done(folder, stage)
     return folder
 
 
 def run(folder: Path, stage: str, processes: int = 1) -> None:
-    done = subprocess.run(command(stage, processes), cwd=folder, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    ended = subprocess.run(command(stage, processes), cwd=folder, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def command(stage: str, processes: int = 1) -> list[str]:
@@ -133,7 +138,7 @@ def kill_all(process: "subprocess.Popen[bytes]") -> None:
 @pytest.mark.dist
 def test_killed_and_shared_generation_give_the_same_files(ready: Path, tmp_path: Path) -> None:
     once = copy_without(ready, tmp_path / "once")
-    run(once, "generate")
+    launching.done(once, "generate")
     images = sorted((once / "outputs" / STUDY / "synthetic" / "siamese" / "images").glob("*.png"))
     assert len(images) == 24  # 12 training masks, 2 copies
 

@@ -3,6 +3,7 @@
 The hooks are those of conftest.py.
 """
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -10,43 +11,44 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests import machine
 
-# Files that take longest, in this order; the others follow as they are collected.
+# Files that take longest, in this order, wherever they lie; the others follow as they are collected.
 LONGEST = (
-    "tests/e2e/test_smoke.py",
-    "tests/faults/test_kill_and_ranks.py",
-    "tests/pipeline/test_audit.py",
-    "tests/pipeline/test_distribution.py",
-    "tests/contracts/test_segmenters.py",
-    "tests/contracts/test_generators.py",
-    "tests/pipeline/test_grid.py",
-    "tests/pipeline/test_step_cost.py",
-    "tests/pipeline/test_sampling.py",
-    "tests/pipeline/test_extractors.py",
-    "tests/e2e/test_smoke_kinds.py",
-    "tests/pipeline/test_generator_export.py",
-    "tests/contracts/test_features.py",
-    "tests/docs/test_blocks.py",
-    "tests/pipeline/test_base_file.py",
-    "tests/e2e/test_smoke_segmenters.py",
-    "tests/pipeline/test_siamese.py",
-    "tests/pipeline/test_segmenter_encoders.py",
+    "test_smoke.py",
+    "test_kill_and_ranks.py",
+    "test_audit.py",
+    "test_distribution.py",
+    "test_segmenters.py",
+    "test_generators.py",
+    "test_grid.py",
+    "test_step_cost.py",
+    "test_sampling.py",
+    "test_extractors.py",
+    "test_smoke_kinds.py",
+    "test_generator_export.py",
+    "test_features.py",
+    "test_blocks.py",
+    "test_base_file.py",
+    "test_smoke_segmenters.py",
+    "test_siamese.py",
+    "test_segmenter_encoders.py",
 )
 # Files whose tests take long and share no fixture: each test goes to the next worker that is free.
-SPLIT = ("tests/docs/test_blocks.py", "tests/e2e/test_smoke_kinds.py")
+SPLIT = ("test_blocks.py", "test_smoke_kinds.py")
 
 
-def file(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
+def file_name(nodeid: str) -> str:
+    """That of the test's file; no two files of tests have the same."""
+    return PurePosixPath(nodeid.partition("::")[0]).name
 
 
 def group(nodeid: str) -> str:
     """What stays together on one worker."""
-    return nodeid if file(nodeid) in SPLIT else file(nodeid)
+    return nodeid if file_name(nodeid) in SPLIT else file_name(nodeid)
 
 
 def longest_first(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(file(item.nodeid), len(rank)))
+    items.sort(key=lambda item: rank.get(file_name(item.nodeid), len(rank)))
 
 
 class ByFile(LoadScopeScheduling):

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.doctor.devices import ram
-
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, CONFINED = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup/memory.max")
 # Only those that decide which kernels the libraries take.
 FLAGS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve", "bf16")
 VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
@@ -21,10 +19,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> tuple[int, int]:
+    """Bytes of the machine, or of the container that the process is confined to; and those that are free."""
+    told, found = CONFINED.read_text().strip() if CONFINED.is_file() else "", psutil.virtual_memory()
+    whole = min(found.total, int(told)) if told.isdecimal() else found.total
+    return whole, min(whole, found.available)
+
+
 def workers() -> int:
     """One for each core, fewer where memory is short."""
-    free = min(ram(), psutil.virtual_memory().available)
-    return max(1, min(cores(), int(free / PER_WORKER), MOST))
+    return max(1, min(cores(), int(memory()[1] / PER_WORKER), MOST))
 
 
 def described(running: int) -> list[str]:
@@ -36,10 +40,11 @@ def described(running: int) -> list[str]:
     told.append(f"torch uses {torch.backends.cpu.get_cpu_capability()}")
     told += [f"{variable}={os.environ[variable]}" for variable in VARIABLES if variable in os.environ]
     shared = f"{running or 'no'} worker{'s' * (running != 1)}, threads per process: {torch.get_num_threads()}"
-    memory = f"{ram() / 1e9:.1f} GB of memory ({psutil.virtual_memory().available / 1e9:.1f} free)"
+    whole, free = memory()
     return [
         "; ".join(told),
-        f"resources: {cores()} of {os.cpu_count()} cores, {shared}, {memory}",
+        f"resources: {cores()} of {os.cpu_count()} cores, {shared}, {whole / 1e9:.1f} GB of memory"
+        f" ({free / 1e9:.1f} free)",
         f"versions: Python {platform.python_version()}, torch {torch.__version__}, {platform.platform()}",
     ]
 

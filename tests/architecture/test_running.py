@@ -32,14 +32,25 @@ def test_the_processor_is_told(
 
 
 @pytest.mark.parametrize(
-    ("cores", "gigabytes", "expected"), [(2, 24, 2), (64, 256, 8), (8, 10.5, 4), (4, 1, 1), (1, 64, 1)]
+    ("cores", "gigabytes", "confined", "expected"),
+    [
+        (2, 24, "max", 2),
+        (64, 256, None, 8),
+        (8, 10.5, "max", 4),
+        (8, 64, "8000000000", 3),
+        (4, 1, None, 1),
+        (1, 64, None, 1),
+    ],
 )
 def test_workers_fit_cores_and_memory(
-    cores: int, gigabytes: float, expected: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, gigabytes: float, confined: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(machine, "CONFINED", tmp_path / "memory.max")
+    if confined is not None:
+        (tmp_path / "memory.max").write_text(f"{confined}\n")
+    found = SimpleNamespace(total=int(1e12), available=int(gigabytes * 1e9))
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    monkeypatch.setattr(machine, "ram", lambda: int(1e12))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: found)
     assert machine.workers() == expected
 
 
@@ -63,14 +74,14 @@ def test_a_run_with_workers_begins_with_its_machine_and_ends_with_a_count(tmp_pa
 
 
 def test_a_file_stays_together_unless_its_tests_are_dealt_one_by_one() -> None:
-    whole, split = "tests/pipeline/test_files.py", dealing.SPLIT[0]
-    assert dealing.group(f"{whole}::test_a[x::y]") == whole
-    assert dealing.group(f"{split}::test_a[x::y]") == f"{split}::test_a[x::y]"
+    whole, split = "tests/pipeline/test_files.py::test_a[x::y]", f"tests/docs/{dealing.SPLIT[0]}::test_a[x::y]"
+    assert (dealing.group(whole), dealing.group(split)) == ("test_files.py", split)
 
 
 def test_the_longest_files_exist_and_come_first() -> None:
-    assert [name for name in (*dealing.LONGEST, *dealing.SPLIT) if not (REPOSITORY / name).is_file()] == []
-    names = ["tests/a.py::x", f"{dealing.LONGEST[1]}::b", f"{dealing.LONGEST[0]}::c", "tests/a.py::a"]
+    files = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert len(set(files)) == len(files) and {*dealing.LONGEST, *dealing.SPLIT} <= set(files)
+    names = ["tests/a.py::x", f"tests/b/{dealing.LONGEST[1]}::b", f"tests/a/{dealing.LONGEST[0]}::c", "tests/a.py::a"]
     items = [SimpleNamespace(nodeid=name) for name in names]
     dealing.longest_first(items)  # type: ignore[arg-type]
     assert [item.nodeid for item in items] == [names[2], names[1], names[0], names[3]]

@@ -22,7 +22,7 @@ def written(folder: Path, masks: list[Mask], classes: int = 2) -> ImageSet:
 
 def phantom_masks(folder: Path, count: int, classes: int) -> ImageSet:
     """Masks of the default data set at 64 pixels; with three classes an instrument reaches in from the frame."""
-    look = phantom.Look(0.7, 0)
+    look = phantom.Difficulty(0.7, 0)
     return written(folder, [phantom.draw(f"masks/{n}", 64, look, classes == 3)[1] for n in range(count)], classes)
 
 

@@ -21,7 +21,7 @@ from pipeline.methods.features import gradient_histograms
 from pipeline.metrics.images import copies
 from pipeline.stages.audit.copy_search import Thumbnails
 
-LOOK = phantom.Look(faintness=0.4, distractors=2)
+LOOK = phantom.Difficulty(faintness=0.4, distractors=2)
 BLUE, ORANGE, GREY = "#3b82c4", "#d9822b", "#7f8792"
 KINDS = {"exact": "o", "mirrored": "s", "40 levels brighter": "^", "JPEG, quality 75": "D", "2 pixels shifted": "v"}
 

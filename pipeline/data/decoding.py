@@ -1,4 +1,4 @@
-"""Files to pixels: decoding that refuses what is damaged, applies EXIF rotation and reads masks exactly as stored."""
+"""Decoding of files to pixels: damaged files are rejected, EXIF is applied, masks are read exactly as stored."""
 
 import warnings
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pipeline.data.sample import Sample
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP")  # no others: PostScript, for one, is a program
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP")  # no others: PostScript, for example, is a program
 PICTURE_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 WITH_ALPHA = ("RGBA", "LA", "PA")
 COLOUR_TOLERANCE = 16  # grey levels between the channels of a mask stored as RGB; more is a colour code
@@ -21,24 +21,24 @@ BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
 
 
-class Faulty(Exception):
-    """Why one file or pair cannot be used; becomes one line of the list of faults."""
+class InvalidData(Exception):
+    """The reason why a file or pair cannot be used; becomes one line of the list of faults."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing the user must mend: a file relative to data.root (or a key of params.yaml) and what is wrong."""
+    """One problem for the user to fix: a file relative to data.root (or a key of params.yaml) and what is wrong."""
 
-    where: str
-    what: str
+    location: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
+        return f"{self.location}: {self.message}"
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A pair of files that a reader found and nobody has decoded yet; the fields are those of Sample."""
+class FilePair:
+    """A pair of files that is not decoded yet; the fields are those of Sample."""
 
     id: str
     image: Path
@@ -51,149 +51,151 @@ class Reference:
 
     @property
     def origin(self) -> str:
-        """The image file relative to data.root."""
-        return shown(self.image, self.root)
+        """Path of the image file relative to data.root."""
+        return display_path(self.image, self.root)
 
 
 @dataclass(frozen=True)
-class Deferred:
-    """A pair that its reader makes when its turn comes, for sets that do not fit into memory at their own size."""
+class LazySample:
+    """A pair that is loaded when it is needed, for sets that do not fit into memory at their own size."""
 
     origin: str  # file or folder relative to data.root
     split: str | None
-    make: Callable[[], Sample]  # raises Faulty
+    load: Callable[[], Sample]  # raises InvalidData
     group: str = ""
 
 
-Item = Sample | Reference | Deferred | Fault  # what readers yield
+Item = Sample | FilePair | LazySample | Fault  # yielded by readers
 
 
-def shown(path: Path, root: Path) -> str:
-    """A file relative to `root`, on one line and printable whatever its name holds."""
+def display_path(path: Path, root: Path) -> str:
+    """Return a file relative to `root`, on one line, with unprintable characters escaped."""
     name = path.relative_to(root) if path.is_relative_to(root) else path
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name.as_posix())
 
 
-def inside(path: Path, root: Path) -> Path:
-    """The same path. Raises Faulty where it leads out of `root`: by .., from the top, or by a link."""
+def ensure_inside(path: Path, root: Path) -> Path:
+    """Return the path. Raises InvalidData if it leads out of `root` by .., an absolute path or a link."""
     if not path.resolve().is_relative_to(root.resolve()):
-        raise Faulty("leads out of data.root; put the file itself there, or set data.root to a folder that holds it")
+        raise InvalidData(
+            "leads out of data.root; put the file itself there, or set data.root to a folder that holds it"
+        )
     return path
 
 
-def decode(pair: Reference | Deferred) -> Sample | list[Fault]:
-    """The pixels of a pair at their own size, or all that is wrong with its files."""
-    if isinstance(pair, Deferred):
+def decode(pair: FilePair | LazySample) -> Sample | list[Fault]:
+    """Return the pixels of a pair at their own size, or all faults of its files."""
+    if isinstance(pair, LazySample):
         try:
-            return pair.make()
-        except Faulty as fault:
+            return pair.load()
+        except InvalidData as fault:
             return [Fault(pair.origin, str(fault))]
     faults, parts, notes = [], [], []
     for path, read in ((pair.image, read_image), (pair.mask, read_mask)):
         try:
-            pixels, remarks = read(inside(path, pair.root))
-        except Faulty as fault:
-            faults.append(Fault(shown(path, pair.root), str(fault)))
+            pixels, remarks = read(ensure_inside(path, pair.root))
+        except InvalidData as fault:
+            faults.append(Fault(display_path(path, pair.root), str(fault)))
         else:
             parts.append(pixels)
             notes += remarks
     if faults:
         return faults
     image, mask = parts
-    about = (pair.prompt, pair.split, pair.source, pair.group, pair.origin)
-    return Sample(pair.id, image, mask[None], *about, tuple(notes))
+    metadata = (pair.prompt, pair.split, pair.source, pair.group, pair.origin)
+    return Sample(pair.id, image, mask[None], *metadata, tuple(notes))
 
 
 def read_image(path: Path) -> tuple[Pixels, list[str]]:
-    """Colours [3, H, W] and what had to be mended. Raises Faulty."""
+    """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData."""
     picture, notes = _load(path, "image")
     if picture.mode not in PICTURE_MODES:
-        raise Faulty(f"holds {picture.mode} pixels of more than 8 bits; save it with 8 bits per channel")
+        raise InvalidData(f"holds {picture.mode} pixels of more than 8 bits; save it with 8 bits per channel")
     if picture.mode in WITH_ALPHA:
         notes.append("image: transparency dropped")
     return np.moveaxis(_pixels(picture, "RGB"), -1, 0), notes
 
 
 def read_mask(path: Path) -> tuple[Pixels, list[str]]:
-    """Grey values or labels [H, W] as stored; a palette image gives its indices, not its colours. Raises Faulty."""
+    """Return grey values or labels [H, W] as stored (of a palette image the indices). Raises InvalidData."""
     picture, notes = _load(path, "mask")
     if picture.mode in ("LA", "PA"):
         picture = picture.getchannel(0)
     if picture.mode in ("1", "L", "P"):
         return _pixels(picture).astype(np.uint8), notes
     values = _pixels(picture, "RGB" if picture.mode in PICTURE_MODES else None)
-    return (_grey(values) if values.ndim == 3 else _narrow(values)), notes
+    return (_grey_mask(values) if values.ndim == 3 else _to_uint8(values)), notes
 
 
 def grey(image: Pixels) -> Pixels:
-    """[1, H, W] of an image [3, H, W] without colours. Raises Faulty where it has some."""
+    """Return [1, H, W] of a colourless image [3, H, W]. Raises InvalidData if it has colours."""
     spread = image.max(0).astype(int) - image.min(0)
     if spread.max(initial=0) > COLOUR_TOLERANCE:
-        raise Faulty("is a colour image where a grey one is meant (data.channels); save it as grey levels")
+        raise InvalidData("is a colour image where a grey one is meant (data.channels); save it as grey levels")
     return image[1:2]
 
 
 def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
-    """Squashes image [C, H, W] and labels [H, W] to size x size (the aspect is not kept)."""
+    """Resize image [C, H, W] and labels [H, W] to size x size, whatever the aspect ratio."""
     return resize_image(image, size), resize_labels(labels, size)
 
 
 def resize_labels(labels: Pixels, size: int) -> Pixels:
-    """Squashes labels [H, W] to size x size: the nearest pixel, no new values."""
+    """Resize labels [H, W] to size x size by nearest neighbour, which makes no new values."""
     nearest = Image.fromarray(np.ascontiguousarray(labels)).resize((size, size), Image.Resampling.NEAREST)
     return np.asarray(nearest)
 
 
 def resize_image(image: Pixels, size: int) -> Pixels:
-    """Squashes an image [C, H, W] to size x size, averaged over the pixels it loses (linear with antialiasing).
+    """Resize an image [C, H, W] to size x size (linear with antialiasing).
 
-    The paper's code uses OpenCV's linear interpolation without, which aliases where the factor is above 2.
+    The paper's code uses OpenCV's linear interpolation without antialiasing, which aliases for factors above 2.
     """
     if len(image) != 3:
-        return np.stack([_squashed(plane, size) for plane in image])
-    return np.moveaxis(_squashed(np.moveaxis(image, 0, -1), size), -1, 0)
+        return np.stack([_resize_plane(plane, size) for plane in image])
+    return np.moveaxis(_resize_plane(np.moveaxis(image, 0, -1), size), -1, 0)
 
 
-def _squashed(pixels: Pixels, size: int) -> Pixels:
+def _resize_plane(pixels: Pixels, size: int) -> Pixels:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
-    """The decoded picture, upright, and a note where EXIF turned it."""
+    """Return the decoded picture, upright, and a note if EXIF rotated it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
-                _single_frame(picture)
+                _check_single_frame(picture)
                 picture.load()
                 orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
                 upright = ImageOps.exif_transpose(picture)
     except BOMB:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise Faulty(
+        raise InvalidData(
             f"claims more than {limit} million pixels (a decompression bomb?); crop it or make it smaller"
         ) from None
-    except Faulty:
+    except InvalidData:
         raise
     except Exception as error:  # what a damaged file raises is up to Pillow's decoders
-        raise Faulty(f"cannot be decoded ({damage(error)}); replace or remove the pair") from error
-    turned = orientation in range(2, 9)
-    return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if turned else []
+        raise InvalidData(f"cannot be decoded ({decoder_message(error)}); replace or remove the pair") from error
+    rotated = orientation in range(2, 9)
+    return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if rotated else []
 
 
 def _pixels(picture: Image.Image, mode: str | None = None) -> NDArray[Any]:
-    """[H, W] or [H, W, 3] in another mode or as decoded. Raises Faulty."""
+    """Return [H, W] or [H, W, 3], converted to a mode or as decoded. Raises InvalidData."""
     try:
         return np.asarray(picture if mode is None else picture.convert(mode))
     except MemoryError:
-        raise Faulty(f"needs more memory than there is ({picture.width} x {picture.height} pixels)") from None
+        raise InvalidData(f"needs more memory than there is ({picture.width} x {picture.height} pixels)") from None
     except ValueError as error:
-        raise Faulty(f"holds {picture.mode} pixels, which are not understood ({damage(error)})") from None
+        raise InvalidData(f"holds {picture.mode} pixels, which are not understood ({decoder_message(error)})") from None
 
 
-def damage(error: Exception) -> str:
-    """What a decoder says of a damaged file, on one line and without the file's place."""
+def decoder_message(error: Exception) -> str:
+    """Return the message of a decoder about a damaged file, on one line and without the path of the file."""
     if isinstance(error, UnidentifiedImageError):
         return "no known image format"
     if isinstance(error, OSError) and error.strerror:
@@ -201,23 +203,23 @@ def damage(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
-def _single_frame(picture: Image.Image) -> None:
+def _check_single_frame(picture: Image.Image) -> None:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # MPO: a photograph with its preview
-        raise Faulty(f"holds {frames} frames; save the one that is meant")
+        raise InvalidData(f"holds {frames} frames; save the one that is meant")
 
 
-def _grey(colours: Pixels) -> Pixels:
-    """A mask stored as [H, W, 3] grey."""
+def _grey_mask(colours: Pixels) -> Pixels:
+    """Return [H, W] of a grey mask stored as [H, W, 3]."""
     spread = colours.max(-1).astype(int) - colours.min(-1)
     if spread.max(initial=0) > COLOUR_TOLERANCE:
-        raise Faulty("is a colour mask; save it as grey levels or as a palette image (labels 0, 1, 2 ...)")
+        raise InvalidData("is a colour mask; save it as grey levels or as a palette image (labels 0, 1, 2 ...)")
     return colours[..., 0]
 
 
-def _narrow(values: NDArray[np.generic]) -> Pixels:
-    """A mask stored with more than 8 bits that needs no more than 8."""
+def _to_uint8(values: NDArray[np.generic]) -> Pixels:
+    """Return a mask stored with more than 8 bits as uint8. Raises InvalidData if its values need more."""
     narrow = values.astype(np.uint8)
     if (narrow != values).any():
-        raise Faulty(f"holds values up to {values.max()}; save it with 8 bits (0 and 255, or labels 0, 1, 2 ...)")
+        raise InvalidData(f"holds values up to {values.max()}; save it with 8 bits (0 and 255, or labels 0, 1, 2 ...)")
     return narrow

@@ -1,4 +1,4 @@
-"""Which images are the same, and which look the same: content hashes and perceptual hashes."""
+"""Content hashes for identical images, and perceptual hashes for images that look alike."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ GRADIENT_LIMIT, FREQUENCY_LIMIT = 10, 10
 BLOCK = 512  # rows compared at once
 
 
-def content(image: NDArray[np.uint8] | NDArray[np.float32]) -> str:
-    """Hash of the decoded pixels: the same however the file was compressed without loss or what metadata it carries."""
+def content_hash(image: NDArray[np.uint8] | NDArray[np.float32]) -> str:
+    """Return a hash of the decoded pixels, whatever lossless compression or metadata the file has."""
     digest = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()
 
 
-def look(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Perceptual hash of [C, H, W]: difference hash (128 bits), then cosine-transform hash (63 bits).
+def perceptual_hash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the perceptual hash of [C, H, W]: difference hash (128 bits), then cosine-transform hash (63 bits).
 
-    Of other images than coloured ones the mean of the channels is looked at.
+    Images without three channels are hashed by the mean of their channels.
     """
     pixels = np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(0).astype(np.uint8)
     grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
@@ -36,22 +36,22 @@ def look(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.concatenate([sign.ravel() for sign in signs])
 
 
-def near_pairs(looks: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int, int]]:
-    """Positions i < j of all images that look the same, and in how many of the 191 bits they differ."""
-    if not looks:
+def near_duplicates(hashes: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int, int]]:
+    """Return (i, j, bits): positions i < j of all images that look alike, and how many of the 191 bits differ."""
+    if not hashes:
         return []
-    signs = np.stack(looks).astype(np.float32) * 2 - 1
-    found = []
+    signs = np.stack(hashes).astype(np.float32) * 2 - 1
+    pairs = []
     for start in range(0, len(signs), BLOCK):
-        gradient = _differing(signs[start : start + BLOCK, :GRADIENT_BITS], signs[:, :GRADIENT_BITS])
-        frequency = _differing(signs[start : start + BLOCK, GRADIENT_BITS:], signs[:, GRADIENT_BITS:])
+        gradient = _hamming(signs[start : start + BLOCK, :GRADIENT_BITS], signs[:, :GRADIENT_BITS])
+        frequency = _hamming(signs[start : start + BLOCK, GRADIENT_BITS:], signs[:, GRADIENT_BITS:])
         near = np.argwhere((gradient <= GRADIENT_LIMIT) & (frequency <= FREQUENCY_LIMIT))
-        found += [(start + i, j, int(gradient[i, j] + frequency[i, j])) for i, j in near.tolist() if start + i < j]
-    return found
+        pairs += [(start + i, j, int(gradient[i, j] + frequency[i, j])) for i, j in near.tolist() if start + i < j]
+    return pairs
 
 
-def _differing(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hamming distances of rows of signs."""
+def _hamming(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the Hamming distances of rows of signs."""
     return (rows.shape[1] - rows @ others.T) / 2
 
 
@@ -60,7 +60,7 @@ def _shrink(grey: Image.Image, width: int, height: int) -> NDArray[np.float64]:
 
 
 def _low_frequencies(grey: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 8 x 8 lowest coefficients of the two-dimensional cosine transform (DCT-II) of 32 x 32 grey levels."""
+    """Return the 8 x 8 lowest coefficients of the two-dimensional cosine transform (DCT-II) of 32 x 32 grey levels."""
     positions, frequencies = np.arange(32), np.arange(8)
     waves = np.cos(np.pi * (2 * positions + 1) * frequencies[:, None] / 64)
     return waves @ grey @ waves.T

@@ -1,8 +1,8 @@
-"""ImageSet, the currency between stages: a folder of images, masks and one line of metadata per image.
+"""ImageSet, the data format between stages: a folder of images, masks and one line of metadata per image.
 
 `images/*.png`, `masks/*.png` (label maps), `metadata.jsonl`, `spec.json`; Hugging Face's imagefolder loads it.
-Volumes are *.nii.gz. Where several raters drew each image's mask, `masks/r0/`, `masks/r1/` ... hold theirs, and the
-mask beside is what most of them say.
+Volumes are *.nii.gz. If several raters drew the mask of each image, `masks/r0/`, `masks/r1/` ... hold their masks, and
+the mask beside them is the majority vote.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,16 +17,18 @@ from pydantic import ValidationError
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.data.image_files import file_suffix, image_bytes, majority_vote, mask_bytes, png, read_image, read_mask
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.data.stored import ending, image_bytes, majority, mask_bytes, png, read_image, read_mask
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_native", "write_pair"]
 SPEC = "spec.json"
 FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
 HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
 RATERS = "raters"  # column of the files of several raters' masks, one list per row
-NATIVE = "native_mask"  # column of masks at the images' own size, of validation and test, where they are asked for
+NATIVE = (
+    "native_mask"  # column of masks at the images' own size, of validation and test, if data.native_masks asks for them
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Opens a finished set. Raises UserError where the folder holds none, or not what was published."""
+        """Open a finished set. Raises UserError if the folder holds none, or not what was published."""
         if not (folder / MANIFEST).is_file():
             raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
         if not (folder / SPEC).is_file():
@@ -54,13 +56,13 @@ class ImageSet:
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, samples: Iterable[tuple[Sample, Mapping[str, Any]]]) -> Self:
-        """Writes samples with further columns into `folder`; the manifest last, rows sorted by id."""
+        """Write samples with further columns into `folder`; the manifest last, rows sorted by id."""
         rows = [write_pair(folder, sample, extra) for sample, extra in samples]
         return cls.finish(folder, spec, rows)
 
     @classmethod
     def finish(cls, folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Self:
-        """Writes the manifest over pairs that `write_pair` has written."""
+        """Write the manifest of pairs that `write_pair` has written."""
         with finishing(folder, spec, rows):
             pass
         return cls.open(folder)
@@ -78,52 +80,52 @@ class ImageSet:
 
     @property
     def digest(self) -> str:
-        """Identifies the content of the selected rows (their hashes are part of the rows)."""
+        """Fingerprint of the content of the selected rows (their hashes are part of the rows)."""
         return files.fingerprint(self.spec, list(self.rows))
 
     def select(self, rows: Iterable[Row]) -> Self:
-        """The same folder with fewer rows."""
+        """Return the same folder with other rows."""
         return type(self)(self.folder, self.spec, tuple(rows))
 
     def split(self, name: str) -> Self:
-        """The rows of one split."""
+        """Return the rows of one split."""
         return self.select(row for row in self.rows if row["split"] == name)
 
     def take(self, multiplier: int) -> Self:
-        """The first `multiplier` copies of every mask, so that x1 lies inside x2 inside x4."""
+        """Return the first `multiplier` copies of every mask, so that x1 is a subset of x2, and x2 of x4."""
         return self.select(row for row in self.rows if row["copy"] < multiplier)
 
     def image(self, row: Row) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """[C, H, W] uint8; of volumes [C, X, Y, Z] float32 in [0, 1]."""
-        return read_image(self._whole(row["file_name"], row.get("sha256")), self.spec)
+        """Return [C, H, W] uint8, of volumes [C, X, Y, Z] float32 in [0, 1]."""
+        return read_image(self._verified(row["file_name"], row.get("sha256")), self.spec)
 
     def picture(self, row: Row) -> NDArray[np.uint8]:
-        """[C, H, W] uint8, for what knows pictures only. Raises UserError for volumes."""
+        """Return [C, H, W] uint8, for code that supports pictures only. Raises UserError for volumes."""
         if self.spec.ndim != 2:
             raise UserError(f"{self.folder} holds volumes; this works with pictures only")
         return np.asarray(self.image(row), np.uint8)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
-        """[*spatial] uint8 label map; 0 is background. Of several raters what most say (`majority`)."""
-        return read_mask(self._whole(row["mask"], row.get("mask_sha256")), self.spec)
+        """Return the label map [*spatial] uint8; 0 is background. Of several raters the majority vote."""
+        return read_mask(self._verified(row["mask"], row.get("mask_sha256")), self.spec)
 
     def masks(self, row: Row) -> NDArray[np.uint8]:
-        """[R, *spatial] label maps of all raters; a row with one mask (a synthetic image) gives it R times."""
+        """Return the label maps [R, *spatial] of all raters; the mask of a synthetic image is repeated R times."""
         if names := row.get(RATERS):
             hashes = row.get(f"{RATERS}_sha256", [None] * len(names))
-            there = [self._whole(name, wanted) for name, wanted in zip(names, hashes, strict=True)]
-            return np.stack([read_mask(path, self.spec) for path in there])
+            mask_files = [self._verified(name, sha256) for name, sha256 in zip(names, hashes, strict=True)]
+            return np.stack([read_mask(path, self.spec) for path in mask_files])
         mask = self.mask(row)
         return np.broadcast_to(mask, (self.spec.raters, *mask.shape))
 
     def native_mask(self, row: Row) -> NDArray[np.uint8]:
-        """[H, W] label map at the image's own size, of a set that has `native_columns`."""
-        return read_mask(self._whole(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
+        """Return the label map [H, W] at the image's own size, of a set that has `native_columns`."""
+        return read_mask(self._verified(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
 
-    def _whole(self, name: str, wanted: str | None) -> Path:
-        """A file of a row. Raises UserError where it has another hash than the manifest says."""
+    def _verified(self, name: str, sha256: str | None) -> Path:
+        """Return a file of a row. Raises UserError if its hash differs from the manifest."""
         path = self.folder / name
-        if wanted is not None and path.is_file() and files.sha256(path) != wanted:
+        if sha256 is not None and path.is_file() and files.sha256(path) != sha256:
             raise UserError(
                 f"{path} is damaged, not as it was written; remove {self.folder} and run the stage that makes it"
                 " (dvc repro does both)"
@@ -132,7 +134,7 @@ class ImageSet:
 
     @property
     def native_columns(self) -> tuple[str, str]:
-        """Columns of masks at the images' own size. Raises UserError where a row has none."""
+        """Columns of masks at the images' own size. Raises UserError if a row has none."""
         if absent := [row["id"] for row in self if NATIVE not in row]:
             raise UserError(
                 f"{self.folder}: {absent[0]} has no mask of its own size; set data.native_masks: true and run prepare"
@@ -140,49 +142,56 @@ class ImageSet:
         return NATIVE, f"{NATIVE}_sha256"
 
     def sample(self, row: Row) -> Sample:
-        """The decoded pair of one row."""
+        """Decode the pair of one row."""
         return Sample(row["id"], self.image(row), self.masks(row), row["prompt"], row["split"], row["source"])
 
     def samples(self) -> Iterator[Sample]:
-        """Decodes the rows in order."""
+        """Decode the rows in order."""
         return map(self.sample, self.rows)
 
 
 def files_of(row: Row) -> tuple[str, ...]:
-    """The image and the masks of a row, relative to its folder; all raters' masks, none of its own size."""
+    """Return the image and the masks of all raters of a row, relative to its folder, without the native mask."""
     return row["file_name"], row["mask"], *row.get(RATERS, ())
 
 
 @contextmanager
 def finishing(folder: Path, spec: DatasetSpec, rows: Iterable[Row]) -> Iterator[Path]:
-    """Writes spec and manifest without holding all rows; the manifest (yielded) gets its name when the block ends."""
+    """Write spec and manifest without holding all rows; the manifest (yielded) gets its name when the block ends."""
     files.write_json(folder / SPEC, spec.model_dump())
     with writing(folder, rows) as written:
         yield written
 
 
 def write_pair(
-    folder: Path, sample: Sample, extra: Mapping[str, Any], text: Mapping[str, str] | None = None, shelf: str = ""
+    folder: Path, sample: Sample, extra: Mapping[str, Any], text: Mapping[str, str] | None = None, subfolder: str = ""
 ) -> Row:
-    """Writes image and mask of one sample and returns its row; `extra` holds source_id, copy, seed, generator.
+    """Write image and mask of one sample and return its row; `extra` holds source_id, copy, seed, generator.
 
-    `text` goes into the image's file; `shelf` is a folder below images/ and masks/, for sets of very many files.
+    `text` is embedded into the image file; `subfolder` lies below images/ and masks/, for sets of very many files.
     """
-    own = f"{sample.id}{ending(sample)}"
-    names = {key: (Path(top) / shelf / own).as_posix() for key, top in FOLDERS.items()}
+    file_name = f"{sample.id}{file_suffix(sample)}"
+    names = {key: (Path(top) / subfolder / file_name).as_posix() for key, top in FOLDERS.items()}
     files.write_bytes(folder / names["file_name"], image_bytes(sample, text))
-    files.write_bytes(folder / names["mask"], mask_bytes(sample, majority(sample.masks)))
+    files.write_bytes(folder / names["mask"], mask_bytes(sample, majority_vote(sample.masks)))
     hashes = {column: files.sha256(folder / names[key]) for key, column in HASHES.items()}
-    about = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
+    metadata = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
-    return {**defaults, **about, **names, **hashes, **_write_raters(folder, sample, Path(shelf) / own), **extra}
+    return {
+        **defaults,
+        **metadata,
+        **names,
+        **hashes,
+        **_write_raters(folder, sample, Path(subfolder) / file_name),
+        **extra,
+    }
 
 
-def _write_raters(folder: Path, sample: Sample, own: Path) -> Row:
-    """Writes the masks of several raters into folders of their own and returns their columns."""
+def _write_raters(folder: Path, sample: Sample, file_name: Path) -> Row:
+    """Write the masks of several raters into a folder each and return their columns."""
     if len(sample.masks) == 1:
         return {}
-    names = [(Path(FOLDERS["mask"]) / f"r{rater}" / own).as_posix() for rater in range(len(sample.masks))]
+    names = [(Path(FOLDERS["mask"]) / f"r{rater}" / file_name).as_posix() for rater in range(len(sample.masks))]
     contents = [mask_bytes(sample, mask) for mask in sample.masks]
     for name, content in zip(names, contents, strict=True):
         files.write_bytes(folder / name, content)
@@ -190,7 +199,7 @@ def _write_raters(folder: Path, sample: Sample, own: Path) -> Row:
 
 
 def write_native(folder: Path, sample: Sample) -> Row:
-    """Writes the mask of a sample's own size, where it has one, and returns its columns."""
+    """Write the mask at the image's own size, if there is one, and return its columns."""
     if not sample.native:
         return {}
     name = f"native/{sample.id}.png"

@@ -1,4 +1,4 @@
-"""Batches: a plan over steps that depends on nothing but the seed, cut before it is dealt to processes."""
+"""Batches: an order of samples that depends on the seed only, planned globally and then sharded over processes."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.core import seeding
 from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
-from pipeline.data.decoded import arrays
+from pipeline.data.arrays import load_arrays
 from pipeline.data.image_set import ImageSet
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
@@ -19,10 +19,10 @@ Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Decoded pairs, pictures as bytes; in memory, large sets in files that are mapped into it."""
+    """Decoded pairs, pictures as bytes; in memory, or mapped from files if the set is large."""
 
     image: Tensor  # [N, C, H, W] uint8, of volumes [N, C, X, Y, Z] float32 in [0, 1]
-    mask: Tensor  # [N, *spatial] uint8; of several raters what most say
+    mask: Tensor  # [N, *spatial] uint8; the majority of several raters
     prompts: tuple[str, ...]
     ids: tuple[str, ...]
     masks: Tensor | None = None  # [N, R, *spatial] uint8 of several raters
@@ -30,12 +30,12 @@ class Pairs:
 
     @classmethod
     def read(cls, images: ImageSet) -> "Pairs":
-        """Decodes a set. Raises UserError where it is empty."""
+        """Decode a set. Raises UserError if it is empty."""
         if not len(images):
             raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
-        found = arrays(images)
-        image, mask = torch.from_numpy(found.image), torch.from_numpy(found.mask)
-        masks = None if found.masks is None else torch.from_numpy(found.masks)
+        arrays = load_arrays(images)
+        image, mask = torch.from_numpy(arrays.image), torch.from_numpy(arrays.mask)
+        masks = None if arrays.masks is None else torch.from_numpy(arrays.masks)
         synthetic = tuple(bool(row["synthetic"]) for row in images)
         return cls(image, mask, tuple(row["prompt"] for row in images), tuple(images.ids), masks, synthetic)
 
@@ -45,38 +45,38 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Batches:
-    """Global batches of `batch_size` samples; every sample is seen once per pass, in an order seeded per pass."""
+    """Global batches of `batch_size` samples; every sample occurs once per epoch, in an order seeded per epoch."""
 
     pairs: Pairs
     batch_size: int
     seed: object  # any name; part of every stream's name
     augment: Augment | None = None
     mixture: "Mixture | None" = None  # None: all pairs equally often
-    passes: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    epochs: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, step: int) -> list[int]:
-        """Indices of the global batch of one step."""
+        """Return the indices of the global batch of one step."""
         first = step * self.batch_size
         return [self._at(position) for position in range(first, first + self.batch_size)]
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The share of one process: every world-th sample of the global batch, counted from its rank."""
-        dealt = list(enumerate(self.plan(step)))[rank::world]
-        streams = tuple(f"{self.seed}/{step}/{position}" for position, _ in dealt)
-        pairs = [self._pair(index, stream) for (_, index), stream in zip(dealt, streams, strict=True)]
+        """Return the shard of one process: every world-th sample of the global batch, counted from its rank."""
+        shard = list(enumerate(self.plan(step)))[rank::world]
+        streams = tuple(f"{self.seed}/{step}/{position}" for position, _ in shard)
+        pairs = [self._pair(index, stream) for (_, index), stream in zip(shard, streams, strict=True)]
         image, mask = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
-        prompts = tuple(self.pairs.prompts[index] for _, index in dealt)
-        synthetic = tuple(self.pairs.synthetic[index] for _, index in dealt) if self.pairs.synthetic else ()
+        prompts = tuple(self.pairs.prompts[index] for _, index in shard)
+        synthetic = tuple(self.pairs.synthetic[index] for _, index in shard) if self.pairs.synthetic else ()
         return Batch(image, mask, prompts, streams, synthetic)
 
     def _pair(self, index: int, stream: str) -> tuple[Tensor, Tensor]:
-        image, mask = unit(self.pairs.image[index]), self._mask(index, stream).long()
+        image, mask = to_unit_range(self.pairs.image[index]), self._mask(index, stream).long()
         return (
             (image, mask) if self.augment is None else self.augment(image, mask, seeding.numpy_rng(stream, "augment"))
         )
 
     def _mask(self, index: int, stream: str) -> Tensor:
-        """The mask of one image; of several raters that of one, drawn by the sample's own stream."""
+        """Return the mask of one image; of several raters the mask of one, drawn from the stream of the sample."""
         if self.pairs.masks is None:
             return self.pairs.mask[index]
         raters = self.pairs.masks.shape[1]
@@ -86,27 +86,27 @@ class Batches:
         if self.mixture is None:
             return self._nth("order", position, len(self.pairs))
         second, count = self.mixture.share_at(position)
-        chosen = self.mixture.second if second else self.mixture.first
-        return chosen[self._nth("second" if second else "first", count, len(chosen))]
+        group = self.mixture.second if second else self.mixture.first
+        return group[self._nth("second" if second else "first", count, len(group))]
 
     def _nth(self, stream: str, position: int, size: int) -> int:
-        """The place drawn at a position of an endless sequence of shuffled passes over `size` places."""
-        turn, place = divmod(position, size)
-        if stream not in self.passes or self.passes[stream][0] != turn:
-            self.passes[stream] = turn, seeding.numpy_rng(self.seed, stream, turn).permutation(size)
-        return int(self.passes[stream][1][place])
+        """Return the index at a position of an endless sequence of shuffled epochs over `size` indices."""
+        epoch, offset = divmod(position, size)
+        if stream not in self.epochs or self.epochs[stream][0] != epoch:
+            self.epochs[stream] = epoch, seeding.numpy_rng(self.seed, stream, epoch).permutation(size)
+        return int(self.epochs[stream][1][offset])
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Two groups of pairs that share every batch in a fixed ratio, each in passes of its own."""
+    """Two groups of pairs that share every batch in a fixed ratio, each shuffled separately."""
 
     first: tuple[int, ...]
     second: tuple[int, ...]
     share: float  # of the second group, in (0, 1)
 
     def share_at(self, position: int) -> tuple[bool, int]:
-        """Whether a position belongs to the second group, and how many of its group come before it.
+        """Return whether a position belongs to the second group, and how many of its group precede it.
 
         The second group has floor(n share) of the first n positions, for every n.
         """
@@ -114,18 +114,18 @@ class Mixture:
         return (True, before) if with_it > before else (False, position - before)
 
 
-def unit(image: Tensor) -> Tensor:
-    """Images as floats in [0, 1]: bytes are divided by 255, floats are there already."""
+def to_unit_range(image: Tensor) -> Tensor:
+    """Return images as floats in [0, 1]: bytes are divided by 255, floats are in this range already."""
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
 
 def flip(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mirrors half of the pairs left to right."""
+    """Mirror half of the pairs left to right."""
     return (image.flip(-1), mask.flip(-1)) if rng.random() < 0.5 else (image, mask)
 
 
 def dihedral(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """One of the eight flips and quarter turns of a square, each equally often."""
+    """Apply one of the eight flips and quarter turns of a square, each equally often."""
     turns = int(rng.integers(4))
     image, mask = torch.rot90(image, turns, (-2, -1)), torch.rot90(mask, turns, (-2, -1))
     return flip(image, mask, rng)

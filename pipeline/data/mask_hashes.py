@@ -1,4 +1,4 @@
-"""Masks that must never condition a synthetic image: those of the validation and test splits, by their pixels."""
+"""Hashes of the masks of validation and test images, which must never condition a synthetic image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +8,19 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.splitting import HELD_OUT
 
 
-def digest(pixels: NDArray[np.uint8]) -> str:
-    """Hash of a label map [H, W]: of its pixels and its shape, however its file is compressed."""
-    return hashing.content(np.asarray(pixels, np.uint8))
+def mask_digest(pixels: NDArray[np.uint8]) -> str:
+    """Return the hash of the pixels and the shape of a label map [H, W], however its file is compressed."""
+    return hashing.content_hash(np.asarray(pixels, np.uint8))
 
 
-def forbidden(real: ImageSet) -> frozenset[str]:
-    """Digests of the masks that only held-out images have (the rule of mixing.check_leaks).
+def held_out_digests(real: ImageSet) -> frozenset[str]:
+    """Return the digests of the masks that only held-out images have (the rule of stages.mix.leaks.check_leaks).
 
-    An empty mask is nobody's, and a mask that a training image has too may be used.
+    An empty mask is not counted, and a mask that a training image has too may be used.
     """
     train = real.split("train")
     held_out = real.select(row for row in real if row["split"] in HELD_OUT)
     masks = (held_out.mask(row) for row in held_out)
-    return frozenset(digest(mask) for mask in masks if mask.any()) - {digest(train.mask(row)) for row in train}
+    return frozenset(mask_digest(mask) for mask in masks if mask.any()) - {
+        mask_digest(train.mask(row)) for row in train
+    }

@@ -1,4 +1,4 @@
-"""NIfTI-1 files (.nii, .nii.gz): voxels by the header's own description, where they lie in the body, and writing.
+"""NIfTI-1 files (.nii, .nii.gz): voxels as the header describes them, their affine, and encoding.
 
 Layout of the header: Cox et al. 2004, nifti1.h.
 """
@@ -14,75 +14,75 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.decoding import Faulty, damage
+from pipeline.data.decoding import InvalidData, decoder_message
 
-Read = TypeVar("Read")
+T = TypeVar("T")
 TYPES = (".nii", ".nii.gz")
-HEADER, SECOND = 348, 540  # bytes of a header of NIfTI-1 and of NIfTI-2, its first number
+HEADER, HEADER_2 = 348, 540  # bytes of a header of NIfTI-1 and of NIfTI-2, its first number
 LIMIT = 4 * 2**30  # bytes of voxels
 PART = 2**24  # bytes read at once
-SFORM, QFORM = 254, 252  # places of the header's codes; 0: that description of the place is not given
+SFORM, QFORM = 254, 252  # offsets of the codes in the header; 0: there is no such affine
 MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit of the header: unknown, m, mm, um
 LEVEL = 4  # of compression
 NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
 def stem(path: PurePath) -> str:
-    """The file's name without .nii or .nii.gz."""
+    """Return the name of a file without .nii or .nii.gz."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def read(path: Path) -> NDArray[np.generic]:
-    """Voxels [I, J, K] or [I, J, K, C], scaled where the header says so (then float32). Raises Faulty."""
-    return _opened(path, _voxels)
+    """Return voxels [I, J, K] or [I, J, K, C], scaled if the header says so (then float32). Raises InvalidData."""
+    return _read(path, _voxels)
 
 
 def read_shape(path: Path) -> tuple[int, ...]:
-    """Extents [I, J, K] or [I, J, K, C] by the header alone. Raises Faulty."""
-    return _opened(path, lambda file: _extents(file.read(HEADER)))
+    """Return the shape [I, J, K] or [I, J, K, C] from the header alone. Raises InvalidData."""
+    return _read(path, lambda file: _shape_of(file.read(HEADER)))
 
 
 def read_affine(path: Path) -> NDArray[np.float64]:
-    """[4, 4] from voxel indices to mm along right, front, top. Raises Faulty where the header tells no spacing."""
-    return _opened(path, _affine)
+    """Return [4, 4] from voxel indices to mm (right, front, top). Raises InvalidData if there is no spacing."""
+    return _read(path, _affine)
 
 
 def encode(voxels: NDArray[np.generic], affine: NDArray[np.float64] | None) -> bytes:
-    """A .nii.gz of voxels [I, J, K] or [I, J, K, C], uint8 or float32; equal volumes give equal bytes."""
-    place = np.eye(4) if affine is None else affine
+    """Encode voxels [I, J, K] or [I, J, K, C], uint8 or float32, as .nii.gz; equal volumes give equal bytes."""
+    affine = np.eye(4) if affine is None else affine
     header = bytearray(HEADER + 4)
     struct.pack_into("<i", header, 0, HEADER)
     axes = [voxels.ndim, *voxels.shape, *(1 for _ in range(7 - voxels.ndim))]
     struct.pack_into("<8h", header, 40, *axes)
     code = next(code for code, kind in NUMBERS.items() if np.dtype(kind) == voxels.dtype)
     struct.pack_into("<2h", header, 70, code, 8 * voxels.dtype.itemsize)
-    struct.pack_into("<8f", header, 76, 1.0, *spacing(place), 1.0, 0.0, 0.0, 0.0)
+    struct.pack_into("<8f", header, 76, 1.0, *spacing(affine), 1.0, 0.0, 0.0, 0.0)
     struct.pack_into("<3f", header, 108, HEADER + 4, 1.0, 0.0)
     header[123] = 2  # mm
     struct.pack_into("<h", header, SFORM, 1)
-    struct.pack_into("<12f", header, 280, *place[:3].ravel())
+    struct.pack_into("<12f", header, 280, *affine[:3].ravel())
     header[344:348] = b"n+1\0"
     return gzip.compress(bytes(header) + voxels.tobytes(order="F"), LEVEL, mtime=0)
 
 
 def spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Distance in mm of neighbouring voxels along the three axes."""
+    """Return the distance in mm of neighbouring voxels along the three axes."""
     x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(0)).tolist()
     return x, y, z
 
 
-def _opened(path: Path, reading: Callable[[IO[bytes] | gzip.GzipFile], Read]) -> Read:
+def _read(path: Path, parse: Callable[[IO[bytes] | gzip.GzipFile], T]) -> T:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return reading(file)
+            return parse(file)
     except (OSError, EOFError, zlib.error) as error:
-        raise Faulty(f"cannot be read ({damage(error)}); replace or remove the volume") from None
+        raise InvalidData(f"cannot be read ({decoder_message(error)}); replace or remove the volume") from None
     except MemoryError:
-        raise Faulty("needs more memory than there is; crop it") from None
+        raise InvalidData("needs more memory than there is; crop it") from None
 
 
 def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
-    """By the header's sform, else its qform, else its spacing alone (axes as stored)."""
+    """Return the affine by the sform of the header, else its qform, else its spacing alone (axes as stored)."""
     header = file.read(HEADER)
     order = _byte_order(header)
     pixdim = struct.unpack_from(f"{order}8f", header, 76)
@@ -98,13 +98,13 @@ def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
         affine[:3, :3] = np.diag(pixdim[1:4])
     affine[:3] *= MM.get(header[123] & 7, 1.0)
     if not np.isfinite(affine).all() or min(spacing(affine)) <= 0 or abs(np.linalg.det(affine)) < 1e-12:
-        told = ", ".join(f"{value:g}" for value in pixdim[1:4])
-        raise Faulty(f"tells no spacing (pixdim {told}); write the size of a voxel in mm into its header")
+        sides = ", ".join(f"{value:g}" for value in pixdim[1:4])
+        raise InvalidData(f"tells no spacing (pixdim {sides}); write the size of a voxel in mm into its header")
     return affine
 
 
 def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
-    """Of a unit quaternion whose first number is not stored."""
+    """Return the rotation matrix of a unit quaternion whose first number is not stored."""
     a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
     return np.array(
         [
@@ -117,24 +117,26 @@ def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
 
 def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     header = file.read(HEADER)
-    order, shape = _byte_order(header), _extents(header)
+    order, shape = _byte_order(header), _shape_of(header)
     dtype = _dtype(order, struct.unpack_from(f"{order}h", header, 70)[0])
     offset, slope, intercept = struct.unpack_from(f"{order}3f", header, 108)
     size = math.prod(shape) * dtype.itemsize
     if size > LIMIT:
-        raise Faulty(f"claims {size / 2**30:.1f} GiB of voxels; crop it to less than {LIMIT // 2**30}")
+        raise InvalidData(f"claims {size / 2**30:.1f} GiB of voxels; crop it to less than {LIMIT // 2**30}")
     file.read(int(offset) - HEADER if HEADER <= offset < 2**20 else 4)
-    content = _bytes(file, size)
+    content = _read_bytes(file, size)
     if len(content) < size:
-        raise Faulty(f"holds {len(content)} bytes of voxels, its header tells of {size}; it is cut off: replace it")
+        raise InvalidData(
+            f"holds {len(content)} bytes of voxels, its header tells of {size}; it is cut off: replace it"
+        )
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
     if slope == 0 or not math.isfinite(slope) or (slope == 1 and intercept == 0):  # 0: not scaled
         return voxels
     return voxels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def _bytes(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
-    """So many bytes or as many as there are; memory for those that are there, not for those that a header claims."""
+def _read_bytes(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read at most `size` bytes; memory is allocated for the bytes that exist, not for those that a header claims."""
     content = bytearray()
     while len(content) < size and (part := file.read(min(size - len(content), PART))):
         content += part
@@ -143,33 +145,33 @@ def _bytes(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
 
 def _byte_order(header: bytes) -> str:
     if len(header) < HEADER:
-        raise Faulty(f"has {len(header)} bytes, too few for a NIfTI file")
+        raise InvalidData(f"has {len(header)} bytes, too few for a NIfTI file")
     for order in "<>":
         size = struct.unpack_from(f"{order}i", header)[0]
-        if size == SECOND:
-            raise Faulty("is a NIfTI-2 file; save it as NIfTI-1")
+        if size == HEADER_2:
+            raise InvalidData("is a NIfTI-2 file; save it as NIfTI-1")
         if size == HEADER:
             if header[344:347] != b"n+1":
-                raise Faulty("is no single NIfTI-1 file (.hdr with .img?); save it as .nii.gz")
+                raise InvalidData("is no single NIfTI-1 file (.hdr with .img?); save it as .nii.gz")
             return order
-    raise Faulty("is no NIfTI file")
+    raise InvalidData("is no NIfTI file")
 
 
-def _extents(header: bytes) -> tuple[int, ...]:
-    return _shape(struct.unpack_from(f"{_byte_order(header)}8h", header, 40))
+def _shape_of(header: bytes) -> tuple[int, ...]:
+    return _parse_shape(struct.unpack_from(f"{_byte_order(header)}8h", header, 40))
 
 
-def _shape(dim: tuple[int, ...]) -> tuple[int, ...]:
-    """Three or four axes; further ones of length 1 are dropped."""
+def _parse_shape(dim: tuple[int, ...]) -> tuple[int, ...]:
+    """Return three or four axes; further ones of length 1 are dropped."""
     shape = dim[1 : dim[0] + 1] if 0 <= dim[0] <= 7 else ()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 3 <= len(shape) <= 4 or min(shape) < 1:
-        raise Faulty(f"has the axes {list(shape)}; a volume has three, with channels four")
+        raise InvalidData(f"has the axes {list(shape)}; a volume has three, with channels four")
     return shape
 
 
 def _dtype(order: str, code: int) -> np.dtype[np.generic]:
     if code not in NUMBERS:
-        raise Faulty(f"holds numbers of type {code}; save it as integers or floats")
+        raise InvalidData(f"holds numbers of type {code}; save it as integers or floats")
     return np.dtype(f"{order}{NUMBERS[code]}")

@@ -23,8 +23,8 @@ LESION, INSTRUMENT = 1, 2  # labels
 
 
 @dataclass(frozen=True)
-class Look:
-    """How hard the images are."""
+class Difficulty:
+    """How difficult the images are."""
 
     faintness: float  # 0: every lesion is plain; 1: most are faint
     distractors: int  # most blotches of a lesion's tint, without its edge, in one image
@@ -32,7 +32,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Outline:
-    """A star-shaped region in coordinates about its centre."""
+    """A star-shaped region in polar coordinates about its centre."""
 
     distance: Field  # from the edge along the ray from the centre, negative inside
     radial: Field  # 0 at the centre, 1 at the edge
@@ -40,12 +40,12 @@ class Outline:
 
     @property
     def inside(self) -> NDArray[np.bool_]:
-        """The exact mask."""
+        """Exact mask of the region."""
         return self.radial < 1
 
 
-def draw(name: str, size: int, look: Look, instrument: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image [3, H, W] and label map [H, W] of the phantom called `name` (the name of its random streams).
+def draw(name: str, size: int, difficulty: Difficulty, instrument: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw image [3, H, W] and label map [H, W] of the phantom called `name` (the name of its random streams).
 
     Labels are 0 and 1 (lesion); with `instrument`, three of four images also hold a 2.
     """
@@ -53,13 +53,13 @@ def draw(name: str, size: int, look: Look, instrument: bool) -> tuple[NDArray[np
     outline = lesion_outline(rngs["lesion"], size)
     tone = TONE * rngs["tissue"].uniform(0.8, 1.15) + rngs["tissue"].normal(0, 0.008, 3)
     colour, height = tissue(rngs["tissue"], size, tone, outline)
-    colour = blotches(rngs["distractors"], colour, look.distractors)
-    colour, dome = lesion(rngs["lesion"], colour, outline, look.faintness)
-    colour = lit(rngs["light"], colour, height + dome)
+    colour = add_blotches(rngs["distractors"], colour, difficulty.distractors)
+    colour, dome = add_lesion(rngs["lesion"], colour, outline, difficulty.faintness)
+    colour = shade(rngs["light"], colour, height + dome)
     labels = np.where(outline.inside, LESION, 0).astype(np.uint8)
     if instrument:
-        colour, labels = with_instrument(rngs["instrument"], colour, labels)
-    colour = sensor(rngs["light"], colour)
+        colour, labels = add_instrument(rngs["instrument"], colour, labels)
+    colour = add_sensor_noise(rngs["light"], colour)
     return np.moveaxis(np.rint(255 * colour).astype(np.uint8), -1, 0), labels
 
 
@@ -67,7 +67,7 @@ def draw(name: str, size: int, look: Look, instrument: bool) -> tuple[NDArray[np
 
 
 def grid(size: int) -> tuple[Field, Field]:
-    """Coordinates x and y of the pixels' centres."""
+    """Return coordinates x and y of the pixel centres."""
     line = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(line, line)
     return x, y
@@ -75,7 +75,7 @@ def grid(size: int) -> tuple[Field, Field]:
 
 @lru_cache
 def spline(size: int, cells: int) -> Field:
-    """Weights [size, cells + 3] of cubic B-splines at the pixels' centres."""
+    """Return weights [size, cells + 3] of cubic B-splines at the pixel centres."""
     position = (np.arange(size) + 0.5) / size * cells
     first = np.floor(position).astype(int)
     t = position - first
@@ -87,7 +87,7 @@ def spline(size: int, cells: int) -> Field:
 
 
 def noise(rng: Rng, size: int, cells: int, rows: int | None = None) -> Field:
-    """Smooth noise of about unit variance with `cells` bumps across and `rows` (None: as many) down."""
+    """Return smooth noise of about unit variance with `cells` bumps across and `rows` (None: as many) down."""
     knots = rng.standard_normal(((rows or cells) + 3, cells + 3))
     return (
         2 * spline(size, rows or cells) @ knots @ spline(size, cells).T
@@ -95,7 +95,7 @@ def noise(rng: Rng, size: int, cells: int, rows: int | None = None) -> Field:
 
 
 def octaves(rng: Rng, size: int, cells: int, count: int) -> Field:
-    """Noise at `count` scales, each twice as fine and half as strong as the one before."""
+    """Return noise at `count` scales, each twice as fine and half as strong as the previous one."""
     return np.sum([noise(rng, size, cells << k) / 2**k for k in range(count)], axis=0)
 
 
@@ -103,7 +103,7 @@ def octaves(rng: Rng, size: int, cells: int, count: int) -> Field:
 
 
 def tissue(rng: Rng, size: int, tone: Field, outline: Outline) -> tuple[Field, Field]:
-    """Colour and height of the mucosa; vessels fade under a lesion."""
+    """Return colour and height of the mucosa; vessels fade under a lesion."""
     mottle = octaves(rng, size, 2, 4)
     yellow = noise(rng, size, 3)
     colour = tone * (1 + 0.07 * mottle[..., None]) + 0.01 * yellow[..., None] * np.array([0.5, 1.0, -0.8])
@@ -113,7 +113,7 @@ def tissue(rng: Rng, size: int, tone: Field, outline: Outline) -> tuple[Field, F
 
 
 def vessels(rng: Rng, size: int) -> Field:
-    """Thin lines where smooth noise crosses zero, present in patches, in [0, 1]."""
+    """Return thin lines in [0, 1] where smooth noise crosses zero, present in patches."""
     lines = np.zeros((size, size))
     for cells, width in ((3, 0.011), (6, 0.007)):
         level = octaves(rng, size, cells, 2)
@@ -124,7 +124,7 @@ def vessels(rng: Rng, size: int) -> Field:
 
 
 def folds(rng: Rng, size: int) -> Field:
-    """Height of ridges that run across the image along a warped direction."""
+    """Return the height of ridges that run across the image along a warped direction."""
     x, y = grid(size)
     angle, period = rng.uniform(0, np.pi), rng.uniform(0.3, 0.6)
     along = x * np.cos(angle) + y * np.sin(angle) + 0.08 * octaves(rng, size, 2, 2)
@@ -136,7 +136,7 @@ def folds(rng: Rng, size: int) -> Field:
 
 
 def lesion_outline(rng: Rng, size: int) -> Outline:
-    """A warped ellipse with an area drawn from AREA, inside the frame by MARGIN."""
+    """Draw a warped ellipse with an area from AREA, inside the frame by MARGIN."""
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
     area, squeeze, tilt = np.exp(rng.uniform(*np.log(AREA))), rng.uniform(0.62, 1), rng.uniform(0, np.pi)
     order = np.arange(2, 7)
@@ -148,22 +148,22 @@ def lesion_outline(rng: Rng, size: int) -> Outline:
 
     scale = np.sqrt(area / np.pi / np.mean(radius(angles) ** 2))  # a star-shaped area is half the integral of r^2
     edge = scale * radius(angles)
-    cx = place(rng, edge * np.cos(angles))
-    cy = place(rng, edge * np.sin(angles))
+    cx = centre(rng, edge * np.cos(angles))
+    cy = centre(rng, edge * np.sin(angles))
     x, y = grid(size)
     distance, angle = np.hypot(x - cx, y - cy), np.arctan2(y - cy, x - cx)
     edge = scale * radius(angle)
     return Outline(distance - edge, distance / edge, angle)
 
 
-def place(rng: Rng, offsets: Field) -> float:
-    """A centre such that every offset from it stays inside the frame."""
+def centre(rng: Rng, offsets: Field) -> float:
+    """Draw a centre from which every offset stays inside the frame."""
     low, high = MARGIN - offsets.min(), 1 - MARGIN - offsets.max()
     return rng.uniform(low, high) if low < high else (low + high) / 2
 
 
-def lesion(rng: Rng, colour: Field, outline: Outline, faintness: float) -> tuple[Field, Field]:
-    """The colour with a lesion's tint and texture, and the height of its dome."""
+def add_lesion(rng: Rng, colour: Field, outline: Outline, faintness: float) -> tuple[Field, Field]:
+    """Return the colour with the tint and texture of a lesion, and the height of its dome."""
     size = len(colour)
     strength = 1.15 - faintness * rng.uniform(0, 1) ** 0.7
     tint = TINTS[rng.integers(len(TINTS))] + rng.normal(0, 0.015, 3)
@@ -175,13 +175,13 @@ def lesion(rng: Rng, colour: Field, outline: Outline, faintness: float) -> tuple
 
 
 def fading(rng: Rng, outline: Outline) -> Field:
-    """Opacity that falls off towards one side of a lesion, whose edge is then hard to see."""
+    """Return opacity that falls off towards one side of a lesion, whose edge is then hard to see."""
     side = np.minimum(outline.radial, 1) * np.cos(outline.angle - rng.uniform(0, 2 * np.pi))  # -1 to 1
     return 1 - rng.uniform(0, 0.8) / (1 + np.exp(-4 * side))
 
 
-def blotches(rng: Rng, colour: Field, most: int) -> Field:
-    """Patches of a lesion's tint that fade out without an edge, and bubbles with a bright rim."""
+def add_blotches(rng: Rng, colour: Field, most: int) -> Field:
+    """Draw patches of a lesion's tint that fade out without an edge, and bubbles with a bright rim."""
     x, y = grid(len(colour))
     for _ in range(rng.integers(most + 1)):
         (cx, cy), width, tilt = rng.uniform(0, 1, 2), rng.uniform(0.06, 0.14), rng.uniform(0, np.pi)
@@ -197,23 +197,23 @@ def blotches(rng: Rng, colour: Field, most: int) -> Field:
 
 
 def rotated(x: Field, y: Field, angle: float) -> tuple[Field, Field]:
-    """Coordinates along and across a direction."""
+    """Return coordinates along and across a direction."""
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
-def with_instrument(rng: Rng, colour: Field, labels: NDArray[np.uint8]) -> tuple[Field, NDArray[np.uint8]]:
-    """A grey shaft from beyond the frame, in three of four images; it leaves most of the lesion in view."""
+def add_instrument(rng: Rng, colour: Field, labels: NDArray[np.uint8]) -> tuple[Field, NDArray[np.uint8]]:
+    """Draw a grey shaft from beyond the frame, in three of four images, over little of the lesion."""
     if rng.random() < 0.25:
         return colour, labels
-    candidates = [shaft_of(rng, len(colour)) for _ in range(4)]
+    candidates = [draw_shaft(rng, len(colour)) for _ in range(4)]
     across, shaft = min(candidates, key=lambda bar: (bar[1] & (labels == LESION)).sum())
     metal = rng.uniform(0.45, 0.75) * np.array([0.95, 1.0, 1.06]) * (1.15 - 0.7 * across[..., None] ** 2)
     metal = metal + 0.25 * np.exp(-(((across[..., None] + 0.3) / 0.15) ** 2))
     return np.where(shaft[..., None], metal, colour), np.where(shaft, INSTRUMENT, labels).astype(np.uint8)
 
 
-def shaft_of(rng: Rng, size: int) -> tuple[Field, NDArray[np.bool_]]:
-    """A bar with a round tip: position across it in [-1, 1] and its mask."""
+def draw_shaft(rng: Rng, size: int) -> tuple[Field, NDArray[np.bool_]]:
+    """Return a bar with a round tip: position across it in [-1, 1] and its mask."""
     x, y = grid(size)
     angle, (tx, ty), radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.75, 2), rng.uniform(0.05, 0.09)
     along, across = rotated(x - tx, y - ty, angle)
@@ -223,8 +223,8 @@ def shaft_of(rng: Rng, size: int) -> tuple[Field, NDArray[np.bool_]]:
 # --- light and sensor ----------------------------------------------------------------------------------------------
 
 
-def lit(rng: Rng, colour: Field, height: Field) -> Field:
-    """Shading of the height under a lamp beside the lens, a radial fall-off from a random centre, and highlights."""
+def shade(rng: Rng, colour: Field, height: Field) -> Field:
+    """Shade the surface by a lamp beside the lens, a radial fall-off from a random centre, and highlights."""
     size = len(colour)
     x, y = grid(size)
     cx, cy = rng.uniform(0.3, 0.7, 2)
@@ -238,7 +238,7 @@ def lit(rng: Rng, colour: Field, height: Field) -> Field:
 
 
 def highlights(rng: Rng, size: int, cosine: Field) -> Field:
-    """A few white dots, most where the surface faces the lamp."""
+    """Return a few white dots, most of them where the surface faces the lamp."""
     x, y = grid(size)
     dots = np.zeros((size, size))
     for _ in range(rng.integers(2, 9)):
@@ -249,6 +249,6 @@ def highlights(rng: Rng, size: int, cosine: Field) -> Field:
     return 0.7 * dots
 
 
-def sensor(rng: Rng, colour: Field) -> Field:
-    """A gain per channel and a little noise, clipped to [0, 1]."""
+def add_sensor_noise(rng: Rng, colour: Field) -> Field:
+    """Apply a gain per channel and a little noise, clipped to [0, 1]."""
     return np.clip(colour * rng.normal(1, 0.01, 3) + rng.normal(0, 0.012, colour.shape), 0, 1)

@@ -1,7 +1,7 @@
-"""Clinicians' ratings: CSV files of a folder, one line per rater and image.
+"""Ratings by clinicians: CSV files of a folder, one line per rater and image.
 
 Columns: rater, image (its id), arm (a generator entry, or "real"), quality (1 to 5), real (1: the rater takes it for a
-real image, 0: for a synthetic one). Further columns are left alone.
+real image, 0: for a synthetic one). Further columns are ignored.
 """
 
 import csv
@@ -21,7 +21,7 @@ SCALE = ("1", "2", "3", "4", "5")  # absolute category rating: bad, poor, fair, 
 
 @dataclass(frozen=True)
 class Rating:
-    """What one rater says of one image."""
+    """The rating of one image by one rater."""
 
     rater: str
     image: str
@@ -31,28 +31,28 @@ class Rating:
 
 
 def read_ratings(folder: Path) -> list[Rating]:
-    """All ratings of a folder's *.csv files, none where there is no folder. Raises UserError with every fault there is.
+    """Return all ratings of a folder's *.csv files, none if there is no folder.
 
-    A fault names file, line and value.
+    Raises UserError with all faults; each names file, line and value.
     """
     faults: list[str] = []
-    found: dict[tuple[str, str, str], Rating] = {}
+    ratings: dict[tuple[str, str, str], Rating] = {}
     for path in sorted(folder.glob("*.csv")):
         for where, line in _lines(path, faults):
-            own = _faults(line)
+            line_faults = _faults(line)
             key = (line["rater"], line["arm"], line["image"])
-            if key in found and not own:
-                own = [f"{key[0]} has rated {key[2]} of {key[1]} before; keep one line"]
-            faults += [f"{where}: {fault}" for fault in own]
-            if not own:
-                found[key] = Rating(key[0], key[2], key[1], int(line["quality"]), line["real"] == "1")
+            if key in ratings and not line_faults:
+                line_faults = [f"{key[0]} has rated {key[2]} of {key[1]} before; keep one line"]
+            faults += [f"{where}: {fault}" for fault in line_faults]
+            if not line_faults:
+                ratings[key] = Rating(key[0], key[2], key[1], int(line["quality"]), line["real"] == "1")
     if faults:
         raise UserError("\n".join(["the ratings cannot be read:", *faults]))
-    return list(found.values())
+    return list(ratings.values())
 
 
-def table(ratings: Sequence[Rating]) -> NDArray[np.float64]:
-    """Quality [images, raters], NaN where a rater did not rate an image; both sorted by name."""
+def rating_table(ratings: Sequence[Rating]) -> NDArray[np.float64]:
+    """Return quality [images, raters], NaN where a rater did not rate an image; both sorted by name."""
     raters = sorted({rating.rater for rating in ratings})
     images = sorted({(rating.arm, rating.image) for rating in ratings})
     rows = {image: k for k, image in enumerate(images)}
@@ -63,7 +63,7 @@ def table(ratings: Sequence[Rating]) -> NDArray[np.float64]:
 
 
 def _lines(path: Path, faults: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Place and stripped cells of each line; what keeps a file from being read goes to `faults`."""
+    """Yield location and stripped cells of each line; reasons why a file cannot be read are appended to `faults`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -91,7 +91,7 @@ def _lines(path: Path, faults: list[str]) -> Iterator[tuple[str, dict[str, str]]
 
 
 def _faults(line: dict[str, str]) -> list[str]:
-    """What is wrong with one line."""
+    """Return what is wrong with one line."""
     faults = [f"{name} is empty" for name in ("rater", "image", "arm") if not line[name]]
     if line["quality"] not in SCALE:
         faults.append(f"quality is {line['quality']!r}; it must be 1, 2, 3, 4 or 5")

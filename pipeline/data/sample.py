@@ -1,4 +1,4 @@
-"""A sample: one image with its masks; and what all samples of a data set have in common."""
+"""A sample, which is one image with its masks; and the properties that all samples of a data set share."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -21,17 +21,17 @@ class Sample:
     image: NDArray[np.generic]
     masks: NDArray[np.uint8]
     prompt: str = ""
-    split: str | None = None  # train, val, test, or None where the data set brings no split
+    split: str | None = None  # train, val, test, or None if the data set has no splits
     source: str = ""  # name of the sub-collection, for prompts per source and test sets per source
     group: str = ""  # samples of one group (patient, sequence) stay in one split
     origin: str = ""  # file relative to data.root; local only, never exported
-    notes: tuple[str, ...] = field(default=())  # what the reader had to mend, for the data report
-    native: bytes = b""  # PNG of the label map at the image's own size, where data.native_masks asks for it
+    notes: tuple[str, ...] = field(default=())  # corrections by the reader, for the data report
+    native: bytes = b""  # PNG of the label map at the image's own size, if data.native_masks is set
     affine: NDArray[np.float64] | None = None  # of volumes: [4, 4], voxel indices to mm (NIfTI: right, front, top)
 
 
 class DatasetSpec(Section):
-    """What all samples of a data set have in common."""
+    """Properties that all samples of a data set share."""
 
     name: str
     size: int  # pixels, square; 0 for volumes
@@ -44,7 +44,7 @@ class DatasetSpec(Section):
 
     @property
     def spatial(self) -> tuple[int, ...]:
-        """Pixels [H, W] or voxels [X, Y, Z] of every image."""
+        """Shape [H, W] or [X, Y, Z] of every image."""
         return self.shape or (self.size, self.size)
 
     @model_validator(mode="after")
@@ -54,8 +54,8 @@ class DatasetSpec(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves shape and spacing out of what describes a set of pictures, as before there were volumes."""
-        told = handler(self)
-        grid = {key: list(value) for key in ("shape", "spacing") if (value := told.pop(key)) is not None}
-        return told | grid
+    def _omit_unset_grid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit shape and spacing for pictures: fingerprints of their sets predate volumes."""
+        values = handler(self)
+        grid = {key: list(value) for key in ("shape", "spacing") if (value := values.pop(key)) is not None}
+        return values | grid

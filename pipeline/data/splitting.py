@@ -1,4 +1,4 @@
-"""Splits that the data set does not bring: seeded, grouped, independent of file names' order; and their mending."""
+"""Drawn splits and folds: seeded, grouped, independent of the order of files; and regrouping of near-duplicates."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,10 @@ HELD_OUT = ("val", "test")
 RESERVE = "reserve"  # training pairs beyond data.train_limit: for the ceiling, real training sets with `real: all`
 
 
-def fill(splits: Sequence[str | None], groups: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:
-    """One split per image: None means train, and a split of `shares` that no image has is drawn from train.
+def assign_splits(
+    splits: Sequence[str | None], groups: Sequence[str], shares: Mapping[str, float], seed: int
+) -> list[str]:
+    """Return one split per image: None means train, and a split of `shares` that no image has is drawn from train.
 
     A group is never divided. Which groups are drawn depends on their names and the seed, not on their order.
     """
@@ -31,45 +33,45 @@ def fill(splits: Sequence[str | None], groups: Sequence[str], shares: Mapping[st
 
 
 def _draw(pool: Counter[str], wanted: float, seed: int) -> list[str]:
-    """Groups of about `wanted` images: those that still fit, in seeded order; at least the smallest one."""
-    chosen: list[str] = []
+    """Return groups of about `wanted` images: those that still fit, in seeded order; at least the smallest one."""
+    drawn: list[str] = []
     left = max(1, round(wanted))
     order = sorted(pool, key=lambda group: seeding.number(seed, "split", group))
     for group in order:
         if pool[group] <= left:
-            chosen.append(group)
+            drawn.append(group)
             left -= pool[group]
-    return chosen or sorted(order, key=lambda group: pool[group])[:1]
+    return drawn or sorted(order, key=lambda group: pool[group])[:1]
 
 
-def deal(groups: Sequence[str], folds: int, seed: int) -> list[int]:
-    """The fold of every image, for cross-validation; a group is never divided.
+def assign_folds(groups: Sequence[str], folds: int, seed: int) -> list[int]:
+    """Return the fold of every image, for cross-validation; a group is never divided.
 
-    Groups, the largest first, else in seeded order, each to the fold that has fewest images; their order in the data
-    set does not matter.
+    Groups go, the largest first and equal ones in seeded order, each to the fold with the fewest images; their order in
+    the data set does not matter.
     """
-    sizes, held, fold_of = Counter(groups), [0] * folds, {}
+    sizes, counts, fold_of = Counter(groups), [0] * folds, {}
     for group in sorted(sizes, key=lambda group: (-sizes[group], seeding.number(seed, "fold", group))):
-        fold_of[group] = held.index(min(held))
-        held[fold_of[group]] += sizes[group]
+        fold_of[group] = counts.index(min(counts))
+        counts[fold_of[group]] += sizes[group]
     return [fold_of[group] for group in groups]
 
 
 def regroup(splits: Sequence[str], groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[str]:
-    """Moves into train every set of near-duplicates that lies in more than one split, with the groups it touches.
+    """Move every set of near-duplicates in more than one split into train, with the groups it touches.
 
     Near-duplicates are chained (a looks like b, b like c: one set), so that none is left across splits. Training data
-    grows and the test set shrinks: what is tested was then never trained on.
+    grows and the test set shrinks, but no test image was trained on.
     """
     first = {group: position for position, group in reversed(list(enumerate(groups)))}
     links = [*near, *((first[group], position) for position, group in enumerate(groups))]
-    sets = _connected(len(splits), links)
+    sets = _components(len(splits), links)
     across = {sets[i] for i, j in near if splits[i] != splits[j]}
-    return ["train" if own in across else split for own, split in zip(sets, splits, strict=True)]
+    return ["train" if number in across else split for number, split in zip(sets, splits, strict=True)]
 
 
-def _connected(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
-    """For every position the number of the set that the links put it into."""
+def _components(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
+    """Return for every position the number of the connected component that it belongs to."""
     ends = np.array(links, int).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].tolist()

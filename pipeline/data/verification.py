@@ -1,4 +1,4 @@
-"""Checks an image set before it is scored: a stray mask, a file of another size or a copy would bias every number."""
+"""Checks of an image set before scoring: a stray mask, a file of another size or a copy would bias every number."""
 
 import struct
 from collections.abc import Iterator
@@ -9,33 +9,33 @@ from PIL import Image
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.data import nifti
-from pipeline.data.decoding import Faulty
+from pipeline.data.decoding import InvalidData
+from pipeline.data.image_files import RGB_CHANNELS
 from pipeline.data.image_set import HASHES, RATERS, ImageSet, Row
 from pipeline.data.sample import DatasetSpec
-from pipeline.data.stored import COLOURS
 
-SHOWN = 10  # faults told in one message
+LISTED = 10  # faults in one message
 
 
 def verify(images: ImageSet) -> None:
-    """Raises UserError that names every faulty file: missing, undecodable, wrong size or mode, a copy, not listed.
+    """Raise UserError naming every faulty file: missing, undecodable, wrong size or mode, a copy, not listed.
 
-    Wants a whole set, not a selection. Only headers are read. Real images may be copies of each other: `prepare` has
-    told of them.
+    Needs a whole set, not a selection. Only headers are read. Real images may be copies of each other: `prepare`
+    reports them.
     """
-    faults = [*_unlisted(images), *_unlike(images), *_copies(images)]
+    faults = [*_unlisted(images), *_wrong_formats(images), *_copies(images)]
     if faults:
-        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        told = "".join(f"\n  {fault}" for fault in faults[:SHOWN])
-        raise UserError(f"{images.folder} cannot be scored:{told}{more}\nRun the stage that makes it again")
+        more = f"\n  and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        listed = "".join(f"\n  {fault}" for fault in faults[:LISTED])
+        raise UserError(f"{images.folder} cannot be scored:{listed}{more}\nRun the stage that makes it again")
 
 
-def intact(folder: Path, row: Row) -> bool:
-    """Whether all files of a row are there with the content that the row tells."""
+def is_intact(folder: Path, row: Row) -> bool:
+    """Return whether all files of a row exist with the hashes in the row."""
     try:
-        wanted = [(row[name], row[column]) for name, column in HASHES.items()]
-        wanted += zip(row.get(RATERS, []), row.get(f"{RATERS}_sha256", []), strict=True)
-        return all(files.sha256(folder / name) == sha256 for name, sha256 in wanted)
+        expected = [(row[name], row[column]) for name, column in HASHES.items()]
+        expected += zip(row.get(RATERS, []), row.get(f"{RATERS}_sha256", []), strict=True)
+        return all(files.sha256(folder / name) == sha256 for name, sha256 in expected)
     except (OSError, KeyError, ValueError):
         return False
 
@@ -48,36 +48,36 @@ def _unlisted(images: ImageSet) -> Iterator[str]:
                 yield f"{path} is not in the manifest: masks and other files do not belong there"
 
 
-def _unlike(images: ImageSet) -> Iterator[str]:
-    check = _unlike_volume if images.spec.ndim == 3 else _unlike_picture
+def _wrong_formats(images: ImageSet) -> Iterator[str]:
+    check = _wrong_volume if images.spec.ndim == 3 else _wrong_picture
     for row in images:
         yield from check(images.folder / row["file_name"], images.spec)
 
 
-def _unlike_picture(path: Path, spec: DatasetSpec) -> Iterator[str]:
-    colours = spec.channels == COLOURS
-    wanted = (spec.size, spec.size * (1 if colours else spec.channels))  # contrasts lie one below the other
+def _wrong_picture(path: Path, spec: DatasetSpec) -> Iterator[str]:
+    colours = spec.channels == RGB_CHANNELS
+    expected = (spec.size, spec.size * (1 if colours else spec.channels))  # contrasts lie one below the other
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             size, mode = picture.size, picture.mode
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         yield f"{path} cannot be opened ({error})"
         return
-    if size != wanted:
-        yield f"{path} has {size[0]} x {size[1]} pixels, the set {wanted[0]} x {wanted[1]}"
+    if size != expected:
+        yield f"{path} has {size[0]} x {size[1]} pixels, the set {expected[0]} x {expected[1]}"
     if mode != ("RGB" if colours else "L"):
         yield f"{path} has mode {mode}, expected {'RGB' if colours else 'L'}"
 
 
-def _unlike_volume(path: Path, spec: DatasetSpec) -> Iterator[str]:
-    wanted = spec.spatial if spec.channels == 1 else (*spec.spatial, spec.channels)
+def _wrong_volume(path: Path, spec: DatasetSpec) -> Iterator[str]:
+    expected = spec.spatial if spec.channels == 1 else (*spec.spatial, spec.channels)
     try:
-        found = nifti.read_shape(path)
-    except Faulty as fault:
+        shape = nifti.read_shape(path)
+    except InvalidData as fault:
         yield f"{path} {fault}"
         return
-    if found != wanted:
-        yield f"{path} has {list(found)} voxels, the set {list(wanted)}"
+    if shape != expected:
+        yield f"{path} has {list(shape)} voxels, the set {list(expected)}"
 
 
 def _copies(images: ImageSet) -> Iterator[str]:

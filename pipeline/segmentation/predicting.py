@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import unit
+from pipeline.data.loading import to_unit_range
 from pipeline.segmentation.params import Segment
 
 Probabilities = NDArray[np.float32]
@@ -33,7 +33,7 @@ def image_batches(images: ImageSet, batch_size: int) -> Iterator[torch.Tensor]:
     size = 1 if images.spec.ndim == 3 else batch_size
     for start in range(0, len(images), size):
         rows = images.rows[start : start + size]
-        yield unit(torch.from_numpy(np.stack([images.image(row) for row in rows])))
+        yield to_unit_range(torch.from_numpy(np.stack([images.image(row) for row in rows])))
 
 
 def evenly_spaced(images: ImageSet, count: int) -> ImageSet:

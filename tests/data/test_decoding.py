@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pipeline.data import labels
-from pipeline.data.decoding import Fault, Faulty, Reference, decode, read_image, read_mask, resize, shown
+from pipeline.data.decoding import Fault, FilePair, InvalidData, decode, display_path, read_image, read_mask, resize
 from tests.drawn_pairs import HEIGHT, WIDTH, picture, rectangle, save
 
 STAIRS = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 4)  # rows of 0, 1, 2, 3
@@ -62,7 +62,7 @@ def test_grey_values_are_kept_in_every_mode(mode: str, tmp_path: Path) -> None:
     ],
 )
 def test_masks_that_hold_no_labels_are_refused(pixels: NDArray[Any], reason: str, tmp_path: Path) -> None:
-    with pytest.raises(Faulty, match=reason):
+    with pytest.raises(InvalidData, match=reason):
         read_mask(save(tmp_path / "m.png", Image.fromarray(pixels)))
 
 
@@ -120,7 +120,7 @@ DAMAGES = {
 def test_a_damaged_image_is_told_without_its_folder(damage: Any, tmp_path: Path) -> None:
     path = save(tmp_path / "i.png", picture("i", 200, 200))
     damage(path)
-    with pytest.raises(Faulty, match=DAMAGES[damage]) as caught:
+    with pytest.raises(InvalidData, match=DAMAGES[damage]) as caught:
         read_image(path)
     assert str(tmp_path) not in str(caught.value)
 
@@ -129,16 +129,16 @@ def test_a_damaged_image_is_told_without_its_folder(damage: Any, tmp_path: Path)
 def test_a_truncated_jpeg_is_refused_wherever_it_breaks_off(share: float, tmp_path: Path) -> None:
     path = save(tmp_path / "i.jpg", picture("i", 200, 200))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(Faulty, match="cannot be decoded"):
+    with pytest.raises(InvalidData, match="cannot be decoded"):
         read_image(path)
 
 
 def test_both_files_of_a_pair_are_told(tmp_path: Path) -> None:
     for name in ("i.png", "m.png"):
         text(tmp_path / name)
-    found = decode(Reference("x", tmp_path / "i.png", tmp_path / "m.png", tmp_path))
+    found = decode(FilePair("x", tmp_path / "i.png", tmp_path / "m.png", tmp_path))
     assert isinstance(found, list)
-    assert [fault.where for fault in found] == ["i.png", "m.png"]
+    assert [fault.location for fault in found] == ["i.png", "m.png"]
 
 
 def test_transparency_is_dropped_with_a_note(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_transparency_is_dropped_with_a_note(tmp_path: Path) -> None:
 
 
 def test_odd_file_names_are_shown_on_one_line() -> None:
-    assert shown(Path("/d/a\nb\udc80 é.png"), Path("/d")) == "a\\x0ab\\xdc80 é.png"
+    assert display_path(Path("/d/a\nb\udc80 é.png"), Path("/d")) == "a\\x0ab\\xdc80 é.png"
     assert str(Fault("a.png", "is odd")) == "a.png: is odd"
 
 
@@ -171,13 +171,13 @@ def test_resizing_to_the_own_size_changes_nothing() -> None:
 
 @pytest.mark.parametrize("foreground", [1, 255])
 def test_binary_masks_of_ones_or_255_are_read_exactly(foreground: int) -> None:
-    found, notes = labels.from_mask(rectangle(foreground), 2)
+    found, notes = labels.label_map(rectangle(foreground), 2)
     assert (found == rectangle(1)).all()
     assert notes == []
 
 
 def test_grey_levels_are_thresholded_above_127_with_a_note() -> None:
-    found, notes = labels.from_mask(np.array([[0, 1, 127, 128, 254, 255]], np.uint8), 2)
+    found, notes = labels.label_map(np.array([[0, 1, 127, 128, 254, 255]], np.uint8), 2)
     assert found.tolist() == [[0, 0, 0, 1, 1, 1]]
     assert notes == ["mask: grey levels, foreground is what exceeds 127"]
 
@@ -192,11 +192,11 @@ def test_grey_levels_are_thresholded_above_127_with_a_note() -> None:
     ],
 )
 def test_unknown_labels_are_named(values: list[int], classes: int, told: str) -> None:
-    with pytest.raises(Faulty, match=told):
-        labels.from_mask(np.array([values], np.uint8), classes)
+    with pytest.raises(InvalidData, match=told):
+        labels.label_map(np.array([values], np.uint8), classes)
 
 
 def test_label_maps_are_kept_and_an_empty_mask_is_no_fault() -> None:
-    assert labels.from_mask(STAIRS, 4)[0].tolist() == STAIRS.tolist()
+    assert labels.label_map(STAIRS, 4)[0].tolist() == STAIRS.tolist()
     for classes in (2, 3):
-        assert labels.from_mask(np.zeros((HEIGHT, WIDTH), np.uint8), classes)[1] == []
+        assert labels.label_map(np.zeros((HEIGHT, WIDTH), np.uint8), classes)[1] == []

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.data import nifti, stored
+from pipeline.data import image_files, nifti
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
@@ -21,9 +21,12 @@ VOLUMES = DatasetSpec(name="v", size=0, channels=1, num_classes=3, ndim=3, shape
 
 def test_the_mask_of_several_raters_is_the_label_of_most_and_a_structure_where_it_ties() -> None:
     votes = np.array([[1, 1, 0, 2, 1], [1, 0, 0, 2, 2], [1, 1, 0, 1, 0], [0, 0, 1, 2, 2]], np.uint8)
-    assert stored.majority(votes[:, None])[0].tolist() == [1, 1, 0, 2, 2]  # 3:1, 2:2, 3:1, 3:1, 2 of class 2
-    assert stored.majority(np.array([[[1, 2]], [[2, 2]], [[0, 1]]], np.uint8))[0].tolist() == [1, 2]  # 1:1:1, 2:1
-    assert stored.majority(np.array([[[2]], [[2]], [[1]], [[1]]], np.uint8)).tolist() == [[1]]
+    assert image_files.majority_vote(votes[:, None])[0].tolist() == [1, 1, 0, 2, 2]  # 3:1, 2:2, 3:1, 3:1, 2 of class 2
+    assert image_files.majority_vote(np.array([[[1, 2]], [[2, 2]], [[0, 1]]], np.uint8))[0].tolist() == [
+        1,
+        2,
+    ]  # 1:1:1, 2:1
+    assert image_files.majority_vote(np.array([[[2]], [[2]], [[1]], [[1]]], np.uint8)).tolist() == [[1]]
 
 
 def rated(folder: Path, count: int = 3) -> ImageSet:

@@ -10,7 +10,7 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.data.ratings import Rating, read_ratings, table
+from pipeline.data.ratings import Rating, rating_table, read_ratings
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import mos
 from pipeline.metrics.images.score import ScoreResult
@@ -105,7 +105,7 @@ def test_files_are_read_together(tmp_path: Path) -> None:
     found = read_ratings(tmp_path)
     assert found[1] == Rating("ann", "b", "siamese", 2, is_taken_for_real=False)
     assert found[2] == Rating("bea", "b", "siamese", 3, is_taken_for_real=False)
-    assert table(found) == pytest.approx(np.array([[5, np.nan], [2, 3]]), nan_ok=True)
+    assert rating_table(found) == pytest.approx(np.array([[5, np.nan], [2, 3]]), nan_ok=True)
     assert read_ratings(tmp_path / "nowhere") == []
 
 

@@ -29,7 +29,7 @@ RUN = {"sh": ["sh", "-eu"], "python": [sys.executable, "-"]}
 def my_data(folder: Path) -> None:
     """24 pictures of different sizes in the layout that docs/your_own_data.md begins with."""
     for number in range(24):
-        image, mask = phantom.draw(f"docs/{number}", 96 + number % 3, phantom.Look(0.5, 2), instrument=False)
+        image, mask = phantom.draw(f"docs/{number}", 96 + number % 3, phantom.Difficulty(0.5, 2), instrument=False)
         for name, pixels in (("images", np.moveaxis(image, 0, -1)), ("masks", 255 * mask)):
             (folder / "data" / "mine" / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / "data" / "mine" / name / f"case{number}.png")

@@ -17,8 +17,8 @@ from pipeline.core.section import parse
 from pipeline.data import ratings
 from pipeline.data.image_set import ImageSet
 from pipeline.data.verification import verify
-from pipeline.rating import raters, sheets
-from pipeline.rating.opening import begin_study
+from pipeline.rating import raters, ratings_csv
+from pipeline.rating.study_database import begin_study
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params, load_params
 from tests import data_folders, drawn_pairs
@@ -170,17 +170,17 @@ def test_tables_of_ratings(tmp_path: Path, examples: int) -> None:
 def test_tables_of_saved_pages(toy_study: Params, examples: int) -> None:
     database = begin_study(toy_study, 2)
     with database.writing() as connection:
-        raters.key_of(connection, "Ann")
+        raters.ensure_rater(connection, "Ann")
         images = [name for (name,) in connection.execute("SELECT image FROM tasks")]
     rows = [[image, 3, 1, "a remark", f"{k:032x}"] for k, image in enumerate(images)]
     text = io.StringIO()
-    csv.writer(text).writerows([sheets.SAVED, *rows])
+    csv.writer(text).writerows([ratings_csv.SAVED_COLUMNS, *rows])
     place = Path("back.csv")
 
     def check(content: bytes) -> None:
         place.write_bytes(content)
         with contextlib.suppress(UserError), database.writing() as connection:
-            sheets.take_in(connection, place)
+            ratings_csv.import_ratings(connection, place)
             raise UserError("nothing is kept")  # the transaction is rolled back
 
     wide = st.just(text.getvalue().encode() + b'"' + b"x" * 200_000)

@@ -26,7 +26,7 @@ import json, resource, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 from pipeline.data import nifti
-from pipeline.data.decoding import Faulty, read_image, read_mask
+from pipeline.data.decoding import InvalidData, read_image, read_mask
 
 def size(field):
     return int(next(l for l in open("/proc/self/status") if l.startswith(field)).split()[1]) * 1024
@@ -38,7 +38,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         try:
             read(path)
             told[path.name] = ["read", 0]
-        except Faulty as fault:
+        except InvalidData as fault:
             told[path.name] = [str(fault)[:200], size("VmHWM") - before]
 print(json.dumps(told))
 """

@@ -17,10 +17,10 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import nifti
-from pipeline.data.decoding import Faulty, Reference
+from pipeline.data.decoding import FilePair, InvalidData
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.stages.prepare.candidates import Candidate, examine
+from pipeline.stages.prepare.pair_checks import Candidate, check_pair
 from pipeline.stages.prepare.params import Data
 from tests import data_folders
 from tests.drawn_pairs import data, picture, rectangle
@@ -79,7 +79,7 @@ def test_a_bent_picture_is_read_or_refused(tmp_path: Path, examples: int) -> Non
         mask.write_bytes(files[1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-            found = examine(Reference("a", image, mask, tmp_path), settings)
+            found = check_pair(FilePair("a", image, mask, tmp_path), settings)
         told = isinstance(found, Candidate)
         outcomes["read" if told else "refused"] += 1
         assert told or all("\n" not in str(fault) and str(tmp_path) not in str(fault) for fault in found)
@@ -112,7 +112,7 @@ def test_a_bent_volume_is_read_or_refused(tmp_path: Path, examples: int) -> None
         path.write_bytes(content)
         try:
             voxels = nifti.read(path)
-        except Faulty as fault:
+        except InvalidData as fault:
             outcomes["refused"] += 1
             assert "\n" not in str(fault)
         else:
@@ -145,7 +145,7 @@ def test_a_bent_volume_of_a_set_of_volumes(tmp_path: Path, examples: int) -> Non
             path.write_bytes(gzip.compress(content, 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns of numbers that are none
-            found = examine(item, settings)
+            found = check_pair(item, settings)
         assert isinstance(found, Candidate) or all("\n" not in str(fault) for fault in found)
 
     plain = [gzip.decompress(content) for content in originals]
@@ -173,7 +173,7 @@ def test_programs_in_disguise_are_never_run(tmp_path: Path) -> None:
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 32\n(run.txt) (w) file closefile\nshowpage\n"
     (tmp_path / "a.png").write_bytes(program)
     (tmp_path / "m.png").write_bytes(png(rectangle()))
-    found = examine(Reference("a", tmp_path / "a.png", tmp_path / "m.png", tmp_path), data())
+    found = check_pair(FilePair("a", tmp_path / "a.png", tmp_path / "m.png", tmp_path), data())
     assert isinstance(found, list) and "no known image format" in str(found[0])
 
 
@@ -181,7 +181,7 @@ def test_formats_that_nobody_asked_for_are_not_tried(tmp_path: Path) -> None:
     for kind in ("PPM", "TGA", "SGI", "PCX", "ICO", "IM", "DDS"):
         path = tmp_path / f"{kind}.png"
         path.write_bytes(encoded(picture("x"), kind))
-        found = examine(Reference("a", path, path, tmp_path), data())
+        found = check_pair(FilePair("a", path, path, tmp_path), data())
         assert isinstance(found, list) and "no known image format" in str(found[0]), kind
 
 
@@ -190,5 +190,5 @@ def test_axes_of_a_volume_that_are_none(tmp_path: Path) -> None:
     for ndim in (-5, 0, 8, 300):
         struct.pack_into("<h", content, 40, ndim)
         (tmp_path / "y.nii").write_bytes(content)
-        with pytest.raises(Faulty):
+        with pytest.raises(InvalidData):
             nifti.read(tmp_path / "y.nii")

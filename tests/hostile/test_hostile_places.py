@@ -11,7 +11,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
 from pipeline.data.image_set import ImageSet
-from pipeline.stages.prepare import checked
+from pipeline.stages.prepare import checked_set
 from pipeline.stages.prepare.params import Data
 from tests import data_folders
 from tests.conftest import REPOSITORY
@@ -24,11 +24,11 @@ AWAY = "leads out of data.root"
 
 def away(found: list[Fault]) -> set[str]:
     """Places that are refused because they lead away."""
-    return {fault.where for fault in found if AWAY in fault.what}
+    return {fault.location for fault in found if AWAY in fault.message}
 
 
 def faults(settings: Data) -> list[Fault]:
-    return list(checked.read(settings).faults)
+    return list(checked_set.read_pairs(settings).faults)
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_lines_that_name_files_elsewhere(tmp_path: Path, place: str) -> None:
     named = place.format(other=other)
     (root / "list.json").write_text(f'{{"source": "masks/a.png", "target": "{named}"}}\n')
     found = faults(data("jsonl", file=str(root / "list.json")))
-    assert len(found) == 1 and (AWAY in found[0].what or "does not exist" in found[0].what)
+    assert len(found) == 1 and (AWAY in found[0].message or "does not exist" in found[0].message)
     count("malformed")
 
 
@@ -104,7 +104,7 @@ def test_links_in_other_layouts(tmp_path: Path, reader: str) -> None:
     (root / name).unlink()
     (root / name).symlink_to(other / name)
     found = faults(data(reader, root=str(root), num_classes=3 if reader == "msd_slices" else 2))
-    assert len(found) == 1 and AWAY in found[0].what
+    assert len(found) == 1 and AWAY in found[0].message
 
 
 def test_rows_that_lead_out_of_their_set(toy_study: object) -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pipeline.rating import app as application
 from pipeline.rating import pages
 from pipeline.rating.app import REFUSALS, create_app
-from pipeline.rating.bounds import Buckets
 from pipeline.rating.database import Database
-from pipeline.rating.guard import LARGEST, LOOPBACK, Bounds
-from pipeline.rating.opening import begin_study
+from pipeline.rating.guard import LARGEST, LOOPBACK, RateLimits
+from pipeline.rating.rate_limits import TokenBuckets
+from pipeline.rating.study_database import begin_study
 from pipeline.stages.report.page import policy
 from pipeline.study import Params
 from tests.faults.tally import count
@@ -24,7 +24,7 @@ from tests.malformed import sizes, tried
 from tests.rated import Visitor, browser, fresh, saved
 
 pytestmark = pytest.mark.faults
-WIDE = Bounds(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
+WIDE = RateLimits(TokenBuckets(1e9, 1e9), TokenBuckets(1e9, 1e9))
 RATERS = 50
 
 
@@ -70,7 +70,7 @@ def of_schema(about: dict[str, Any], ids: list[str]) -> st.SearchStrategy[Any]:
 
 @sizes(20, 1500)
 def test_requests_after_the_description(database: Database, examples: int) -> None:
-    client = browser(database, bounds=WIDE)
+    client = browser(database, limits=WIDE)
     ann = Visitor.enter(client, "Ann")
     statuses: set[int] = set()
     ids = [ann.progress()["image"], ann.rate()["rating"], ann.progress()["image"]]
@@ -181,7 +181,7 @@ def test_secrets_are_compared_in_constant_time(database: Database, monkeypatch: 
         return exact(given, wanted)
 
     monkeypatch.setattr(application.hmac, "compare_digest", recorded)
-    client = browser(database, token="correct horse", bounds=WIDE)
+    client = browser(database, token="correct horse", limits=WIDE)
     for token in ("", "c", "correct horsf", "wrong"):
         assert client.get("/api/progress", headers={"X-Study-Token": token}).status_code == 401
     assert compared == [(token.encode(), b"correct horse") for token in ("", "c", "correct horsf", "wrong")]
@@ -198,9 +198,9 @@ def test_personal_keys_are_kept_as_hashes_alone(database: Database) -> None:
 
 def test_bounds_hold_by_default(database: Database) -> None:
     """Of the application as `twinsynth rate serve` starts it, not of one that a test has narrowed."""
-    bounds = Bounds()
-    bounds.requests.clock = bounds.failures.clock = lambda: 0.0
-    client = browser(database, bounds=bounds)
+    limits = RateLimits()
+    limits.requests.clock = limits.failures.clock = lambda: 0.0
+    client = browser(database, limits=limits)
     guesses = [client.get("/api/progress", headers={"X-Rater-Key": fresh()}).status_code for _ in range(40)]
     count("requests", len(guesses))
     assert guesses == [401] * 30 + [429] * 10
@@ -210,7 +210,7 @@ def test_bounds_hold_by_default(database: Database) -> None:
 
 
 def test_no_page_lets_strange_scripts_run() -> None:
-    for text in (pages.served().policy, pages.saved("Ann", []).policy, policy()):
+    for text in (pages.served_page().policy, pages.saved_page("Ann", []).policy, policy()):
         assert text.startswith("default-src 'none'; script-src 'sha256-")
         assert "unsafe" not in text and "*" not in text and "http" not in text
         assert "base-uri 'none'" in text and "form-action 'none'" in text
@@ -227,7 +227,7 @@ NAMES = (
 def test_names_are_shown_and_never_obeyed(toy_study: Params) -> None:
     """Remarks and names that are markup: the saved page and the CSV hold them as text."""
     for name in NAMES:
-        page = pages.saved(name, [("0" * 32, b"png")]).html
+        page = pages.saved_page(name, [("0" * 32, b"png")]).html
         assert name not in page
         assert page.count("<script") == 2 and page.count("</script>") == 2
     assert not Path("run.txt").exists()

@@ -16,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.mix.mix import mix
+from pipeline.stages.prepare.checked_set import load_checked_set
 from pipeline.stages.prepare.prepare import names_path, prepare
 from pipeline.study import Params
 from tests import planted
@@ -103,7 +104,7 @@ def test_messages_name_files_by_their_place_in_the_data_set(tmp_path: Path) -> N
     for name in sorted((root / "images").iterdir()):
         name.write_bytes(name.read_bytes()[:90])
     with pytest.raises(UserError) as told:
-        check(study(root=str(root)).data, 0)
+        load_checked_set(study(root=str(root)).data, 0)
     assert f"images/{word('patientname')}_Erika_00.png: cannot be decoded" in str(told.value)
     assert word("hospitalfolder") not in str(told.value) and str(tmp_path) not in str(told.value)
 

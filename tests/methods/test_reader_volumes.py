@@ -11,9 +11,9 @@ import pytest
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data import nifti as reading
-from pipeline.data.decoding import Deferred, Fault, Faulty, Item, Reference, decode
+from pipeline.data.decoding import Fault, FilePair, InvalidData, Item, LazySample, decode
 from pipeline.data.sample import Sample
-from pipeline.methods.readers.multirater import merged
+from pipeline.methods.readers.multirater import merge_masks
 from tests.data_folders import cimd, msd, nifti
 from tests.drawn_pairs import data, rectangle, save
 
@@ -29,7 +29,7 @@ def read(reader: str, **values: Any) -> list[Item]:
 
 def made(items: list[Item]) -> list[Any]:
     """The items with those that wait for their turn decoded, or their faults."""
-    found = [decode(item) if isinstance(item, Deferred) else [item] for item in items]
+    found = [decode(item) if isinstance(item, LazySample) else [item] for item in items]
     return [own for item in found for own in (item if isinstance(item, list) else [item])]
 
 
@@ -81,7 +81,7 @@ def test_what_a_header_must_not_say(position: int, content: bytes, told: str, tm
     whole = bytearray(path.read_bytes())
     whole[position : position + len(content)] = content
     path.write_bytes(whole)
-    with pytest.raises(Faulty) as refused:
+    with pytest.raises(InvalidData) as refused:
         reading.read(path)
     assert told in str(refused.value)
 
@@ -92,7 +92,7 @@ def test_what_a_header_must_not_say(position: int, content: bytes, told: str, tm
 def test_files_that_are_no_volumes(content: bytes | None, told: str, tmp_path: Path) -> None:
     path = tmp_path / "v.nii.gz" if content is None else tmp_path / "v.nii"
     path.write_bytes(content if content is not None else b"no gzip")
-    with pytest.raises(Faulty, match=told):
+    with pytest.raises(InvalidData, match=told):
         reading.read(path)
 
 
@@ -166,10 +166,10 @@ def test_volumes_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_raters_are_merged_by_votes() -> None:
     votes = [np.array([[number < seen for seen in (0, 1, 2, 3, 4)]], np.uint8) for number in range(4)]
-    assert merged(votes, "union").tolist() == [[0, 1, 1, 1, 1]]
-    assert merged(votes, "majority").tolist() == [[0, 0, 1, 1, 1]]  # half of four is enough
-    assert merged(votes[:3], "majority").tolist() == [[0, 0, 1, 1, 1]]
-    assert merged(votes, "intersection").tolist() == [[0, 0, 0, 0, 1]]
+    assert merge_masks(votes, "union").tolist() == [[0, 1, 1, 1, 1]]
+    assert merge_masks(votes, "majority").tolist() == [[0, 0, 1, 1, 1]]  # half of four is enough
+    assert merge_masks(votes[:3], "majority").tolist() == [[0, 0, 1, 1, 1]]
+    assert merge_masks(votes, "intersection").tolist() == [[0, 0, 0, 0, 1]]
 
 
 def test_cases_have_the_split_of_their_folder_and_a_patient(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_cases_have_the_split_of_their_folder_and_a_patient(tmp_path: Path) -> N
 def test_one_rater_is_taken_from_his_file(tmp_path: Path) -> None:
     cimd(tmp_path)
     found = read("multirater", root=tmp_path, rater=3)
-    assert {item.mask.name for item in found if isinstance(item, Reference)} == {"label3_.png"}
+    assert {item.mask.name for item in found if isinstance(item, FilePair)} == {"label3_.png"}
     assert len(found) == 16
     with pytest.raises(UserError, match=r"data\.rater is 4, but there are 4 raters, counted from 0"):
         read("multirater", root=tmp_path, rater=4)

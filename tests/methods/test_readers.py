@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
-from pipeline.data.decoding import Fault, Item, Reference
+from pipeline.data.decoding import Fault, FilePair, Item
 from pipeline.methods.readers._folders import safe_id
 from tests.drawn_pairs import data, folder, lists, pair, picture, rectangle, save
 
@@ -34,7 +34,7 @@ def faults(items: list[Item]) -> list[str]:
 def found(items: list[Item]) -> list[tuple[str, str | None, str]]:
     """Id, split and source of every pair; no fault is tolerated."""
     assert faults(items) == []
-    return [(item.id, item.split, item.source) for item in items if isinstance(item, Reference)]
+    return [(item.id, item.split, item.source) for item in items if isinstance(item, FilePair)]
 
 
 @pytest.mark.parametrize("reader, source", [("paired_folders", "default"), ("kvasir", "kvasir"), ("ph2", "ph2")])
@@ -52,7 +52,7 @@ def test_without_lists_no_pair_has_a_split(tmp_path: Path) -> None:
 def test_origin_is_relative_to_the_root(tmp_path: Path) -> None:
     pair(tmp_path, "a")
     (item,) = read("kvasir", root=tmp_path)
-    assert isinstance(item, Reference)
+    assert isinstance(item, FilePair)
     assert (item.origin, item.mask.name) == ("images/a.png", "a.png")
 
 
@@ -82,7 +82,7 @@ def test_the_manifest_gives_groups_and_the_chosen_column_sources(tmp_path: Path)
         pair(tmp_path, stem)
     (tmp_path / "manifest.csv").write_text("id,group,site\na,patient 1,north\nb.png,patient 2,\n")
     items = read("paired_folders", root=tmp_path, source_column="site")
-    assert [(i.group, i.source) for i in items if isinstance(i, Reference)] == [
+    assert [(i.group, i.source) for i in items if isinstance(i, FilePair)] == [
         ("patient 1", "north"),
         ("patient 2", "default"),
     ]
@@ -159,7 +159,7 @@ def test_jsonl_gives_prompt_and_split_of_each_line(tmp_path: Path) -> None:
     pair(tmp_path, "a")
     line = {"source": "./masks/a.png", "target": "./images/a.png", "prompt": "A red square.", "split": "val"}
     (item,) = read("jsonl", file=write_lines(tmp_path / "prompt.json", line))
-    assert isinstance(item, Reference)
+    assert isinstance(item, FilePair)
     assert (item.prompt, item.split, item.origin) == ("A red square.", "val", "images/a.png")
 
 

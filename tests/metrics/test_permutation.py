@@ -78,7 +78,7 @@ def test_p_of_random_halves_of_real_images_is_uniform() -> None:
 
 
 def phantom_images(count: int) -> np.ndarray:
-    look = phantom.Look(0.7, 4)
+    look = phantom.Difficulty(0.7, 4)
     return np.stack([phantom.draw(f"permutation/{number}", 32, look, False)[0] for number in range(count)])
 
 

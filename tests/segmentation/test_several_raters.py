@@ -11,7 +11,6 @@ import pytest
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.stages.prepare.checked import check
 from pipeline.stages.prepare.prepare import prepare, report_path
 from tests.data_folders import HEIGHT, WIDTH, cimd
 from tests.drawn_pairs import folder, picture, rectangle, save, study, study_of_segmenters
@@ -155,7 +154,7 @@ def test_generators_refuse_what_they_cannot_draw(root: Path) -> None:
 def test_real_raters() -> None:
     assert REAL_DATA is not None
     own = {"reader": "multirater", "root": Path(REAL_DATA) / "lidc_4rater", "size": 64, "rater": "all", "channels": 1}
-    samples = check(study_of_segmenters(**own).data, 0).samples  # writing 3900 files takes a minute
+    samples = load_checked_set(study_of_segmenters(**own).data, 0).samples  # writing 3900 files takes a minute
     assert Counter(len(sample.masks) for sample in samples) == {4: 650}
     groups = [{sample.group for sample in samples if sample.split == split} for split in ("train", "val", "test")]
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]

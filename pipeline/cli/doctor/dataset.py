@@ -9,7 +9,7 @@ from pipeline.cli.doctor.findings import Finding, count, error, errors, note, sh
 from pipeline.core.errors import UserError
 from pipeline.data.image_files import RGB_CHANNELS, majority_vote
 from pipeline.data.splitting import SPLITS
-from pipeline.stages.prepare import checked_set
+from pipeline.stages.prepare import checked_set, set_checks
 from pipeline.stages.prepare.checked_set import InspectedSet
 from pipeline.stages.prepare.pair_checks import Candidate
 from pipeline.stages.prepare.params import Data
@@ -63,7 +63,7 @@ def leaks(examined: InspectedSet, near_duplicates: str) -> Iterator[Finding]:
             f"{count(len(pairs), 'pair')} of images that look the same in two splits: {shortened(pairs)}",
             "set data.near_duplicates: regroup, or give the images of one patient or video one group in manifest.csv",
         )
-    if divided := checks.groups_across(examined.candidates, examined.splits):
+    if divided := set_checks.groups_across(examined.candidates, examined.splits):
         yield warning(
             "divided_groups",
             f"{count(len(divided), 'group')} divided by the split lists: {shortened(divided)}",
@@ -74,8 +74,8 @@ def leaks(examined: InspectedSet, near_duplicates: str) -> Iterator[Finding]:
 def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
     """Find masks that are empty, lost or tiny at the study's size, or cover most of the image."""
     areas = [int((majority_vote(c.sample.masks) > 0).sum()) for c in examined.candidates]
-    lost = [c.where for c in examined.candidates if any("all foreground lost" in text for text in c.sample.notes)]
-    tiny = [c.where for c, area in zip(examined.candidates, areas, strict=True) if 0 < area < TINY]
+    lost = [c.location for c in examined.candidates if any("all foreground lost" in text for text in c.sample.notes)]
+    tiny = [c.location for c, area in zip(examined.candidates, areas, strict=True) if 0 < area < TINY]
     if lost:
         yield warning(
             "lost_lesions",
@@ -89,7 +89,7 @@ def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
             "raise data.size, crop the images, or remove stray pixels from the masks",
         )
     yield from _empty(examined, lost)
-    full = [c.where for c, area in zip(examined.candidates, areas, strict=True) if area > FULL * size * size]
+    full = [c.location for c, area in zip(examined.candidates, areas, strict=True) if area > FULL * size * size]
     if len(full) > len(areas) / 2:
         yield warning(
             "inverted_masks",
@@ -101,7 +101,7 @@ def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
 def _empty(examined: InspectedSet, lost: Sequence[str]) -> Iterator[Finding]:
     for split in SPLITS:
         members = [c for c, place in zip(examined.candidates, examined.splits, strict=True) if place == split]
-        empty = [c.where for c in members if not c.sample.masks.any() and c.where not in lost]
+        empty = [c.location for c in members if not c.sample.masks.any() and c.location not in lost]
         if EMPTY * len(members) < len(empty) < len(members):  # all of them is a fault of prepare
             yield warning(
                 "empty_masks",
@@ -114,8 +114,8 @@ def classes(examined: InspectedSet, data: Data) -> Iterator[Finding]:
     """Find classes that are absent, rare or thin in training, or not tested."""
     if examined.faults:  # the splits may not be what they are meant to be
         return
-    samples = checked.name(examined, data).samples
-    yield from (_absent(str(fault)) for fault in checks.absent_classes(samples, data.num_classes))
+    samples = checked_set.assign_names(examined, data).samples
+    yield from (_absent(str(fault)) for fault in set_checks.absent_classes(samples, data.num_classes))
     masks = {split: [majority_vote(s.masks) for s in samples if s.split == split] for split in SPLITS}
     for label in range(1, data.num_classes):
         counts = {split: sum(bool((mask == label).any()) for mask in masks[split]) for split in SPLITS}
@@ -144,7 +144,7 @@ def _balance(label: int, counts: dict[str, int], total: int, share: float) -> It
 
 
 def _grey(candidates: Sequence[Candidate]) -> Iterator[Finding]:
-    grey = [c.where for c in candidates if _is_grey(c)]
+    grey = [c.location for c in candidates if _is_grey(c)]
     if grey and len(grey) == len(candidates):
         yield note(
             "grey_images", "all images are grey; they are stored and generated as three equal channels", "nothing"
@@ -191,4 +191,4 @@ def _sizes(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:
 
 def _described(candidate: Candidate) -> str:
     height, width = candidate.shape
-    return f"{candidate.where} ({width} x {height})"
+    return f"{candidate.location} ({width} x {height})"

@@ -1,4 +1,4 @@
-"""Checks of DVC's state, read from its files; DVC itself is not asked."""
+"""Checks of DVC's state, read from its files; DVC itself is not run."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""The whole examination, one check after the other; a check that cannot be run is a finding too."""
+"""All checks, one after the other; a check that cannot be run is a finding too."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -18,11 +18,11 @@ PLACES = (Path("outputs"), paths.WORK, paths.REPORT)
 
 def space(needed: DiskUsage, folder: Path = Path()) -> Iterator[Finding]:
     """Compare free space with the forecast, less what the outputs take already."""
-    free, wanted = shutil.disk_usage(folder).free, max(0.0, needed.total - size_of(Path("outputs")))
-    message = f"the study needs about {wanted / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free"
-    if wanted > free:
+    free, required = shutil.disk_usage(folder).free, max(0.0, needed.total - size_of(Path("outputs")))
+    message = f"the study needs about {required / 1e9:.3g} GB of disk, {free / 1e9:.3g} GB are free"
+    if required > free:
         yield error("disk", message, "make room (make prune, dvc gc -w), or lower copies or finetune.keep_checkpoints")
-    elif wanted * SCARCE > free:
+    elif required * SCARCE > free:
         yield warning("disk", message, "make room before you start: make prune, dvc gc -w")
     if needed.images is None:
         yield note("disk", "the number of images is not known yet, so they are not in the estimate", "run it with data")

@@ -25,8 +25,8 @@ def base(section: Base) -> Iterator[Finding]:
             base_source.in_folder(section)
         elif kind == "file":
             base_source.single_file(section.source)
-        elif kind == "hub" and (lacks := base_source.lacking(section)):
-            found = f"base.source: {section.source} is not in the hub's cache: {lacks}"
+        elif kind == "hub" and (missing := base_source.missing_files(section)):
+            found = f"base.source: {section.source} is not in the hub's cache: {missing}"
             yield _missing("base_weights", found, f"hf download {section.source}")
     except UserError as fault:
         yield from errors("base_weights", str(fault), "see docs/base_models.md")

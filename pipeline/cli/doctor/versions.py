@@ -62,9 +62,9 @@ def installed() -> dict[str, str]:
     return {_canonical(package.metadata["Name"]): package.version for package in metadata.distributions()}
 
 
-def packages(wanted: dict[str, str], present: dict[str, str]) -> Iterator[Finding]:
+def packages(locked: dict[str, str], present: dict[str, str]) -> Iterator[Finding]:
     """Compare versions, ignoring the build of a package (torch 2.10.0+cu128)."""
-    decisive = {name: version for name, version in wanted.items() if name in DECISIVE}
+    decisive = {name: version for name, version in locked.items() if name in DECISIVE}
     missing = [name for name in decisive if name not in present]
     if missing:
         yield error("packages", f"not installed: {', '.join(missing)}", CURE)
@@ -75,7 +75,7 @@ def packages(wanted: dict[str, str], present: dict[str, str]) -> Iterator[Findin
     ]
     if other:
         yield warning("packages", f"other versions than locked: {', '.join(other)}", f"{CURE}; results may differ")
-    rest = [name for name in wanted if name not in DECISIVE and name not in present]
+    rest = [name for name in locked if name not in DECISIVE and name not in present]
     if rest:
         yield note("packages", f"locked but not installed: {shortened(rest)}", "fine where only tests need them")
 

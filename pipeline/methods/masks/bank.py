@@ -122,10 +122,14 @@ def _labels(path: Path, num_classes: int) -> Mask:
 def _fits(mask: Mask, size: int, resize: bool) -> None:
     height, width = mask.shape
     if (height, width) != (size, size) and not resize:
-        raise InvalidData(f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true")
+        raise InvalidData(
+            f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true"
+        )
     lost = set(np.unique(mask).tolist()) - set(np.unique(nearest(mask, size)).tolist()) - {0}
     if lost:
-        raise InvalidData(f"loses the labels {labels.join_values(sorted(lost))} when resized to {size} pixels; draw them larger")
+        raise InvalidData(
+            f"loses the labels {labels.join_values(sorted(lost))} when resized to {size} pixels; draw them larger"
+        )
 
 
 def _namesakes(paths: Sequence[Path]) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""What layouts of folders share: files by stem, pairs, names made safe."""
+"""Shared by readers of folders: files by stem, pairs of two folders, safe ids."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.data.decoding import IMAGE_TYPES, Fault, Item, Reference, shown
-from pipeline.methods.readers._lists import chosen, key, read_manifest, read_splits
+from pipeline.data.decoding import IMAGE_TYPES, Fault, FilePair, Item, display_path
+from pipeline.methods.readers._lists import key, read_manifest, read_splits, selected
 
 
 def safe_id(text: str) -> str:
-    """The text in a-z 0-9 _ -: accents dropped, other letters by code point, everything else an underscore."""
+    """Return the text in a-z 0-9 _ -: without accents, other letters by code point, anything else as an underscore."""
     plain = (c for c in unicodedata.normalize("NFKD", text.lower()).lower() if not unicodedata.combining(c))
-    return "".join(_safe(c) for c in plain) or "_"
+    return "".join(_safe_character(c) for c in plain) or "_"
 
 
-def _safe(c: str) -> str:
+def _safe_character(c: str) -> str:
     if c.isascii():
         return c if c.isalnum() or c in "_-" else "_"
     return f"x{ord(c):x}" if c.isalnum() else "_"
 
 
 def existing(folder: Path, setting: str) -> Path:
-    """The folder. Raises UserError naming the parameter that leads to it."""
+    """Return the folder. Raises UserError naming the parameter that leads to it."""
     folder = folder.expanduser()
     if not folder.is_dir():
         raise UserError(f"{setting}: {folder} is not a folder; see docs/your_own_data.md for the layouts")
@@ -33,35 +33,35 @@ def existing(folder: Path, setting: str) -> Path:
 def scan(
     root: Path, folder: Path, suffix: str = "", types: tuple[str, ...] = IMAGE_TYPES
 ) -> tuple[dict[str, Path], list[Fault]]:
-    """Image files of a folder by key, their stem without `suffix`; files that share a key are faults.
+    """Return image files of a folder by key, their stem without `suffix`; files that share a key are faults.
 
-    Hidden files and other types are passed over, and so are stems that do not end with `suffix`.
+    Hidden files, other types and stems that do not end with `suffix` are ignored.
     """
-    found: dict[str, list[Path]] = {}
+    by_key: dict[str, list[Path]] = {}
     for path in sorted(existing(folder, "data.root").iterdir()):
         if path.suffix.lower() in types and not path.name.startswith(".") and path.is_file():
             stem = key(path.stem)
             if stem.endswith(key(suffix)):
-                found.setdefault(stem.removesuffix(key(suffix)), []).append(path)
-    faults = [_ambiguous(root, paths) for paths in found.values() if len(paths) > 1]
-    return {name: paths[0] for name, paths in found.items()}, faults
+                by_key.setdefault(stem.removesuffix(key(suffix)), []).append(path)
+    faults = [_ambiguous(root, paths) for paths in by_key.values() if len(paths) > 1]
+    return {name: paths[0] for name, paths in by_key.items()}, faults
 
 
 def _ambiguous(root: Path, paths: list[Path]) -> Fault:
-    names = " and ".join(shown(path, root) for path in paths)
+    names = " and ".join(display_path(path, root) for path in paths)
     return Fault(names, "differ only in case, accents' encoding or file type; rename or remove all but one")
 
 
 def unpaired(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Iterator[Fault]:
-    """Images without a mask and masks without an image."""
+    """Yield images without a mask and masks without an image."""
     for name in sorted(images.keys() - masks.keys()):
-        yield Fault(shown(images[name], root), "has no mask; add one of the same name or remove the image")
+        yield Fault(display_path(images[name], root), "has no mask; add one of the same name or remove the image")
     for name in sorted(masks.keys() - images.keys()):
-        yield Fault(shown(masks[name], root), "has no image; add one of the same name or remove the mask")
+        yield Fault(display_path(masks[name], root), "has no image; add one of the same name or remove the mask")
 
 
 @dataclass(frozen=True)
-class Folders:
+class PairFolders:
     """A folder of images and one of masks, all of one source and split."""
 
     root: Path
@@ -74,27 +74,27 @@ class Folders:
     types: tuple[str, ...] = IMAGE_TYPES  # of images
 
 
-def paired(folders: Folders) -> Iterator[Item]:
-    """Pairs of two folders by stem."""
+def paired(folders: PairFolders) -> Iterator[Item]:
+    """Yield pairs of two folders by stem."""
     root = folders.root
     images, image_faults = scan(root, folders.images, types=folders.types)
     masks, mask_faults = scan(root, folders.masks, folders.suffix)
     yield from (*image_faults, *mask_faults, *unpaired(root, images, masks))
     for name in sorted(images.keys() & masks.keys()):
-        own = safe_id(folders.prefix + images[name].stem)
-        yield Reference(own, images[name], masks[name], root, split=folders.split, source=folders.source)
+        sample_id = safe_id(folders.prefix + images[name].stem)
+        yield FilePair(sample_id, images[name], masks[name], root, split=folders.split, source=folders.source)
 
 
-def present(pair: Reference) -> Iterator[Item]:
-    """The pair, or a fault for each of its two files that does not exist."""
+def pair_or_faults(pair: FilePair) -> Iterator[Item]:
+    """Yield the pair, or a fault for each of its two files that does not exist."""
     missing = [path for path in (pair.image, pair.mask) if not _is_file(path)]
-    yield from (Fault(shown(path, pair.root), "does not exist") for path in missing)
+    yield from (Fault(display_path(path, pair.root), "does not exist") for path in missing)
     if not missing:
         yield pair
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
+    """Return whether the file exists, False for names that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -102,27 +102,31 @@ def _is_file(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Folders below root of pairs by stem; in one folder the masks' suffix tells them from the images."""
+class Subfolders:
+    """Folders below root of pairs by stem; in a shared folder the suffix of masks distinguishes them from images."""
 
     images: Path = Path("images")
     masks: Path = Path("masks")
     suffix: str = ""  # of the masks' stems
 
 
-USUAL = Places()
+DEFAULT = Subfolders()
 
 
-def listed(root: Path, source: str, source_column: str = "", places: Places = USUAL) -> Iterator[Item]:
-    """The layout images/ + masks/ with optional splits/*.txt and manifest.csv."""
-    images, image_faults = scan(root, root / places.images)
-    masks, mask_faults = scan(root, root / places.masks, places.suffix)
-    if places.images == places.masks:
-        images = {name: path for name, path in images.items() if not name.endswith(key(places.suffix))}
+def listed_pairs(root: Path, source: str, source_column: str = "", subfolders: Subfolders = DEFAULT) -> Iterator[Item]:
+    """Yield pairs of the layout images/ + masks/ with optional splits/*.txt and manifest.csv."""
+    images, image_faults = scan(root, root / subfolders.images)
+    masks, mask_faults = scan(root, root / subfolders.masks, subfolders.suffix)
+    if subfolders.images == subfolders.masks:
+        images = {name: path for name, path in images.items() if not name.endswith(key(subfolders.suffix))}
     splits, split_faults = read_splits(root, images)
     manifest, manifest_faults = read_manifest(root, images, source_column)
     yield from (*image_faults, *mask_faults, *unpaired(root, images, masks), *split_faults, *manifest_faults)
-    for name in sorted(masks.keys() & chosen(splits, images)):
+    for name in sorted(masks.keys() & selected(splits, images)):
         row = manifest.get(name, {})
-        about = {"split": splits.get(name), "source": row.get(source_column) or source, "group": row.get("group", "")}
-        yield Reference(safe_id(images[name].stem), images[name], masks[name], root, **about)
+        metadata = {
+            "split": splits.get(name),
+            "source": row.get(source_column) or source,
+            "group": row.get("group", ""),
+        }
+        yield FilePair(safe_id(images[name].stem), images[name], masks[name], root, **metadata)

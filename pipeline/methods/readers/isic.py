@@ -9,12 +9,12 @@ from pydantic import model_validator
 from pipeline.core.section import Section
 from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
-from pipeline.methods.readers._folders import Folders
+from pipeline.methods.readers._folders import PairFolders
 from pipeline.stages.prepare.params import Data
 
 SOURCE = "isic"
 SUFFIX = "_segmentation"
-PHOTOGRAPHS = (".jpg", ".jpeg")  # the folders of some years hold *_superpixels.png beside them
+PHOTOGRAPHS = (".jpg", ".jpeg")  # the folders of some years hold *_superpixels.png too
 
 
 class Params(Section):
@@ -37,7 +37,7 @@ class Params(Section):
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """References to pairs of every split that has folders, and faults of names."""
+    """Yield pairs of every split that has folders, and faults of names."""
     root = _folders.existing(params.root, "data.root")
     folders = {
         "train": (params.training_images, params.training_masks),
@@ -46,5 +46,5 @@ def read(data: Data, params: Params) -> Iterator[Item]:
     }
     for split, (images, masks) in folders.items():
         if images is not None and masks is not None:
-            places = (root, root / images, root / masks)
-            yield from _folders.paired(Folders(*places, SOURCE, split, suffix=SUFFIX, types=PHOTOGRAPHS))
+            paths = (root, root / images, root / masks)
+            yield from _folders.paired(PairFolders(*paths, SOURCE, split, suffix=SUFFIX, types=PHOTOGRAPHS))

@@ -1,4 +1,4 @@
-"""Lines of JSON as the authors of Siamese-Diffusion use: {"source": mask, "target": image, "prompt": text}."""
+"""JSON lines in the format of the authors of Siamese-Diffusion: {"source": mask, "target": image, "prompt": text}."""
 
 import json
 from collections import Counter
@@ -10,14 +10,14 @@ from pydantic import Field, ValidationError
 
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
-from pipeline.data.decoding import Fault, Item, Reference
+from pipeline.data.decoding import Fault, FilePair, Item
 from pipeline.data.sample import Split
 from pipeline.methods.readers import _folders
 from pipeline.stages.prepare.params import Data
 
 
 class Params(Section):
-    """The file, and the folder that its paths start from."""
+    """The file, and the folder that its paths are relative to."""
 
     file: Path
     root: Path | None = None  # None: the file's own folder
@@ -34,7 +34,7 @@ class Line(Section):
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """References to pairs in the file's order, and faults of lines and names."""
+    """Yield pairs in the order of the file, and faults of lines and names."""
     file = params.file.expanduser()
     if not file.is_file():
         raise UserError(f"data.file: {file} does not exist")
@@ -56,13 +56,13 @@ def _numbered(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def _parse(name: str, number: int, text: str) -> tuple[int, Line] | Fault:
-    where = f"{name}, line {number}"
+    location = f"{name}, line {number}"
     try:
         return number, Line.model_validate(json.loads(text))
     except ValidationError as error:
-        return Fault(where, "; ".join(_explain(fault) for fault in error.errors()))
+        return Fault(location, "; ".join(_explain(fault) for fault in error.errors()))
     except (ValueError, RecursionError) as error:
-        return Fault(where, f"is not JSON ({getattr(error, 'msg', error)})")
+        return Fault(location, f"is not JSON ({getattr(error, 'msg', error)})")
 
 
 def _explain(fault: Any) -> str:
@@ -80,6 +80,6 @@ def _faults(name: str, lines: list[Line]) -> Iterator[Fault]:
 
 
 def _pair(root: Path, line: Line, source: str) -> Iterator[Item]:
-    own = _folders.safe_id(str(Path(line.target).with_suffix("")))
+    sample_id = _folders.safe_id(str(Path(line.target).with_suffix("")))
     image, mask = root / line.target, root / line.source
-    return _folders.present(Reference(own, image, mask, root, line.prompt, line.split, source))
+    return _folders.pair_or_faults(FilePair(sample_id, image, mask, root, line.prompt, line.split, source))

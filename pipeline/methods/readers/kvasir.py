@@ -12,11 +12,11 @@ SOURCE = "kvasir"
 
 
 class Params(Section):
-    """Where the data set is."""
+    """The folder of the data set."""
 
     root: Path
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """References to pairs, and faults of names and lists. The masks are JPEG with grey levels: thresholded later."""
-    return _folders.listed(_folders.existing(params.root, "data.root"), SOURCE)
+    """Yield pairs, and faults of names and lists. The masks are JPEG with grey levels: thresholded later."""
+    return _folders.listed_pairs(_folders.existing(params.root, "data.root"), SOURCE)

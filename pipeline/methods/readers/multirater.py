@@ -1,6 +1,6 @@
 """Several raters' masks per image, in the folders of CIMD (Rahman et al. 2023): training/<case>/image_<case>.png with
-label0_.png, label1_.png ...; testing/, validation/ likewise. All raters' masks are kept, or they become one, or one
-rater's is taken. A case of several contrasts (data.channels) has as many grey files image_*, ordered by their names.
+label0_.png, label1_.png ...; testing/, validation/ likewise. All raters' masks are kept, or merged, or one rater's
+is taken. A case of several contrasts (data.channels) has as many grey files image_*, ordered by their names.
 
 An optional manifest.csv with columns part, case and patient keeps a patient's cases in one split.
 """
@@ -22,20 +22,20 @@ from pipeline.core.section import Section
 from pipeline.data import labels
 from pipeline.data.decoding import (
     IMAGE_TYPES,
-    Deferred,
     Fault,
-    Faulty,
+    FilePair,
+    InvalidData,
     Item,
+    LazySample,
     Pixels,
-    Reference,
+    display_path,
+    ensure_inside,
     grey,
-    inside,
     read_image,
     read_mask,
-    shown,
 )
+from pipeline.data.image_files import majority_vote
 from pipeline.data.sample import Sample
-from pipeline.data.stored import majority
 from pipeline.methods.readers import _folders
 from pipeline.stages.prepare.params import Data
 
@@ -46,7 +46,7 @@ PARTS = {"training": "train", "validation": "val", "testing": "test"}
 
 
 class Params(Section):
-    """Where the cases are, and which mask is taken for the true one."""
+    """The folder of the cases, and which mask is taken as ground truth."""
 
     root: Path
     rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"  # or one rater, from 0
@@ -66,21 +66,21 @@ class Case:
 
     @property
     def id(self) -> str:
-        """Unique in the data set."""
+        """Id that is unique in the data set."""
         return _folders.safe_id(f"{self.folder.parent.name}_{self.folder.name}")
 
     def patient(self, patients: Patients) -> str:
-        """Whose the case is; empty where nobody tells."""
+        """Return the patient of the case; empty if unknown."""
         return patients.get((self.folder.parent.name, self.folder.name), "")
 
-    def reference(self, root: Path, rater: int, patients: Patients) -> Reference:
-        """The image with the mask of one rater."""
-        about = {"split": self.split, "source": SOURCE, "group": self.patient(patients)}
-        return Reference(self.id, self.images[0], self.masks[rater], root, **about)
+    def pair(self, root: Path, rater: int, patients: Patients) -> FilePair:
+        """Return the image with the mask of one rater."""
+        metadata = {"split": self.split, "source": SOURCE, "group": self.patient(patients)}
+        return FilePair(self.id, self.images[0], self.masks[rater], root, **metadata)
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """One pair per case, and faults of cases. Raises UserError where no case is found or no mask can be chosen."""
+    """Yield one pair per case, and faults of cases. Raises UserError if there is no case or no usable mask."""
     root = _folders.existing(params.root, "data.root")
     cases = [case for part, split in PARTS.items() for case in _cases(root / part, split)]
     raters = max((len(case.masks) for case in cases), default=0)
@@ -88,11 +88,11 @@ def read(data: Data, params: Params) -> Iterator[Item]:
     patients = _patients(root)
     for case in cases:
         if fault := _fault(case, data.channels or 1, raters):
-            yield Fault(shown(case.folder, root), fault)
+            yield Fault(display_path(case.folder, root), fault)
         elif isinstance(params.rater, int) and len(case.images) == 1 and params.crop is None:
-            yield case.reference(root, params.rater, patients)
+            yield case.pair(root, params.rater, patients)
         else:
-            yield _deferred(case, root, data, params, patients)
+            yield _lazy_sample(case, root, data, params, patients)
 
 
 def _cases(folder: Path, split: str) -> Iterator[Case]:
@@ -116,83 +116,88 @@ def _check(params: Params, data: Data, root: Path, raters: int) -> None:
 
 
 def _fault(case: Case, channels: int, raters: int) -> str | None:
-    wanted = 1 if channels == 3 and len(case.images) == 1 else channels
-    if len(case.images) != wanted:
-        what = "one" if wanted == 1 else f"{wanted}, one for each contrast (data.channels)"
+    expected = 1 if channels == 3 and len(case.images) == 1 else channels
+    if len(case.images) != expected:
+        what = "one" if expected == 1 else f"{expected}, one for each contrast (data.channels)"
         return f"holds {len(case.images)} files image_*; a case has {what}"
     if len(case.masks) != raters:
-        found = {int(number[1]) for mask in case.masks if (number := NUMBER.match(mask.name))}
-        missing = ", ".join(f"label{rater}_" for rater in range(raters) if rater not in found) or "none by its number"
-        told = f"holds the masks of {len(case.masks)} raters, other cases of {raters} (missing: {missing})"
-        return f"{told}; add or remove some"
+        present = {int(number[1]) for mask in case.masks if (number := NUMBER.match(mask.name))}
+        missing = ", ".join(f"label{rater}_" for rater in range(raters) if rater not in present) or "none by its number"
+        message = f"holds the masks of {len(case.masks)} raters, other cases of {raters} (missing: {missing})"
+        return f"{message}; add or remove some"
     return None
 
 
 def _patients(root: Path) -> Patients:
-    """Patient by part and case; nothing without a manifest that has these columns."""
+    """Return the patient by part and case; empty without a manifest that has these columns."""
     path = root / "manifest.csv"
     rows = tables.read_table(path) if path.is_file() else []
     return {(row["part"], row["case"]): row["patient"] for row in rows if {"part", "case", "patient"} <= row.keys()}
 
 
-def _deferred(case: Case, root: Path, data: Data, params: Params, patients: Patients) -> Deferred:
-    make = partial(_sample, case, root, data, params, patients)
-    return Deferred(shown(case.folder, root), case.split, make, case.patient(patients))
+def _lazy_sample(case: Case, root: Path, data: Data, params: Params, patients: Patients) -> LazySample:
+    load = partial(_sample, case, root, data, params, patients)
+    return LazySample(display_path(case.folder, root), case.split, load, case.patient(patients))
 
 
 def _sample(case: Case, root: Path, data: Data, params: Params, patients: Patients) -> Sample:
-    """The decoded case. Raises Faulty."""
+    """Return the decoded case. Raises InvalidData."""
     picture, notes = _image(case, root)
     masks = [_mask(path, root, data.num_classes) for path in case.masks]
     if len({mask.shape for mask in masks}) > 1:
-        raise Faulty("holds masks of several sizes; they must agree")
+        raise InvalidData("holds masks of several sizes; they must agree")
     if params.crop is not None:
-        picture, *masks = middle([picture, *masks], params.crop)
+        picture, *masks = centre_crop([picture, *masks], params.crop)
     if isinstance(params.rater, int):
         masks = [masks[params.rater]]
     elif params.rater != "all":
-        masks = [merged(masks, params.rater)]
-    about = (case.split, SOURCE, case.patient(patients), shown(case.images[0], root), tuple(notes))
-    return Sample(case.id, picture, np.stack(masks), "", *about)
+        masks = [merge_masks(masks, params.rater)]
+    metadata = (case.split, SOURCE, case.patient(patients), display_path(case.images[0], root), tuple(notes))
+    return Sample(case.id, picture, np.stack(masks), "", *metadata)
 
 
 def _image(case: Case, root: Path) -> tuple[Pixels, list[str]]:
-    """[3, H, W] of one file, [C, H, W] of C grey ones."""
-    read = [read_image(inside(path, root)) for path in case.images]
+    """Return [3, H, W] of one file, [C, H, W] of C grey ones."""
+    read = [read_image(ensure_inside(path, root)) for path in case.images]
     if len(read) == 1:
         return read[0]
-    planes = [_of_file(path, lambda own=pixels: grey(own)) for path, (pixels, _) in zip(case.images, read, strict=True)]
+    planes = [
+        _named_faults(path, lambda colours=pixels: grey(colours))
+        for path, (pixels, _) in zip(case.images, read, strict=True)
+    ]
     if len({plane.shape for plane in planes}) > 1:
-        raise Faulty("holds contrasts of several sizes; they must agree")
+        raise InvalidData("holds contrasts of several sizes; they must agree")
     return np.concatenate(planes), [note for _, notes in read for note in notes]
 
 
 def _mask(path: Path, root: Path, num_classes: int) -> Pixels:
-    return _of_file(path, lambda: labels.from_mask(read_mask(inside(path, root))[0], num_classes)[0])
+    return _named_faults(path, lambda: labels.label_map(read_mask(ensure_inside(path, root))[0], num_classes)[0])
 
 
-def _of_file(path: Path, reading: Callable[[], Pixels]) -> Pixels:
-    """What is read; a fault names the file."""
+def _named_faults(path: Path, read: Callable[[], Pixels]) -> Pixels:
+    """Return what `read` returns; a fault names the file."""
     try:
-        return reading()
-    except Faulty as fault:
-        raise Faulty(f"{path.name}: {fault}") from None
+        return read()
+    except InvalidData as fault:
+        raise InvalidData(f"{path.name}: {fault}") from None
 
 
-def merged(masks: list[NDArray[np.uint8]], rule: str) -> Pixels:
-    """One mask {0, 1} of several [H, W]: where at least half, any, or all of them are 1."""
+def merge_masks(masks: list[NDArray[np.uint8]], rule: str) -> Pixels:
+    """Return one mask {0, 1} of several [H, W]: where at least half, any, or all of them are 1."""
     votes = np.stack(masks)
     if rule == "majority":
-        return majority(votes)
+        return majority_vote(votes)
     return votes.max(0) if rule == "union" else votes.min(0)
 
 
-def middle(planes: list[Pixels], side: int) -> list[Pixels]:
-    """The squares of `side` pixels in the middle of an image and its masks [..., H, W]. Raises Faulty."""
+def centre_crop(planes: list[Pixels], side: int) -> list[Pixels]:
+    """Return the central squares of `side` pixels of an image and its masks [..., H, W]. Raises InvalidData."""
     sizes = sorted({plane.shape[-2:] for plane in planes})
     if len(sizes) > 1 or min(sizes[0]) < side:
-        told = " and ".join(f"{width} x {height}" for height, width in sizes)
-        raise Faulty(f"has an image and masks of {told} pixels; needed are equal ones of data.crop, {side}, or more")
+        shapes = " and ".join(f"{width} x {height}" for height, width in sizes)
+        raise InvalidData(
+            f"has an image and masks of {shapes} pixels; needed are equal ones of data.crop, {side}, or more"
+        )
     ((height, width),) = sizes
     top, left = (height - side) // 2, (width - side) // 2
     return [plane[..., top : top + side, left : left + side] for plane in planes]

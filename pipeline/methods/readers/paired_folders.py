@@ -13,11 +13,11 @@ from pipeline.stages.prepare.params import Data
 
 
 class Params(Section):
-    """Where the pairs are, and what their source is called."""
+    """The folders of the pairs, and the name of their source."""
 
     root: Path
     images: Path = Path("images")  # below root
-    masks: Path = Path("masks")  # below root; the images' own folder where mask_suffix tells the masks
+    masks: Path = Path("masks")  # below root; the images' own folder if mask_suffix distinguishes the masks
     mask_suffix: str = ""  # of the masks' names: "_mask" for case7_mask.png
     source: str = "default"  # the name that data.prompt may refer to
     source_column: str = ""  # a column of manifest.csv that names each image's source instead; it is published
@@ -30,7 +30,7 @@ class Params(Section):
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """References to pairs, and faults of names and lists; a column `group` of the manifest is never divided."""
+    """Yield pairs, and faults of names and lists; a group of column `group` of the manifest is never divided."""
     root = _folders.existing(params.root, "data.root")
-    places = _folders.Places(params.images, params.masks, params.mask_suffix)
-    return _folders.listed(root, params.source, params.source_column, places)
+    subfolders = _folders.Subfolders(params.images, params.masks, params.mask_suffix)
+    return _folders.listed_pairs(root, params.source, params.source_column, subfolders)

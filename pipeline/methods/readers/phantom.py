@@ -1,4 +1,4 @@
-"""The embedded default: procedural endoscopy images, deterministic per (seed, id); see pipeline.data.phantom."""
+"""The built-in default: procedural endoscopy images, deterministic per (seed, id); see pipeline.data.phantom."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ SMALLEST = 32  # pixels; below, a lesion has too few
 
 
 class Params(Section):
-    """How many images to draw, and how hard they are."""
+    """How many images to draw, and how difficult they are."""
 
     train: int = Field(gt=0)
     val: int = Field(gt=0)
@@ -27,7 +27,7 @@ class Params(Section):
 
 
 def read(data: Data, params: Params) -> Iterator[Sample]:
-    """Images [3, H, W] with masks [1, H, W]; with 3 classes 1 is the lesion, 2 an instrument. Raises UserError."""
+    """Yield images [3, H, W] and masks [1, H, W]; of 3 classes 1 is the lesion, 2 an instrument. Raises UserError."""
     if data.num_classes > 3:
         raise UserError(
             f"data.num_classes is {data.num_classes}; the phantom draws 2 (lesion) or 3 (and an instrument)"
@@ -49,6 +49,6 @@ def _prompt(data: Data) -> str:
 
 def _sample(data: Data, params: Params, prompt: str, split: str, n: int) -> Sample:
     name = f"{split}_{n:04d}"
-    look = phantom.Look(params.faintness, params.distractors)
-    image, labels = phantom.draw(f"phantom/{params.seed}/{name}", data.size, look, data.num_classes == 3)
+    difficulty = phantom.Difficulty(params.faintness, params.distractors)
+    image, labels = phantom.draw(f"phantom/{params.seed}/{name}", data.size, difficulty, data.num_classes == 3)
     return Sample(name, image, np.expand_dims(labels, 0), prompt, split, SOURCE)

@@ -9,17 +9,17 @@ from pipeline.data.decoding import Item
 from pipeline.methods.readers import _folders
 from pipeline.stages.prepare.params import Data
 
-TRAIN = "train"  # the source of all training images; the benchmark does not tell their origin
+TRAIN = "train"  # the source of all training images; the benchmark does not state their origin
 
 
 class Params(Section):
-    """Where the benchmark is."""
+    """The folder of the benchmark."""
 
     root: Path
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
-    """References to pairs, and faults of names; validation is drawn from the training images (data.val_share)."""
+    """Yield pairs, and faults of names; validation is drawn from the training images (data.val_share)."""
     root = _folders.existing(params.root, "data.root")
     yield from _pairs(root, root / "TrainDataset", TRAIN, "train")
     test_sets = sorted(path for path in _folders.existing(root / "TestDataset", "data.root").iterdir() if path.is_dir())
@@ -28,13 +28,13 @@ def read(data: Data, params: Params) -> Iterator[Item]:
 
 
 def _pairs(root: Path, folder: Path, source: str, split: str) -> Iterator[Item]:
-    images, masks = _either(folder, "images", "image"), _either(folder, "masks", "mask")
-    return _folders.paired(_folders.Folders(root, images, masks, source, split, prefix=f"{source}_"))
+    images, masks = _first_existing(folder, "images", "image"), _first_existing(folder, "masks", "mask")
+    return _folders.paired(_folders.PairFolders(root, images, masks, source, split, prefix=f"{source}_"))
 
 
-def _either(folder: Path, *names: str) -> Path:
-    """The first of the folders that exists. Raises UserError."""
-    found = [folder / name for name in names if (folder / name).is_dir()]
-    if not found:
+def _first_existing(folder: Path, *names: str) -> Path:
+    """Return the first of the folders that exists. Raises UserError."""
+    existing = [folder / name for name in names if (folder / name).is_dir()]
+    if not existing:
         raise UserError(f"data.root: {folder} has no folder {' or '.join(names)}; the layout of PraNet has one")
-    return found[0]
+    return existing[0]

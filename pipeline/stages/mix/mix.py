@@ -77,12 +77,12 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     mask of a bank or of a procedure has no training image, but the columns mask_id and transform.
     """
     held_out = [row for row in real if row["split"] in HELD_OUT]
-    images, sources = {hashing.content(real.image(row)) for row in held_out}, {row["id"] for row in held_out}
+    images, sources = {hashing.content_hash(real.image(row)) for row in held_out}, {row["id"] for row in held_out}
     known = {row["id"] for row in real if row["split"] not in HELD_OUT}
-    masks = mask_hashes.forbidden(real)
+    masks = mask_hashes.held_out_digests(real)
     for part in parts:
         rows = track(part, "mix: looking for held-out images", len(part))
-        shown = [row["id"] for row in rows if hashing.content(part.image(row)) in images]
+        shown = [row["id"] for row in rows if hashing.content_hash(part.image(row)) in images]
         _refuse(shown, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         stolen = [row["id"] for row in part if row["source_id"] in sources]
         _refuse(stolen, part, f"are made from images {THEIRS}, or from masks of the same name")
@@ -100,7 +100,7 @@ def _drawn(part: ImageSet, masks: Collection[str]) -> list[str]:
     found: dict[str, bool] = {}
     for row in part:
         if row["mask_sha256"] not in found:
-            found[row["mask_sha256"]] = mask_hashes.digest(part.mask(row)) in masks
+            found[row["mask_sha256"]] = mask_hashes.mask_digest(part.mask(row)) in masks
     return [row["id"] for row in part if found[row["mask_sha256"]]]
 
 

@@ -7,7 +7,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry
 
-LATER = ("channels", "shape", "spacing")  # keys that are told where they are given
+OPTIONAL = ("channels", "shape", "spacing")  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
 
@@ -23,7 +23,7 @@ class Data(Entry):
     shape: tuple[Extent, Extent, Extent] | None = None  # volumes: voxels along right, front, top; cropped or padded
     spacing: tuple[Length, Length, Length] | None = None  # volumes: mm of a voxel; None: as stored, all must agree
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
-    val_share: float = Field(default=0.1, gt=0, lt=1)  # used where the data set brings no split of its own
+    val_share: float = Field(default=0.1, gt=0, lt=1)  # used if the data set has no such split
     test_share: float = Field(default=0.2, gt=0, lt=1)
     native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
     train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
@@ -31,7 +31,7 @@ class Data(Entry):
     fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
 
     @model_validator(mode="after")
-    def something_is_left_to_train_on(self) -> Self:
+    def shares_leave_training_images(self) -> Self:
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share + test_share must be below 1, else no training image is left")
         return self
@@ -56,10 +56,10 @@ class Data(Entry):
 
     @property
     def planes(self) -> int:
-        """Channels of every image."""
+        """Number of channels of every image."""
         return self.channels or (1 if self.shape else 3)
 
     @model_serializer(mode="wrap")
-    def without_what_is_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out what only grey pictures and volumes have, as before there were any."""
-        return {key: value for key, value in handler(self).items() if key not in LATER or value is not None}
+    def omit_unset_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit unset keys of grey pictures and volumes: fingerprints of other studies predate them."""
+        return {key: value for key, value in handler(self).items() if key not in OPTIONAL or value is not None}

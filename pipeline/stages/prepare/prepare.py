@@ -1,7 +1,7 @@
-"""Prepare: the checked real image set of a study, its data report and its map of names.
+"""Stage prepare: publish the checked real image set of a study, its data report and its map of names.
 
-Nothing is written before everything is checked. The set's ids are pseudonyms; which file each stands for is known
-only to work/names/<study>.csv, which no stage reads and no export carries.
+Nothing is written before everything is checked. The ids of the set are pseudonyms; only work/names/<study>.csv maps
+them to files, and no stage reads it and no export contains it.
 """
 
 import json
@@ -20,22 +20,22 @@ from pipeline.data.image_set import ImageSet, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
-from pipeline.stages.prepare.checked import Checked, check
+from pipeline.stages.prepare.checked_set import CheckedSet, load_checked_set
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
-VERSION = 1  # raised by hand when the same files give another set
+VERSION = 1  # increased by hand when the same files give another set
 PROMPTS = "prompts.jsonl"
 
 
 def prepare(params: Params) -> ImageSet:
-    """Publishes the real image set with splits train, val and test. Raises UserError naming every fault."""
-    checked = check(params.data, params.seed)
+    """Publish the real image set with splits train, val and test. Raises UserError naming every fault."""
+    checked = load_checked_set(params.data, params.seed)
     test_sets = [sample.source for sample in checked.samples if sample.split == "test"]
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
         entry_settings(params.segment, name, params.segmenters[name]).check_unseen(test_sets)
     work = paths.work("prepare", files.fingerprint(VERSION, params.study, params.data, checked.digest))
-    spec = describe(params.study, params.data, checked.samples[0])
+    spec = dataset_spec(params.study, params.data, checked.samples[0])
     samples = track(checked.samples, "prepare: writing")
     grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
     pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
@@ -43,14 +43,14 @@ def prepare(params: Params) -> ImageSet:
     write_prompts(images)
     write_names(params.study, checked.samples)
     files.sweep(report_path(params.study).parent)
-    files.write_json(report_path(params.study), report(params, checked))
+    files.write_json(report_path(params.study), data_report(params.study, params.data, checked))
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed
     return ImageSet.open(paths.real(params.study))
 
 
-def describe(study: str, data: Data, sample: Sample) -> DatasetSpec:
-    """What all samples of a checked set have in common; `sample` is any of them."""
+def dataset_spec(study: str, data: Data, sample: Sample) -> DatasetSpec:
+    """Return the properties that all samples of a checked set share; `sample` is any of them."""
     common = DatasetSpec(
         name=study, size=data.size, channels=data.planes, num_classes=data.num_classes, raters=len(sample.masks)
     )
@@ -61,17 +61,17 @@ def describe(study: str, data: Data, sample: Sample) -> DatasetSpec:
 
 
 def report_path(study: str) -> Path:
-    """The data report: what is in the set, what was mended, what looks the same. Ids only."""
+    """Return the path of the data report: contents, corrections, near-duplicates; by ids only."""
     return paths.outputs(study) / "real_report.json"
 
 
 def names_path(study: str) -> Path:
-    """The local map of ids to files."""
+    """Return the path of the local map of ids to files."""
     return paths.WORK / "names" / f"{study}.csv"
 
 
 def write_prompts(images: ImageSet) -> None:
-    """Writes the pairs as the authors' code lists them: one {"source": mask, "target": image, "prompt"} a line."""
+    """Write the pairs as the authors' code expects them: one {"source": mask, "target": image, "prompt"} a line."""
     lines = [
         {"source": row["mask"], "target": row["file_name"], "prompt": row["prompt"], "split": row["split"]}
         for row in images
@@ -80,25 +80,25 @@ def write_prompts(images: ImageSet) -> None:
 
 
 def write_names(study: str, samples: Sequence[Sample]) -> None:
-    """Writes which file (relative to data.root) each id stands for."""
+    """Write the file (relative to data.root) of every id."""
     rows = [{"id": sample.id, "file": sample.origin} for sample in samples]
     tables.write_table(names_path(study), rows, ["id", "file"])
 
 
-def report(params: Params, checked: Checked) -> dict[str, Any]:
-    """Counts per split, what had to be mended, near-duplicates across splits."""
+def data_report(study: str, data: Data, checked: CheckedSet) -> dict[str, Any]:
+    """Return counts per split, the corrections that were made, and near-duplicates across splits."""
     notes = defaultdict(list)
     for sample in checked.samples:
         for note in sample.notes:
             notes[note].append(sample.id)
     splits = [*SPLITS, *([RESERVE] if any(sample.split == RESERVE for sample in checked.samples) else [])]
-    pairs = [{"first": first, "second": second, "bits": bits} for first, second, bits in checked.near]
+    pairs = [{"first": first, "second": second, "bits": bits} for first, second, bits in checked.near_duplicates]
     return {
-        "study": params.study,
+        "study": study,
         "splits": {split: _count([s for s in checked.samples if s.split == split]) for split in splits},
         "notes": notes,
         "near_duplicates": {
-            "mode": params.data.near_duplicates,
+            "mode": data.near_duplicates,
             "pairs": pairs,
             "moved_into_train": list(checked.moved),
         },
@@ -106,7 +106,7 @@ def report(params: Params, checked: Checked) -> dict[str, Any]:
 
 
 def _count(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Images, sources, empty masks, and in how many masks each label is found."""
+    """Return the numbers of images, sources, empty masks, and of masks that hold each label."""
     labels = Counter(int(label) for sample in samples for label in np.unique(sample.masks))
     return {
         "images": len(samples),

@@ -1,4 +1,4 @@
-"""Checks of params.yaml that need the plug-ins themselves, made before any work starts."""
+"""Checks of params.yaml that need the plug-ins themselves; they run before any work starts."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,14 +8,14 @@ from pipeline.study import Params
 
 
 def check_plugins(params: Params) -> None:
-    """Checks every plug-in's name and own parameters. Raises UserError with every fault by its dotted path."""
-    faults = [fault for check in _checks(params) if (fault := _fault(check)) is not None]
+    """Check the name and the parameters of every plug-in. Raises UserError with every fault by its dotted path."""
+    faults = [fault for check in _checks(params) if (fault := _run(check)) is not None]
     if faults:
         raise UserError("\n  ".join(faults))
 
 
 def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
-    """A dotted path and what raises UserError where its plug-in or the plug-in's parameters are wrong."""
+    """Yield a dotted path and a function that raises UserError if its plug-in or the plug-in's parameters are wrong."""
     data = params.data
     yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.own, "data")
     for kind in ("generators", "segmenters"):
@@ -33,11 +33,11 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "audit.extractors", lambda name=extractor: plugins.load("features", name)
 
 
-def _fault(check: tuple[str, Callable[[], object]]) -> str | None:
-    where, action = check
+def _run(check: tuple[str, Callable[[], object]]) -> str | None:
+    path, action = check
     try:
         action()
     except UserError as error:
         text = str(error)
-        return text if text.startswith("params.yaml") else f"params.yaml: {where}: {text}"
+        return text if text.startswith("params.yaml") else f"params.yaml: {path}: {text}"
     return None

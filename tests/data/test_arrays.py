@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.data import decoded
+from pipeline.data import arrays
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every set is large."""
-    monkeypatch.setattr(decoded, "IN_MEMORY", 0)
+    monkeypatch.setattr(arrays, "IN_MEMORY", 0)
 
 
 def volumes(folder: Path, count: int = 5) -> ImageSet:
@@ -51,15 +51,15 @@ def rated(folder: Path) -> ImageSet:
 @pytest.mark.parametrize("make", [volumes, rated])
 def test_mapped_arrays_are_those_in_memory(make, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     images = make(here / "set")
-    held = decoded.arrays(images)
+    held = arrays.load_arrays(images)
     assert not (here / "work").exists()
-    monkeypatch.setattr(decoded, "IN_MEMORY", decoded._bytes(images) - 1)
-    mapped = decoded.arrays(images)
+    monkeypatch.setattr(arrays, "IN_MEMORY", arrays._array_bytes(images) - 1)
+    mapped = arrays.load_arrays(images)
     for one, other in zip(held, mapped, strict=True):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             assert isinstance(other, np.memmap) and other.dtype == one.dtype and np.array_equal(one, other)
-    assert decoded._bytes(images) == sum(values.nbytes for values in held if values is not None)
+    assert arrays._array_bytes(images) == sum(values.nbytes for values in held if values is not None)
 
 
 @pytest.mark.usefixtures("mapping")
@@ -70,7 +70,7 @@ def test_batches_are_the_same_and_write_nothing_back(here: Path, monkeypatch: py
     drawn = Batches(pairs, 3, "s").batch(1)
     pairs.image[0] = 7
     assert files.tree_sha256(paths.decoded(images.digest)) == sums
-    monkeypatch.setattr(decoded, "IN_MEMORY", 10**9)
+    monkeypatch.setattr(arrays, "IN_MEMORY", 10**9)
     assert drawn.image.equal((own := Batches(Pairs.read(images), 3, "s").batch(1)).image) and drawn.mask.equal(own.mask)
 
 
@@ -81,15 +81,15 @@ def test_what_was_stopped_or_damaged_is_decoded_again(here: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(files, "seal", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            decoded.arrays(images)
+            arrays.load_arrays(images)
     assert not files.is_whole(folder)
-    whole = decoded.arrays(images)
+    whole = arrays.load_arrays(images)
     wanted = np.array(whole.image)
     content = bytearray((folder / "image.npy").read_bytes())
     content[-1] ^= 1
     (folder / "image.npy").write_bytes(content)
-    assert np.array_equal(decoded.arrays(images).image, wanted)
-    assert decoded.arrays(images.select(images.rows[1:])).image.shape[0] == 4  # other rows, other files
+    assert np.array_equal(arrays.load_arrays(images).image, wanted)
+    assert arrays.load_arrays(images.select(images.rows[1:])).image.shape[0] == 4  # other rows, other files
 
 
 @pytest.mark.usefixtures("mapping")
@@ -97,15 +97,15 @@ def test_a_damaged_image_is_an_error_and_no_file(here: Path) -> None:
     images = volumes(here / "set")
     (here / "set/images/v3.nii.gz").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"v3\.nii\.gz is damaged"):
-        decoded.arrays(images)
+        arrays.load_arrays(images)
     assert not files.is_whole(paths.decoded(images.digest))
 
 
 def test_processes_wait_for_the_one_that_decodes(here: Path) -> None:
     volumes(here / "set", count=20)
     code = (
-        "from pathlib import Path; from pipeline.data import decoded; from pipeline.data.image_set import ImageSet;"
-        "decoded.IN_MEMORY = 0; found = decoded.arrays(ImageSet.open(Path('set'))); print(found.image.sum())"
+        "from pathlib import Path; from pipeline.data import arrays; from pipeline.data.image_set import ImageSet;"
+        "arrays.IN_MEMORY = 0; found = arrays.load_arrays(ImageSet.open(Path('set'))); print(found.image.sum())"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     started = [

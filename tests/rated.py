@@ -10,7 +10,7 @@ from httpx import Response
 
 from pipeline.rating.app import create_app
 from pipeline.rating.database import Database
-from pipeline.rating.guard import LOOPBACK, Bounds
+from pipeline.rating.guard import LOOPBACK, RateLimits
 
 numbers = count(1)
 
@@ -20,9 +20,9 @@ def fresh() -> str:
     return f"{next(numbers):032x}"
 
 
-def browser(database: Database, token: str | None = None, bounds: Bounds | None = None) -> TestClient:
+def browser(database: Database, token: str | None = None, limits: RateLimits | None = None) -> TestClient:
     """Asks an application as a page of this computer does."""
-    return TestClient(create_app(database, token, LOOPBACK, bounds), "http://127.0.0.1:8765", follow_redirects=False)
+    return TestClient(create_app(database, token, LOOPBACK, limits), "http://127.0.0.1:8765", follow_redirects=False)
 
 
 @dataclass

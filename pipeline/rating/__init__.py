@@ -1,1 +1,1 @@
-"""The rating page: blinded images, clinicians' answers kept in SQLite, a CSV that the stage score reads."""
+"""The rating page: blinded images, clinicians' answers in SQLite, and the CSV that the stage score reads."""

@@ -1,4 +1,4 @@
-"""What raters answer: saved once, never overwritten, taken back by undo alone; replays change nothing."""
+"""The answers of raters: saved once, never overwritten, taken back by undo alone; replays change nothing."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ RATED = "SELECT rating FROM ratings JOIN tasks USING (image) WHERE rater = ?"
 
 @dataclass(frozen=True)
 class Answer:
-    """One rating; its id is made by the rater's page, so that a request sent twice is known as one."""
+    """One rating; the rater's page makes its id, so that a request sent twice counts once."""
 
     rating: str
     image: str
@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one rater is."""
+    """How far one rater has come."""
 
     name: str
     done: int
@@ -33,7 +33,7 @@ class Progress:
 
 
 def progress(connection: sqlite3.Connection, rater: Rater) -> Progress:
-    """How far the rater is."""
+    """Return how far the rater has come."""
     total, done = connection.execute(
         "SELECT count(*), count(rating) FROM tasks LEFT JOIN ratings USING (image) WHERE rater = ?", (rater.number,)
     ).fetchone()
@@ -45,7 +45,7 @@ def progress(connection: sqlite3.Connection, rater: Rater) -> Progress:
 
 
 def picture(connection: sqlite3.Connection, rater: Rater, image: str) -> bytes:
-    """PNG of one of the rater's images. Raises Refused for any other id (404)."""
+    """Return the PNG of one of the rater's images. Raises Refused for any other id (404)."""
     row = connection.execute(
         "SELECT png FROM tasks JOIN images USING (item) WHERE image = ? AND rater = ?", (image, rater.number)
     ).fetchone()
@@ -55,7 +55,7 @@ def picture(connection: sqlite3.Connection, rater: Rater, image: str) -> bytes:
 
 
 def save(connection: sqlite3.Connection, rater: Rater, answer: Answer, *, in_order: bool = True) -> bool:
-    """Saves an answer; False where exactly it was saved before. Raises Refused.
+    """Save an answer; return False where exactly this one was saved before. Raises Refused.
 
     404: no image of this rater; 409: the image is rated already, the rating's id stands for another answer or for one
     taken back, or (in_order) the image is not the one to rate next.
@@ -75,14 +75,14 @@ def save(connection: sqlite3.Connection, rater: Rater, answer: Answer, *, in_ord
 
 
 def undo(connection: sqlite3.Connection, rater: Rater, rating: str) -> bool:
-    """Takes the rater's last rating back, and keeps what it was; False where it was taken back before. Raises Refused.
+    """Take the rater's last rating back and keep its content; return False where that was done before. Raises Refused.
 
     404: no rating of this rater; 409: not the last one.
     """
-    mine = "SELECT 1 FROM {} JOIN tasks USING (image) WHERE rating = ? AND rater = ?"
-    if connection.execute(mine.format("undone"), (rating, rater.number)).fetchone():
+    query = "SELECT 1 FROM {} JOIN tasks USING (image) WHERE rating = ? AND rater = ?"
+    if connection.execute(query.format("undone"), (rating, rater.number)).fetchone():
         return False
-    if not connection.execute(mine.format("ratings"), (rating, rater.number)).fetchone():
+    if not connection.execute(query.format("ratings"), (rating, rater.number)).fetchone():
         raise Refused(404, "there is no such rating to take back")
     if rating != _last(connection, rater):
         raise Refused(409, "only the last rating can be taken back")
@@ -91,7 +91,7 @@ def undo(connection: sqlite3.Connection, rater: Rater, rating: str) -> bool:
 
 
 def take_back(connection: sqlite3.Connection, rating: str) -> None:
-    """Moves a rating to those undone."""
+    """Move a rating to those undone."""
     connection.execute(
         "INSERT INTO undone SELECT rating, image, quality, looks_real, remark FROM ratings WHERE rating = ?", (rating,)
     )
@@ -99,7 +99,7 @@ def take_back(connection: sqlite3.Connection, rating: str) -> None:
 
 
 def clean_remark(text: str) -> str:
-    """One line of printable characters. Raises Refused where it is too long (422)."""
+    """Return the remark as one line of printable characters. Raises Refused where it is too long (422)."""
     remark = "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
     if len(remark) > LONGEST:
         raise Refused(422, f"a remark has at most {LONGEST} characters")
@@ -112,7 +112,7 @@ def _last(connection: sqlite3.Connection, rater: Rater) -> str | None:
 
 
 def _is_replay(connection: sqlite3.Connection, row: tuple[str, str, int, int, str]) -> bool:
-    """Whether exactly this is saved. Raises Refused where something else is (409)."""
+    """Return whether exactly this is saved. Raises Refused where something else is (409)."""
     columns = "SELECT rating, image, quality, looks_real, remark FROM ratings"
     rating, image = row[:2]
     if connection.execute("SELECT 1 FROM undone WHERE rating = ?", (rating,)).fetchone():

@@ -1,4 +1,4 @@
-"""The web application: a page and the few requests that it makes. Nothing it sends tells where an image is from."""
+"""The web application: a page and the few requests that it makes. Nothing it sends reveals where an image is from."""
 
 import hmac
 import sqlite3
@@ -16,7 +16,7 @@ from pipeline.rating import answers, pages, raters
 from pipeline.rating.answers import Answer, Progress
 from pipeline.rating.blinding import ID
 from pipeline.rating.database import Database
-from pipeline.rating.guard import Bounds, Guard
+from pipeline.rating.guard import Guard, RateLimits
 from pipeline.rating.refusals import Refused
 
 Key = Annotated[str, Header(alias="X-Rater-Key", max_length=64)]
@@ -36,15 +36,15 @@ REFUSALS = {
 }
 
 
-class Newcomer(BaseModel):
-    """Who wants to rate."""
+class NewRater(BaseModel):
+    """Someone who wants to rate."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1, max_length=200)
     attempt: Id | None = None  # made by the page: the same for every attempt to start once
 
 
-class Welcome(BaseModel):
+class RaterKey(BaseModel):
     """The key of a rater's personal link."""
 
     key: str
@@ -75,78 +75,78 @@ class Refusal(BaseModel):
 
 
 def create_app(
-    database: Database, token: str | None = None, hosts: tuple[str, ...] | None = None, bounds: Bounds | None = None
+    database: Database, token: str | None = None, hosts: tuple[str, ...] | None = None, limits: RateLimits | None = None
 ) -> FastAPI:
-    """The application; with a token, every request but that of the page must carry it."""
-    page = pages.served()
+    """Return the application; with a token, every request but that of the page must carry it."""
+    page = pages.served_page()
     app = FastAPI(
         title="Image rating",
-        lifespan=_holding_open(database),
+        lifespan=_connected(database),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the host that the request names
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
     )
-    _add_requests(app, database, _proof(token))
+    _add_requests(app, database, _token_check(token))
     app.get("/", response_class=HTMLResponse, include_in_schema=False)(lambda: HTMLResponse(page.html))
     for kind, answer in HANDLERS.items():
         app.add_exception_handler(kind, answer)
-    app.add_middleware(Guard, policy=page.policy, hosts=hosts, bounds=bounds or Bounds())
+    app.add_middleware(Guard, policy=page.policy, hosts=hosts, limits=limits or RateLimits())
     return app
 
 
-def _add_requests(app: FastAPI, database: Database, proof: Callable[..., None]) -> None:
-    guarded = [Depends(proof)]
+def _add_requests(app: FastAPI, database: Database, check: Callable[..., None]) -> None:
+    guarded = [Depends(check)]
 
     @app.post("/api/raters", status_code=201, dependencies=guarded)
-    def take_in(newcomer: Newcomer) -> Welcome:
-        """Takes a rater in."""
+    def add_rater(new: NewRater) -> RaterKey:
+        """Add a rater."""
         with database.writing() as connection:
-            key = raters.add(connection, newcomer.name, newcomer.attempt)
-        return Welcome(key=key)
+            key = raters.add_rater(connection, new.name, new.attempt)
+        return RaterKey(key=key)
 
     @app.get("/api/progress", dependencies=guarded)
     def progress(key: Key = "") -> Progress:
-        """How far the rater is, and the image to rate next."""
+        """Return how far the rater has come, and the image to rate next."""
         with database.reading() as connection:
-            return answers.progress(connection, raters.find(connection, key))
+            return answers.progress(connection, raters.find_rater(connection, key))
 
     @app.get("/api/images/{image}", dependencies=guarded, response_class=Response)
     def picture(image: str, key: Key = "") -> Response:
-        """One image as PNG."""
+        """Return one image as PNG."""
         with database.reading() as connection:
-            png = answers.picture(connection, raters.find(connection, key), image)
+            png = answers.picture(connection, raters.find_rater(connection, key), image)
         return Response(png, media_type="image/png")
 
     @app.post("/api/ratings", dependencies=guarded)
     def rate(rating: NewRating, key: Key = "") -> Progress:
-        """Saves an answer to the image to rate next; sent again, it changes nothing."""
+        """Save an answer to the image to rate next; sent again, it changes nothing."""
         with database.writing() as connection:
-            rater = raters.find(connection, key)
+            rater = raters.find_rater(connection, key)
             answers.save(connection, rater, Answer(**rating.model_dump()))
             return answers.progress(connection, rater)
 
     @app.post("/api/undo", dependencies=guarded)
     def undo(last: Undo, key: Key = "") -> Progress:
-        """Takes the last rating back; sent again, it changes nothing."""
+        """Take the last rating back; sent again, it changes nothing."""
         with database.writing() as connection:
-            rater = raters.find(connection, key)
+            rater = raters.find_rater(connection, key)
             answers.undo(connection, rater, last.rating)
             return answers.progress(connection, rater)
 
 
-def _proof(token: str | None) -> Callable[..., None]:
-    """What a request must prove before anything else."""
+def _token_check(token: str | None) -> Callable[..., None]:
+    """Return the check of the study's token, which comes before anything else."""
 
-    def prove(given: Token = "") -> None:
+    def check(given: Token = "") -> None:
         if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
             raise Refused(401, "the link lacks the study's token, or has another one")
 
-    return prove
+    return check
 
 
-def _holding_open(database: Database) -> Any:
-    """Keeps one connection for the application's life, so that the log is not written back after every request."""
+def _connected(database: Database) -> Any:
+    """Keep one connection for the application's life, so that the log is not written back after every request."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -166,7 +166,7 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
-    """Names the fields, and repeats nothing of what was sent."""
+    """Name the fields, and repeat nothing of what was sent."""
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     places = sorted(
         {str(fault["loc"][1]) for fault in faults if len(fault["loc"]) > 1 and fault["type"] != "extra_forbidden"}

@@ -1,4 +1,4 @@
-"""Blinding: images whose files look alike, opaque ids and orders that nobody can tell without the study's secret."""
+"""Blinding: images whose files look alike, opaque ids, and orders that depend on the study's secret."""
 
 import hashlib
 import hmac
@@ -17,26 +17,26 @@ PADDING = b"paDd"  # ancillary, private, safe to copy: software skips it
 
 
 def plain_png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG of [C, H, W] colours with nothing but pixels: no text, no time, no profile; the same settings for all."""
+    """Encode [C, H, W] colours as PNG with nothing but pixels: no text, time or profile; equal settings for all."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1))).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
 
 
-def of_one_length(pngs: Sequence[bytes]) -> list[bytes]:
-    """The same pictures in files of one length: a generator's images compress better or worse than real ones."""
+def pad_to_one_length(pngs: Sequence[bytes]) -> list[bytes]:
+    """Pad files to one length, because a generator's images compress better or worse than real ones."""
     length = max(map(len, pngs)) + END
     return [_padded(png, length) for png in pngs]
 
 
-def opaque(secret: bytes, *names: object) -> str:
-    """32 hex digits that depend on the secret and the names; without the secret they tell nothing."""
+def opaque_id(secret: bytes, *names: object) -> str:
+    """Return 32 hex digits that depend on the secret and the names; without the secret they reveal nothing."""
     return hmac.new(secret, "/".join(map(str, names)).encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def shuffled(items: Sequence[int], secret: bytes, rater: int) -> list[int]:
-    """The order in which one rater sees the items; that of another one tells nothing about it."""
-    return sorted(items, key=lambda item: opaque(secret, "order", rater, item))
+def shuffle(items: Sequence[int], secret: bytes, rater: int) -> list[int]:
+    """Return the order in which one rater sees the items; it reveals nothing about the order of another."""
+    return sorted(items, key=lambda item: opaque_id(secret, "order", rater, item))
 
 
 def _padded(png: bytes, length: int) -> bytes:

@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.core.errors import UserError
 from pipeline.rating.selection import Picture
 
-FILE = "rating.sqlite"  # beside the CSV files; DVC does not look at it
-LAYOUT = 1  # of the tables
+FILE = "rating.sqlite"  # beside the CSV files; DVC does not track it
+SCHEMA_VERSION = 1
 SCHEMA = (
     "CREATE TABLE study (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     """CREATE TABLE images (item INTEGER PRIMARY KEY, arm TEXT NOT NULL, id TEXT NOT NULL, png BLOB NOT NULL,
@@ -35,50 +35,50 @@ SCHEMA = (
 
 @dataclass(frozen=True)
 class Database:
-    """A file of ratings; every request opens it for itself."""
+    """A file of ratings; every request opens its own connection."""
 
     path: Path
-    wait: float = 5.0  # seconds for another one's transaction
+    wait: float = 5.0  # seconds for the transaction of another process
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees one state. Raises sqlite3.Error."""
+        """Yield a connection that sees one state. Raises sqlite3.Error."""
         with closing(self.connect()) as connection:
             connection.execute("BEGIN")
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is on disk when the block ends, or nothing. Raises sqlite3.Error."""
+        """Yield a transaction: all of it is on disk when the block ends, or nothing. Raises sqlite3.Error."""
         with closing(self.connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")  # closing without it rolls back
 
     def connect(self) -> sqlite3.Connection:
-        """A connection to a file that is there; it is never made anew."""
-        place = f"{self.path.resolve().as_uri()}?mode=rw"
-        connection = sqlite3.connect(place, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
+        """Connect to a file that exists; it is never created here."""
+        uri = f"{self.path.resolve().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def begin(self, about: dict[str, Any], draw: Callable[[], Sequence[Picture]]) -> bool:
-        """Makes the database where there is none; whether it did. Raises UserError where the file is another one.
+    def create(self, info: dict[str, Any], draw: Callable[[], Sequence[Picture]]) -> bool:
+        """Create the database where there is none; return whether it did. Raises UserError where the file is not one.
 
-        A process killed meanwhile leaves nothing that counts; of two at once, one makes it.
+        A process killed meanwhile leaves nothing that counts; of two at once, one creates it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch(mode=0o600)  # it holds images and the secret; SQLite gives its other files the same mode
-        with _told(self.path), closing(self.connect()) as connection:
-            if _layout(connection, self.path):
+        with _user_errors(self.path), closing(self.connect()) as connection:
+            if _schema_version(connection, self.path):
                 return False
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
-            if _layout(connection, self.path):
+            if _schema_version(connection, self.path):
                 return False
-            _fill(connection, about, draw())
-            connection.execute(f"PRAGMA user_version = {LAYOUT}")
+            _fill(connection, info, draw())
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("COMMIT")
         return True
 
@@ -86,24 +86,24 @@ class Database:
         """Raises UserError where there is no database of ratings."""
         if not self.path.is_file():
             raise UserError(f"there is no {self.path}; twinsynth rate serve or twinsynth rate static makes it")
-        with _told(self.path), closing(self.connect()) as connection:
-            if not _layout(connection, self.path):
+        with _user_errors(self.path), closing(self.connect()) as connection:
+            if not _schema_version(connection, self.path):
                 raise UserError(f"{self.path} is empty; remove it and start again")
 
 
-def about(connection: sqlite3.Connection) -> dict[str, Any]:
-    """What is known of the study: name, digests of its image sets, secret."""
+def study_info(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Return what is known of the study: name, images per arm, digests of its image sets, secret."""
     return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM study")}
 
 
 def secret(connection: sqlite3.Connection) -> bytes:
-    """The secret behind ids, keys and orders."""
-    return bytes.fromhex(about(connection)["secret"])
+    """Return the secret behind ids, keys and orders."""
+    return bytes.fromhex(study_info(connection)["secret"])
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """A fault of the file told to the user, outside of requests."""
+def _user_errors(path: Path) -> Iterator[None]:
+    """Turn a fault of the file into a UserError, outside of requests."""
     try:
         yield
     except sqlite3.Error as error:
@@ -113,19 +113,23 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _layout(connection: sqlite3.Connection, path: Path) -> int:
-    """Version of the tables, 0 where there are none."""
-    layout = connection.execute("PRAGMA user_version").fetchone()[0]
+def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the tables, 0 where there are none."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if layout not in (0, LAYOUT) or (layout == 0 and tables) or (layout == LAYOUT and "ratings" not in tables):
+    if (
+        version not in (0, SCHEMA_VERSION)
+        or (version == 0 and tables)
+        or (version == SCHEMA_VERSION and "ratings" not in tables)
+    ):
         raise UserError(f"{path} is no database of ratings of this version; put it aside")
-    return layout
+    return version
 
 
-def _fill(connection: sqlite3.Connection, known: dict[str, Any], pictures: Sequence[Picture]) -> None:
+def _fill(connection: sqlite3.Connection, info: dict[str, Any], pictures: Sequence[Picture]) -> None:
     for table in SCHEMA:
         connection.execute(table)
-    rows = {**known, "secret": secrets.token_hex(32)}
+    rows = {**info, "secret": secrets.token_hex(32)}
     connection.executemany("INSERT INTO study VALUES (?, ?)", [(name, json.dumps(rows[name])) for name in rows])
     connection.executemany(
         "INSERT INTO images (arm, id, png) VALUES (?, ?, ?)", [(one.arm, one.id, one.png) for one in pictures]

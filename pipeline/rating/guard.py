@@ -1,4 +1,4 @@
-"""What stands before every request: host, origin, content type, size and rate; and the headers of every response."""
+"""Checks before every request: host, origin, content type, size and rate; and the headers of every response."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.rating.bounds import Buckets
+from pipeline.rating.rate_limits import TokenBuckets
 from pipeline.rating.refusals import Refused
 
 LARGEST = 8192  # bytes of a request's body
@@ -24,11 +24,11 @@ HEADERS = {
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Requests of one address, and of those the ones with a wrong key or token."""
+class RateLimits:
+    """Limits of the requests of one address, and of those with a wrong key or token."""
 
-    requests: Buckets = field(default_factory=lambda: Buckets(rate=200, burst=1000))
-    failures: Buckets = field(default_factory=lambda: Buckets(rate=0.5, burst=30))
+    requests: TokenBuckets = field(default_factory=lambda: TokenBuckets(rate=200, burst=1000))
+    failures: TokenBuckets = field(default_factory=lambda: TokenBuckets(rate=0.5, burst=30))
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Guard:
     app: ASGIApp
     policy: str  # the content security policy
     hosts: tuple[str, ...] | None  # names under which this computer is asked; None: any
-    bounds: Bounds
+    limits: RateLimits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or answers it with what it is refused for."""
+        """Pass a request on, or answer with why it is refused."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         client = (scope.get("client") or ("unknown",))[0]
-        respond = _Response(send, {**HEADERS, "Content-Security-Policy": self.policy}, client, self.bounds)
+        respond = _Response(send, {**HEADERS, "Content-Security-Policy": self.policy}, client, self.limits)
         try:
             headers = Headers(scope=scope)
             self._check_rate(client)
@@ -58,7 +58,7 @@ class Guard:
             await self.app(scope, _Replay(body, receive), respond)
 
     def _check_rate(self, client: str) -> None:
-        if not (self.bounds.requests.take(client) and self.bounds.failures.holds(client)):
+        if not (self.limits.requests.take(client) and self.limits.failures.has_token(client)):
             raise Refused(429, "too many requests; wait a little")
 
     def _check_origin(self, headers: Headers) -> None:
@@ -75,24 +75,24 @@ class Guard:
 
 @dataclass(frozen=True)
 class _Response:
-    """Sends responses with our headers, and counts failed attempts to prove who one is."""
+    """Sends responses with our headers, and counts failed authentications."""
 
     send: Send
     headers: Mapping[str, str]
     client: str
-    bounds: Bounds
+    limits: RateLimits
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = MutableHeaders(scope=message)
+            headers = MutableHeaders(scope=message)
             for name, value in self.headers.items():
-                own[name] = value
+                headers[name] = value
             if message["status"] == 401:
-                self.bounds.failures.take(self.client)
+                self.limits.failures.take(self.client)
         await self.send(message)
 
     async def refuse(self, refusal: Refused) -> None:
-        """A whole response."""
+        """Send a whole response with why the request is refused."""
         body = json.dumps({"error": str(refusal)}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if refusal.status == 429:
@@ -105,7 +105,7 @@ class _Response:
 
 @dataclass
 class _Replay:
-    """Gives the body, which was read already, once more; then what follows, such as a closed connection."""
+    """Replays the body, which was read already; then passes on what follows, such as a closed connection."""
 
     body: bytes | None
     receive: Receive
@@ -119,7 +119,7 @@ class _Replay:
 
 
 async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
-    """The whole body of a POST. Raises Refused where it is no JSON (415) or too large (413)."""
+    """Return the whole body of a POST. Raises Refused where it is not JSON (415) or too large (413)."""
     if method != "POST":
         return None
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":

@@ -1,4 +1,4 @@
-"""The page, served or saved to a file: plain HTML, one style, one script, and a policy that allows nothing else."""
+"""The page, served or saved to a file: plain HTML, one style, one script, a policy that allows nothing else."""
 
 import base64
 import hashlib
@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+DATA_FILES = ("page.css", "page.html", "page.js", "saved.js", "served.js")
 POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; connect-src {connect}; "
     "base-uri 'none'; form-action 'none'"
@@ -24,17 +25,17 @@ class Page:
 
 
 @cache
-def served() -> Page:
-    """The page of `twinsynth rate serve`; it holds no name and no image."""
+def served_page() -> Page:
+    """Return the page of `twinsynth rate serve`; it holds no name and no image."""
     page = _page("served.js", "'self'", "", "")
     return Page(page.html, page.policy + FRAMES)
 
 
-def saved(name: str, tasks: list[tuple[str, bytes]]) -> Page:
-    """A page that needs no server: a rater's name, and id and PNG of the images in the rater's order."""
+def saved_page(name: str, tasks: list[tuple[str, bytes]]) -> Page:
+    """Return a page that needs no server: a rater's name, and id and PNG of the images in the rater's order."""
     images = [{"id": image, "png": base64.b64encode(png).decode()} for image, png in tasks]
-    known = {"name": name, "images": images}
-    data = f'<script type="application/json" id="study">{_embedded(known)}</script>'
+    study = {"name": name, "images": images}
+    data = f'<script type="application/json" id="study">{_embedded(study)}</script>'
     return _page("saved.js", "'none'", '<meta http-equiv="Content-Security-Policy" content="{policy}">', data)
 
 
@@ -57,5 +58,5 @@ def _hash(text: str) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """JSON that cannot end the element in which it stands."""
+    """Return JSON that cannot end the element in which it stands."""
     return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

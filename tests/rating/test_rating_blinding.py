@@ -13,9 +13,9 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, png, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.rating import raters
-from pipeline.rating.blinding import of_one_length, opaque, plain_png, shuffled
-from pipeline.rating.opening import begin_study
+from pipeline.rating.blinding import opaque_id, pad_to_one_length, plain_png, shuffle
 from pipeline.rating.selection import draw, image_sets
+from pipeline.rating.study_database import begin_study
 from pipeline.stages.generate import provenance
 from pipeline.study import Params
 
@@ -38,7 +38,7 @@ def test_files_have_one_length_and_hold_pixels_alone() -> None:
     images = flat_and_noisy()
     plain = [plain_png(image) for image in images]
     assert len(plain[0]) < len(plain[1]) / 10  # what the length would tell
-    padded = of_one_length(plain)
+    padded = pad_to_one_length(plain)
     assert len(padded[0]) == len(padded[1]) == len(plain[1]) + 12
     for image, content in zip(images, padded, strict=True):
         assert chunks(content) == ["IHDR", "IDAT", "paDd", "IEND"]
@@ -56,7 +56,7 @@ def test_what_synthetic_files_say_of_themselves_is_left_out(tmp_path: Path, spec
 
 
 def test_equally_many_images_of_every_arm(toy_study: Params) -> None:
-    sets = image_sets(toy_study)
+    sets = image_sets("toy", toy_study.generators)
     drawn = draw(sets, 100, seed=0)
     assert Counter(one.arm for one in drawn) == {"real": 4, "siamese": 4}  # the test split has four
     assert {one.id for one in drawn if one.arm == "real"} == {f"test_{k}" for k in range(4)}
@@ -65,7 +65,7 @@ def test_equally_many_images_of_every_arm(toy_study: Params) -> None:
 
 
 def test_no_mask_comes_twice_while_another_one_is_left(toy_study: Params) -> None:
-    sets = image_sets(toy_study)
+    sets = image_sets("toy", toy_study.generators)
     sets["real"] = ImageSet.open(paths.real("toy"))  # 15 of them
     drawn = [one.id.removesuffix("_c0").removesuffix("_c1") for one in draw(sets, 12, 0) if one.arm == "siamese"]
     assert set(Counter(drawn[:8]).values()) == {1}  # two copies of eight masks
@@ -74,22 +74,22 @@ def test_no_mask_comes_twice_while_another_one_is_left(toy_study: Params) -> Non
 
 def test_unknown_generators_are_named(toy_study: Params) -> None:
     with pytest.raises(UserError, match="no generator 'siamse' in params"):
-        image_sets(toy_study, ["siamse"])
+        image_sets("toy", toy_study.generators, ["siamse"])
 
 
 def test_ids_and_orders_depend_on_the_secret_and_the_rater() -> None:
     items = list(range(1, 31))
-    orders = [shuffled(items, secret, rater) for secret in (b"one", b"two") for rater in (1, 2)]
+    orders = [shuffle(items, secret, rater) for secret in (b"one", b"two") for rater in (1, 2)]
     assert all(sorted(order) == items for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    assert len({opaque(secret, "image", rater, 1) for secret in (b"one", b"two") for rater in (1, 2)}) == 4
+    assert len({opaque_id(secret, "image", rater, 1) for secret in (b"one", b"two") for rater in (1, 2)}) == 4
 
 
 def test_raters_share_no_id_and_no_order(toy_study: Params) -> None:
     database = begin_study(toy_study, 4)
     with database.writing() as connection:
         for name in ("Ann", "Ben"):
-            raters.add(connection, name)
+            raters.add_rater(connection, name)
         tasks = connection.execute("SELECT rater, image, item FROM tasks ORDER BY rater, position").fetchall()
     ids = [{image for rater, image, _ in tasks if rater == number} for number in (1, 2)]
     orders = [[item for rater, _, item in tasks if rater == number] for number in (1, 2)]

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.rating.app import REFUSALS, create_app
-from pipeline.rating.bounds import Buckets
 from pipeline.rating.database import Database
-from pipeline.rating.guard import LARGEST, LOOPBACK, Bounds
-from pipeline.rating.opening import begin_study
+from pipeline.rating.guard import LARGEST, LOOPBACK, RateLimits
+from pipeline.rating.rate_limits import TokenBuckets
+from pipeline.rating.study_database import begin_study
 from pipeline.study import Params
 from tests.rated import Visitor, browser, fresh, saved, words
 
-WIDE = Bounds(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
+WIDE = RateLimits(TokenBuckets(1e9, 1e9), TokenBuckets(1e9, 1e9))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def database(toy_study: Params) -> Database:
 
 @pytest.fixture
 def ann(database: Database) -> Visitor:
-    return Visitor.enter(browser(database, bounds=WIDE), "Ann")
+    return Visitor.enter(browser(database, limits=WIDE), "Ann")
 
 
 def test_a_rater_from_the_first_image_to_the_last(ann: Visitor, database: Database) -> None:
@@ -218,7 +218,7 @@ def test_a_database_that_was_removed(ann: Visitor, database: Database) -> None:
 
 
 def test_the_token_comes_before_everything(database: Database) -> None:
-    client = browser(database, token="correct horse", bounds=WIDE)
+    client = browser(database, token="correct horse", limits=WIDE)
     for token in ("", "correct hors", "correct horses", "ünicode"):
         headers = {"X-Study-Token": token.encode("latin-1")}
         assert client.post("/api/raters", json={"name": "Ann"}, headers=headers).status_code == 401
@@ -262,8 +262,8 @@ def test_large_requests_are_refused_by_what_they_say_and_by_what_they_send(ann: 
 
 def test_too_many_requests(database: Database) -> None:
     clock = [0.0]
-    few = Bounds(Buckets(1, 5, lambda: clock[0]), Buckets(1e9, 1e9))
-    client = browser(database, bounds=few)
+    few = RateLimits(TokenBuckets(1, 5, lambda: clock[0]), TokenBuckets(1e9, 1e9))
+    client = browser(database, limits=few)
     statuses = [client.get("/").status_code for _ in range(7)]
     assert statuses == [200] * 5 + [429] * 2
     clock[0] = 1.5
@@ -271,16 +271,16 @@ def test_too_many_requests(database: Database) -> None:
 
 
 def test_guessing_keys_is_slowed_down(ann: Visitor, database: Database) -> None:
-    client = browser(database, bounds=Bounds(Buckets(1e9, 1e9), Buckets(0.001, 3)))
+    client = browser(database, limits=RateLimits(TokenBuckets(1e9, 1e9), TokenBuckets(0.001, 3)))
     guesses = [client.get("/api/progress", headers={"X-Rater-Key": fresh()}).status_code for _ in range(5)]
     assert guesses == [401, 401, 401, 429, 429]
 
 
 def test_what_is_remembered_of_clients_is_bounded() -> None:
-    buckets = Buckets(1, 2)
+    buckets = TokenBuckets(1, 2)
     for number in range(6000):
         buckets.take(str(number))
-    assert len(buckets.left) == 4096
+    assert len(buckets.tokens) == 4096
 
 
 def test_every_response_carries_the_policy(ann: Visitor) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from pipeline.rating.database import Database
-from pipeline.rating.opening import place
+from pipeline.rating.study_database import database_path
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import fresh, saved
@@ -54,7 +54,7 @@ def test_what_was_confirmed_outlives_the_process(toy_study: Params) -> None:
         bodies.append(rate(other))
         second.send_signal(signal.SIGINT)
         assert second.wait(20) == 0
-    database = Database(place("toy"))
+    database = Database(database_path("toy"))
     assert [row[0] for row in saved(database)] == [body["rating"] for body in bodies]
     assert database.path.stat().st_mode & 0o077 == 0  # its owner's alone
     with serving() as (_, client):

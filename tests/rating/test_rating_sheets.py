@@ -20,10 +20,10 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import mos
-from pipeline.rating import pages, raters, sheets
+from pipeline.rating import pages, raters, ratings_csv
 from pipeline.rating.database import Database
-from pipeline.rating.opening import begin_study
-from pipeline.rating.saving import write_pages
+from pipeline.rating.static_pages import write_pages
+from pipeline.rating.study_database import begin_study
 from pipeline.stages.score.params import Score
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -40,18 +40,18 @@ def database(toy_study: Params) -> Database:
 
 def export(database: Database, path: Path) -> int:
     with database.reading() as connection:
-        return sheets.export(connection, path)
+        return ratings_csv.export_ratings(connection, path)
 
 
 def take_in(database: Database, path: Path, *, replace: bool = False) -> int:
     with database.writing() as connection:
-        return sheets.take_in(connection, path, replace=replace)
+        return ratings_csv.import_ratings(connection, path, replace=replace)
 
 
 def images_of(database: Database, name: str) -> list[tuple[str, str]]:
     """Opaque id and arm, in the rater's order."""
     with database.writing() as connection:
-        rater = raters.find(connection, raters.key_of(connection, name))
+        rater = raters.find_rater(connection, raters.ensure_rater(connection, name))
         rows = "SELECT image, arm FROM tasks JOIN images USING (item) WHERE rater = ? ORDER BY position"
         return connection.execute(rows, (rater.number,)).fetchall()
 
@@ -167,7 +167,7 @@ def test_a_saved_page_holds_one_rater_s_images_and_no_source(database: Database,
 
 def test_the_policy_of_a_page_allows_its_own_script_and_style_alone() -> None:
     tasks = [("0" * 32, b"png")]
-    for page, connect in ((pages.served(), "'self'"), (pages.saved("Ann", tasks), "'none'")):
+    for page, connect in ((pages.served_page(), "'self'"), (pages.saved_page("Ann", tasks), "'none'")):
         for element, rule in (("style", "style-src"), ("script", "script-src")):
             content = re.findall(f"<{element}>(.*?)</{element}>", page.html, re.DOTALL)
             assert len(content) == 1
@@ -175,11 +175,11 @@ def test_the_policy_of_a_page_allows_its_own_script_and_style_alone() -> None:
             assert f"{rule} 'sha256-{digest}'" in page.policy
         assert f"connect-src {connect};" in page.policy
         assert not re.search(r"\son\w+=|\sstyle=|<!--", page.html)
-    assert pages.saved("Ann", tasks).policy in pages.saved("Ann", tasks).html
+    assert pages.saved_page("Ann", tasks).policy in pages.saved_page("Ann", tasks).html
 
 
 def test_a_name_cannot_end_the_element_in_which_it_stands() -> None:
-    page = pages.saved("</script><script>alert(1)</script><!--script-->", [])
+    page = pages.saved_page("</script><script>alert(1)</script><!--script-->", [])
     assert page.html.count("</script>") == 2
     assert embedded(page.html)["name"].startswith("</script>")
 
@@ -223,5 +223,5 @@ def test_help_is_light() -> None:
 
 
 def test_the_application_needs_no_torch() -> None:
-    program = "import sys; import pipeline.rating.app, pipeline.rating.opening; sys.exit('torch' in sys.modules)"
+    program = "import sys; import pipeline.rating.app, pipeline.rating.study_database; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

@@ -71,27 +71,29 @@ def _positive(text: str) -> int:
 
 
 def _begun(arguments: argparse.Namespace) -> Any:
-    from pipeline.rating.opening import begin_study
+    from pipeline.rating.study_database import begin_study
     from pipeline.study import load_params
 
     return begin_study(load_params(), arguments.images, arguments.generator)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from pipeline.rating import opening
-    from pipeline.rating.serving import Address, serve
+    from pipeline.rating import study_database
+    from pipeline.rating.server import Address, serve
 
     database = _begun(arguments)
-    counts = ", ".join(f"{count} {arm}" for arm, count in opening.arms(database).items())
+    counts = ", ".join(f"{count} {arm}" for arm, count in study_database.image_counts(database).items())
     tell(f"{database.path}: {counts}")
-    address = Address(arguments.host, arguments.port, arguments.token, opening.keys(database, arguments.rater))
-    serve(database, address, _tell_now)
+    address = Address(
+        arguments.host, arguments.port, arguments.token, study_database.rater_keys(database, arguments.rater)
+    )
+    serve(database, address, _tell_at_once)
     tell("next: twinsynth rate export, then dvc repro")
     return 0
 
 
 def _static(arguments: argparse.Namespace) -> int:
-    from pipeline.rating.saving import write_pages
+    from pipeline.rating.static_pages import write_pages
 
     written = write_pages(_begun(arguments), arguments.rater, arguments.to)
     if arguments.json:
@@ -104,13 +106,13 @@ def _static(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pipeline.rating.opening import open_study
-    from pipeline.rating.sheets import take_in
+    from pipeline.rating.ratings_csv import import_ratings
+    from pipeline.rating.study_database import open_database
     from pipeline.study import load_params
 
-    database = open_study(load_params())
+    database = open_database(load_params().study)
     with database.writing() as connection:
-        new = {str(path): take_in(connection, path, replace=arguments.replace) for path in arguments.files}
+        new = {str(path): import_ratings(connection, path, replace=arguments.replace) for path in arguments.files}
     if arguments.json:
         tell_json({"new": new})
         return 0
@@ -121,16 +123,16 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from pipeline.core import paths
-    from pipeline.rating import opening, sheets
+    from pipeline.rating import ratings_csv, study_database
     from pipeline.study import load_params
 
     params = load_params()
-    database = opening.open_study(params)
-    if arms := opening.changed(database, params):
+    database = study_database.open_database(params.study)
+    if arms := study_database.changed_arms(database, params.study, params.generators):
         sys.stderr.write(f"warning: the images of {', '.join(arms)} have changed since they were rated\n")
     target = arguments.to or paths.ratings(params.study) / "ratings.csv"
     with database.reading() as connection:
-        count = sheets.export(connection, target)
+        count = ratings_csv.export_ratings(connection, target)
     if "mos" not in params.score.metrics:
         sys.stderr.write(
             "warning: score.metrics in params.yaml lacks mos; the stage score reads ratings once it is there\n"
@@ -142,6 +144,6 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_now(line: str) -> None:
+def _tell_at_once(line: str) -> None:
     tell(line)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""CSV of ratings: the one that the stage score reads, and the ones that raters' saved pages write."""
+"""CSV files of ratings: the one that the stage score reads, and those that raters' saved pages write."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ from pipeline.rating.blinding import ID
 from pipeline.rating.raters import Rater
 from pipeline.rating.refusals import Refused
 
-FURTHER = ("position", "remark")  # where the image stood in the rater's order, from 1
-SAVED = ("image", "quality", "real", "remark", "rating")  # columns of a saved page's file
+EXTRA = ("position", "remark")  # where the image stood in the rater's order, from 1
+SAVED_COLUMNS = ("image", "quality", "real", "remark", "rating")  # columns of a saved page's file
 LARGEST = 16 * 2**20  # bytes of such a file
 FORMULA = ("=", "+", "-", "@")  # with which spreadsheets begin what they compute
 
 
-def export(connection: sqlite3.Connection, path: Path) -> int:
-    """Writes all ratings as data.ratings reads them, by rater and position; their number."""
+def export_ratings(connection: sqlite3.Connection, path: Path) -> int:
+    """Write all ratings as data.ratings reads them, by rater and position; return their number."""
     rows = connection.execute(
         """SELECT name, images.id, arm, quality, looks_real, position + 1, remark
         FROM ratings JOIN tasks USING (image) JOIN raters USING (rater) JOIN images USING (item)
@@ -30,14 +30,14 @@ def export(connection: sqlite3.Connection, path: Path) -> int:
     ).fetchall()
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*COLUMNS, *FURTHER))
-    writer.writerows((*row[:-1], _inert(row[-1])) for row in rows)
+    writer.writerow((*COLUMNS, *EXTRA))
+    writer.writerows((*row[:-1], _escaped(row[-1])) for row in rows)
     files.write_bytes(path, text.getvalue().encode())
     return len(rows)
 
 
-def take_in(connection: sqlite3.Connection, path: Path, *, replace: bool = False) -> int:
-    """Saves the ratings of a saved page's file; how many were new. Raises UserError naming every line that is refused.
+def import_ratings(connection: sqlite3.Connection, path: Path, *, replace: bool = False) -> int:
+    """Save the ratings of a saved page's file; return how many were new. Raises UserError naming every refused line.
 
     The same ratings again change nothing. An image that was rated otherwise is refused, or, with `replace`, its older
     rating is taken back.
@@ -47,7 +47,7 @@ def take_in(connection: sqlite3.Connection, path: Path, *, replace: bool = False
         try:
             rater, answer = _answer(connection, line)
             if replace:
-                _make_room(connection, answer)
+                _take_back_older(connection, answer)
             new += save(connection, rater, answer, in_order=False)
         except Refused as refusal:
             faults.append(f"{path}, line {number}: {refusal}")
@@ -56,28 +56,28 @@ def take_in(connection: sqlite3.Connection, path: Path, *, replace: bool = False
     return new
 
 
-def _inert(remark: str) -> str:
+def _escaped(remark: str) -> str:
     return f"'{remark}" if remark.startswith(FORMULA) else remark
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number and cells of each line. Raises UserError where the file is no CSV of a saved page."""
+    """Yield number and cells of each line. Raises UserError where the file is not the CSV of a saved page."""
     if path.stat().st_size > LARGEST:
         raise UserError(f"{path} has more than {LARGEST} bytes; a saved page never writes so much")
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restval="")
         header = [name.strip() for name in reader.fieldnames or ()]
-        if missing := [name for name in SAVED if name not in header]:
+        if missing := [name for name in SAVED_COLUMNS if name not in header]:
             raise UserError(f"{path}, line 1: no column {', '.join(missing)}; is it the file that a rating page saved?")
         reader.fieldnames = header
-        lines = [(reader.line_num, {name: cells[name] for name in SAVED}) for cells in reader]
+        lines = [(reader.line_num, {name: cells[name] for name in SAVED_COLUMNS}) for cells in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is no CSV in UTF-8 ({error}); import the file as the page saved it") from None
     yield from lines
 
 
 def _answer(connection: sqlite3.Connection, line: dict[str, str]) -> tuple[Rater, Answer]:
-    """The rating of a line and who gave it. Raises Refused."""
+    """Return the rating of a line and who gave it. Raises Refused."""
     if line["quality"] not in ("1", "2", "3", "4", "5") or line["real"] not in ("0", "1"):
         raise Refused(422, f"quality is {line['quality']!r} and real {line['real']!r}; they are 1 to 5 and 0 or 1")
     if not re.fullmatch(ID, line["rating"]):
@@ -92,7 +92,7 @@ def _answer(connection: sqlite3.Connection, line: dict[str, str]) -> tuple[Rater
     return Rater(*row), answer
 
 
-def _make_room(connection: sqlite3.Connection, answer: Answer) -> None:
+def _take_back_older(connection: sqlite3.Connection, answer: Answer) -> None:
     row = connection.execute("SELECT rating FROM ratings WHERE image = ?", (answer.image,)).fetchone()
     if row is not None and row[0] != answer.rating:
         take_back(connection, row[0])

@@ -1,4 +1,4 @@
-"""Runs the application on a port of this computer until it is stopped."""
+"""The server: the application on a port of this computer, until it is stopped."""
 
 import secrets
 import socket
@@ -10,21 +10,21 @@ from pipeline.core.errors import UserError
 from pipeline.rating.database import Database
 from pipeline.rating.guard import LOOPBACK
 
-CONNECTIONS = 256  # at once; further ones are told to come again
+CONNECTIONS = 256  # at once; further ones are refused for a while
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is asked for."""
+    """Where the page is served, and for whom."""
 
     host: str = "127.0.0.1"
     port: int = 8765  # 0: any that is free
-    token: str | None = None  # None: one is made where others than this computer can ask
+    token: str | None = None  # None: one is made where other computers can connect
     keys: Mapping[str, str] = field(default_factory=dict)  # of raters, by name
 
 
-def serve(database: Database, address: Address, tell: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. Raises UserError where the address is not to be had."""
+def serve(database: Database, address: Address, write: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C; `write` gets the links. Raises UserError where the address is not available."""
     import uvicorn
 
     from pipeline.rating.app import create_app
@@ -35,7 +35,7 @@ def serve(database: Database, address: Address, tell: Callable[[str], None]) -> 
     with _listening(address) as listener:
         port = listener.getsockname()[1]
         for line in _links(address, port, token):
-            tell(line)
+            write(line)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
         )
@@ -54,7 +54,7 @@ def _listening(address: Address) -> socket.socket:
 
 
 def _links(address: Address, port: int, token: str | None) -> list[str]:
-    """What the raters need; what stands behind # reaches no log and no other server."""
+    """Return the links for the raters; what stands behind # reaches no log and no other server."""
     name = socket.getfqdn() if address.host in ("0.0.0.0", "::") else address.host
     top = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
     secret = f"token={token}" if token else ""

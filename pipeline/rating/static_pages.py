@@ -1,4 +1,4 @@
-"""Pages for raters behind a firewall: one HTML file each; what its ids mean stays in the database."""
+"""Pages for raters without a server: one HTML file each; what its ids mean stays in the database."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.rating import raters
 from pipeline.rating.database import Database
-from pipeline.rating.pages import saved
+from pipeline.rating.pages import saved_page
 
 
 def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[Path]:
-    """One file per rater; raters who are not there yet are taken in. Raises UserError for names that give one file."""
+    """Write one file per rater; raters not known yet are added. Raises UserError where two names give one file."""
     targets = {name: folder / f"rate_{_file_name(name)}.html" for name in map(raters.clean_name, names)}
     if len(set(targets.values())) < len(names):
         raise UserError(
@@ -20,7 +20,7 @@ def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[
         )
     with database.writing() as connection:
         for name in names:
-            raters.key_of(connection, name)
+            raters.ensure_rater(connection, name)
     for name, path in targets.items():
         files.write_bytes(path, _page(database, name).encode())
     return list(targets.values())
@@ -28,11 +28,11 @@ def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[
 
 def _page(database: Database, name: str) -> str:
     with database.reading() as connection:
-        rater = raters.find(connection, raters.key_of(connection, name))
+        rater = raters.find_rater(connection, raters.ensure_rater(connection, name))
         tasks = connection.execute(
             "SELECT image, png FROM tasks JOIN images USING (item) WHERE rater = ? ORDER BY position", (rater.number,)
         ).fetchall()
-    return saved(rater.name, tasks).html
+    return saved_page(rater.name, tasks).html
 
 
 def _file_name(name: str) -> str:

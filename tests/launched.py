@@ -14,10 +14,12 @@ from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
-from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
+from pipeline.methods.generators._control import ControlledDiffusion
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.training.loop import fit
 from pipeline.training.sharding import build_strategy
+from tests.patience import HUNG
 from tests.toy_training import Named, pairs, plain
 
 
@@ -31,7 +33,7 @@ def launch(world: int, task: Callable[..., Any], *arguments: Any, sharding: str 
             pool.apply_async(_joined, (rank, world, port, sharding, task, arguments), error_callback=lambda _: None)
             for rank in range(world)
         ]
-        return [job.get(timeout=120) for job in jobs]
+        return [job.get(timeout=HUNG) for job in jobs]
 
 
 def free_port() -> int:
@@ -55,15 +57,10 @@ def _joined(rank: int, world: int, port: int, sharding: str, task: Callable[...,
 
 def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> Named:
     """The averaged gradients of one step of a global batch of eight, in float64, with online augmentation."""
-    torch.manual_seed(1)
-    model = StableDiffusion.open(base)
-    model.unet.double()
-    generator = siamese.build(siamese.Params(start=0.2), model, DatasetSpec(name="toy", size=16))
-    generator.objective.double()
+    generator, batches = double_siamese(base)
     recipe = Recipe(1, 1e-3)
     strategy = build_strategy(generator.objective, recipe, runtime)
-    batches = generator.batches(pairs(16, 10), SETTINGS, "t")
-    share = double(batches.batch(0, runtime.rank, runtime.world))
+    share = batches.batch(0, runtime.rank, runtime.world)
     size = micro_batch or len(share)
     for start in range(0, len(share), size):
         part = share.part(start, start + size)
@@ -77,12 +74,31 @@ def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> 
 
 
 def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int) -> Named:
-    """Trained weights after a few steps."""
-    torch.manual_seed(1)
-    generator = siamese.build(siamese.Params(start=0.2), StableDiffusion.open(base), DatasetSpec(name="toy", size=16))
+    """Trained weights after a few steps, all of it in float64."""
+    generator, batches = double_siamese(base)
     recipe = Recipe(steps, 1e-3, max_grad_norm=1.0, checkpoint_every=1, schedule_steps=2)
-    fit(generator.objective, generator.batches(pairs(16, 10), SETTINGS, "t"), recipe, runtime, folder)
+    fit(generator.objective, batches, recipe, runtime, folder)
     return plain(generator.objective)
+
+
+def double_siamese(base: Path) -> tuple[ControlledDiffusion, Any]:
+    """A Siamese-Diffusion whose U-Net, control and batches are in float64."""
+    torch.manual_seed(1)
+    model = StableDiffusion.open(base)
+    model.unet.double()
+    generator = siamese.build(siamese.Params(start=0.2), model, DatasetSpec(name="toy", size=16))
+    generator.objective.double()
+    return generator, Doubled(generator.batches(pairs(16, 10), SETTINGS, "t"))
+
+
+class Doubled:
+    """Batches with the numbers of others, in float64."""
+
+    def __init__(self, batches: LatentBatches) -> None:
+        self.batches, self.seed, self.batch_size = batches, batches.seed, batches.batch_size
+
+    def batch(self, step: int, rank: int, world: int) -> LatentBatch:
+        return double(self.batches.batch(step, rank, world))
 
 
 def double(batch: LatentBatch) -> LatentBatch:

@@ -1,6 +1,7 @@
 """A toy that trains in a moment; also a script, for tests that start real launches: toy_training.py FOLDER."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,21 @@ def pairs(size: int = 4, count: int = 10) -> Pairs:
     return Pairs(image, (image[:, 0] > 99).to(torch.uint8), ("",) * count, tuple(f"i{n}" for n in range(count)))
 
 
+class Doubled:
+    """Batches whose images are in float64."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.seed, self.batch_size = batches, batches.seed, batches.batch_size
+
+    def batch(self, step: int, rank: int, world: int) -> Batch:
+        given = self.batches.batch(step, rank, world)
+        return replace(given, image=given.image.double())
+
+
 class Interrupted:
     """Batches that stop the run at one step, as a kill would."""
 
-    def __init__(self, batches: Batches, stop: int) -> None:
+    def __init__(self, batches: Any, stop: int) -> None:
         self.batches, self.stop, self.seed, self.batch_size = batches, stop, batches.seed, batches.batch_size
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
@@ -49,9 +61,9 @@ class Interrupted:
 
 
 def train_brightness(runtime: Runtime, folder: Path | None, stop: int | None, settings: dict[str, Any]) -> Any:
-    """Rows and weights of a run of 12 steps, or of what is left of it when `stop` comes."""
-    objective = Brightness()
-    batches: Any = Batches(pairs(), 4, "seed", dihedral)
+    """Rows and weights of a run of 12 steps in float64, or of what is left of it when `stop` comes."""
+    objective = Brightness().double()
+    batches: Any = Doubled(Batches(pairs(), 4, "seed", dihedral))
     recipe = Recipe(12, 1e-2, schedule="one_cycle", max_grad_norm=1.0, checkpoint_every=3, **settings)
     if stop is not None:
         batches = Interrupted(batches, stop)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.data.sample import DatasetSpec
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs, copies
+from tests.patience import HUNG
 
 pytestmark = pytest.mark.browser
 IMAGES = 30
@@ -45,7 +47,7 @@ def server(study: set[str]) -> Iterator[str]:
         lines = [process.stdout.readline() for _ in range(3)]
         yield lines[1].removeprefix("rating page: ").strip()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=HUNG)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()
@@ -63,7 +65,7 @@ class Watched:
 
     def open(self) -> None:
         self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(1000 * HUNG)
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("requestfinished", self._hear)
@@ -80,6 +82,14 @@ class Watched:
 
     def wait(self, done: int) -> None:
         self.page.locator(f"body:not([aria-busy]) #count:text-is('{done} of {IMAGES} rated')").wait_for()
+
+    def reload_until(self, done: int) -> None:
+        """Browsers write their memory a moment later; until then a page that is opened anew finds the older one."""
+        limit = time.monotonic() + HUNG
+        while self.page.locator("body:not([aria-busy]) #count").inner_text() != f"{done} of {IMAGES} rated":
+            assert time.monotonic() < limit
+            self.page.wait_for_timeout(100)
+            self.page.reload()
 
     def rate(self, number: int, shift: int) -> None:
         """The image after `number` others: its quality is told by both numbers, as is what it is taken for."""
@@ -173,11 +183,10 @@ def test_a_page_without_a_server(study: set[str], chromium: Browser, tmp_path: P
         ann.rate(number, 0)
     ann.press("u")
     ann.wait(9)
-    ann.page.wait_for_timeout(500)  # browsers write their memory a moment later
     ann.page.close()
     ann.open()
     ann.page.goto(place)
-    ann.wait(9)
+    ann.reload_until(9)
     for number in range(9, IMAGES):
         ann.rate(number, 0)
     ann.page.locator("#download:focus").wait_for()

@@ -79,8 +79,8 @@ def test_distances_are_of_pairs_and_symmetric(compare: Comparer) -> None:
     assert there.dtype == np.float32
     assert there.shape == (3,)
     assert (there > 0).all()
-    assert compare(second, first) == pytest.approx(there, rel=1e-5)
-    assert compare(first[1:2], second[1:2]) == pytest.approx(there[1:2], rel=1e-5)
+    assert compare(second, first) == pytest.approx(there, rel=1e-3)
+    assert compare(first[1:2], second[1:2]) == pytest.approx(there[1:2], rel=1e-3)
 
 
 def test_a_larger_change_is_farther(compare: Comparer) -> None:

@@ -15,6 +15,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs
 from pipeline.data.sample import DatasetSpec, Sample
 from tests.conftest import REPOSITORY
+from tests.patience import HUNG
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +115,6 @@ def test_processes_wait_for_the_one_that_decodes(here: Path) -> None:
         )
         for _ in range(3)
     ]
-    answers = [process.communicate(timeout=120) for process in started]
+    answers = [process.communicate(timeout=HUNG) for process in started]
     assert len({out for out, _ in answers}) == 1 and all(process.returncode == 0 for process in started)
     assert sum("decode" in err for _, err in answers) == 1  # the others find it done

@@ -1,4 +1,4 @@
-"""Exported generators: diffusers loads them without this package, draws the same bytes, never loads them wrongly."""
+"""Exported generators: diffusers loads them without this package, draws the same images, never loads them wrongly."""
 
 import json
 import re
@@ -34,6 +34,7 @@ from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blobs
+from tests.levels import ROUNDING, apart, bytes_apart
 from tests.tiny_base import write_tiny_base
 
 SIZE, CLASSES = 16, 4
@@ -185,12 +186,12 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
 
 
 @pytest.mark.parametrize("name", STUDY["generators"])
-def test_diffusers_alone_draws_the_same_images_bit_for_bit(name: str, told: dict[str, Any]) -> None:
+def test_diffusers_alone_draws_the_same_images_but_for_rounding(name: str, told: dict[str, Any]) -> None:
     _, by_seed, by_noise = told[name]
     assert by_seed.shape == (3, 3, SIZE, SIZE)
     assert float(by_seed.std()) > 0.05
-    assert torch.equal(by_seed, told["ours"][name])
-    assert torch.equal(by_noise, told["ours"][name])
+    assert apart(by_seed, told["ours"][name]) < ROUNDING
+    assert apart(by_noise, told["ours"][name]) < ROUNDING
 
 
 def test_sparse_hints_need_no_code_of_ours(told: dict[str, Any]) -> None:
@@ -210,12 +211,13 @@ def test_the_pipeline_refuses_a_dense_hint_without_trust_and_other_networks_in_i
 
 
 @pytest.mark.parametrize("name", ["siamese", "multistep"])
-def test_the_example_of_the_card_draws_the_image_of_its_seed(name: str, told: dict[str, Any]) -> None:
+def test_the_example_of_the_card_draws_the_image_of_its_seed_within_one_level(name: str, told: dict[str, Any]) -> None:
     """`exec` of the card's only Python block, beside a label map mask.png, or a hint of mask and boundary hint.png."""
     rngs, settings = [torch.Generator().manual_seed(0)], replace(SAMPLING, sampler=SAMPLERS[name])
     ours = opened(name).sample(masks(1), ["A photo of a blob."], rngs, settings)
     pixels = (ours[0] * 255).round().clamp(0, 255).byte().numpy()
-    assert np.array_equal(told["examples"][name], np.moveaxis(pixels, 0, -1))
+    assert bytes_apart(told["examples"][name], np.moveaxis(pixels, 0, -1)) <= 1
+    assert float(pixels.std()) > 10
 
 
 def test_the_folder_tells_no_path_and_no_file_of_the_data(study: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from pipeline.data import phantom
 from tests import exported
 from tests.conftest import REPOSITORY
 from tests.pages import PAGES, Block, blocks
+from tests.patience import HUNG, HUNG_LONG
 
-LIMIT, SLOW_LIMIT = 240, 2400  # seconds; idle they take a tenth of it
 RUNNABLE = [block for page in PAGES for block in blocks(page) if block.mark == "runnable"]
 RUN = {"sh": ["sh", "-eu"], "python": [sys.executable, "-"]}
 
@@ -95,7 +95,7 @@ def test_block_runs(block: Block, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=SLOW_LIMIT if "slow" in block.words else LIMIT,
+        timeout=HUNG_LONG if "slow" in block.words else HUNG,
     )
     assert ended.returncode == 0, f"{block}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.patience import HUNG
 
 FIGURES = REPOSITORY / "docs" / "figures"
 QUICK = ["siamese_step.svg", "multipliers.svg", "verdicts.svg"]
@@ -15,7 +16,7 @@ QUICK = ["siamese_step.svg", "multipliers.svg", "verdicts.svg"]
 
 def drawn(folder: Path, *names: str) -> Path:
     command = [sys.executable, str(FIGURES / "draw.py"), *names, "--to", str(folder)]
-    subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300)
+    subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=HUNG)
     return folder
 
 

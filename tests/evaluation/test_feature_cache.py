@@ -18,6 +18,7 @@ from pipeline.evaluation.feature_cache import FeatureCache, open_cache
 from pipeline.networks import pretrained
 from pipeline.stages.score.params import Score
 from pipeline.study import Params
+from tests.patience import HUNG
 
 CPU = torch.device("cpu")
 
@@ -51,7 +52,7 @@ class Threaded(Runtime):
     gate: Any = None
 
     def barrier(self) -> None:
-        self.gate.wait(timeout=30)
+        self.gate.wait(timeout=HUNG)
 
 
 def look(runtime: Runtime, folder: Path, probe: Means) -> FeatureCache:
@@ -81,7 +82,7 @@ def test_any_number_of_processes_gives_the_same_rows(toy_study: Params, tmp_path
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(HUNG)
     assert sorted(found) == list(range(world))
     for rows, gaps in found.values():
         assert np.array_equal(rows, expected[0])

@@ -28,8 +28,9 @@ from torch.distributed import TCPStore
 from tests.conftest import REPOSITORY
 from tests.faults import inside
 from tests.faults.inside import Fault
+from tests.patience import HUNG
 
-STUDY, PATIENCE = "smoke", 240.0  # seconds
+STUDY = "smoke"
 NUMBERS = count()
 TOLD = Path(tempfile.mkdtemp(prefix="told_"))  # what the processes say
 atexit.register(shutil.rmtree, TOLD, ignore_errors=True)
@@ -118,12 +119,12 @@ class Run:
 
     def wait(self) -> int:
         """Its exit status; of several processes the first that fails ends the others, as a launcher sees to it."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + HUNG
         while any(process.exitcode is None for process in self.processes):
             failed = [process.exitcode for process in self.processes if process.exitcode]
             if failed or time.monotonic() > limit:
                 self.kill()
-                assert failed, f"no end after {PATIENCE} s\n{self.text}"
+                assert failed, f"no end after {HUNG} s\n{self.text}"
                 return failed[0]
             time.sleep(0.005)
         return next((process.exitcode for process in self.processes if process.exitcode), 0)

@@ -2,7 +2,6 @@
 
 import random
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,7 +169,7 @@ def test_many_flipped_bits_of_a_checkpoint(whole_study: Clean, tmp_path: Path) -
     from pipeline.training import checkpoints
 
     path = next((whole_study.folder / "work").glob("finetune-*/snapshots/*.pt"))
-    wanted, rng, limit = torch.load(path, weights_only=True), random.Random(0), time.monotonic() + 60
+    wanted, rng = torch.load(path, weights_only=True), random.Random(0)
     for number in range(200):
         copied = tmp_path / "copy.pt"
         copied.write_bytes(path.read_bytes())
@@ -181,4 +180,3 @@ def test_many_flipped_bits_of_a_checkpoint(whole_study: Clean, tmp_path: Path) -
         except UserError:
             continue
         assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items()), number
-        assert time.monotonic() < limit

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -20,6 +21,7 @@ from ruamel.yaml import YAML
 from pipeline.core import files
 from pipeline.data.image_set import ImageSet
 from tests.faults import launching, tally
+from tests.patience import HUNG
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = "smoke"
@@ -65,7 +67,7 @@ def environment() -> dict[str, str]:
 def kill_when(folder: Path, stage: str, ready: Callable[[], bool], processes: int = 1) -> None:
     """Starts a stage and kills its whole process group as soon as `ready` holds."""
     process = subprocess.Popen(command(stage, processes), cwd=folder, env=environment(), start_new_session=True)
-    limit = time.monotonic() + 240
+    limit = time.monotonic() + HUNG
     while not ready():
         assert process.poll() is None, f"{stage} ended before it could be killed"
         assert time.monotonic() < limit, f"{stage} made no progress"
@@ -170,7 +172,7 @@ def kill_at_random(folder: Path, kills: int, total: int, seed: int) -> None:
         done = len(batches(folder))
         wanted = done + rng.randint(1, max(1, (total - done) // (left + 1)))
         launch = subprocess.Popen(command("generate", 2), cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
-        limit = time.monotonic() + 240
+        limit = time.monotonic() + HUNG
         while len(batches(folder)) < wanted:
             assert launch.poll() is None, "generate ended before it could be killed"
             assert time.monotonic() < limit, "generate made no progress"
@@ -192,9 +194,9 @@ def kill(launch: "subprocess.Popen[bytes]", rng: random.Random) -> None:
             victim.kill()
     if one:
         launcher.resume()
-    assert launch.wait(timeout=120) != 0
+    assert launch.wait(timeout=HUNG) != 0
     tally.count("kills")
-    gone, alive = psutil.wait_procs(children, timeout=120)
+    gone, alive = psutil.wait_procs(children, timeout=HUNG)
     assert len(gone) == len(children) and not alive
 
 
@@ -268,7 +270,10 @@ def test_two_processes_train_the_weights_of_one(ready: Path, tmp_path: Path) -> 
         ours, theirs = (
             load_file(f / "outputs" / STUDY / "generators" / "siamese" / f"{name}.safetensors") for f in (folder, ready)
         )
-        assert max(float(abs(ours[key] - theirs[key]).max()) for key in theirs) < 1e-3
+        # The stage trains in float32, where Adam moves a weight whose gradient is almost zero by its rate, up or down
+        # as rounding has it. So not the furthest weight counts but the mean of all, as a share of what 12 steps can do.
+        gaps = np.concatenate([abs(ours[key] - theirs[key]).ravel() for key in theirs])
+        assert gaps.mean() < 0.05 * 12 * 5e-4
 
 
 @pytest.mark.dist

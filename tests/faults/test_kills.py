@@ -14,7 +14,8 @@ import pytest
 from tests.faults import launching, tally
 from tests.faults.conftest import Clean, of_stage
 from tests.faults.inside import Fault
-from tests.faults.launching import KILLED, PATIENCE, STAGES, copy, done, kill_tree, published, real, start
+from tests.faults.launching import KILLED, STAGES, copy, done, kill_tree, published, real, start
+from tests.patience import HUNG
 
 EACH, TRIES = 8, 8  # kills per stage by forks; starts that may end before their kill
 SHARED = [name for name in KILLED if STAGES[name].shared]
@@ -148,7 +149,7 @@ def test_the_real_launch_of_two_processes_survives_a_kill(whole_study: Clean, tm
 def killed_command(clean: Clean, folder: Path, name: str, ranks: int) -> None:
     study, rng = copy(clean.folder, folder / "study", name, linked=True), random.Random(f"real/{name}/{ranks}")
     for share in (0.5, 0.2, 0.0):
-        command, limit = real(study, name, ranks), time.monotonic() + PATIENCE
+        command, limit = real(study, name, ranks), time.monotonic() + HUNG
         while not has_worked(study, name) and command.poll() is None and time.monotonic() < limit:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, share * clean.seconds[name]))
@@ -161,7 +162,7 @@ def killed_command(clean: Clean, folder: Path, name: str, ranks: int) -> None:
     tally.count("kills")
     whole_or_absent(study, clean)
     again = real(study, name, ranks)
-    assert again.wait(PATIENCE) == 0
+    assert again.wait(HUNG) == 0
     same(study, clean)
 
 

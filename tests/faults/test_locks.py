@@ -16,7 +16,8 @@ from pipeline.core.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.faults.conftest import Clean, of_stage
 from tests.faults.inside import Fault
-from tests.faults.launching import PATIENCE, STAGES, copy, done, place, published, start
+from tests.faults.launching import STAGES, copy, done, place, published, start
+from tests.patience import HUNG
 
 
 def test_a_held_lock_names_its_holder_and_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def two_at_once(clean: Clean, folder: Path, first: str, second: str, ranks: int 
 
 
 def wait_until_stopped(pid: int) -> None:
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + HUNG
     while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
         assert time.monotonic() < limit
         time.sleep(0.01)
@@ -99,7 +100,7 @@ def test_two_dvc_repro_at_once_do_not_mix(begun: Clean, tmp_path: Path) -> None:
     dvc, variables = [sys.executable, "-m", "dvc"], {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([*dvc, "init", "--no-scm", "-q"], cwd=study, check=True, env=variables)
     ran = [subprocess.Popen([*dvc, "repro"], cwd=study, env=variables, stderr=subprocess.PIPE) for _ in range(2)]
-    told = [one.communicate(timeout=PATIENCE)[1].decode() for one in ran]
+    told = [one.communicate(timeout=HUNG)[1].decode() for one in ran]
     statuses = [one.returncode for one in ran]
     assert 0 in statuses, told
     for status, text in zip(statuses, told, strict=True):

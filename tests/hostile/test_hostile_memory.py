@@ -16,6 +16,7 @@ from tests import data_folders
 from tests.conftest import REPOSITORY
 from tests.drawn_pairs import picture, save
 from tests.faults.tally import count
+from tests.patience import HUNG
 
 pytestmark = pytest.mark.faults
 ROOM = 700 * 2**20  # bytes of address space beyond what the imports take
@@ -125,7 +126,11 @@ def test_bombs_are_refused_within_little_memory(tmp_path: Path, bombs: Callable[
     bombs(tmp_path)
     tried = len(list(tmp_path.iterdir()))
     done = subprocess.run(
-        [sys.executable, "-c", CHILD % ROOM, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CHILD % ROOM, str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=HUNG,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told: dict[str, tuple[str, int]] = json.loads(done.stdout)

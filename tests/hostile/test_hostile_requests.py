@@ -21,6 +21,7 @@ from pipeline.stages.report.page import policy
 from pipeline.study import Params
 from tests.faults.tally import count
 from tests.malformed import sizes, tried
+from tests.patience import HUNG
 from tests.rated import Visitor, browser, fresh, saved
 
 pytestmark = pytest.mark.faults
@@ -117,7 +118,7 @@ def test_fifty_raters_over_sockets_lose_nothing(database: Database) -> None:
         for rater in crowd:
             rater.start()
         for rater in crowd:
-            rater.join(120)
+            rater.join(HUNG)
     rows = {row[0]: row for row in saved(database)}
     confirmed = {rating: quality for answers in told.values() for rating, quality in answers.items()}
     lost = {rating for rating, quality in confirmed.items() if rating not in rows or rows[rating][2] != quality}
@@ -145,13 +146,13 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(HUNG)
 
 
 def rate_all(address: str, number: int, told: dict[str, dict[str, int]]) -> None:
     """One rater from the name to the last image; `told` gets what the server confirmed."""
     answers: dict[str, int] = {}
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=HUNG) as client:
 
         def ask(method: str, path: str, body: Any = None) -> Any:
             while True:

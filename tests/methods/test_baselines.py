@@ -30,6 +30,7 @@ from pipeline.stages.generate import generate
 from pipeline.stages.records import records
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
+from tests.launched import double
 from tests.tiny_base import write_tiny_base
 
 SPEC = DatasetSpec(name="toy", size=16)
@@ -85,12 +86,13 @@ def test_adapted_encoder_is_that_of_diffusers() -> None:
         sample_size=16, block_out_channels=(32, 32, 64), layers_per_block=2, cross_attention_dim=16,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=8,
-    ).eval()  # fmt: skip
-    noisy, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 16), torch.tensor([3, 700])
-    features = [torch.randn(2, width, side, side) for width, side in ((32, 16), (32, 8), (64, 4))]
+    ).eval().double()  # fmt: skip
+    noisy, text = torch.randn(2, 4, 16, 16).double(), torch.randn(2, 5, 16).double()
+    features = [torch.randn(2, width, side, side).double() for width, side in ((32, 16), (32, 8), (64, 4))]
+    t = torch.tensor([3, 700])
     theirs = unet(noisy, t, text, down_intrablock_additional_residuals=[part.clone() for part in features]).sample
     encoded = encode(unet, noisy, t, text, features)
-    assert torch.allclose(Decoder(unet)(encoded, no_control(encoded), text), theirs, atol=1e-5)
+    assert torch.allclose(Decoder(unet)(encoded, no_control(encoded), text), theirs, atol=1e-12)
     assert not torch.allclose(unet(noisy, t, text).sample, theirs, atol=1e-2)
 
 
@@ -118,23 +120,29 @@ def test_adapter_alone_is_trained(base: StableDiffusion, pairs: Pairs) -> None:
 def test_mask_and_image_are_trained_together(base: StableDiffusion, pairs: Pairs) -> None:
     """Both losses, written out; without control (zero convolutions) they are those of the ControlNet on masks."""
     torch.manual_seed(0)
+    assert base.folder is not None
+    base = StableDiffusion.open(base.folder)  # one of its own, for float64
+    base.unet.double()
     generator = mask_image.build(mask_image.Params(w_i=0.5), base, SPEC)
     plain = controlnet.build(controlnet.Params(), base, SPEC)
-    batch = first_batch(generator, pairs)
+    for objective in (generator.objective.double(), plain.objective.double()):
+        objective.hint = lambda *given, hint=objective.hint: hint(*given).double()
+    batch = double(first_batch(generator, pairs))
     with torch.no_grad():
         losses, other = generator.objective(batch, 0.0), plain.objective(batch, 0.0)
-        assert losses["mask"] == losses["mask_image"] == other["mask"]
+        expected = pytest.approx(float(other["mask"]), rel=1e-12)
+        assert [float(losses[name]) for name in ("mask", "mask_image")] == [expected, expected]
         stir(generator.network)
         losses = generator.objective(batch, 0.0)
         latents, noise, t = draw(base, batch)
         noisy = base.schedule.q_sample(latents, noise, t)
         encoded = encode(base.unet, noisy, t, batch.text)
-        white = batch.mask[:, None].float().repeat(1, 3, 1, 1)
+        white = batch.mask[:, None].double().repeat(1, 3, 1, 1)
         of_mask, of_image = (residuals(generator, noisy, t, batch, hint) for hint in (white, batch.image))
         both = [mask + 0.5 * image for mask, image in zip(of_mask, of_image, strict=True)]
         for name, given in (("mask", of_mask), ("mask_image", both)):
             expected = F.mse_loss(generator.decoder(encoded, given, batch.text), noise)
-            assert float(losses[name]) == pytest.approx(float(expected), rel=1e-5)
+            assert float(losses[name]) == pytest.approx(float(expected), rel=1e-12)
     assert abs(float(losses["mask"] - losses["mask_image"])) > 1e-5
 
 
@@ -186,7 +194,7 @@ def test_a_mirrored_sample_is_mirrored_in_mask_image_latents_and_edges(base: Sta
             assert torch.equal(image, shown)
             labels = pairs.mask[index].long()
             assert torch.equal(mask, labels.flip(-1) if mirrored[-1] else labels)
-            assert torch.allclose(moments, base.moments(shown[None])[0], atol=1e-5)
+            assert torch.allclose(moments, base.moments(shown[None])[0], atol=1e-4)  # of a batch of four, and alone
             assert torch.equal(generator.hint(mask[None], image[None]), generator.hint(labels[None], shown[None]))
     assert 0 < sum(mirrored) < len(mirrored)
 

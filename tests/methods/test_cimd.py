@@ -196,8 +196,11 @@ def test_samples_differ_and_belong_to_their_image(sampler: str):
     segmenter = build(sampler=sampler)
     several = segmenter.predict(images(3), num_samples=3)
     assert several.shape == (3, 3, 2, SIZE, SIZE)
-    assert all((several[:, one] != several[:, two]).any() for one, two in ((0, 1), (0, 2), (1, 2)))
-    torch.testing.assert_close(segmenter.predict(images(3)[2:], num_samples=2), several[2:, :2])
+    alone = segmenter.predict(images(3)[2:], num_samples=2)
+    # a batch of one sums in another order: 1e-5 of rounding in float32; samples of other noise differ by far more
+    torch.testing.assert_close(alone, several[2:, :2], atol=1e-3, rtol=0)
+    gaps = [float((several[:, one] - several[:, two]).abs().max()) for one, two in ((0, 1), (0, 2), (1, 2))]
+    assert min(gaps) > 1e-2
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -232,8 +235,8 @@ def test_the_network_is_told_timesteps_of_training():
 def test_masks_are_coded_as_signs_and_continued_at_the_border():
     mask = torch.tensor([[[0, 1, 1], [0, 0, 1], [1, 0, 0]]])
     expected = [[-1, 1, 1, 1], [-1, -1, 1, 1], [1, -1, -1, -1], [1, -1, -1, -1]]
-    maps = _mask_denoiser.maps_of(mask, 2)
-    assert _mask_denoiser.coded(maps, (4, 4))[0, 0].tolist() == expected
+    maps = _mask_denoiser.one_hot_maps(mask, 2)
+    assert _mask_denoiser.encode_maps(maps, (4, 4))[0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

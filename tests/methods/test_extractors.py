@@ -114,7 +114,7 @@ def test_clip_gives_open_clips_features_with_quick_gelu_only(architecture: str, 
         expected = whole.encode_image(batch, normalize=True).numpy()  # type: ignore[operator]
     rows = plugins.load("features", "clip_b32").build(clip_file)(few())
     assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(2), abs=1e-5)
-    assert bool(np.abs(rows - expected).max() < 1e-5) is same
+    assert bool(np.abs(rows - expected).max() < 1e-4) is same  # the other activation is off by 1e-3
 
 
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "no-such-network"])
@@ -149,8 +149,9 @@ def test_dinov2_reads_the_518_pixel_file_as_timm_does(folder: Path) -> None:
         expected = loaded(_dinov2.prepared(few())).numpy()
         token = loaded.forward_features(_dinov2.prepared(few()))[:, 0].numpy()
     rows = built("dinov2_s", folder)(few())
-    assert rows == pytest.approx(expected, abs=1e-5)
-    assert rows == pytest.approx(token, abs=1e-5)  # the class token
+    assert rows == pytest.approx(expected, abs=1e-3)
+    assert rows == pytest.approx(token, abs=1e-3)  # the class token
+    assert np.abs(rows[0] - rows[1]).max() > 1e-2
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "surplus"])
@@ -195,7 +196,7 @@ def test_lpips_equals_the_package(name: str, tmp_path: Path, monkeypatch: pytest
     with torch.no_grad():
         expected = theirs(first.float() / 255, second.float() / 255, normalize=True).flatten().numpy()
     assert expected.min() > 1e-3
-    assert ours(first, second) == pytest.approx(expected, abs=1e-6)
+    assert ours(first, second) == pytest.approx(expected, rel=1e-3)
 
 
 def test_lpips_scales_bytes_to_one_and_minus_one() -> None:

@@ -87,7 +87,7 @@ def test_only_samples_that_are_kept_see_their_first_prediction() -> None:
     objective = build(mode="selfcond_same").objective
     batch, k = batch_of(FLAT), torch.tensor([400, 400])
     noise = torch.zeros(2, 3, 8, 8)
-    seen = objective.start(batch, k, (noise, noise), torch.tensor([True, False]))[2]
+    seen = objective.noisy_inputs(batch, k, (noise, noise), torch.tensor([True, False]))[2]
     torch.testing.assert_close(seen[0].sum(0), torch.ones(8, 8))  # probabilities
     assert not seen[1].any()
 
@@ -115,29 +115,29 @@ def test_the_noisy_mask_does_not_depend_on_the_label_where_the_last_level_holds_
     noises = torch.randn(2, 2, 3, 8, 8, generator=seeding.torch_rng("labels"))
     for mode, same in (("recycle_T", True), ("recycle_next", False), ("vanilla", False)):
         params = _recycling_params.Params(**TINY, mode=mode, train_steps=3, steps=3)
-        objective = _recycling.Recycled(RecyclingUNet(Shape(2, 4, 3, (4, 8))), process, params)
+        objective = _recycling.RecyclingObjective(RecyclingUNet(Shape(2, 4, 3, (4, 8))), process, params)
         objective.eval()
-        found = [objective.start(batch, k, (noises[0], noises[1]), k > 0)[0] for batch in (one, other)]
+        found = [objective.noisy_inputs(batch, k, (noises[0], noises[1]), k > 0)[0] for batch in (one, other)]
         assert torch.equal(*found) == same
 
 
 def test_the_noisiest_level_is_recycled_from_itself() -> None:
     objective = build(mode="recycle_next", train_steps=5).objective.eval()
     rngs = [seeding.torch_rng("times", number) for number in range(60)]
-    assert set(objective.times.draw(rngs)[0].tolist()) == {0, 1, 2, 3, 4}
+    assert set(objective.times.sample(rngs)[0].tolist()) == {0, 1, 2, 3, 4}
     batch, k, noises = batch_of(FLAT), torch.tensor([4, 4]), torch.randn(2, 2, 3, 8, 8)
     true = 2 * torch.nn.functional.one_hot(batch.mask, 3).movedim(-1, 1).float() - 1
     seen = objective.process.q_sample(true, noises[1], k)
     with torch.no_grad():
         x0 = objective.network(batch.image, seen, k, objective.process, None).x0
-    found = objective.start(batch, k, (noises[0], noises[1]), k > 0)[0]
+    found = objective.noisy_inputs(batch, k, (noises[0], noises[1]), k > 0)[0]
     torch.testing.assert_close(found, objective.process.q_sample(x0, noises[0], k))
 
 
 def test_a_reverse_step_adds_no_noise() -> None:
     objective = build(mode="recycle_next", reverse_step=True).objective.eval()
     batch, k, noises = batch_of(FLAT), torch.tensor([3, 700]), torch.randn(3, 2, 3, 8, 8)
-    found = [objective.start(batch, k, (noise, noises[2]), k > 0)[0] for noise in noises[:2]]
+    found = [objective.noisy_inputs(batch, k, (noise, noises[2]), k > 0)[0] for noise in noises[:2]]
     assert torch.equal(*found)
 
 
@@ -146,14 +146,14 @@ def test_weights_of_timesteps_multiply_the_losses_of_their_samples() -> None:
         def draw(self, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
             return torch.tensor([5, 5]), torch.tensor([3.0, 3.0])
 
-        def observe(self, timesteps: Tensor, losses: Tensor) -> None:
+        def update(self, timesteps: Tensor, losses: Tensor) -> None:
             assert losses.shape == (2,)
 
     objective = build().objective.eval()
     objective.times = Thrice()
     with torch.no_grad():
         thrice = objective(batch_of(FLAT), 0.0)
-    objective.times.draw = lambda rngs: (torch.tensor([5, 5]), torch.ones(2))
+    objective.times.sample = lambda rngs: (torch.tensor([5, 5]), torch.ones(2))
     with torch.no_grad():
         once = objective(batch_of(FLAT), 0.0)
     assert {name: float(3 * loss) for name, loss in once.items()} == pytest.approx(
@@ -220,15 +220,18 @@ def test_the_last_step_is_the_prediction_and_neither_batch_nor_order_matters(met
     image = batch_of(FLAT).image
     chance, steps = segmenter.predict(image), segmenter.trajectory(image)
     assert steps.shape == (5, 2, 3, 8, 8)
-    torch.testing.assert_close(steps[-1], chance[:, 0])
-    torch.testing.assert_close(segmenter.predict(image.flip(0)).flip(0), chance)
-    torch.testing.assert_close(segmenter.predict(image[1:]), chance[1:])
+    # another batch sums in another order: 1e-5 of rounding in float32; the two images' chances differ by far more
+    near = {"atol": 1e-3, "rtol": 0.0}
+    torch.testing.assert_close(steps[-1], chance[:, 0], **near)
+    torch.testing.assert_close(segmenter.predict(image.flip(0)).flip(0), chance, **near)
+    torch.testing.assert_close(segmenter.predict(image[1:]), chance[1:], **near)
+    assert float((chance[0] - chance[1]).abs().max()) > 1e-2
     assert torch.equal(segmenter.predict(image), chance)
 
 
 def test_a_patch_as_large_as_the_image_changes_nothing() -> None:
     image = batch_of(FLAT).image
-    assert torch.equal(build(patch=[8, 8]).predict(image), build().predict(image))
+    torch.testing.assert_close(build(patch=[8, 8]).predict(image), build().predict(image), atol=1e-3, rtol=0)
 
 
 def test_the_ensemble_is_the_mean_probability_of_its_parts() -> None:
@@ -236,8 +239,9 @@ def test_the_ensemble_is_the_mean_probability_of_its_parts() -> None:
     image = batch_of(FLAT).image
     diffusion, plain = segmenter.parts
     with torch.no_grad():
-        parts = [diffusion.found(image, 0)[-1].exp(), plain.found(image, 0)[-1].exp()]
-    torch.testing.assert_close(segmenter.predict(image)[:, 0], (parts[0] + parts[1]) / 2)
+        parts = [diffusion.predict_steps(image, 0)[-1].exp(), plain.predict_steps(image, 0)[-1].exp()]
+    torch.testing.assert_close(segmenter.predict(image)[:, 0], (parts[0] + parts[1]) / 2, atol=1e-3, rtol=0)
+    assert float((parts[0] - parts[1]).abs().max()) > 1e-2
     assert {name.split("_")[0] for name in segmenter.objective(batch_of(FLAT), 0.0)} == {"diffusion", "plain"}
 
 

@@ -84,15 +84,16 @@ def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k:
     found.backward()
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
     compared = 0
+    trained = [weight for part in (unet, network) for weight in part.parameters() if weight.requires_grad]
+    largest = max(float(weight.grad.abs().max()) for weight in trained)
     for ours, theirs in ((model.unet, unet), (fast.network, network)):
         for (name, a), (_, b) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
             if not a.requires_grad:
                 assert b.grad is None, name
                 continue
-            scale = (
-                b.grad.abs().max().clamp(min=1e-5)
-            )  # zero by symmetry where a bias precedes a one-channel group norm
-            assert float((a.grad - b.grad).abs().max() / scale) < 1e-12, name
+            # 10^4 roundings of 2^-53 of the largest gradient; many are zero but for rounding, by symmetry, where a bias
+            # precedes a one-channel group norm
+            assert float((a.grad - b.grad).abs().max()) < 1e-12 * largest, name
             compared += 1
     assert compared > 100
 
@@ -130,8 +131,8 @@ def test_nothing_frozen_gets_a_gradient(model: StableDiffusion, step: Step) -> N
 
 def test_first_step_is_the_base_model(model: StableDiffusion, step: Step) -> None:
     found = losses(objective(model, randomise=False), step, 0.0)
-    assert float(found["consistency"].detach()) == 0
-    assert float(found["mask"].detach()) == float(found["image"].detach())
+    assert float(found["consistency"].detach()) < 1e-24  # the square of rounding
+    assert float(found["mask"].detach()) == pytest.approx(float(found["image"].detach()), rel=1e-12)
     noisy = Schedule(model.scheduler.alphas_cumprod).q_sample(step.latents, step.noise, step.t)
     plain = model.unet(noisy, step.t, step.text).sample
     assert float(found["mask"].detach()) == pytest.approx(((plain - step.noise) ** 2).mean().item(), rel=1e-12)
@@ -189,11 +190,11 @@ def test_prediction_types_agree_with_each_other(prediction: str) -> None:
 
 def test_image_weight_grows_with_progress_or_is_constant(model: StableDiffusion, step: Step) -> None:
     with torch.no_grad():
-        assert torch.equal(
-            losses(objective(model), step, 0.25)["image"], losses(objective(model, w_i=0.25), step, 0.9)["image"]
-        )
+        grown, constant = losses(objective(model), step, 0.25), losses(objective(model, w_i=0.25), step, 0.9)
+        assert float(grown["image"]) == pytest.approx(float(constant["image"]), rel=1e-12)
         silent = losses(objective(model), step, 0.0)
-        assert torch.equal(silent["image"], silent["mask"])  # no image control at all
+        assert float(silent["image"]) == pytest.approx(float(silent["mask"]), rel=1e-12)  # no image control at all
+        assert float(grown["image"]) != pytest.approx(float(silent["image"]), rel=1e-6)
 
 
 def test_patch_merging_gathers_columns_first() -> None:

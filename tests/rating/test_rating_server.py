@@ -16,6 +16,7 @@ from pipeline.rating.database import Database
 from pipeline.rating.study_database import database_path
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.patience import HUNG
 from tests.rated import fresh, saved
 
 
@@ -29,7 +30,7 @@ def serving() -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     try:
         lines = [process.stdout.readline() for _ in range(3)]
         address, key = lines[2].removeprefix("personal link of Ann: ").strip().split("#key=")
-        with httpx.Client(base_url=address, headers={"X-Rater-Key": key}) as client:
+        with httpx.Client(base_url=address, headers={"X-Rater-Key": key}, timeout=HUNG) as client:
             yield process, client
     finally:
         process.kill()
@@ -53,7 +54,7 @@ def test_what_was_confirmed_outlives_the_process(toy_study: Params) -> None:
         first.wait()
         bodies.append(rate(other))
         second.send_signal(signal.SIGINT)
-        assert second.wait(20) == 0
+        assert second.wait(HUNG) == 0
     database = Database(database_path("toy"))
     assert [row[0] for row in saved(database)] == [body["rating"] for body in bodies]
     assert database.path.stat().st_mode & 0o077 == 0  # its owner's alone

@@ -57,7 +57,7 @@ def similarity(module: torch.nn.Module, fused: Tensor, edge: Tensor) -> Tensor:
     mixing, shift = module.across_nodes.weight[:, :, 0], module.across_nodes.bias
     mixed = [sum(mixing[n, k] * nodes[k] for k in range(16)) + shift[n] - nodes[n] for n in range(16)]
     turned = [(module.across_channels.weight[:, :, 0] @ node).relu() for node in mixed]
-    back = torch.zeros(channels, height, width)
+    back = state.new_zeros(channels, height, width)
     for i, j in pixels:
         back[:, i, j] = sum(share[i, j][n] * turned[n] for n in range(16))
     return fused + module.back(back[None])[0]

@@ -28,8 +28,8 @@ class Target:
     processors: int
 
 
-def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, here: Path) -> str:
-    """Return a study's YAML; `here` is the folder that paths may be relative to."""
+def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, project: Path) -> str:
+    """Return a study's YAML; `project` is the folder that paths may be relative to."""
     template = Template((FOLDER / ("gpu.yaml.txt" if target.gpu else "cpu.yaml.txt")).read_text(encoding="utf-8"))
     size = choose_size(survey, target)
     train = survey.splits.get("train", 0) + survey.splits.get("drawn", 0)
@@ -37,7 +37,7 @@ def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, here
         "name": name,
         "title": layout.title,
         "threads": min(4, target.processors),
-        "data": "\n".join(_data(layout, survey, target, size, here)),
+        "data": "\n".join(_data(layout, survey, target, size, project)),
         "seen": "\n".join(f"# {line}" for line in summary(survey)),
         "batch": batch_size(train, 16),
         "half": batch_size(train, 32),
@@ -45,11 +45,11 @@ def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, here
     return template.substitute(values)
 
 
-def batch_size(pairs: int, wanted: int) -> int:
-    """Return the largest power of two up to `wanted` that the training pairs can fill."""
-    while wanted > 1 and wanted > pairs * 0.7:  # about what is left when validation and test are drawn
-        wanted //= 2
-    return wanted
+def batch_size(pairs: int, maximum: int) -> int:
+    """Return the largest power of two up to `maximum` that the training pairs can fill."""
+    while maximum > 1 and maximum > pairs * 0.7:  # about what is left when validation and test are drawn
+        maximum //= 2
+    return maximum
 
 
 def choose_size(survey: Survey, target: Target) -> int:
@@ -83,9 +83,9 @@ def _values(survey: Survey) -> str:
     return ", ".join(map(str, survey.values))
 
 
-def _data(layout: DatasetLayout, survey: Survey, target: Target, size: int, here: Path) -> list[str]:
+def _data(layout: DatasetLayout, survey: Survey, target: Target, size: int, project: Path) -> list[str]:
     """Return the lines of section data below its key."""
-    keys: dict[str, Any] = {"reader": layout.reader, "root": _place(layout.root, here), **layout.keys}
+    keys: dict[str, Any] = {"reader": layout.reader, "root": _place(layout.root, project), **layout.keys}
     lines = [*_section(keys), *(f"# {remark}" for remark in layout.remarks)]
     lines += [
         f"size: {size:<10}# {_about_size(survey, size)}",
@@ -130,7 +130,9 @@ def scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
-def _place(root: Path, here: Path) -> str:
-    """Return a path relative to `here` where it lies below, so that the study can be shared; else absolute."""
+def _place(root: Path, project: Path) -> str:
+    """Return a path relative to `project` where it lies below, so that the study can be shared; else absolute."""
     absolute = root.resolve()
-    return (absolute.relative_to(here.resolve()) if absolute.is_relative_to(here.resolve()) else absolute).as_posix()
+    return (
+        absolute.relative_to(project.resolve()) if absolute.is_relative_to(project.resolve()) else absolute
+    ).as_posix()

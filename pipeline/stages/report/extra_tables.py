@@ -34,35 +34,35 @@ PIXELS = {
     "ACC per image": "acc",
 }
 SIZES = {"Spearman’s rho over regions": "size_rho", "over classes": "class_rho"}
-KINDS = (  # title, what it means, columns, and the column without which a set has none of it
+KINDS = (  # title, note, columns, and the column without which a study has no such table
     (
         "Agreement with several raters",
-        "Of a segmenter’s samples with the masks of all raters, each image by itself, then averaged. GED² is a"
-        " distance; of the others more is better. S_c and D_max can only grow with every further sample that differs,"
-        " and so favour whoever draws several; GED² sets the spread of the samples against that of the raters. Two"
-        " empty masks agree fully. The printed form of CI, 3abc / (a + b + c), is that of published tables; the"
-        " harmonic mean is what their text says.",
+        "Agreement of a segmenter’s samples with the masks of all raters, computed per image, then averaged. GED² is a"
+        " distance; for the others more is better. S_c and D_max can only grow with every sample that differs, and so"
+        " favour segmenters that draw several; GED² weighs the spread of the samples against that of the raters. Two"
+        " empty masks agree fully. The printed form of CI, 3abc / (a + b + c), is the one in published tables; the"
+        " harmonic mean is what their text describes.",
         RATERS,
         "ged",
     ),
     (
         "Volumes",
-        "Distances in mm, between masks on the study’s own grid. A structure that is there but not found, or found but"
-        " not there, counts with the diagonal of the volume; “empty left out” drops it from distances, and drops"
-        " structures that are neither there nor found from Dice, as ImgX-DiffSeg scores.",
+        "Distances in mm, between masks on the study’s grid. A structure that is missed, or predicted where there is"
+        " none, counts with the diagonal of the volume; “empty left out” drops it from distances, and drops structures"
+        " that are neither present nor predicted from Dice, as ImgX-DiffSeg scores.",
         VOLUMES,
         "msd",
     ),
     (
         "Pooled and per image",
-        "Pooled: of all pixels of the test images at once, so that large lesions weigh more; per image: a mean over"
+        "Pooled: over all pixels of the test images at once, so that large lesions weigh more; per image: a mean over"
         " images.",
         PIXELS,
         "dsc_pooled",
     ),
     (
         "Dice and the size of regions",
-        "Rank correlation of a region’s size with its Dice, over regions that are there; mean over seeds.",
+        "Rank correlation of a region’s size with its Dice, over regions that are present; mean over seeds.",
         SIZES,
         "size_rho",
     ),

@@ -159,7 +159,7 @@ def score_over_steps(title: str, steps: Sequence[float], values: NDArray[np.floa
 
 
 def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
-    """Dice after each sampling step, a line per segmenter; the band goes from the least to the best seed [seeds, N]."""
+    """Dice after each sampling step, a line per segmenter; the band goes from the worst to the best seed [seeds, N]."""
 
     def draw(axes: Axes) -> None:
         for number, (name, values) in enumerate(curves.items()):
@@ -180,7 +180,7 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
 
 
 def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
-    """Dice on validation images over training, a line per segmenter; the band goes from the least to the best seed.
+    """Dice on validation images over training, a line per segmenter; the band goes from the worst to the best seed.
 
     `curves` are the steps, then the Dice of every seed [1 + seeds, N].
     """

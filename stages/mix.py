@@ -6,7 +6,7 @@ from pipeline.study import Params
 
 
 def stage(params: Params, training_set: str) -> None:
-    """Materialises one entry of `training_sets`."""
+    """Publish one entry of `training_sets`."""
     mix(params, training_set)
 
 

@@ -7,7 +7,7 @@ from pipeline.study import Params
 
 
 def stage(params: Params) -> None:
-    check_plugins(params)  # a typo is refused before hours of work
+    check_plugins(params)  # reject a typo before hours of work
     prepare(params)
 
 

@@ -1,11 +1,11 @@
-"""Score the kept snapshots of one generator: quality over training steps."""
+"""Score the snapshots of one generator: image quality over training steps."""
 
 from pipeline.stages import command
 from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:
-    """Writes steps.csv; only its header where finetune.snapshots is empty."""
+    """Write steps.csv; only its header if finetune.snapshots is empty."""
     from pipeline.stages.snapshots.snapshots import score_snapshots
 
     score_snapshots(params, generator)

@@ -24,7 +24,7 @@ def test_axes_are_turned_to_right_front_top_and_every_voxel_stays_where_it_is() 
     stored = np.arange(24).reshape(2, 3, 4)
     place = affine([0, 0, -5], [-2, 0, 0], [0, 3, 0], origin=[10, 20, 30])  # down, left, front
     reorientation = Reorientation.from_affine(place)
-    assert (reorientation.axes, reorientation.backwards) == ((1, 2, 0), (True, False, True))
+    assert (reorientation.axes, reorientation.flipped) == ((1, 2, 0), (True, False, True))
     turned, new = reorientation.apply(stored[None])[0], reorientation.affine(place, stored.shape)
     assert turned.shape == (3, 4, 2) and nifti.spacing(new) == (2, 3, 5)
     assert new[:3, :3].tolist() == np.diag([2, 3, 5]).tolist()
@@ -36,7 +36,7 @@ def test_axes_are_turned_to_right_front_top_and_every_voxel_stays_where_it_is() 
 def test_an_oblique_volume_is_turned_to_the_nearest_axes() -> None:
     c, s = np.cos(0.5), np.sin(0.5)
     reorientation = Reorientation.from_affine(affine([-c, -s, 0], [s, -c, 0], [0, 0, 1]))
-    assert (reorientation.axes, reorientation.backwards) == ((0, 1, 2), (True, True, False))
+    assert (reorientation.axes, reorientation.flipped) == ((0, 1, 2), (True, True, False))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def test_small_sets_lie_flat_and_large_ones_in_folders_of_a_thousand() -> None:
 MEMORY = """
 import json, resource, sys
 from pathlib import Path
-from pipeline.data import manifest, provenance
+from pipeline.data import manifest
+from pipeline.stages.generate import provenance
 from pipeline.stages.generate.plan import Plan
 from tests.data.test_manifest import Numbered
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.image_metrics import faithfulness, lpips
+from pipeline.methods.image_metrics import _pieces, faithfulness, lpips
 from pipeline.methods.image_metrics._partners import families, partners
 from pipeline.methods.image_metrics._pieces import pieces
 from pipeline.metrics.statistics.resampling import bootstrap_means

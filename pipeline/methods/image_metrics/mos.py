@@ -9,7 +9,7 @@ images should pass for real. Its Wilson interval takes answers as independent, w
 
 from pipeline.core import paths, seeding
 from pipeline.data.image_set import ImageSet
-from pipeline.data.ratings import REAL, Rating, read_ratings, table
+from pipeline.data.ratings import REAL, Rating, rating_table, read_ratings
 from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.statistics import ratings as statistics
@@ -37,7 +37,7 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
         arms = ", ".join(sorted({rating.arm for rating in ratings}))
         return [_absent(name, len(synthetic), store, f"nobody rated {arm}; rated are: {arms}") for name in DIRECTIONS]
     return [
-        _opinion("mos", own, store, statistics.mean(table(of_real)) if of_real else None),
+        _opinion("mos", own, store, statistics.mean(rating_table(of_real)) if of_real else None),
         _opinion("mos_real", of_real, store) if of_real else _absent("mos_real", len(synthetic), store, UNANCHORED),
         _agreement([*own, *of_real], store),
         _told(own, of_real, store),
@@ -45,7 +45,7 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
 
 
 def _opinion(name: str, ratings: list[Rating], store: FeatureStore, floor: float | None = None) -> ScoreResult:
-    quality = table(ratings)
+    quality = rating_table(ratings)
     rng = seeding.numpy_rng(store.seed, name, "bootstrap")
     low, high = statistics.mean_interval(quality, store.settings.resamples, rng)
     ends = max(low, 1.0), min(high, 5.0)  # of the scale
@@ -53,7 +53,7 @@ def _opinion(name: str, ratings: list[Rating], store: FeatureStore, floor: float
 
 
 def _agreement(ratings: list[Rating], store: FeatureStore) -> ScoreResult:
-    whole = statistics.complete(table(ratings))
+    whole = statistics.complete(rating_table(ratings))
     n, raters = whole.shape
     if raters < 2 or n < 2:
         reason = f"{raters} raters and {n} images that all of them rated; agreement needs two of each"

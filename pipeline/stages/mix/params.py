@@ -1,4 +1,4 @@
-"""The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mixing and screening)."""
+"""The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mix.py and screening.py)."""
 
 from collections.abc import Collection, Mapping
 from typing import Literal, Self
@@ -23,12 +23,12 @@ class TrainingSet(Section):
 
     @property
     def by_dice(self) -> bool:
-        """Does screening ask for the faithfulness of each image?"""
+        """Whether screening needs the faithfulness of each image."""
         return self.screen is not None or self.screen_min_dice is not None
 
     @property
     def screened(self) -> bool:
-        """Is any synthetic image to be left out?"""
+        """Whether any synthetic image may be dropped."""
         return self.by_dice or self.drop_copies
 
     @model_validator(mode="after")
@@ -41,15 +41,15 @@ class TrainingSet(Section):
 
 
 def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str]) -> None:
-    """Raises ValueError with the dotted path of what cannot be had: `copies` by generator, `metrics` of score."""
+    """Raise ValueError with the dotted path of what is impossible; `copies` by generator, `metrics` of score."""
     for name, arm in sets.items():
         where = f"training_sets.{name}"
         if arm.generator is None:
             _check_real(where, arm)
             continue
         if arm.generator not in copies:
-            there = ", ".join(copies) or "none, the study has no generators"
-            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {there}")
+            known = ", ".join(copies) or "none, the study has no generators"
+            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {known}")
         if arm.multiplier > copies[arm.generator]:
             raise ValueError(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
@@ -61,7 +61,7 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
 
 
 def _check_real(where: str, arm: TrainingSet) -> None:
-    asked = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
-    for key, there in (asked | {"drop_copies": arm.drop_copies}).items():
-        if there:
+    requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
+    for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
+        if is_set:
             raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")

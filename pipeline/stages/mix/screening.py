@@ -1,13 +1,13 @@
-"""Screening of a training set's synthetic images: the faithful ones stay, suspected copies of training images go.
+"""Screening of the synthetic images of a training set: keep faithful ones, drop suspected copies of training images.
 
-All images of the multiplier's copies are looked at together, not mask by mask, and every rule looks at all of them:
-`screen` keeps the share with the highest Dice between the judge's prediction and the image's mask (of equal Dice, the
-first ids), `screen_min_dice` what reaches that Dice, `drop_copies` what the audit does not suspect. An image stays
-where every rule asked for keeps it.
+All images of the first copies are ranked together, not mask by mask, and every rule applies to all of them: `screen`
+keeps the share with the highest Dice between the judge's prediction and the mask (for equal Dice, the first ids),
+`screen_min_dice` those with at least this Dice, `drop_copies` those that the audit does not suspect. An image is kept
+if every requested rule keeps it.
 
-What that does to the arm: it holds fewer synthetic images than its multiplier says, more of them of masks that the
-generator follows well. Its optimiser steps stay the same, so each image that is left, the real ones too, is seen more
-often. No torch here.
+Effect on the arm: it has fewer synthetic images than its multiplier says, more of them of masks that the generator
+follows well. Its optimiser steps stay the same, so that each remaining image, real ones included, is seen more often.
+No torch here.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,6 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.mix.params import TrainingSet
-from pipeline.study import Params
 
 RECORD = "screening.json"  # in the folder of the training set
 DIGITS = 6  # of images.csv
@@ -28,23 +27,22 @@ DIGITS = 6  # of images.csv
 
 @dataclass(frozen=True)
 class Screened:
-    """The images that are left and what screening.json tells of the others."""
+    """The images that are kept, and the content of screening.json."""
 
     images: ImageSet
     record: dict[str, Any]
 
 
-def screen(params: Params, name: str, images: ImageSet) -> Screened:
-    """Screens the synthetic images of the training set `name`. Raises UserError where a table is missing or none stays.
+def screen(study: str, name: str, recipe: TrainingSet, images: ImageSet) -> Screened:
+    """Screen the synthetic images of the training set `name`. Raises UserError if a table is missing or none is kept.
 
-    The record: what was asked, images before and after, dropped by each rule (an image may fall under several), the
-    Dice of the least faithful image that the Dice rules keep, and the dropped images.
+    The record holds the requested rules, the images before and after, those dropped by each rule (several may drop
+    one image), the Dice of the least faithful image that the Dice rules keep, and the dropped images.
     """
-    recipe = params.training_sets[name]
-    dice = faithfulness(params, recipe, images) if recipe.by_dice else {}
-    dropped = {rule: ids for rule, ids in _rules(params, recipe, images, dice) if ids is not None}
-    gone = set().union(*dropped.values())
-    kept = images.select(row for row in images if row["id"] not in gone)
+    dice = faithfulness(study, recipe, images) if recipe.by_dice else {}
+    dropped = {rule: ids for rule, ids in _dropped_by_rule(study, recipe, images, dice) if ids is not None}
+    all_dropped = set().union(*dropped.values())
+    kept = images.select(row for row in images if row["id"] not in all_dropped)
     if not len(kept):
         counts = ", ".join(f"{rule} drops {len(ids)}" for rule, ids in dropped.items())
         raise UserError(
@@ -54,56 +52,56 @@ def screen(params: Params, name: str, images: ImageSet) -> Screened:
     return Screened(kept, _record(name, recipe, images, dice, dropped))
 
 
-def faithfulness(params: Params, recipe: TrainingSet, images: ImageSet) -> dict[str, float]:
-    """Dice by id, as the stage score wrote it. Raises UserError where it did not."""
-    path = paths.scores(params.study, str(recipe.generator)) / "images.csv"
+def faithfulness(study: str, recipe: TrainingSet, images: ImageSet) -> dict[str, float]:
+    """Return Dice by id from the stage score. Raises UserError if that has not run."""
+    path = paths.scores(study, str(recipe.generator)) / "images.csv"
     hint = f"put faithfulness into score.metrics and run the stage score for {recipe.generator}"
     return {name: float(value) for name, value in _column(path, "dice", images, hint).items()}
 
 
-def suspects(params: Params, recipe: TrainingSet, images: ImageSet) -> set[str]:
-    """Ids that the stage audit suspects to be copies of training images. Raises UserError where it has not run."""
-    path = paths.audit(params.study, str(recipe.generator)) / "images.csv"
-    found = _column(path, "suspect", images, f"run the stage audit for {recipe.generator}")
-    return {name for name, value in found.items() if value == "1"}
+def suspects(study: str, recipe: TrainingSet, images: ImageSet) -> set[str]:
+    """Return the ids of suspected copies from the stage audit. Raises UserError if that has not run."""
+    path = paths.audit(study, str(recipe.generator)) / "images.csv"
+    flags = _column(path, "suspect", images, f"run the stage audit for {recipe.generator}")
+    return {name for name, value in flags.items() if value == "1"}
 
 
 def beyond_share(dice: Mapping[str, float], share: float) -> set[str]:
-    """Ids outside the most faithful `share` of all, rounded down to whole images but at least one."""
+    """Return the ids outside the most faithful `share` of all, rounded down to whole images but at least one."""
     ranked = sorted(dice, key=lambda name: (-dice[name], name))
     return set(ranked[max(1, int(share * len(ranked) + 1e-9)) :])
 
 
-def _rules(
-    params: Params, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float]
+def _dropped_by_rule(
+    study: str, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float]
 ) -> list[tuple[str, set[str] | None]]:
-    """What each rule drops; None: it was not asked for."""
+    """Return the ids that each rule drops; None for a rule that was not requested."""
     least = recipe.screen_min_dice
     return [
         ("screen", None if recipe.screen is None else beyond_share(dice, recipe.screen)),
         ("screen_min_dice", None if least is None else {name for name, value in dice.items() if value < least}),
-        ("drop_copies", suspects(params, recipe, images) if recipe.drop_copies else None),
+        ("drop_copies", suspects(study, recipe, images) if recipe.drop_copies else None),
     ]
 
 
 def _record(
     name: str, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float], dropped: Mapping[str, set[str]]
 ) -> dict[str, Any]:
-    gone = set().union(*dropped.values())
+    all_dropped = set().union(*dropped.values())
     unfaithful = set().union(*(ids for rule, ids in dropped.items() if rule != "drop_copies"))
-    kept = [value for identity, value in dice.items() if identity not in gone]
+    kept = [value for identity, value in dice.items() if identity not in all_dropped]
     return {
         "training_set": name,
         "generator": recipe.generator,
         "asked": recipe.model_dump(include={"multiplier", "screen", "screen_min_dice", "drop_copies"}),
         "images": len(images),
-        "kept": len(images) - len(gone),
+        "kept": len(images) - len(all_dropped),
         "dropped": {rule: len(ids) for rule, ids in dropped.items()},
         "dice_threshold": min((value for i, value in dice.items() if i not in unfaithful), default=None),
         "mean_dice": {"before": _mean(list(dice.values())), "after": _mean(kept)},
         "dropped_images": [
             {"id": i, "dice": dice.get(i), "rules": [rule for rule, ids in dropped.items() if i in ids]}
-            for i in sorted(gone)
+            for i in sorted(all_dropped)
         ],
     }
 
@@ -113,14 +111,14 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _column(path: Path, column: str, images: ImageSet, hint: str) -> dict[str, str]:
-    """One column of a table of images by id, in the order of the images. Raises UserError naming what is missing."""
+    """Return a column of a table of images by id, in the order of the images. Raises UserError on missing values."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; {hint}")
     files.check(path.parent)
     rows = tables.read_table(path)
     if rows and column not in rows[0]:
         raise UserError(f"{path} has no column {column}; {hint}")
-    found = {row["id"]: row[column] for row in rows}
-    if absent := [name for name in images.ids if not found.get(name)]:
-        raise UserError(f"{path} says nothing of {absent[0]} ({len(absent)} of {len(images)} images); {hint}")
-    return {name: found[name] for name in images.ids}
+    values = {row["id"]: row[column] for row in rows}
+    if missing := [name for name in images.ids if not values.get(name)]:
+        raise UserError(f"{path} says nothing of {missing[0]} ({len(missing)} of {len(images)} images); {hint}")
+    return {name: values[name] for name in images.ids}

@@ -11,7 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.mix.mix import mix
-from pipeline.stages.mix.screening import beyond_share, screen
+from pipeline.stages.mix.screening import Screened, beyond_share, screen
 from pipeline.stages.report import screening as told
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -46,9 +46,13 @@ def taken(multiplier: int = 2) -> ImageSet:
     return ImageSet.open(paths.synthetic("toy", "siamese")).take(multiplier)
 
 
+def screened(params: Params, images: ImageSet) -> Screened:
+    return screen(params.study, "screened", params.training_sets["screened"], images)
+
+
 @pytest.mark.usefixtures("score_and_audit")
 def test_share_keeps_the_most_faithful_of_all_images() -> None:
-    found = screen(study(screen=0.25), "screened", taken())
+    found = screened(study(screen=0.25), taken())
     assert found.images.ids == ["train_6_c0", "train_6_c1", "train_7_c0", "train_7_c1"]  # 0.6, 0.65, 0.7, 0.75
     assert found.record["dice_threshold"] == 0.6
     assert found.record["dropped"] == {"screen": 12}
@@ -57,7 +61,7 @@ def test_share_keeps_the_most_faithful_of_all_images() -> None:
 
 @pytest.mark.usefixtures("score_and_audit")
 def test_least_dice_is_kept_itself() -> None:
-    found = screen(study(screen_min_dice=0.65), "screened", taken())
+    found = screened(study(screen_min_dice=0.65), taken())
     assert found.images.ids == ["train_6_c1", "train_7_c0", "train_7_c1"]
     assert (found.record["kept"], found.record["images"]) == (3, 16)
     assert found.record["dropped"] == {"screen_min_dice": 13}
@@ -67,7 +71,7 @@ def test_least_dice_is_kept_itself() -> None:
 @pytest.mark.usefixtures("score_and_audit")
 def test_suspects_are_dropped_without_asking_for_scores() -> None:
     (paths.scores("toy", "siamese") / "images.csv").unlink()
-    found = screen(study(drop_copies=True), "screened", taken())
+    found = screened(study(drop_copies=True), taken())
     assert set(found.images.ids) == DICE.keys() - set(COPIES)
     assert found.record["dropped_images"] == [
         {"id": "train_0_c1", "dice": None, "rules": ["drop_copies"]},
@@ -79,7 +83,7 @@ def test_suspects_are_dropped_without_asking_for_scores() -> None:
 
 @pytest.mark.usefixtures("score_and_audit")
 def test_rules_are_independent_and_an_image_may_fall_under_several() -> None:
-    found = screen(study(screen=0.5, screen_min_dice=0.1, drop_copies=True), "screened", taken())
+    found = screened(study(screen=0.5, screen_min_dice=0.1, drop_copies=True), taken())
     assert len(found.images) == 7  # the best 8 without the suspect train_7_c1, which nothing replaces
     assert found.record["dropped"] == {"screen": 8, "screen_min_dice": 2, "drop_copies": 2}
     rules = {row["id"]: row["rules"] for row in found.record["dropped_images"]}
@@ -91,7 +95,7 @@ def test_rules_are_independent_and_an_image_may_fall_under_several() -> None:
 
 @pytest.mark.usefixtures("score_and_audit")
 def test_only_the_multipliers_copies_are_ranked() -> None:
-    found = screen(study(multiplier=1, screen=0.25), "screened", taken(1))
+    found = screened(study(multiplier=1, screen=0.25), taken(1))
     assert found.images.ids == ["train_6_c0", "train_7_c0"]
     assert found.record["images"] == 8
 

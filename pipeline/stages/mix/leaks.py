@@ -1,0 +1,53 @@
+"""Checks that no image or mask of validation and test gets into a training set."""
+
+from collections.abc import Collection, Iterable
+
+from pipeline.core.errors import UserError
+from pipeline.core.progress import track
+from pipeline.data import hashing, mask_hashes
+from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.splitting import HELD_OUT
+
+THEIRS = "of the validation or test split"
+
+
+def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
+    """Raise UserError naming ids if a part holds what belongs to validation or test, or may do so.
+
+    That is: one of their images; an image made from the mask of one of them, transformed or not; one of their masks
+    (unless it is empty, or a real training image has the same mask too); an image that does not say which mask it
+    follows. A mask of a bank or of a procedure has no training image, but the columns mask_id and transform.
+    """
+    held_out = [row for row in real if row["split"] in HELD_OUT]
+    images = {hashing.content_hash(real.image(row)) for row in held_out}
+    sources = {row["id"] for row in held_out}
+    known = {row["id"] for row in real if row["split"] not in HELD_OUT}
+    masks = mask_hashes.held_out_digests(real)
+    for part in parts:
+        rows = track(part, "mix: looking for held-out images", len(part))
+        copied = [row["id"] for row in rows if hashing.content_hash(part.image(row)) in images]
+        _refuse(copied, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
+        derived = [row["id"] for row in part if row["source_id"] in sources]
+        _refuse(derived, part, f"are made from images {THEIRS}, or from masks of the same name")
+        unknown = [row["id"] for row in part if row["source_id"] not in known and not _names_its_mask(row)]
+        _refuse(unknown, part, "are not made from a real training image and name no other mask (mask_id, transform)")
+        _refuse(_with_masks(part, masks), part, f"have masks {THEIRS}")
+
+
+def _names_its_mask(row: Row) -> bool:
+    return bool(row["source_id"] and row.get("mask_id")) and row.get("transform") is not None
+
+
+def _with_masks(part: ImageSet, masks: Collection[str]) -> list[str]:
+    """Return the ids of rows with one of these masks; a mask file that several copies share is decoded once."""
+    matches: dict[str, bool] = {}
+    for row in part:
+        if row["mask_sha256"] not in matches:
+            matches[row["mask_sha256"]] = mask_hashes.mask_digest(part.mask(row)) in masks
+    return [row["id"] for row in part if matches[row["mask_sha256"]]]
+
+
+def _refuse(ids: list[str], part: ImageSet, fault: str) -> None:
+    if ids:
+        listed = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        raise UserError(f"{part.folder}: {listed} {fault}; a test after that is worthless. Make the set again")

@@ -8,7 +8,7 @@ from pipeline.study import Params
 
 
 def stage(params: Params) -> None:
-    """Writes comparison.json, arms.csv and multiplier_curve.csv."""
+    """Write comparison.json, arms.csv and multiplier_curve.csv."""
     comparison = compare(params)
     publish_comparison(params.study, comparison)
     logging.getLogger(__name__).info(comparison.verdict)

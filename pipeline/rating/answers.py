@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one rater has come."""
+    """The progress of one rater."""
 
     name: str
     done: int
@@ -33,7 +33,7 @@ class Progress:
 
 
 def progress(connection: sqlite3.Connection, rater: Rater) -> Progress:
-    """Return how far the rater has come."""
+    """Return the progress of the rater."""
     total, done = connection.execute(
         "SELECT count(*), count(rating) FROM tasks LEFT JOIN ratings USING (image) WHERE rater = ?", (rater.number,)
     ).fetchone()

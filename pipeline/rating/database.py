@@ -83,7 +83,7 @@ class Database:
         return True
 
     def check(self) -> None:
-        """Raises UserError where there is no database of ratings."""
+        """Raise UserError where there is no database of ratings."""
         if not self.path.is_file():
             raise UserError(f"there is no {self.path}; twinsynth rate serve or twinsynth rate static makes it")
         with _user_errors(self.path), closing(self.connect()) as connection:

@@ -30,7 +30,7 @@ from pipeline.stages.compare.verdict import Conclusion, conclude
 
 @dataclass(frozen=True)
 class DifferenceStatistics:
-    """What is reported of a difference beside its evidence."""
+    """Statistics of a difference that are reported beside its evidence."""
 
     difference_iou: float
     difference_iou_low: float

@@ -29,7 +29,7 @@ from pipeline.study import Params
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the stage compare finds."""
+    """The result of the stage compare."""
 
     arms: list[Arm]
     curve: list[CurvePoint]

@@ -23,7 +23,7 @@ class Design:
 
     @property
     def family_size(self) -> int:
-        """How many differences the correction for several arms covers."""
+        """The number of differences that the correction for several arms covers."""
         return self.segmenters * sum(self.is_arm(name) for name in self.training_sets)
 
     def role(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison says of a paired difference, of arms and of segmenters alike: tests, effect, required sizes.
+"""Statistics of a paired difference, shared by arms and segmenters: tests, effect, required sizes.
 
 Arms and segmenters differ in how their scores are paired and in which noise of seeds the difference has; both end in a
 `PairedDifference`.
@@ -51,7 +51,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ImageEffect:
-    """How the difference spreads over images."""
+    """The spread of a difference over images."""
 
     effect_size: float | None  # Cohen's d_z over images, above 0: better
     share_improved: float
@@ -60,7 +60,7 @@ class ImageEffect:
 
 @dataclass(frozen=True)
 class RequiredSizes:
-    """With how many images or seeds a true difference of the margin would be found, and what this study finds."""
+    """The images or seeds with which a true difference of the margin would be found, and what this study finds."""
 
     images_needed: int | None = None
     seeds_needed: int | None = None

@@ -36,8 +36,8 @@ class SegmenterComparison(Section):
         for key, values in (("margins", self.margins), ("lower", self.lower)):
             if unknown := [name for name in values if name not in self.metrics]:
                 raise ValueError(f"{key} names {unknown[0]!r}; the metrics are: {', '.join(self.metrics)}")
-        if negative := [name for name, margin in self.margins.items() if margin <= 0]:
-            raise ValueError(f"margins.{negative[0]} must be above 0, found {self.margins[negative[0]]}")
+        if nonpositive := [name for name, margin in self.margins.items() if margin <= 0]:
+            raise ValueError(f"margins.{nonpositive[0]} must be above 0, found {self.margins[nonpositive[0]]}")
         without_margin = [name for name in self.metrics if base_metric(name) in DISTANCES and name not in self.margins]
         if without_margin:
             raise ValueError(

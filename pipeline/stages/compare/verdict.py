@@ -10,7 +10,7 @@ from pipeline.stages.compare.params import Compare
 
 
 class Verdict(StrEnum):
-    """What the data say about an arm or a segmenter."""
+    """A verdict on an arm or a segmenter."""
 
     BETTER = "better"
     WORSE = "worse"

@@ -29,7 +29,7 @@ class ClosestPair:
 
 @dataclass(frozen=True)
 class GeneratorAudit:
-    """What the page shows of one generator's audit."""
+    """The audit of one generator as the page shows it."""
 
     generator: str
     record: dict[str, Any]  # audit.json

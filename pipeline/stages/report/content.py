@@ -1,4 +1,4 @@
-"""What the page of a study shows, for its template; pictures apart, because the page chooses their size."""
+"""The content of a study's page, for its template; pictures apart, because the page chooses their size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class PageContent:
-    """All that the page shows but its pictures; the template escapes everything but Markup."""
+    """The content of the page without its pictures; the template escapes everything but Markup."""
 
     study: str
     title: str

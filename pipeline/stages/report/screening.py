@@ -14,7 +14,7 @@ TOP = 12  # dropped images listed per training set
 
 @dataclass(frozen=True)
 class ScreenedSet:
-    """What the page shows of one training set's screening."""
+    """The screening of one training set as the page shows it."""
 
     training_set: str
     rules: str

@@ -1,4 +1,4 @@
-"""The arms of a comparison: ceiling, repeated real images, sampling ratio, budget in steps or epochs."""
+"""Options of training sets: ceiling, repeated real images, share of synthetic images; budgets in steps or epochs."""
 
 import pytest
 import torch

@@ -57,7 +57,7 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     image = torch.empty(BATCH, spec.channels, *spec.spatial, device=META)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.network(network.prepared(image))
+            network.network(network.preprocess(image))
     except (NotImplementedError, RuntimeError, UserError):  # an operation that needs numbers, not shapes
         return None
     except (AttributeError, TypeError):  # no network of one image alone: a diffusion segmenter's sees a noisy mask too

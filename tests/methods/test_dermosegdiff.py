@@ -17,7 +17,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.boundary_weight import boundary_weight
 from pipeline.methods.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.methods.segmenters._grad_cam import grad_cam
-from pipeline.methods.segmenters.dermosegdiff import DermoSegDiff, NoiseLoss
+from pipeline.methods.segmenters.dermosegdiff import DermoSegDiff, DermoSegDiffObjective
 from pipeline.networks.unets.concat_unet import ConcatUNet
 from pipeline.networks.unets.dual_path_unet import Decoder, DualPathUNet, Shape
 from pipeline.stages.mix.mix import mix
@@ -80,8 +80,8 @@ def test_both_losses_worked_out_by_hand(toy_batch: Batch, spec: DatasetSpec) -> 
         rng = seeding.torch_rng(stream, "noise")
         t = torch.randint(0, 50, (1,), generator=rng)
         x0 = 2.0 * toy_batch.mask[number, None, None] - 1
-        noisy = dermosegdiff.process_of(segmenter.params).q_sample(x0, torch.randn(1, 1, 32, 32, generator=rng), t)
-        image = _mask_denoiser.stretched(toy_batch.image[number, None])
+        noisy = dermosegdiff.build_process(segmenter.params).q_sample(x0, torch.randn(1, 1, 32, 32, generator=rng), t)
+        image = _mask_denoiser.min_max_normalize(toy_batch.image[number, None])
         error = (segmenter.network.network(noisy, image, t) - x0).square()[0, 0].detach()
         weight = boundary_weight(toy_batch.mask[number].numpy(), int(t), 50, 0.25)
         squared.append(float(error.mean()))
@@ -165,7 +165,7 @@ def test_a_denoiser_that_knows_the_mask_is_followed(
 
 def test_ddpm_without_clipping_is_the_published_step(spec: DatasetSpec) -> None:
     """mu = (x - beta eps / sqrt(1 - abar)) / sqrt(alpha), noise of the posterior's variance."""
-    process = dermosegdiff.process_of(dermosegdiff.Params(prediction="eps"))
+    process = dermosegdiff.build_process(dermosegdiff.Params(prediction="eps"))
     beta = torch.linspace(0.0004, 0.08, 250, dtype=torch.float64)
     torch.testing.assert_close(process.betas, beta)
     x, eps, z = torch.randn(3, 2, 1, 4, 4, dtype=torch.float64)
@@ -179,15 +179,15 @@ def test_ddpm_without_clipping_is_the_published_step(spec: DatasetSpec) -> None:
 
 def test_probabilities_are_a_half_at_the_threshold() -> None:
     x = torch.tensor([-1.0, -0.2, 0.0, 0.3, 1.0]).view(1, 1, 1, 5)
-    plain, raised = _mask_denoiser.chances(x)[0, 1, 0], _mask_denoiser.chances(x, 0.3)[0, 1, 0]
+    plain, raised = _mask_denoiser.map_probabilities(x)[0, 1, 0], _mask_denoiser.map_probabilities(x, 0.3)[0, 1, 0]
     assert plain.tolist() == pytest.approx([0, 0.4, 0.5, 0.65, 1])
     assert raised.tolist() == pytest.approx([0, 0.25, 0.35, 0.5, 0.85])
 
 
 def test_the_cleanest_level_can_be_left_untrained(spec: DatasetSpec) -> None:
     objective = build(spec, train_first=False).objective
-    assert isinstance(objective, NoiseLoss)
-    drawn, _ = objective.times.draw([seeding.torch_rng("t", number) for number in range(500)])
+    assert isinstance(objective, DermoSegDiffObjective)
+    drawn, _ = objective.times.sample([seeding.torch_rng("t", number) for number in range(500)])
     assert (int(drawn.min()), int(drawn.max())) == (1, 49)
 
 

@@ -143,7 +143,7 @@ def test_a_reverse_step_adds_no_noise() -> None:
 
 def test_weights_of_timesteps_multiply_the_losses_of_their_samples() -> None:
     class Thrice(torch.nn.Module):
-        def draw(self, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+        def sample(self, rngs: list[torch.Generator]) -> tuple[Tensor, Tensor]:
             return torch.tensor([5, 5]), torch.tensor([3.0, 3.0])
 
         def update(self, timesteps: Tensor, losses: Tensor) -> None:

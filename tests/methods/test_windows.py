@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.methods.segmenters import _muscle, _overlaps, _patches
-from pipeline.methods.segmenters._affine import Affine
+from pipeline.methods.segmenters import _muscle_postprocessing, _sample_losses, _sliding_windows
+from pipeline.methods.segmenters._random_affine import RandomAffine
 
 
 class Highest(np.random.Generator):
@@ -33,7 +33,7 @@ class Highest(np.random.Generator):
     ],
 )
 def test_windows_cover_an_image(spatial, patch, overlap, starts) -> None:
-    places = _patches.windows(spatial, patch, overlap)
+    places = _sliding_windows.sliding_windows(spatial, patch, overlap)
     assert [{place[axis].start for place in places} for axis in range(len(spatial))] == starts
     assert len(places) == math.prod(len(own) for own in starts)
     covered = np.zeros(spatial, bool)
@@ -49,20 +49,20 @@ def test_where_windows_overlap_log_probabilities_are_averaged() -> None:
     def scores(window: torch.Tensor) -> torch.Tensor:
         return torch.tensor(chances[float(window[0, 0, -1])]).log().view(1, 1, 2, 1).expand(1, 1, 2, 2)
 
-    found = _patches.stitched(image, _patches.windows((3,), (2,), (1,)), scores)
+    found = _sliding_windows.stitch_windows(image, _sliding_windows.sliding_windows((3,), (2,), (1,)), scores)
     assert found[0, 0, 0].tolist() == pytest.approx([0.9, 3 / 4, 0.5])  # sqrt(.9 .5) : sqrt(.1 .5) = 3 : 1
 
 
 def test_random_windows_reach_every_place_and_are_cut_to_the_image() -> None:
     rng = np.random.default_rng(0)
-    found = {_patches.random_window((6, 3), (4, 5), rng)[0].start for _ in range(50)}
+    found = {_sliding_windows.random_window((6, 3), (4, 5), rng)[0].start for _ in range(50)}
     assert found == {0, 1, 2}
-    assert _patches.random_window((6, 3), (4, 5), rng)[1] == slice(0, 3)
+    assert _sliding_windows.random_window((6, 3), (4, 5), rng)[1] == slice(0, 3)
 
 
 def test_a_shift_moves_by_cells() -> None:
     mask = torch.arange(24).view(4, 6)
-    image, moved = Affine(0.0, (1.0, 2.0), 0.0)(mask[None].float(), mask, Highest())
+    image, moved = RandomAffine(0.0, (1.0, 2.0), 0.0)(mask[None].float(), mask, Highest())
     assert torch.equal(moved[:3, :4], mask[1:, 2:])
     assert torch.equal(image[0, :3, :4], mask[1:, 2:].float())
     assert not moved[3].any()
@@ -74,7 +74,7 @@ def test_a_quarter_turn_keeps_distances_of_oblong_images(shape: tuple[int, ...])
     """In the first plane; a cell at (0.5, 1.5) of the centre comes to (1.5, -0.5) or (-1.5, 0.5)."""
     mask, middle = torch.zeros(shape, dtype=torch.long), [side // 2 for side in shape]
     mask[(middle[0], middle[1] + 1, *middle[2:])] = 7
-    turn = Affine(math.pi / 2, (0.0,) * len(shape), 0.0)
+    turn = RandomAffine(math.pi / 2, (0.0,) * len(shape), 0.0)
     if len(shape) == 3:  # all three planes turn one after another; distances from the centre stay
         found = turn(mask[None].float(), mask, Highest())[1].nonzero()[0] - torch.tensor(middle) + 0.5
         assert float((found**2).sum()) == pytest.approx(0.25 + 2.25 + 0.25)
@@ -86,7 +86,7 @@ def test_a_quarter_turn_keeps_distances_of_oblong_images(shape: tuple[int, ...])
 def test_a_factor_stretches() -> None:
     mask = torch.zeros(8, 8, dtype=torch.long)
     mask[2:6, 2:6] = 1
-    assert int(Affine(0.0, (0.0, 0.0), 0.5)(mask[None].float(), mask, Highest())[1].sum()) == 36  # 4 x 1.5 = 6
+    assert int(RandomAffine(0.0, (0.0, 0.0), 0.5)(mask[None].float(), mask, Highest())[1].sum()) == 36  # 4 x 1.5 = 6
 
 
 def test_dice_counts_present_foreground_classes_only() -> None:
@@ -94,20 +94,20 @@ def test_dice_counts_present_foreground_classes_only() -> None:
     logits = chance.log()[None].repeat(3, 1, 1)
     mask = torch.tensor([[1, 0], [1, 2], [0, 0]])
     one, two = 1 - 2 * 0.3 / (0.5 + 1), 1 - 2 * 0.6 / (0.8 + 1)
-    assert _overlaps.foreground_dice(logits, mask).tolist() == pytest.approx([one, (one + two) / 2, 0.0])
+    assert _sample_losses.foreground_dice(logits, mask).tolist() == pytest.approx([one, (one + two) / 2, 0.0])
 
 
 def test_no_foreground_gives_a_loss_and_a_gradient_of_nothing() -> None:
     logits = torch.zeros(1, 3, 4, requires_grad=True)
-    _overlaps.foreground_dice(logits, torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+    _sample_losses.foreground_dice(logits, torch.zeros(1, 4, dtype=torch.long)).sum().backward()
     assert not logits.grad.any()  # type: ignore[union-attr]
 
 
 def test_focal_loss_of_one_pixel() -> None:
     logits = torch.tensor([0.25, 0.75]).log().view(1, 2, 1)
     mask = torch.zeros(1, 1, dtype=torch.long)
-    assert float(_overlaps.focal(logits, mask)) == pytest.approx(0.75**2 * math.log(4))
-    assert float(_overlaps.cross_entropy(logits, mask)) == pytest.approx(math.log(4))
+    assert float(_sample_losses.focal(logits, mask)) == pytest.approx(0.75**2 * math.log(4))
+    assert float(_sample_losses.cross_entropy(logits, mask)) == pytest.approx(math.log(4))
 
 
 def test_a_cross_section_is_one_region_without_holes() -> None:
@@ -116,7 +116,7 @@ def test_a_cross_section_is_one_region_without_holes() -> None:
     mask[25:30, 30:35] = False  # a hole
     mask[70:76, 70:76] = True  # a speck
     mask[20, 60:90] = True  # a line
-    found = _muscle.cross_section(mask)
+    found = _muscle_postprocessing.cross_section(mask)
     assert found[27, 32]
     assert not found[60:].any()
     assert not found[:, 66:].any()
@@ -126,18 +126,18 @@ def test_a_cross_section_is_one_region_without_holes() -> None:
 def test_of_two_regions_of_nearly_one_size_the_one_nearer_to_the_skin_is_kept() -> None:
     mask = np.zeros((128, 96), bool)
     mask[10:44, 20:60], mask[70:110, 20:60] = True, True  # 34 x 40 and 40 x 40: 85 %
-    assert _muscle.cross_section(mask)[:60].any()
-    assert not _muscle.cross_section(mask)[60:].any()
+    assert _muscle_postprocessing.cross_section(mask)[:60].any()
+    assert not _muscle_postprocessing.cross_section(mask)[60:].any()
     mask[36:44] = False  # 26 x 40: 65 %
-    assert not _muscle.cross_section(mask)[:60].any()
-    assert not _muscle.cross_section(np.zeros((32, 32), bool)).any()
+    assert not _muscle_postprocessing.cross_section(mask)[:60].any()
+    assert not _muscle_postprocessing.cross_section(np.zeros((32, 32), bool)).any()
 
 
 def test_probabilities_change_only_where_the_mask_does() -> None:
     chance = torch.full((1, 1, 2, 64, 64), 0.5)
     chance[0, 0, 1, 8:48, 8:48], chance[0, 0, 1, 60:62, 60:62] = 0.8, 0.9
     chance[:, :, 0] = 1 - chance[:, :, 1]
-    found = _muscle.cleaned(chance)
+    found = _muscle_postprocessing.postprocess(chance)
     assert found[0, 0, 1, 61, 61] == 0
     assert found[0, 0, 0, 61, 61] == 1
     assert found[0, 0, 1, 20, 20] == chance[0, 0, 1, 20, 20]

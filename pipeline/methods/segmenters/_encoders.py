@@ -1,4 +1,4 @@
-"""Where the initial weights of an encoder come from: nothing, a file, the hub of its library; and encoders of timm."""
+"""Initial weights of encoders (none, a file, the hub of their library), and encoders of timm."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ Weights = Literal["hub", "none"] | Path  # hub: the library's own download, kept
 
 @contextmanager
 def downloading(repository: str) -> Iterator[None]:
-    """Turns a failed download into a UserError that says what would do."""
+    """Turn a failed download into a UserError that names the alternatives."""
     try:
         yield
     except (OSError, HTTPError) as error:
@@ -30,12 +30,12 @@ def downloading(repository: str) -> Iterator[None]:
 
 
 def hub_record(repository: str, encoder: nn.Module) -> dict[str, str]:
-    """What came from the hub, with a hash of its tensors."""
+    """Return the record of weights from the hub, with a hash of the tensors."""
     return {"source": "hub", "repository": repository, "tensors_sha256": tensors_sha256(encoder.state_dict())}
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
-    """One hash over names and values, in the order of the names."""
+    """Return one hash over names and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -49,9 +49,9 @@ def from_timm(
     weights: Weights,
     rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
 ) -> tuple[nn.Module, dict[str, str]]:
-    """An encoder that `make(pretrained)` builds, and the record of its weights. Raises UserError.
+    """Return the encoder that `make(pretrained)` builds, and the record of its weights. Raises UserError.
 
-    `rename` gives the tensors of a file the encoder's names.
+    `rename` maps the names of tensors in a file to those of the encoder.
     """
     if weights == "hub":
         repository = timm_repository(architecture)
@@ -63,7 +63,7 @@ def from_timm(
 
 
 def timm_repository(architecture: str) -> str:
-    """Where timm downloads weights from; its own name where it has none."""
+    """Return the repository that timm downloads weights from; the architecture's name where there is none."""
     config = timm.get_pretrained_cfg(architecture)
     return (config and config.hf_hub_id) or architecture
 
@@ -73,7 +73,7 @@ def load_file(
     weights: Path | Literal["none"],
     rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
 ) -> dict[str, str]:
-    """Loads a file of tensors, if one is named, and records it. Raises UserError."""
+    """Load a file of tensors, if one is given, and return its record. Raises UserError."""
     if weights == "none":
         return _supervised.weights_record("none")
     path = Path(weights)
@@ -82,6 +82,6 @@ def load_file(
 
 
 def about(method: str, params: Any, record: Mapping[str, str]) -> dict[str, Any]:
-    """Method, parameters and initial weights, without a path of this machine."""
-    own = params.model_dump(mode="json") | {"weights": record["source"]}
-    return {"method": method, "params": own, "weights": record}
+    """Return method, parameters and initial weights, without a path of this machine."""
+    values = params.model_dump(mode="json") | {"weights": record["source"]}
+    return {"method": method, "params": values, "weights": record}

@@ -1,4 +1,4 @@
-"""Networks with one map per foreground class: how their logits become K classes, and the losses on such maps.
+"""Networks with one map per foreground class: conversion of their logits to K classes, and losses on such maps.
 
 The published polyp networks give one logit z for "foreground". Here background has the logit 0, so that softmax over
 (0, z) equals sigmoid(z); with K > 2 classes the network gives K - 1 maps and the same softmax decides between them.
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def with_background(maps: Tensor) -> Tensor:
-    """Maps [B, K-1, H, W] of the foreground classes -> logits [B, K, H, W], background 0."""
+    """Convert maps [B, K-1, H, W] of the foreground classes to logits [B, K, H, W], background 0."""
     return torch.cat([torch.zeros_like(maps[:, :1]), maps], 1)
 
 
 def log_odds(logits: Tensor, first: int = 1) -> Tensor:
-    """log p / (1 - p) of the classes from `first` on of logits [B, K, H, W] -> [B, K-first, H, W]."""
+    """Return log p / (1 - p) of the classes from `first` on of logits [B, K, H, W] -> [B, K-first, H, W]."""
     odds = []
     for label in range(first, logits.shape[1]):
         rest = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1)
@@ -25,25 +25,29 @@ def log_odds(logits: Tensor, first: int = 1) -> Tensor:
 
 
 def targets(mask: Tensor, num_classes: int) -> Tensor:
-    """Label maps [B, H, W] -> one map of 0 and 1 per foreground class [B, K-1, H, W], float32."""
+    """Convert label maps [B, H, W] to one map of 0 and 1 per foreground class [B, K-1, H, W], float32."""
     return F.one_hot(mask, num_classes).movedim(-1, 1)[:, 1:].float()
 
 
 def structure_loss(logits: Tensor, target: Tensor, weighted_bce: bool = True) -> Tensor:
-    """Weighted BCE + weighted IoU (Wei et al. 2020, as in PraNet), with more weight near the borders of the target.
+    """Return weighted BCE + weighted IoU (Wei et al. 2020, as in PraNet), weighted up near the borders of the target.
 
     Logits and target (0 to 1, may be soft) have the shape [B, C, H, W]. The papers weight both parts. Their published
     code does not weight the BCE: it passes reduce="none", a true string, which makes a plain mean; weighted_bce=False.
     """
     weight = 1 + 5 * (F.avg_pool2d(target, 31, stride=1, padding=15) - target).abs()
-    bce, chance, dims = F.binary_cross_entropy_with_logits(logits, target, reduction="none"), logits.sigmoid(), (2, 3)
+    bce, probability, dims = (
+        F.binary_cross_entropy_with_logits(logits, target, reduction="none"),
+        logits.sigmoid(),
+        (2, 3),
+    )
     entropy = (weight * bce).sum(dims) / weight.sum(dims) if weighted_bce else bce.mean()
-    shared, total = (weight * chance * target).sum(dims), (weight * (chance + target)).sum(dims)
-    return (entropy + 1 - (shared + 1) / (total - shared + 1)).mean()
+    common, total = (weight * probability * target).sum(dims), (weight * (probability + target)).sum(dims)
+    return (entropy + 1 - (common + 1) / (total - common + 1)).mean()
 
 
 def dice_per_image(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - 2 sum(p m) / (sum(p) + sum(m) + 1) per map, averaged; the numerator is not smoothed (SANet)."""
-    chance, dims = logits.sigmoid(), (2, 3)
-    overlap, total = (chance * target).sum(dims), (chance + target).sum(dims)
+    """Return 1 - 2 sum(p m) / (sum(p) + sum(m) + 1) per map, averaged; the numerator is not smoothed (SANet)."""
+    probability, dims = logits.sigmoid(), (2, 3)
+    overlap, total = (probability * target).sum(dims), (probability + target).sum(dims)
     return (1 - 2 * overlap / (total + 1)).mean()

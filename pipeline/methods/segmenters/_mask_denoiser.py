@@ -1,6 +1,6 @@
-"""A denoiser of masks that is led by an image, and the steps from noise to a mask (DermoSegDiff).
+"""A denoiser of masks conditioned on an image, and the sampling steps from noise to a mask (DermoSegDiff).
 
-A mask of two classes is one map of -1 and 1; of more classes there is a map each, background included.
+A mask of two classes is one map of -1 and 1; with more classes there is one map per class, background included.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,69 +11,69 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.diffusion.process import Process
-from pipeline.diffusion.reverse import Found, Method, reverse
+from pipeline.diffusion.reverse import CleanPrediction, Method, reverse
 from pipeline.diffusion.schedule import at_least_float32, noise_of
-from pipeline.methods.segmenters._supervised import Preprocessed, stretched
+from pipeline.methods.segmenters._supervised import Preprocessed, min_max_normalize
 
 
-class Denoiser(nn.Module):
+class MaskDenoiser(nn.Module):
     """The network behind its preprocessing."""
 
     def __init__(self, network: Preprocessed, stretch: bool) -> None:
         super().__init__()
         self.network, self.stretch = network, stretch
 
-    def prepared(self, image: Tensor) -> Tensor:
-        """What the network sees of images [B, C, H, W]: padded to its stride, each stretched to [0, 1] if asked."""
-        return self.network.prepared(stretched(image) if self.stretch else image)
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Pad images [B, C, H, W] to the stride, each normalised to [0, 1] if asked for."""
+        return self.network.preprocess(min_max_normalize(image) if self.stretch else image)
 
     def forward(self, noisy: Tensor, prepared: Tensor, timesteps: Tensor) -> Tensor:
-        """Noisy masks [B, M, h, w], prepared images and timesteps of training [B] -> what the process predicts."""
+        """Return the network's output for noisy masks [B, M, h, w], preprocessed images and training timesteps [B]."""
         return at_least_float32(self.network.network(noisy, prepared, timesteps))
 
 
-def maps_of(mask: Tensor, num_classes: int) -> Tensor:
-    """Label maps [B, H, W] -> maps of 0 and 1 [B, M, H, W]: of the foreground alone where there are two classes."""
+def one_hot_maps(mask: Tensor, num_classes: int) -> Tensor:
+    """Convert label maps [B, H, W] to maps of 0 and 1 [B, M, H, W]; with two classes of the foreground alone."""
     maps = F.one_hot(mask, num_classes).movedim(-1, 1)
     return (maps[:, 1:] if num_classes == 2 else maps).float()
 
 
-def coded(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps of 0 and 1 as -1 and 1, repeated at the lower and right border up to `size`."""
+def encode_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Encode maps of 0 and 1 as -1 and 1, padded at the lower and right border up to `size` by repetition."""
     height, width = maps.shape[-2:]
     return F.pad(2 * maps - 1, (0, size[1] - width, 0, size[0] - height), mode="replicate")
 
 
-def chances(x: Tensor, threshold: float = 0.0) -> Tensor:
-    """Maps [B, M, H, W] around -1 and 1 -> probabilities [B, K, H, W]; of two classes 0.5 is where x is `threshold`."""
+def map_probabilities(x: Tensor, threshold: float = 0.0) -> Tensor:
+    """Convert maps [B, M, H, W] around -1 and 1 to probabilities [B, K, H, W]; with two classes `threshold` is 0.5."""
     if x.shape[1] == 1:
-        found = ((x - threshold + 1) / 2).clamp(0, 1)
-        return torch.cat([1 - found, found], 1)
-    found = ((x + 1) / 2).clamp(1e-6, 1)
-    return found / found.sum(1, keepdim=True)
+        foreground = ((x - threshold + 1) / 2).clamp(0, 1)
+        return torch.cat([1 - foreground, foreground], 1)
+    shares = ((x + 1) / 2).clamp(1e-6, 1)
+    return shares / shares.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """From noise to a mask in as many steps as the process has."""
+class MaskSampler:
+    """Sample a mask from noise in as many steps as the process has."""
 
     process: Process
     method: Method
-    clip: bool  # each step's clean map to [-1, 1]
+    clip: bool  # clip each step's clean map to [-1, 1]
 
-    def cleaner(
-        self, denoiser: Denoiser, prepared: Tensor, maps: int, rngs: Sequence[torch.Generator]
+    def denoise_steps(
+        self, denoiser: MaskDenoiser, prepared: Tensor, maps: int, rngs: Sequence[torch.Generator]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Level k [B], the noisy maps and the clean ones [B, M, h, w] they are taken for; the last are the result."""
+        """Yield level k [B], the noisy maps and the predicted clean ones [B, M, h, w]; the last are the result."""
 
-        def find(x: Tensor, k: Tensor) -> Found:
-            clean = self.unclipped(denoiser, x, prepared, k)
+        def predict(x: Tensor, k: Tensor) -> CleanPrediction:
+            clean = self.predict_clean(denoiser, x, prepared, k)
             return (clean.clamp(-1, 1) if self.clip else clean), None
 
         start = noise_of(rngs, (maps, *prepared.shape[-2:])).to(prepared.device)
-        return reverse(self.process, start, rngs, find, self.method)
+        return reverse(self.process, start, rngs, predict, self.method)
 
-    def unclipped(self, denoiser: Denoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
-        """What the noisy maps at level k [B] are taken for, before it is cut off at -1 and 1."""
+    def predict_clean(self, denoiser: MaskDenoiser, x: Tensor, prepared: Tensor, k: Tensor) -> Tensor:
+        """Predict the clean maps from noisy ones at level k [B], before clipping to -1 and 1."""
         predicted = denoiser(x, prepared, self.process.indices.to(x.device)[k])
         return self.process.predict_x0(predicted, x, k)

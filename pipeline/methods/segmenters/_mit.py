@@ -1,4 +1,4 @@
-"""The mixed transformer (Xie et al. 2021) of transformers (Apache-2.0) as an encoder, and files of its weights.
+"""The mix transformer (Xie et al. 2021) of transformers (Apache-2.0) as an encoder, and files of its weights.
 
 NVIDIA's published weights (hub: nvidia/mit-b0 to mit-b5) are under a licence that forbids commercial use, so nothing
 takes them by default.
@@ -18,7 +18,7 @@ Four = tuple[int, int, int, int]
 EPSILON = 1e-6  # of every LayerNorm in the authors' networks; transformers has 1e-5
 
 
-class Size(NamedTuple):
+class MiTSize(NamedTuple):
     """Channels and blocks of the four stages."""
 
     widths: Four
@@ -27,19 +27,19 @@ class Size(NamedTuple):
 
 WIDE = (64, 128, 320, 512)
 SIZES = {
-    "b0": Size((32, 64, 160, 256), (2, 2, 2, 2)),
-    "b1": Size(WIDE, (2, 2, 2, 2)),
-    "b2": Size(WIDE, (3, 4, 6, 3)),
-    "b3": Size(WIDE, (3, 4, 18, 3)),
-    "b4": Size(WIDE, (3, 8, 27, 3)),
-    "b5": Size(WIDE, (3, 6, 40, 3)),
+    "b0": MiTSize((32, 64, 160, 256), (2, 2, 2, 2)),
+    "b1": MiTSize(WIDE, (2, 2, 2, 2)),
+    "b2": MiTSize(WIDE, (3, 4, 6, 3)),
+    "b3": MiTSize(WIDE, (3, 4, 18, 3)),
+    "b4": MiTSize(WIDE, (3, 8, 27, 3)),
+    "b5": MiTSize(WIDE, (3, 6, 40, 3)),
 }
 RENAMES = (  # from the authors' files and those of older transformers; stages of the former are counted from 1
     (r"^(segformer|backbone)\.", ""),
     (r"^patch_embed(\d)\.norm\.", r"patch_embed\1.layer_norm."),
-    (r"^patch_embed(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.patch_embeddings."),
-    (r"^block(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.blocks."),
-    (r"^norm(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.layer_norm."),
+    (r"^patch_embed(\d)\.", lambda match: f"stages.{int(match[1]) - 1}.patch_embeddings."),
+    (r"^block(\d)\.", lambda match: f"stages.{int(match[1]) - 1}.blocks."),
+    (r"^norm(\d)\.", lambda match: f"stages.{int(match[1]) - 1}.layer_norm."),
     (r"^encoder\.patch_embeddings\.(\d)\.", r"stages.\1.patch_embeddings."),
     (r"^encoder\.block\.(\d)\.", r"stages.\1.blocks."),
     (r"^encoder\.layer_norm\.(\d)\.", r"stages.\1.layer_norm."),
@@ -56,10 +56,10 @@ RENAMES = (  # from the authors' files and those of older transformers; stages o
 )
 
 
-class Encoder(nn.Module):
+class MiTEncoder(nn.Module):
     """Features of the four stages, strides 4, 8, 16 and 32."""
 
-    def __init__(self, size: Size, drop_path: float) -> None:
+    def __init__(self, size: MiTSize, drop_path: float) -> None:
         super().__init__()
         widths, depths = list(size.widths), list(size.depths)
         config = SegformerConfig(hidden_sizes=widths, depths=depths, drop_path_rate=drop_path)
@@ -69,14 +69,14 @@ class Encoder(nn.Module):
                 layer.eps = EPSILON
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """[B, 3, H, W] -> four of [B, C, h, w]."""
+        """Return four feature maps [B, C, h, w] of images [B, 3, H, W]."""
         return self.transformer(pixel_values=image, output_hidden_states=True).hidden_states
 
 
-def load(transformer: nn.Module, size: Size, weights: _encoders.Weights) -> dict[str, str]:
-    """Gives transformers' SegFormer its initial weights, and records them. Raises UserError."""
+def load(transformer: nn.Module, size: MiTSize, weights: _encoders.Weights) -> dict[str, str]:
+    """Load initial weights into transformers' SegFormer and return their record. Raises UserError."""
     if weights != "hub":
-        return _encoders.load_file(transformer, weights, renamed)
+        return _encoders.load_file(transformer, weights, rename_tensors)
     repository = _repository(size)
     with _encoders.downloading(repository):
         state = SegformerModel.from_pretrained(repository).state_dict()
@@ -84,7 +84,7 @@ def load(transformer: nn.Module, size: Size, weights: _encoders.Weights) -> dict
     return _encoders.hub_record(repository, transformer)
 
 
-def _repository(size: Size) -> str:
+def _repository(size: MiTSize) -> str:
     for name, published in SIZES.items():
         if published == size:
             return f"nvidia/mit-{name}"
@@ -93,8 +93,8 @@ def _repository(size: Size) -> str:
     )
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' or older names -> those of transformers 5; keys and values that are one tensor are parted."""
+def rename_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Map the authors' or older names to those of transformers 5; split tensors that hold keys and values."""
     named: dict[str, Tensor] = {}
     for name, tensor in state.items():
         for pattern, new in RENAMES:

@@ -10,11 +10,11 @@ from pipeline.data.sample import DatasetSpec
 
 Mode = Literal["recycle_T", "recycle_next", "vanilla", "selfcond_same", "selfcond_next", "plain"]
 SELF_CONDITIONED = ("selfcond_same", "selfcond_next")
-ONE_STEP = ("recycle_next", "selfcond_next")  # their first pass looks one level above
+ONE_STEP = ("recycle_next", "selfcond_next")  # their first pass is one level above
 
 
 class Trunk(Section):
-    """Size of the U-Net; what stands here is 2-D and 3-D of the papers."""
+    """Size of the U-Net; the defaults are those of the papers, in 2-D and 3-D."""
 
     channels: tuple[int, ...] = Field(default=(32, 64, 128, 256), min_length=2)
     blocks: int = Field(default=2, gt=0)  # of a level on the way down, one more on the way up
@@ -38,14 +38,14 @@ class Params(Trunk):
     reverse_step: bool | None = None  # of the modes *_next: the posterior's mean, not new noise; None: selfcond_next
     times: Literal["uniform", "importance"] = "uniform"
     tau: Literal["fraction", "index"] = "fraction"  # index: of the steps there are, the public code's
-    clip: bool = True  # the noisy mask that the network sees lies in [0, 1]; false: as it is, in the first paper
+    clip: bool = True  # clip the noisy mask to [0, 1] for the network; false: as in the first paper
     cross_entropy: float = Field(default=1.0, ge=0)
     focal: float = Field(default=0.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
     noise: float = Field(default=0.1, ge=0)  # of the squared error, where noise is predicted
     patch: tuple[int, ...] | None = None  # cells; None: whole images
     overlap: tuple[int, ...] | None = None  # of neighbouring patches in prediction; None: none
-    stretch: bool = False  # each channel of what the network sees to [0, 1]
+    stretch: bool = False  # normalise each channel of the image to [0, 1]
     rotation: float = Field(default=0.088, ge=0)  # radians, in every plane
     shift: float | tuple[float, ...] = 0.0  # cells, one for all axes or one each
     scaling: float = Field(default=0.15, ge=0, lt=1)
@@ -82,7 +82,7 @@ class Params(Trunk):
 
     @property
     def self_conditioned(self) -> bool:
-        """Whether the network also sees its last prediction."""
+        """Whether the network is also conditioned on its last prediction."""
         return self.mode in SELF_CONDITIONED
 
     @property
@@ -96,7 +96,7 @@ class Params(Trunk):
         return self.mode in ("vanilla", "selfcond_same") or (self.mode == "recycle_next" and not self.reverses)
 
     def check(self, spec: DatasetSpec) -> None:
-        """Raises UserError where a length given per axis does not fit the images."""
+        """Raise UserError where a length given per axis does not fit the images."""
         shifts = self.shift if isinstance(self.shift, tuple) else None
         given = {"first_stride": self.first_stride, "patch": self.patch, "overlap": self.overlap, "shift": shifts}
         for name, values in given.items():

@@ -1,4 +1,4 @@
-"""Encoders of segmentation-models-pytorch: how they get their initial weights, and how their images are normalised.
+"""Encoders of segmentation-models-pytorch: their initial weights, and the normalisation of their images.
 
 The encoders mit_b0 to mit_b5 of that library are NVIDIA's code under a licence that forbids commercial use; they can be
 named, and nothing names them by default.
@@ -21,7 +21,7 @@ Make = Callable[[Any], Any]  # from encoder_weights to a network
 
 
 def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, str]]:
-    """A network with its encoder's initial weights, and the record of where these came from. Raises UserError."""
+    """Return a network with its encoder's initial weights, and the record of their origin. Raises UserError."""
     if weights == "hub":
         with _encoders.downloading(_repository(encoder)):
             built = _built(make, encoder, encoder.startswith("tu-") or "imagenet")
@@ -33,7 +33,7 @@ def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, 
 
 
 def normalisation(encoder: str) -> tuple[Any, Any]:
-    """Mean and standard deviation that the encoder was pretrained with; not ImageNet's for models from TensorFlow."""
+    """Return mean and standard deviation of the encoder's pretraining; not ImageNet's for models from TensorFlow."""
     config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
     return _supervised.IMAGENET if config is None else (config.mean, config.std)
 
@@ -58,12 +58,12 @@ def _load_packaged(inner: nn.Module, encoder: str) -> dict[str, str]:
 
 
 def _repository(encoder: str) -> str:
-    """Where the library downloads from."""
+    """Return the repository that the library downloads from."""
     if encoder.startswith("tu-"):
         return _encoders.timm_repository(encoder.removeprefix("tu-"))
     return f"smp-hub/{encoder}.imagenet"
 
 
 def _inner(encoder: nn.Module) -> nn.Module:
-    """The network whose tensors have the names that timm gives them."""
+    """Return the network whose tensors have timm's names."""
     return getattr(encoder, "model", encoder)

@@ -1,4 +1,4 @@
-"""What segmenters trained on label maps share: preprocessing, losses, prediction, files."""
+"""Shared parts of segmenters that are trained on label maps: preprocessing, losses, prediction, files."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -40,18 +40,18 @@ class Preprocessed(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the network gives, at the image's size."""
-        return self.restored(self.network(self.prepared(image)), image)
+        """Return the network's logits at the image's size."""
+        return self.restore_size(self.network(self.preprocess(image)), image)
 
-    def prepared(self, image: Tensor) -> Tensor:
-        """What the network sees: the image padded and normalised. Raises UserError where it is below the stride."""
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Return the image padded and normalised. Raises UserError where it is smaller than the stride."""
         height, width = image.shape[-2:]
         check_size(min(height, width), self.stride)
         padded = F.pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         return ((padded - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def restored(self, maps: Tensor, image: Tensor) -> Tensor:
-        """Maps of the network [B, K, h, w] at the size of the image, padding cut off, float32."""
+    def restore_size(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Return maps of the network [B, K, h, w] at the size of the image, without padding, in float32."""
         height, width = image.shape[-2:]
         size, maps = (height + -height % self.stride, width + -width % self.stride), maps.float()
         if maps.shape[-2:] != size:
@@ -59,21 +59,22 @@ class Preprocessed(nn.Module):
         return maps[..., :height, :width]
 
 
-def stretched(image: Tensor) -> Tensor:
-    """Each image of [B, C, H, W] brought to [0, 1]; one of a single value becomes 0."""
-    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+def min_max_normalize(image: Tensor, per_channel: bool = False) -> Tensor:
+    """Scale each image of [B, C, *spatial], or each of its channels, to [0, 1]; a constant one becomes 0."""
+    axes = tuple(range(2 if per_channel else 1, image.ndim))
+    low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
     return (image - low) / (high - low).clamp(min=1e-6)
 
 
 class SupervisedObjective(nn.Module):
-    """Cross-entropy + soft Dice of the classes from `first` on, each times `weight`, in float32."""
+    """Cross-entropy + soft Dice loss of the classes from `first` on, each times `weight`, in float32."""
 
     def __init__(self, network: Preprocessed, weight: float = 1.0, first: int = 1) -> None:
         super().__init__()
         self.network, self.weight, self.first = network, weight, first
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The two losses; `progress` is not used."""
+        """Return the two losses; `progress` is not used."""
         logits = self.network(batch.image)
         with torch.autocast(logits.device.type, enabled=False):
             dice = soft_dice_loss(logits, batch.mask, self.first)
@@ -81,15 +82,15 @@ class SupervisedObjective(nn.Module):
 
 
 def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1) -> Tensor:
-    """1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), summed over the batch, averaged over the classes from `first` on.
+    """Return 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), averaged over the classes from `first` on.
 
-    `first` = 1 leaves the background out. Pooled over the batch, so that an image without a lesion does not turn the
-    gradient around (Milletari et al. 2016).
+    `first` = 1 leaves the background out. Sums are over the batch, so that an image without a lesion does not reverse
+    the gradient (Milletari et al. 2016).
     """
-    chance = logits.softmax(1)[:, first:]
-    true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, first:].to(chance.dtype)
+    probability = logits.softmax(1)[:, first:]
+    true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, first:].to(probability.dtype)
     dims = (0, 2, 3)
-    overlap, total = (chance * true).sum(dims), (chance + true).sum(dims)
+    overlap, total = (probability * true).sum(dims), (probability + true).sum(dims)
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
 
 
@@ -105,21 +106,21 @@ class Supervised:
 
     @torch.no_grad()
     def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:
-        """Probabilities [B, S, K, H, W]; the S samples are equal."""
+        """Return probabilities [B, S, K, H, W]; the S samples are equal."""
         self.objective.eval()
-        chance = self.probabilities(self.network(image.to(self.network.mean.device)))
-        return chance[:, None].expand(-1, num_samples, -1, -1, -1)
+        probabilities = self.probabilities(self.network(image.to(self.network.mean.device)))
+        return probabilities[:, None].expand(-1, num_samples, -1, -1, -1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """[B, K, H, W], summing to 1 over the classes."""
+        """Return probabilities [B, K, H, W], summing to 1 over the classes."""
         return logits.softmax(1)
 
     def augment(self, train: ImageSet) -> Augment | None:
-        """What is done to each pair of `train` at random while training: one of the eight flips and quarter turns."""
+        """Return the random augmentation of the pairs of `train`: one of the eight flips and quarter turns."""
         return dihedral
 
     def scale_encoder_rate(self, factor: float) -> None:
-        """The encoder is to learn at this multiple of the learning rate. Raises UserError where there is none."""
+        """Multiply the encoder's learning rate by a factor. Raises UserError where there is no encoder."""
         encoder = getattr(self.network.network, "encoder", None)
         if encoder is None:
             raise UserError(f"{self.about['method']} has no encoder of its own; leave encoder_rate at 1")
@@ -127,19 +128,19 @@ class Supervised:
             weight.rate_factor = factor
 
     def save(self, folder: Path) -> None:
-        """Writes the weights and what they are; the record last."""
+        """Write the weights and, last, their record."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         with files.replacing(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
         files.write_json(folder / RECORD, {"spec": self.spec.model_dump(), **self.about})
 
     def load(self, folder: Path) -> None:
-        """Reads what `save` wrote. Raises UserError where it belongs to another network or data set."""
+        """Read what `save` wrote. Raises UserError where it belongs to another network or data set."""
         if not (folder / RECORD).is_file():
             raise UserError(f"{folder} holds no trained segmenter; run the stage that makes it")
-        found = files.read_json(folder / RECORD)["spec"]
-        if found != self.spec.model_dump():
-            raise UserError(f"{folder} was trained for {found}, not for {self.spec.model_dump()}; run its stage again")
+        spec = files.read_json(folder / RECORD)["spec"]
+        if spec != self.spec.model_dump():
+            raise UserError(f"{folder} was trained for {spec}, not for {self.spec.model_dump()}; run its stage again")
         try:
             self.network.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -148,50 +149,52 @@ class Supervised:
 
 
 def check_spec(spec: DatasetSpec, stride: int, channels: Collection[int] = (1, 3)) -> None:
-    """Raises UserError where a network of images with so many channels cannot work; grey ones are repeated."""
+    """Raise UserError where a network for these numbers of channels does not suit the data set; grey is repeated."""
     if spec.ndim != 2:
         raise UserError(f"{spec.name} has {spec.ndim} dimensions; this segmenter takes images of 2")
     if spec.channels not in channels:
-        wanted = " or ".join(map(str, channels))
+        supported = " or ".join(map(str, channels))
         raise UserError(
-            f"{spec.name} has {spec.channels} channels; this segmenter takes {wanted}; unet_plain32, dermosegdiff,"
+            f"{spec.name} has {spec.channels} channels; this segmenter takes {supported}; unet_plain32, dermosegdiff,"
             " recycling and cimd take any number"
         )
     check_size(spec.size, stride)
 
 
 def check_size(size: int, stride: int) -> None:
-    """Raises UserError where an image is smaller than the coarsest cell of the network."""
+    """Raise UserError where an image is smaller than the coarsest cell of the network."""
     if size < stride:
         raise UserError(f"images of {size} pixels are smaller than the encoder's stride of {stride}; use larger ones")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors or PyTorch file. Raises UserError."""
+    """Return the tensors of a .safetensors or PyTorch file. Raises UserError."""
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist; give a .safetensors or .pth file, or none")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = weight_file.load(path)
-        if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        state = weight_file.load(path)
+        if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
             raise TypeError("it holds no table of tensors")
-        return dict(found)
+        return dict(state)
     except Exception as error:  # what a damaged file raises is up to pickle
         raise UserError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from error
 
 
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -> list[str]:
-    """Loads every tensor the encoder has, and returns the names that it has no place for (heads). Raises UserError."""
-    own = encoder.state_dict()
-    missing = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    """Load every tensor of the encoder; return the names in `state` that it does not have (heads). Raises UserError."""
+    expected = encoder.state_dict()
+    missing = [name for name in expected if name not in state or state[name].shape != expected[name].shape]
     if missing:
         example = ", ".join(missing[:3])
-        raise UserError(f"{origin} lacks {len(missing)} of {len(own)} tensors of the encoder ({example}); wrong file?")
-    encoder.load_state_dict({name: state[name] for name in own})
-    return sorted(set(state) - set(own))
+        raise UserError(
+            f"{origin} lacks {len(missing)} of {len(expected)} tensors of the encoder ({example}); wrong file?"
+        )
+    encoder.load_state_dict({name: state[name] for name in expected})
+    return sorted(set(state) - set(expected))
 
 
 def weights_record(source: Literal["packaged", "none", "file"], path: Path | None = None) -> dict[str, str]:
-    """Where initial weights came from, without a path of this machine."""
+    """Return where initial weights came from, without a path of this machine."""
     return {"source": source} if path is None else {"source": source, "file": path.name, "sha256": files.sha256(path)}

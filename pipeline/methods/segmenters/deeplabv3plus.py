@@ -27,7 +27,7 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """A DeepLabV3+ with `spec.num_classes` output channels. Raises UserError."""
+    """Return a DeepLabV3+ with `spec.num_classes` output channels. Raises UserError."""
 
     def make(encoder_weights: Any) -> Any:
         return smp.DeepLabV3Plus(

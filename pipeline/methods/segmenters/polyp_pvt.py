@@ -4,10 +4,11 @@ Two supervised maps (before and after the aggregation), each with the structure 
 published recipe: AdamW 1e-4 at a constant rate, weight decay 1e-4, gradients clipped by value at 0.5, 99 epochs of
 batches of 16. With K > 2 classes see _foreground.py.
 
-Where the code and the paper differ, or we do: the code's BCE is not weighted (`weighted_bce`); it takes three optimiser
-steps on every batch, at 0.75, 1 and 1.25 of the size, where each step here draws one of the three; it augments nothing
-(`augmentation: none`); it keeps the epoch with the best test score, which is not done here; it stretches each predicted
-map to [0, 1], which belongs to the scores that sweep a threshold and not to probabilities.
+Where the code differs from the paper, or this implementation from both: the code's BCE is not weighted
+(`weighted_bce`); it takes three optimiser steps on every batch, at 0.75, 1 and 1.25 of the size, where each step here
+draws one of the three; it augments nothing (`augmentation: none`); it keeps the epoch with the best test score,
+which is not done here; it min-max normalises each predicted map, which belongs to the scores that sweep a threshold
+and not to probabilities.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ from torch.nn import functional as F
 from pipeline.core.contracts import Segmenter
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _encoders, _foreground, _structure, _supervised
-from pipeline.methods.segmenters._convolutions import conv_bn, doubled
+from pipeline.methods.segmenters import _encoders, _foreground, _structure_objective, _supervised
+from pipeline.methods.segmenters._convolutions import conv_bn, upsample2x
 from pipeline.methods.segmenters._supervised import Preprocessed
 
 STRIDE, WIDTH = 32, 32
@@ -42,29 +43,31 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """A Polyp-PVT with `spec.num_classes` classes. Raises UserError."""
+    """Return a Polyp-PVT with `spec.num_classes` classes. Raises UserError."""
     _supervised.check_spec(spec, STRIDE)
-    encoder, record = _encoders.from_timm(_encoder, ENCODER, params.weights, renamed)
+    encoder, record = _encoders.from_timm(_encoder, ENCODER, params.weights, rename_tensors)
     network = Preprocessed(PolypPVT(encoder, spec.num_classes), _supervised.IMAGENET, STRIDE)
-    objective = _structure.Structure(network, spec.num_classes, params.weighted_bce, params.multi_scale)
+    objective = _structure_objective.StructureObjective(
+        network, spec.num_classes, params.weighted_bce, params.multi_scale
+    )
     about = _encoders.about("polyp_pvt", params, record)
-    return _structure.Polyp(network, spec, about, objective, params.augmentation)
+    return _structure_objective.PolypSegmenter(network, spec, about, objective, params.augmentation)
 
 
 class PolypPVT(nn.Module):
-    """Encoder and decoder; `maps` gives the two supervised maps, `forward` their sum."""
+    """Encoder and decoder; `maps` returns the two supervised maps, `forward` their sum."""
 
     def __init__(self, encoder: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.identify = Camouflage(CHANNELS[0])
+        self.identify = CamouflageIdentification(CHANNELS[0])
         self.narrow = nn.ModuleList(conv_bn(channels, WIDTH) for channels in CHANNELS)
         self.fuse = CascadedFusion()
-        self.aggregate = Similarity()
+        self.aggregate = SimilarityAggregation()
         self.heads = nn.ModuleList(nn.Conv2d(WIDTH, num_classes - 1, 1) for _ in range(2))
 
     def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, K, H / 8, W / 8] before and after the aggregation."""
+        """Return logits [B, K, H / 8, W / 8] before and after the aggregation."""
         first, *deeper = self.encoder(image)
         detail, *deeper = (n(x) for n, x in zip(self.narrow, (self.identify(first), *deeper), strict=True))
         fused = self.fuse(*deeper)
@@ -73,13 +76,13 @@ class PolypPVT(nn.Module):
         return before, after
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, 3, H, W] -> logits [B, K, H / 8, W / 8]."""
+        """Return logits [B, K, H / 8, W / 8] of images [B, 3, H, W]."""
         before, after = self.maps(image)
         return before + after
 
 
-class Camouflage(nn.Module):
-    """Attention over channels, then over places, of the shallowest stage."""
+class CamouflageIdentification(nn.Module):
+    """Channel attention, then spatial attention, on the shallowest stage."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,14 +94,14 @@ class Camouflage(nn.Module):
         self.place = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, h, w], gated."""
+        """Gate features [B, C, h, w]."""
         mean, top = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
         x = x * (self.shared(mean) + self.shared(top)).sigmoid()
         return x * self.place(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)).sigmoid()
 
 
 class CascadedFusion(nn.Module):
-    """Joins strides 8, 16 and 32 at stride 8."""
+    """Fuse strides 8, 16 and 32 at stride 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,14 +112,14 @@ class CascadedFusion(nn.Module):
         self.join_three, self.narrow = conv_bn(3 * WIDTH, 3 * WIDTH, 3), conv_bn(3 * WIDTH, WIDTH, 3)
 
     def forward(self, shallow: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
-        """Three times 32 channels -> 32 at the size of the first."""
-        up = doubled(deep)
+        """Fuse three maps of 32 channels to 32 at the size of the first."""
+        up = upsample2x(deep)
         pair = self.join_two(torch.cat([self.deep_to_middle(up) * middle, self.deep_kept(up)], 1))
-        gated = self.deep_to_shallow(doubled(up)) * self.middle_to_shallow(doubled(middle)) * shallow
-        return self.narrow(self.join_three(torch.cat([gated, self.pair_kept(doubled(pair))], 1)))
+        gated = self.deep_to_shallow(upsample2x(up)) * self.middle_to_shallow(upsample2x(middle)) * shallow
+        return self.narrow(self.join_three(torch.cat([gated, self.pair_kept(upsample2x(pair))], 1)))
 
 
-class Similarity(nn.Module):
+class SimilarityAggregation(nn.Module):
     """A graph over 4 x 4 regions, weighted by an edge map of the detail; its result is added to the features."""
 
     def __init__(self) -> None:
@@ -127,7 +130,7 @@ class Similarity(nn.Module):
         self.back = nn.Conv2d(STATE, WIDTH, 1, bias=False)
 
     def forward(self, fused: Tensor, detail: Tensor) -> Tensor:
-        """Features [B, 32, h, w] and detail [B, 32, 2h, 2w] -> [B, 32, h, w]."""
+        """Return features of the same shape from features [B, 32, h, w] and detail [B, 32, 2h, 2w]."""
         size = fused.shape[-2:]
         edge = F.interpolate(detail, size=size, mode="bilinear", align_corners=True).softmax(1)[:, 1:2]
         state, project = self.state(fused).flatten(2), self.project(fused)
@@ -138,8 +141,8 @@ class Similarity(nn.Module):
         return fused + self.back((self.across_channels(mixed).relu() @ share).unflatten(2, size))
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' or timm's names -> those of an encoder that gives its stages."""
+def rename_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Map the authors' or timm's names to those of an encoder that returns its stages."""
     named = checkpoint_filter_fn(dict(state), None)
     return {name.replace("stages.", "stages_", 1): tensor for name, tensor in named.items()}
 

@@ -1,10 +1,10 @@
 """SANet (Wei et al. 2021, MICCAI): Res2Net-50 v1b, shallow attention, colour exchange, probability correction.
 
 Three stages of the encoder (strides 8, 16, 32) are brought to 64 channels; each deeper one gates the shallower. The
-loss is plain BCE + Dice per image. Sizes 256, 288, 320 and 352 of 352 are drawn with chances 0.1 to 0.4, one for each
-step. Colour exchange gives every training image the colours of a real reference (_colour.py says what differs from
-the published code). The published recipe: SGD 0.4 for the head and 0.04 for the encoder, 128 epochs of batches of 64.
-With K > 2 classes see _foreground.py.
+loss is plain BCE + Dice per image. Sizes 256, 288, 320 and 352 of 352 are drawn with probabilities 0.1 to 0.4, one
+per step. Colour exchange gives every training image the colours of a real reference (_colour_exchange.py lists the
+differences from the published code). The published recipe: SGD 0.4 for the head and 0.04 for the encoder, 128 epochs
+of batches of 64. With K > 2 classes see _foreground.py.
 """
 
 from collections.abc import Mapping
@@ -21,26 +21,28 @@ from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _colour, _encoders, _foreground, _multi_scale, _supervised
+from pipeline.methods.segmenters import _colour_exchange, _encoders, _foreground, _multi_scale, _supervised
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 
 STRIDE = 32
 ENCODER = "res2net50d"  # timm's name of Res2Net-50 v1b 26w 4s
-RATES, CHANCES = (8 / 11, 9 / 11, 10 / 11, 1.0), (0.1, 0.2, 0.3, 0.4)  # of the side: 256, 288, 320, 352 of 352
+RATES, PROBABILITIES = (8 / 11, 9 / 11, 10 / 11, 1.0), (0.1, 0.2, 0.3, 0.4)  # of the side: 256, 288, 320, 352 of 352
 
 
 class Params(Section):
-    """Initial weights of the encoder, and which of the paper's devices are used."""
+    """Initial weights of the encoder, and which of the paper's components are used."""
 
     weights: _encoders.Weights = "hub"  # a path: the authors' or timm's file of Res2Net-50 v1b
     multi_scale: bool = True
     colour_exchange: bool = True
-    colour_references: dict[str, float] = Field(default_factory=dict)  # chance of each source; empty: any real image
+    colour_references: dict[str, float] = Field(
+        default_factory=dict
+    )  # probability of each source; empty: any real image
     probability_correction: bool = True  # of predictions; never changes which of two classes wins
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """A SANet with `spec.num_classes` classes. Raises UserError."""
+    """Return a SANet with `spec.num_classes` classes. Raises UserError."""
     _supervised.check_spec(spec, STRIDE)
     if params.colour_exchange and spec.channels != 3:
         raise UserError(f"sanet: {spec.name} is grey and has no colours to exchange; set colour_exchange to false")
@@ -50,7 +52,7 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
 
 
 class ShallowAttention(nn.Module):
-    """Encoder and head; gives K logits at the image's size."""
+    """Encoder and head; returns K logits at the image's size."""
 
     def __init__(self, encoder: nn.Module, num_classes: int) -> None:
         super().__init__()
@@ -63,26 +65,26 @@ class ShallowAttention(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, 3, H, W] -> logits [B, K, H, W]."""
+        """Return logits [B, K, H, W] of images [B, 3, H, W]."""
         shallow, middle, deep = (reduce(x) for reduce, x in zip(self.reduce, self.encoder(image), strict=True))
-        middle, deep = (_at(x, shallow.shape[-2:]) for x in (middle, deep))
+        middle, deep = (_resize(x, shallow.shape[-2:]) for x in (middle, deep))
         joined = torch.cat([deep, middle * deep, shallow * middle * deep], 1)
-        return _at(_foreground.with_background(self.predict(joined)), image.shape[-2:])
+        return _resize(_foreground.with_background(self.predict(joined)), image.shape[-2:])
 
 
-class BceDice(nn.Module):
-    """BCE + Dice per image, at one size for each step."""
+class BceDiceObjective(nn.Module):
+    """BCE + Dice per image, at one size per step."""
 
     def __init__(self, network: Preprocessed, multi_scale: bool) -> None:
         super().__init__()
         self.network, self.multi_scale = network, multi_scale
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The two losses; `progress` is not used."""
+        """Return the two losses; `progress` is not used."""
         image, mask = batch.image, batch.mask
         if self.multi_scale and self.training:
-            size = _multi_scale.side(batch, RATES, CHANCES)
-            image = _multi_scale.resized(image, size, align_corners=False)
+            size = _multi_scale.sample_side(batch, RATES, PROBABILITIES)
+            image = _multi_scale.resize_maps(image, size, align_corners=False)
             mask = F.interpolate(mask[:, None].float(), size=(size, size), mode="nearest")[:, 0].long()
         logits = self.network(image)
         with torch.autocast(logits.device.type, enabled=False):
@@ -95,31 +97,31 @@ class SANet(Supervised):
     """The segmenter: colour exchange in training, probability correction in prediction."""
 
     def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec, about: Mapping[str, object]) -> None:
-        super().__init__(network, spec, about, BceDice(network, params.multi_scale))
+        super().__init__(network, spec, about, BceDiceObjective(network, params.multi_scale))
         self.params = params
 
     def augment(self, train: ImageSet) -> Augment | None:
-        """Colours of a real reference, then one of the eight flips and quarter turns."""
+        """Return colour exchange with a real reference, then one of the eight flips and quarter turns."""
         if not self.params.colour_exchange:
             return super().augment(train)
-        return _colour.Exchange(train, self.params.colour_references, super().augment(train))
+        return _colour_exchange.ColourExchange(train, self.params.colour_references, super().augment(train))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """[B, K, H, W], summing to 1."""
-        return corrected(logits) if self.params.probability_correction else super().probabilities(logits)
+        """Return probabilities [B, K, H, W], summing to 1."""
+        return correct_probabilities(logits) if self.params.probability_correction else super().probabilities(logits)
 
 
-def corrected(logits: Tensor) -> Tensor:
-    """Probabilities after the paper's correction strategy: rare signs of a map count more.
+def correct_probabilities(logits: Tensor) -> Tensor:
+    """Return probabilities after the paper's correction strategy, which amplifies the rarer sign of a map.
 
-    Log-odds above 0 are divided by their share of the image's pixels, those below 0 by theirs. With two classes no
-    sign changes, so a mask cut at 0.5 stays the same; scores over many thresholds rise. With more classes each is
-    corrected against the rest and the probabilities are scaled to sum to 1.
+    Log-odds above 0 are divided by their fraction of the image's pixels, those below 0 by theirs. With two classes no
+    sign changes, so a mask thresholded at 0.5 stays the same; scores over many thresholds rise. With more classes each
+    is corrected against the rest and the probabilities are normalised to sum to 1.
     """
     odds = _foreground.log_odds(logits, first=0)
-    above, below = (share.float().mean((2, 3), keepdim=True).clamp(min=1e-12) for share in (odds > 0, odds < 0))
-    chance = torch.where(odds > 0, odds / above, odds / below).sigmoid()
-    return chance / chance.sum(1, keepdim=True)
+    above, below = (sign.float().mean((2, 3), keepdim=True).clamp(min=1e-12) for sign in (odds > 0, odds < 0))
+    probabilities = torch.where(odds > 0, odds / above, odds / below).sigmoid()
+    return probabilities / probabilities.sum(1, keepdim=True)
 
 
 def _encoder(pretrained: bool) -> nn.Module:
@@ -130,5 +132,5 @@ def _reduced(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, 64, 1), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
 
 
-def _at(maps: Tensor, size: torch.Size) -> Tensor:
+def _resize(maps: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

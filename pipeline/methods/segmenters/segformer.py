@@ -18,7 +18,7 @@ STRIDE = 32
 
 
 class Params(Section):
-    """Size of the mixed transformer (one value per stage) and of the decoder; B0 by default."""
+    """Size of the mix transformer (one value per stage) and of the decoder; B0 by default."""
 
     widths: _mit.Four = (32, 64, 160, 256)
     depths: _mit.Four = (2, 2, 2, 2)
@@ -29,15 +29,15 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """A SegFormer with `spec.num_classes` output channels. Raises UserError."""
+    """Return a SegFormer with `spec.num_classes` output channels. Raises UserError."""
     _supervised.check_spec(spec, STRIDE)
     network = SegformerForSemanticSegmentation(_config(params, spec))
-    record = _mit.load(network.segformer, _mit.Size(params.widths, params.depths), params.weights)
-    preprocessed = Preprocessed(Logits(network), _supervised.IMAGENET, STRIDE)
+    record = _mit.load(network.segformer, _mit.MiTSize(params.widths, params.depths), params.weights)
+    preprocessed = Preprocessed(SegFormerLogits(network), _supervised.IMAGENET, STRIDE)
     return Supervised(preprocessed, spec, _encoders.about("segformer", params, record))
 
 
-class Logits(nn.Module):
+class SegFormerLogits(nn.Module):
     """transformers' model as a plain function: logits at a quarter of the input's size."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -46,7 +46,7 @@ class Logits(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The mixed transformer."""
+        """The mix transformer."""
         return self.network.segformer  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Tensor:

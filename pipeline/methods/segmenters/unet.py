@@ -24,7 +24,7 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """A U-Net with `spec.num_classes` output channels. Raises UserError."""
+    """Return a U-Net with `spec.num_classes` output channels. Raises UserError."""
 
     def make(encoder_weights: Any) -> Any:
         channels = list(params.decoder_channels)

@@ -1,7 +1,7 @@
 """A plain U-Net (Ronneberger et al. 2015) of four levels, 32 to 256 channels, trained from scratch; 1,946,914 weights.
 
 The network that the authors of Siamese-Diffusion name for their skin-lesion tables: pairs of 3x3 convolutions without
-batch-norm, max-pooling, bilinear upsampling, two output classes. Images are stretched to [0, 1] each. Its loss is half
+batch-norm, max-pooling, bilinear upsampling, two output classes. Each image is normalised to [0, 1]. Its loss is half
 cross-entropy, half soft Dice of all classes, background included, pooled over the batch.
 """
 
@@ -17,14 +17,14 @@ from pipeline.core.contracts import Segmenter
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _supervised
-from pipeline.methods.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective, stretched
+from pipeline.methods.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective, min_max_normalize
 
 LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
 
 
 class Params(Section):
-    """Width and the stretching of images."""
+    """Width and the normalisation of images."""
 
     width: int = Field(default=32, gt=0)  # channels of the first level; doubled at each further one
     stretch: bool = True  # each image to [0, 1] by its own minimum and maximum
@@ -32,7 +32,7 @@ class Params(Section):
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
-    """The network of `spec.channels` to `spec.num_classes` channels. Raises UserError."""
+    """Return the network from `spec.channels` to `spec.num_classes` channels. Raises UserError."""
     _supervised.check_spec(spec, STRIDE, channels=(spec.channels,))
     unchanged = (0.0,) * spec.channels, (1.0,) * spec.channels
     network = Preprocessed(PlainUNet(params, spec.channels, spec.num_classes), unchanged, STRIDE)
@@ -53,8 +53,8 @@ class PlainUNet(nn.Module):
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> logits [B, K, H, W]; sides a multiple of 8."""
-        x, skips = (stretched(image) if self.stretch else image), []
+        """Return logits [B, K, H, W] of images [B, C, H, W] with sides a multiple of 8."""
+        x, skips = (min_max_normalize(image) if self.stretch else image), []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)
             skips.append(x)
@@ -64,6 +64,9 @@ class PlainUNet(nn.Module):
         return self.head(x)
 
 
-def _pair(inside: int, outside: int) -> nn.Sequential:
-    first, second = nn.Conv2d(inside, outside, 3, padding=1), nn.Conv2d(outside, outside, 3, padding=1)
+def _pair(in_channels: int, out_channels: int) -> nn.Sequential:
+    first, second = (
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
+    )
     return nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))

@@ -1,4 +1,4 @@
-"""Training with the structure loss at several sizes, as Polyp-PVT and CTNet do."""
+"""Training with the structure loss at several sizes, as in Polyp-PVT and CTNet."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 RATES = (0.75, 1.0, 1.25)  # of the side: 256, 352, 448 of 352
 
 
-class Structure(nn.Module):
-    """The structure loss of every map that the network's `maps` gives, at one size for each step."""
+class StructureObjective(nn.Module):
+    """The structure loss of every map that the network's `maps` returns, at one size per step."""
 
     def __init__(self, network: Preprocessed, num_classes: int, weighted_bce: bool, multi_scale: bool) -> None:
         super().__init__()
@@ -25,30 +25,30 @@ class Structure(nn.Module):
         self.weighted_bce, self.multi_scale = weighted_bce, multi_scale
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One loss for each map; `progress` is not used."""
-        image, target = self.view(batch)
-        maps = self.network.network.maps(self.network.prepared(image))
+        """Return one loss per map; `progress` is not used."""
+        image, target = self.resize_batch(batch)
+        maps = self.network.network.maps(self.network.preprocess(image))
         losses = {}
         for number, logits in enumerate(maps, start=1):
-            losses[f"structure_{number}"] = self.structure(self.network.restored(logits, image), target)
+            losses[f"structure_{number}"] = self.structure_loss(self.network.restore_size(logits, image), target)
         return losses
 
-    def view(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and targets [B, K-1, H, W] at this step's size; resized targets are soft at their borders."""
+    def resize_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return images and targets [B, K-1, H, W] at this step's size; resized targets are soft at their borders."""
         target = _foreground.targets(batch.mask, self.num_classes)
         if not (self.multi_scale and self.training):
             return batch.image, target
-        size = _multi_scale.side(batch, RATES)
-        image, target = (_multi_scale.resized(x, size, align_corners=True) for x in (batch.image, target))
+        size = _multi_scale.sample_side(batch, RATES)
+        image, target = (_multi_scale.resize_maps(x, size, align_corners=True) for x in (batch.image, target))
         return image, target
 
-    def structure(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of logits [B, K, H, W], in float32."""
+    def structure_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits [B, K, H, W], in float32."""
         with torch.autocast(logits.device.type, enabled=False):
             return _foreground.structure_loss(_foreground.log_odds(logits), target, self.weighted_bce)
 
 
-class Polyp(Supervised):
+class PolypSegmenter(Supervised):
     """A segmenter whose augmentation can be switched off."""
 
     def __init__(
@@ -63,5 +63,5 @@ class Polyp(Supervised):
         self.augmentation = augmentation
 
     def augment(self, train: ImageSet) -> Augment | None:
-        """Flips and quarter turns, or nothing."""
+        """Return flips and quarter turns, or nothing."""
         return super().augment(train) if self.augmentation == "dihedral" else None

@@ -1,4 +1,4 @@
-"""Turned, moved and stretched pairs of two or three dimensions."""
+"""Random rotation, shift and scaling of pairs of two or three dimensions."""
 
 import math
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Affine:
-    """Draws a rotation in every plane, a shift and a factor along every axis, each evenly between its limits."""
+class RandomAffine:
+    """Draw a rotation in every plane, a shift and a factor along every axis, each uniform between its limits."""
 
     rotation: float  # radians
     shift: tuple[float, ...]  # cells along each axis
     scaling: float  # 0.15: factors 0.85 to 1.15
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Images [C, *spatial] linearly, label maps [*spatial] by the nearest cell; what enters is 0."""
+        """Transform an image [C, *spatial] linearly and its label map [*spatial] by the nearest cell; fill with 0."""
         grid = F.affine_grid(self.matrix(mask.shape, rng)[None], [1, 1, *mask.shape], align_corners=False)
         turned = F.grid_sample(image[None], grid, align_corners=False)[0]
         labels = F.grid_sample(mask[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
         return turned, labels.round().to(mask.dtype)
 
     def matrix(self, spatial: tuple[int, ...], rng: np.random.Generator) -> Tensor:
-        """[n, n + 1], from cells of the new image to those of the old, in the units of affine_grid."""
+        """Return the matrix [n, n + 1] from cells of the new image to those of the old, in the units of affine_grid."""
         axes = len(spatial)
         turn = np.diag(1 / rng.uniform(1 - self.scaling, 1 + self.scaling, axes))
         for plane in combinations(range(axes), 2):

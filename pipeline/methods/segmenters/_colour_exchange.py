@@ -22,63 +22,66 @@ EDGE = 6 / 29  # below it the cube root is a line
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """An augmentation: exchange with a reference, then what follows."""
+class ColourExchange:
+    """An augmentation: colour exchange with a reference, then another augmentation."""
 
     train: ImageSet
-    chances: Mapping[str, float]  # of the sources; empty: every real image equally often
+    probabilities: Mapping[str, float]  # of the sources; empty: every real image equally often
     then: Augment | None
-    colours: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)  # of references seen, by id
+    colours: dict[str, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False
+    )  # of references used so far, by id
     pools: dict[str, list[Row]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Raises UserError where there is no reference for a source that is named."""
+        """Raise UserError where there is no reference for a source that is named."""
         real = [row for row in self.train if not row["synthetic"]]
-        for source in self.chances or ("",):
+        for source in self.probabilities or ("",):
             self.pools[source] = [row for row in real if source in ("", row["source"])]
             if not self.pools[source]:
-                found = ", ".join(sorted({row["source"] for row in real})) or "none"
+                known = ", ".join(sorted({row["source"] for row in real})) or "none"
                 raise UserError(
                     f"colour exchange needs real training images as references{source and f' from {source!r}'};"
-                    f" real sources here: {found}; name these in colour_references, or set colour_exchange to false"
+                    f" real sources here: {known}; name these in colour_references, or set colour_exchange to false"
                 )
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image [3, H, W] in [0, 1] with a reference's colours."""
-        sources, weights = list(self.pools), np.array(list(self.chances.values()) or [1.0])
+        """Give an image [3, H, W] in [0, 1] the colours of a random reference."""
+        sources, weights = list(self.pools), np.array(list(self.probabilities.values()) or [1.0])
         pool = self.pools[sources[int(rng.choice(len(sources), p=weights / weights.sum()))]]
-        image = recoloured(image, *self._colours(pool[int(rng.integers(len(pool)))]))
+        image = transfer_colours(image, *self._colours(pool[int(rng.integers(len(pool)))]))
         return (image, mask) if self.then is None else self.then(image, mask, rng)
 
     def _colours(self, row: Row) -> tuple[Tensor, Tensor]:
         if row["id"] not in self.colours:
-            self.colours[row["id"]] = colours(lab(torch.from_numpy(self.train.image(row).copy()).float() / 255))
+            image = torch.from_numpy(self.train.image(row).copy()).float() / 255
+            self.colours[row["id"]] = colour_statistics(rgb_to_lab(image))
         return self.colours[row["id"]]
 
 
-def recoloured(image: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
-    """The image [3, H, W] in [0, 1] with this mean and standard deviation of each Lab channel, cut off at [0, 1]."""
-    own = lab(image)
-    own_mean, own_spread = colours(own)
-    scale = torch.where(own_spread > 1e-6, spread / own_spread.clamp(min=1e-6), 0.0)
-    return rgb((own - own_mean) * scale + mean).clamp(0, 1)
+def transfer_colours(image: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    """Shift and scale each Lab channel of an image [3, H, W] to this mean and standard deviation; clip to [0, 1]."""
+    lab = rgb_to_lab(image)
+    lab_mean, lab_spread = colour_statistics(lab)
+    scale = torch.where(lab_spread > 1e-6, spread / lab_spread.clamp(min=1e-6), 0.0)
+    return lab_to_rgb((lab - lab_mean) * scale + mean).clamp(0, 1)
 
 
-def colours(lab_image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of [3, H, W], both [3, 1, 1]."""
+def colour_statistics(lab_image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of [3, H, W], both [3, 1, 1]."""
     return lab_image.mean((1, 2), keepdim=True), lab_image.std((1, 2), correction=0, keepdim=True)
 
 
-def lab(image: Tensor) -> Tensor:
-    """sRGB [3, H, W] in [0, 1] -> CIE Lab under D65: L in [0, 100]."""
+def rgb_to_lab(image: Tensor) -> Tensor:
+    """Convert sRGB [3, H, W] in [0, 1] to CIE Lab under D65: L in [0, 100]."""
     linear = torch.where(image > 0.04045, ((image + 0.055) / 1.055) ** 2.4, image / 12.92)
     scaled = torch.tensordot(image.new_tensor(TO_XYZ), linear, 1) / image.new_tensor(WHITE)[:, None, None]
     x, y, z = torch.where(scaled > EDGE**3, scaled.clamp(min=EDGE**3) ** (1 / 3), scaled / (3 * EDGE**2) + 4 / 29)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def rgb(lab_image: Tensor) -> Tensor:
-    """CIE Lab [3, H, W] -> sRGB, where it is representable in [0, 1]."""
+def lab_to_rgb(lab_image: Tensor) -> Tensor:
+    """Convert CIE Lab [3, H, W] to sRGB, in [0, 1] where it is representable."""
     light = (lab_image[0] + 16) / 116
     roots = torch.stack([light + lab_image[1] / 500, light, light - lab_image[2] / 200])
     scaled = torch.where(roots > EDGE, roots**3, 3 * EDGE**2 * (roots - 4 / 29))

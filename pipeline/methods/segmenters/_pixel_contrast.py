@@ -19,7 +19,7 @@ MAX_SAMPLES, MAX_VIEWS = 1024, 100  # pixels of a batch; of one class of one ima
 def pixel_contrast(
     embedding: Tensor, mask: Tensor, predicted: Tensor, streams: Sequence[str], min_pixels: int
 ) -> Tensor:
-    """Supervised InfoNCE over sampled pixels of embeddings [B, C, H, W]; masks and predictions are [B, H, W] labels.
+    """Return supervised InfoNCE over sampled pixels of embeddings [B, C, H, W]; the masks are labels [B, H, W].
 
     A class of an image takes part if it has more than `min_pixels` pixels. 0 where fewer than two classes are left.
     """
@@ -29,17 +29,17 @@ def pixel_contrast(
     views = min(MAX_SAMPLES // len(pairs), MAX_VIEWS)
     rows, labels = [], []
     for image, label in pairs:
-        own = (mask[image] == label).flatten()
+        is_label = (mask[image] == label).flatten()
         wrong = (predicted[image] != label).flatten()
         rng = seeding.torch_rng(streams[image], "contrast", label)
-        chosen = choose(own & wrong, own & ~wrong, views, rng)
-        rows.append(embedding[image].flatten(1)[:, chosen].T)
-        labels += [label] * len(chosen)
+        sampled = sample_pixels(is_label & wrong, is_label & ~wrong, views, rng)
+        rows.append(embedding[image].flatten(1)[:, sampled].T)
+        labels += [label] * len(sampled)
     return info_nce(torch.cat(rows), torch.tensor(labels, device=embedding.device))
 
 
-def choose(hard: Tensor, easy: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Indices of `count` pixels of two boolean rows: half hard, half easy, more of one where the other has too few."""
+def sample_pixels(hard: Tensor, easy: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Draw `count` indices from two boolean rows: half hard, half easy, more of one where the other has too few."""
     pools = [pool.nonzero()[:, 0].cpu() for pool in (hard, easy)]
     hard_count = min(len(pools[0]), max(count // 2, count - len(pools[1])))
     counts = hard_count, min(len(pools[1]), count - hard_count)
@@ -48,7 +48,7 @@ def choose(hard: Tensor, easy: Tensor, count: int, rng: torch.Generator) -> Tens
 
 
 def info_nce(rows: Tensor, labels: Tensor) -> Tensor:
-    """Mean over anchors of the mean over their positives of -log e^s / (e^s + sum over negatives), times 0.1 / 0.07.
+    """Return the mean over anchors and their positives of -log e^s / (e^s + sum over negatives), times 0.1 / 0.07.
 
     Rows [N, C]; s is the inner product over the temperature 0.1.
     """

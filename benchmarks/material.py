@@ -20,16 +20,16 @@ CLASSES = 2  # background and lesion
 class Size:
     """A model's configurations and the side of its images."""
 
-    layout: sd15.Layout
+    configs: sd15.PartConfigs
     pixels: int
 
     @property
     def latent(self) -> int:
         """Side of the latents."""
-        return self.pixels // 2 ** (len(self.layout.vae["block_out_channels"]) - 1)
+        return self.pixels // 2 ** (len(self.configs.vae["block_out_channels"]) - 1)
 
 
-FULL = Size(sd15.Layout(), 384)
+FULL = Size(sd15.PartConfigs(), 384)
 
 
 def scaled(width: int, text_width: int, pixels: int) -> Size:
@@ -38,8 +38,8 @@ def scaled(width: int, text_width: int, pixels: int) -> Size:
     unet = {"block_out_channels": tuple(width * share for share in (1, 2, 4, 4)), "cross_attention_dim": text_width}
     text = {"hidden_size": text_width, "intermediate_size": 4 * text_width, "projection_dim": text_width}
     text |= {"num_attention_heads": text_width // 64}
-    layout = sd15.Layout({**sd15.UNET, **unet}, {**sd15.VAE, "block_out_channels": vae}, {**sd15.TEXT, **text})
-    return Size(layout, pixels)
+    configs = sd15.PartConfigs({**sd15.UNET, **unet}, {**sd15.VAE, "block_out_channels": vae}, {**sd15.TEXT, **text})
+    return Size(configs, pixels)
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def build(size: Size, t: list[int], device: torch.device, **own: Any) -> Materia
     """Random weights (on the device meta: none) and one batch with the timesteps `t`."""
     torch.manual_seed(0)
     with device:
-        vae = AutoencoderKL(**size.layout.vae).eval()
-        tower = CLIPTextModel(CLIPTextConfig(**size.layout.text)).eval()
-        unet = UNet2DConditionModel(**size.layout.unet).eval()
+        vae = AutoencoderKL(**size.configs.vae).eval()
+        tower = CLIPTextModel(CLIPTextConfig(**size.configs.text)).eval()
+        unet = UNet2DConditionModel(**size.configs.unet).eval()
         for part in (vae, tower, unet):
             part.requires_grad_(False)
         tokenizer: Any = None  # the benchmarks give tokens and embeddings themselves
@@ -68,10 +68,10 @@ def build(size: Size, t: list[int], device: torch.device, **own: Any) -> Materia
 
 
 def _batch(size: Size, t: list[int]) -> dict[str, Tensor]:
-    count, channels = len(t), size.layout.vae["latent_channels"]
+    count, channels = len(t), size.configs.vae["latent_channels"]
     latents = torch.randn(2, count, channels, size.latent, size.latent)
-    length, width = size.layout.text["max_position_embeddings"], size.layout.text["hidden_size"]
+    length, width = size.configs.text["max_position_embeddings"], size.configs.text["hidden_size"]
     mask = (torch.rand(count, 1, size.pixels, size.pixels) > 0.5).float().expand(-1, 3, -1, -1).contiguous()
     batch = {"latents": latents[0], "noise": latents[1], "mask": mask, "image": torch.rand_like(mask)}
     batch |= {"text": torch.randn(count, length, width), "t": torch.tensor(t, device="cpu")}
-    return batch | {"tokens": torch.randint(size.layout.text["vocab_size"], (count, length))}
+    return batch | {"tokens": torch.randint(size.configs.text["vocab_size"], (count, length))}

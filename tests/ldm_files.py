@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, sd15
 from pipeline.networks.stable_diffusion.ldm_control import Hint
-from pipeline.networks.stable_diffusion.sd15 import Layout
+from pipeline.networks.stable_diffusion.sd15 import PartConfigs
 
-SMALL = Layout(  # factor 8 as SD 1.5, four levels, three of them attending
+SMALL = PartConfigs(  # factor 8 as SD 1.5, four levels, three of them attending
     {**sd15.UNET, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "cross_attention_dim": 16},
     {**sd15.VAE, "block_out_channels": (32, 32, 64, 64), "layers_per_block": 1},
     {**sd15.TEXT, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -30,8 +30,8 @@ def base(seed: int = 0) -> dict[str, Tensor]:
 @cache
 def _base(seed: int) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    models = ldm_base.empty(SMALL)
-    shapes = ldm_base.wanted(models, ldm_base.base_tables(models, SMALL))
+    models = ldm_base.empty_parts(SMALL)
+    shapes = ldm_base.expected_shapes(models, ldm_base.base_tables(models, SMALL))
     return {key: torch.randn(shape, generator=rng) for key, shape in shapes.items()}
 
 
@@ -50,7 +50,7 @@ def released(hint: Hint, seed: int = 0) -> dict[str, Tensor]:
 @cache
 def _released(hint: Hint, seed: int) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(seed + 1)
-    network = ldm_control.empty(SMALL, hint)
+    network = ldm_control.empty_controlnet(SMALL, hint)
     shapes = ldm_base.shapes_of(network, ldm_keys.controlnet(network.state_dict(), SMALL.unet))
     control = {key: torch.randn(shape, generator=rng) for key, shape in shapes.items()}
     return base(seed) | control | ldm_control.buffers(TOKENS)

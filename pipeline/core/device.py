@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; to CUDA through pinned memory, so that the host does not wait for work queued there."""
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return the tensor on a device; it goes to CUDA through pinned memory, so that the host waits for no queued work."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -17,7 +17,8 @@ from pipeline.methods.conditioning.mask import palette
 from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
 
-TEMPLATE = Path(__file__).with_suffix(".md")
+DATA_FILES = ("generator_card.md",)
+TEMPLATE = Path(__file__).with_name(DATA_FILES[0])
 STABLE_DIFFUSION_1 = re.compile(r"stable-diffusion-v?1|v1-5|sd-?v?1[-.]?[45]", re.IGNORECASE)
 SCRATCH = (
     "The base model was trained from scratch on the same training images, so these weights are bound by the terms of"
@@ -56,8 +57,8 @@ SEES_PICTURE = (
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the card tells of an exported generator; no path, no name of a patient or a file of the data."""
+class GeneratorSummary:
+    """What the card states of an exported generator: no path, and no name of a patient or of a data file."""
 
     name: str
     study: str
@@ -79,14 +80,14 @@ class Facts:
         return self.base is not None and STABLE_DIFFUSION_1.search(self.base) is not None
 
 
-def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Facts:
+def gather(params: Params, name: str, train: ImageSet, dense: bool) -> GeneratorSummary:
     """Gather what the card states of a published generator of the study in the current folder."""
     entry, generate = params.generators[name], params.generate
     method, own = entry.method_of(name), options(name, entry)
     manifest = paths.base(params.study) / "manifest.json"
     base = files.read_json(manifest) if manifest.is_file() else {"source": "unknown"}
     prompts = params.data.prompt
-    return Facts(
+    return GeneratorSummary(
         name=name,
         study=params.study,
         train=train,
@@ -99,28 +100,28 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Facts:
         steps=generate.steps,
         guidance_scale=generate.guidance_scale,
         settings={
-            **named(
-                "base", {key: told for key, told in base.items() if key != "fingerprint" and isinstance(told, str)}
+            **dotted_values(
+                "base", {key: value for key, value in base.items() if key != "fingerprint" and isinstance(value, str)}
             ),
-            **named(f"generators.{name}", {"method": method, **own.model_dump(mode="json")}),
-            **named("finetune", params.finetune.model_dump(mode="json")),
-            **named("generate", generate.model_dump(mode="json")),
+            **dotted_values(f"generators.{name}", {"method": method, **own.model_dump(mode="json")}),
+            **dotted_values("finetune", params.finetune.model_dump(mode="json")),
+            **dotted_values("generate", generate.model_dump(mode="json")),
             "seed": params.seed,
         },
         scores=_scores(params.study, name),
     )
 
 
-def write(folder: Path, facts: Facts) -> None:
-    """Writes README.md into the exported folder."""
+def write(folder: Path, summary: GeneratorSummary) -> None:
+    """Write README.md into the exported folder."""
     yaml, header = YAML(), io.StringIO()
     yaml.default_flow_style = False
-    yaml.dump(_header(facts), header)
-    files.write_bytes(folder / "README.md", f"---\n{header.getvalue()}---\n{_body(facts)}".encode())
+    yaml.dump(_header(summary), header)
+    files.write_bytes(folder / "README.md", f"---\n{header.getvalue()}---\n{_body(summary)}".encode())
 
 
 def _scores(study: str, generator: str) -> tuple[Mapping[str, Any], ...]:
-    """Scores of the images that these very weights made; none where there are none."""
+    """Return the scores of the images that these weights made; none where they made none."""
     path, images = paths.scores(study, generator) / "scores.json", paths.synthetic(study, generator)
     if not path.is_file() or not (images / MANIFEST).is_file():
         return ()
@@ -130,13 +131,13 @@ def _scores(study: str, generator: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(score for score in files.read_json(path) if score["value"] is not None)
 
 
-def _header(facts: Facts) -> dict[str, Any]:
-    if facts.is_stable_diffusion:
+def _header(summary: GeneratorSummary) -> dict[str, Any]:
+    if summary.is_stable_diffusion:
         terms = {"license": "creativeml-openrail-m"}
     else:
-        whose = "training-data" if facts.base is None else "training-data-and-base-model"
+        whose = "training-data" if summary.base is None else "training-data-and-base-model"
         terms = {"license": "other", "license_name": f"terms-of-{whose}"}
-    on_hub = {"base_model": facts.base} if facts.base and re.fullmatch(r"[\w.-]+/[\w.-]+", facts.base) else {}
+    on_hub = {"base_model": summary.base} if summary.base and re.fullmatch(r"[\w.-]+/[\w.-]+", summary.base) else {}
     return {
         **terms,
         **on_hub,
@@ -146,51 +147,51 @@ def _header(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _body(facts: Facts) -> str:
-    spec, rows = facts.train.spec, _colours(facts.train.spec.num_classes)
-    of_mask = facts.conditioning == "mask"
-    silent = ["the empty one"] if facts.dropout else []
+def _body(summary: GeneratorSummary) -> str:
+    spec, rows = summary.train.spec, _colours(summary.train.spec.num_classes)
+    of_mask = summary.conditioning == "mask"
+    silent = ["the empty one"] if summary.dropout else []
     return TEMPLATE.read_text(encoding="utf-8").format(
-        title=f"{spec.name}: images that follow masks, by {facts.name}",
-        method=facts.method,
+        title=f"{spec.name}: images that follow masks, by {summary.name}",
+        method=summary.method,
         version=pipeline.__version__,
         size=spec.size,
-        trust=", trust_remote_code=True" if facts.dense else "",
-        code=DENSE if facts.dense else SPARSE,
+        trust=", trust_remote_code=True" if summary.dense else "",
+        code=DENSE if summary.dense else SPARSE,
         hint=OF_MASK.format(colours=rows, last=spec.num_classes - 1) if of_mask else OF_PICTURE,
-        sees=SEES_MASK if of_mask else SEES_PICTURE.format(conditioning=facts.conditioning),
-        prompt=repr(facts.prompts[0]),
-        prompts=", ".join([*(f"`{prompt}`" for prompt in facts.prompts), *silent]),
+        sees=SEES_MASK if of_mask else SEES_PICTURE.format(conditioning=summary.conditioning),
+        prompt=repr(summary.prompts[0]),
+        prompts=", ".join([*(f"`{prompt}`" for prompt in summary.prompts), *silent]),
         palette="\n".join(f"| {k} | {_meaning(k)} | {row} |" for k, row in enumerate(rows)),
-        steps=facts.steps,
-        guidance_scale=facts.guidance_scale,
+        steps=summary.steps,
+        guidance_scale=summary.guidance_scale,
         data=spec.name,
-        images=len(facts.train),
-        digest=facts.train.digest,
-        base="trained from scratch on the same images" if facts.base is None else facts.base,
-        settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in facts.settings.items()),
-        scores=_score_table(facts),
-        licence=_licence(facts),
+        images=len(summary.train),
+        digest=summary.train.digest,
+        base="trained from scratch on the same images" if summary.base is None else summary.base,
+        settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in summary.settings.items()),
+        scores=_score_table(summary),
+        licence=_licence(summary),
     )
 
 
 def _colours(num_classes: int) -> list[list[float]]:
-    """The palette in the shortest decimals of the same float32 numbers."""
+    """Return the palette in the shortest decimals of the same float32 numbers."""
     return [[float(str(value)) for value in colour] for colour in palette(num_classes).numpy()]
 
 
-def _licence(facts: Facts) -> str:
-    if facts.base is None:
+def _licence(summary: GeneratorSummary) -> str:
+    if summary.base is None:
         return SCRATCH
     unknown = "Look them up; if it descends from Stable Diffusion 1.5, this holds: "
-    return FOREIGN.format(base=facts.base, rail=RAIL if facts.is_stable_diffusion else unknown + RAIL)
+    return FOREIGN.format(base=summary.base, rail=RAIL if summary.is_stable_diffusion else unknown + RAIL)
 
 
-def _score_table(facts: Facts) -> str:
-    if not facts.scores:
+def _score_table(summary: GeneratorSummary) -> str:
+    if not summary.scores:
         return "None at the time of the export."
     lines = ["| score | compared with | value | 95 % interval | images | better |", "|---|---|---|---|---|---|"]
-    for score in facts.scores:
+    for score in summary.scores:
         interval = "" if score["low"] is None else f"{score['low']:.4g} to {score['high']:.4g}"
         about = (score["name"], score["variant"], f"{score['value']:.4g}", interval, score["n"], score["direction"])
         lines.append(f"| {' | '.join(map(str, about))} |")
@@ -201,12 +202,12 @@ def _meaning(label: int) -> str:
     return "background" if label == 0 else f"class {label}"
 
 
-def named(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted path, without what is not set; of an absolute path only the last part."""
+def dotted_values(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted path, without those not set; of an absolute path only the last part."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= named(f"{section}.{key}", value)
+            flat |= dotted_values(f"{section}.{key}", value)
         elif value is not None:
             absolute = isinstance(value, str) and PurePath(value).is_absolute()
             flat[f"{section}.{key}"] = PurePath(value).name if absolute else value

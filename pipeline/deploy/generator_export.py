@@ -103,5 +103,5 @@ def _write(params: Params, name: str, train: ImageSet, work: Path) -> None:
     settings = params.generate
     sampling = Sampling(settings.steps, settings.guidance_scale, sampler=settings.sampler)
     pipeline_folder.write(work, model.model, model.network, scheduler_of(model.model.scheduler, sampling))
-    facts = generator_card.gather(params, name, train, pipeline_folder.is_dense(model.network))
-    generator_card.write(work, facts)
+    summary = generator_card.gather(params, name, train, pipeline_folder.is_dense(model.network))
+    generator_card.write(work, summary)

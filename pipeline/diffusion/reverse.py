@@ -10,24 +10,24 @@ from pipeline.diffusion.process import Process
 from pipeline.diffusion.schedule import noise_of
 
 Method = Literal["ddim", "ddpm"]
-Found = tuple[Tensor, Tensor | None]  # x0, and the log-variance of a DDPM step, None: the small one
+CleanPrediction = tuple[Tensor, Tensor | None]  # x0, and the log-variance of a DDPM step, None: the small one
 
 
 def reverse(
     process: Process,
     noisy: Tensor,
     rngs: Sequence[torch.Generator],
-    find: Callable[[Tensor, Tensor], Found],
+    predict: Callable[[Tensor, Tensor], CleanPrediction],
     method: Method,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Level k [B], the noisy x [B, ...] there and the x0 that `find(x, k)` takes it for; the last x0 is the result.
+    """Yield level k [B], its noisy x [B, ...] and the x0 that `predict(x, k)` returns; the last x0 is the result.
 
-    `noisy` is that of the noisiest level. The cleanest level adds no noise: both methods end in their x0. DDPM draws
-    from one random stream per sample.
+    `noisy` is the sample of the noisiest level. The cleanest level adds no noise: both methods end in their x0. DDPM
+    draws from one random stream per sample.
     """
     for level in reversed(range(len(process))):
         k = torch.full((len(noisy),), level, device=noisy.device)
-        x0, log_variance = find(noisy, k)
+        x0, log_variance = predict(noisy, k)
         yield k, noisy, x0
         if level == 0:
             return

@@ -253,7 +253,7 @@ def test_at_full_size_the_exported_class_has_the_parameters_of_the_paper() -> No
 
 
 def test_the_card_names_no_path_of_weights_that_a_conditioning_reads() -> None:
-    settings = generator_card.named(
+    settings = generator_card.dotted_values(
         "generators.x", {"conditioning_params": {"file": "/somewhere/net.pth", "low": None}}
     )
     assert settings == {"generators.x.conditioning_params.file": "net.pth"}

@@ -13,7 +13,7 @@ from pipeline.diffusion import betas
 from pipeline.diffusion.embedding import fraction_embedding, index_embedding
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
-from pipeline.diffusion.times import SEEN, ImportanceTimes, UniformTimes
+from pipeline.diffusion.timestep_samplers import WARM_UP, ImportanceTimestepSampler, UniformTimestepSampler
 from pipeline.diffusion.variance import binned_log_likelihood, bound_bits, learned_log_variance, normal_divergence
 
 STEPS = 1000
@@ -110,28 +110,28 @@ def test_ddim_with_eta_one_has_the_mean_and_spread_of_ddpm():
 
 
 def test_uniform_times_reach_both_ends_and_no_further():
-    times = UniformTimes(2, 5)
-    drawn, weights = times.draw([torch_rng(n) for n in range(400)])
+    times = UniformTimestepSampler(2, 5)
+    drawn, weights = times.sample([torch_rng(n) for n in range(400)])
     assert sorted(set(drawn.tolist())) == [2, 3, 4, 5] and weights.tolist() == [1.0] * 400
 
 
 def test_importance_times_see_all_first_then_follow_losses_without_bias():
-    times = ImportanceTimes(1, 4)
+    times = ImportanceTimestepSampler(1, 4)
     losses = torch.tensor([1.0, 2.0, 3.0, 10.0])
     for place in range(4):
-        for _ in range(SEEN):
-            times.observe(torch.tensor([place + 1]), losses[place : place + 1])
+        for _ in range(WARM_UP):
+            times.update(torch.tensor([place + 1]), losses[place : place + 1])
     expected = 0.99 * losses.numpy() / 16 + 0.01 / 4
-    assert times.chances.numpy() == pytest.approx(expected)
-    drawn, weights = times.draw([torch_rng("importance", n) for n in range(4000)])
+    assert times.probabilities.numpy() == pytest.approx(expected)
+    drawn, weights = times.sample([torch_rng("importance", n) for n in range(4000)])
     assert np.bincount(drawn.numpy(), minlength=5)[1:] / 4000 == pytest.approx(expected, abs=0.03)
     assert (weights * losses[drawn - 1]).mean().item() == pytest.approx(losses.mean().item(), rel=0.02)
 
 
 def test_a_timestep_that_is_missing_is_drawn_until_it_was_seen_often_enough():
-    times = ImportanceTimes(0, 1)
-    times.observe(torch.zeros(SEEN, dtype=torch.long), torch.ones(SEEN))
-    assert times.chances.tolist() == [0, 1]
+    times = ImportanceTimestepSampler(0, 1)
+    times.update(torch.zeros(WARM_UP, dtype=torch.long), torch.ones(WARM_UP))
+    assert times.probabilities.tolist() == [0, 1]
 
 
 def test_embeddings_by_hand():

@@ -103,7 +103,7 @@ def test_the_lesion_is_stretched_over_the_bounding_box() -> None:
     """A ramp from 0 to 30 over columns 2..5 becomes one over columns 4..10: steps of 5 instead of 10."""
     image = np.zeros((3, SIDE, SIDE), np.uint8)
     image[:, :, 2:6] = [0, 10, 20, 30]
-    made = copy_paste.texture(image, square(2, 2, 4), square(4, 4, 7))
+    made = copy_paste.fit_texture(image, square(2, 2, 4), square(4, 4, 7))
     assert made[0, 4, 4:11].tolist() == [0, 5, 10, 15, 20, 25, 30]
     assert made[0, 4, :4].tolist() == [0] * 4 and made[0, 4, 11:].tolist() == [30] * 5  # the edge's colours around it
 
@@ -114,8 +114,8 @@ def test_of_two_lesions_the_one_of_the_masks_shape_is_taken(make: Make) -> None:
     for top, left in ((2, 2), (2, 7), (7, 2), (7, 7)):
         cross[top : top + 3, left : left + 3] = 0
     wanted = square(5, 5, 8)
-    assert copy_paste.unfilled(square(0, 0, 6), wanted) == 0
-    assert copy_paste.unfilled(cross, wanted) == 36
+    assert copy_paste.unfilled_pixels(square(0, 0, 6), wanted) == 0
+    assert copy_paste.unfilled_pixels(cross, wanted) == 36
     generator = make((cross, square(9, 9, 6), cross), candidates=3)
     assert (draw(generator, [wanted])[0][:, wanted > 0] == 210).all()  # the second image's
 
@@ -124,7 +124,7 @@ def test_each_class_gets_its_own_colours() -> None:
     own = square(0, 0, 4) + square(8, 8, 4, 2)
     image = np.where(own == 1, 100, np.where(own == 2, 200, 0))[None].repeat(3, 0).astype(np.uint8)
     wanted = square(5, 5, 6, 2) + square(0, 12, 3)
-    made = copy_paste.texture(image, own, wanted)
+    made = copy_paste.fit_texture(image, own, wanted)
     assert (made[:, wanted == 1] == 100).all() and (made[:, wanted == 2] == 200).all()
 
 
@@ -137,9 +137,9 @@ def test_the_background_with_least_to_cover_is_taken(make: Make) -> None:
 
 def test_covering_takes_the_colours_around() -> None:
     mask = square(5, 5, 6)
-    assert grey(copy_paste.covered(painted(mask, 80, 255), mask > 0)) == 80
+    assert grey(copy_paste.inpaint_lesion(painted(mask, 80, 255), mask > 0)) == 80
     everything = np.ones((SIDE, SIDE), bool)
-    assert (copy_paste.covered(painted(mask, 80, 255), everything) == painted(mask, 80, 255)).all()
+    assert (copy_paste.inpaint_lesion(painted(mask, 80, 255), everything) == painted(mask, 80, 255)).all()
 
 
 def test_an_empty_mask_gives_a_background_without_lesion(make: Make) -> None:
@@ -165,7 +165,7 @@ def test_faults_are_named(make: Make, tmp_path: Path) -> None:
     again = make((square(0, 0, 3), square(1, 1, 3)))
     again.load(tmp_path / "saved")
     with pytest.raises(UserError, match="not those that copy_paste was made with"):
-        again.set_training_pairs(again._shown())
+        again.set_training_pairs(again._training_images())
     with pytest.raises(UserError, match=r"copy_paste\.json does not fit this generator"):
         again.load(tmp_path)
 

@@ -88,7 +88,7 @@ def test_no_partner_for_masks_of_a_procedure(real: ImageSet, made: ImageSet) -> 
 def test_strangers_have_masks_of_another_family(made: ImageSet) -> None:
     for images in (turned(made), drawn(made)):
         names = families(images)
-        other = faithfulness.strangers(images, np.random.default_rng(0))
+        other = faithfulness.mismatched_masks(images, np.random.default_rng(0))
         assert len(other) == 16 and len(set(other.values())) == 8
         assert all(names[other[row["id"]]] != name for row, name in zip(images, names, strict=True))
 

@@ -11,7 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.masks import bank
-from pipeline.methods.masks._sequence import Masks
+from pipeline.methods.masks._sequence import LazyMasks
 
 SIZE = 16
 
@@ -31,7 +31,7 @@ def training(folder: Path, classes: int, sources: tuple[str, ...]) -> ImageSet:
 
 def build(
     folder: Path, classes: int = 2, count: int | None = None, sources: tuple[str, ...] = ("polyp",), **values: Any
-) -> Masks:
+) -> LazyMasks:
     train = training(folder.parent / "real", classes, sources)
     return bank.build(bank.Params(folder=folder, **values), train, count, "0")
 

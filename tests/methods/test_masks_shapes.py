@@ -11,8 +11,15 @@ from scipy import ndimage
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.masks import _curves, shapes
-from pipeline.methods.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
-from pipeline.methods.masks._sequence import Masks
+from pipeline.methods.masks._lesions import (
+    Lesion,
+    Spread,
+    measure_lesions,
+    measure_spreads,
+    resample_lesion,
+    visible_shares,
+)
+from pipeline.methods.masks._sequence import LazyMasks
 from tests.mask_sets import box, phantom_masks, reaches_the_frame, written
 
 ROUND = Lesion(1, 0.04, (0.5, 0.5), 1.0, 0.0, False)
@@ -25,19 +32,19 @@ def phantoms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return phantom_masks(tmp_path_factory.mktemp("phantoms"), 40, request.param)
 
 
-def build(train: ImageSet, count: int | None = None, **values: float) -> Masks:
+def build(train: ImageSet, count: int | None = None, **values: float) -> LazyMasks:
     return shapes.build(shapes.Params(**values), train, count, "seed")  # type: ignore[arg-type]
 
 
 def test_a_rectangle_is_measured_as_its_ellipse() -> None:
     """4 x 8 pixels of 16 x 16: variances (n^2 - 1) / 12 + 1 / 12 = n^2 / 12, so aspect 4 / 8, length to the right."""
-    (lesion,) = measure(box(16, slice(2, 6), slice(4, 12)))
+    (lesion,) = measure_lesions(box(16, slice(2, 6), slice(4, 12)))
     assert lesion.area == 32 / 256
     assert lesion.centre == (4 / 16, 8 / 16)
     assert lesion.aspect == pytest.approx(0.5)
     assert math.sin(lesion.tilt) == pytest.approx(0)
     assert not lesion.cut
-    (turned,) = measure(box(16, slice(2, 6), slice(4, 12)).T)
+    (turned,) = measure_lesions(box(16, slice(2, 6), slice(4, 12)).T)
     assert abs(math.sin(turned.tilt)) == pytest.approx(1)
 
 
@@ -45,7 +52,7 @@ def test_every_region_of_every_class_is_a_lesion_and_holes_count() -> None:
     mask = box(32, slice(2, 12), slice(2, 12))
     mask[4:8, 4:8] = 2
     mask[20:, :] = 2
-    first, hole, below = measure(mask)
+    first, hole, below = measure_lesions(mask)
     assert (first.label, first.area, first.cut) == (1, 100 / 1024, False)
     assert (hole.label, hole.area, hole.cut) == (2, 16 / 1024, False)
     assert (below.label, below.area, below.cut) == (2, 384 / 1024, True)
@@ -53,7 +60,7 @@ def test_every_region_of_every_class_is_a_lesion_and_holes_count() -> None:
 
 def test_spreads_are_the_standard_deviations_of_each_label() -> None:
     other = replace(ROUND, area=0.04 * math.exp(2), centre=(0.5, 0.7))
-    spread = spreads([ROUND, other, replace(ROUND, label=2)])
+    spread = measure_spreads([ROUND, other, replace(ROUND, label=2)])
     np.testing.assert_allclose(spread[1].deviations, [1, 0, 0.1, 0], atol=1e-12)
     assert spread[1].areas == (0.04, other.area)
     np.testing.assert_allclose(spread[2].deviations, 0, atol=1e-12)
@@ -62,15 +69,15 @@ def test_spreads_are_the_standard_deviations_of_each_label() -> None:
 def test_the_kernel_has_the_width_it_is_given() -> None:
     rng, deviations = np.random.default_rng(0), np.array([0.5, 0.1, 0.05, 0.2])
     spread = Spread(deviations, (0.0001, 1.0))
-    rows = np.array([like(replace(ROUND, aspect=0.5), spread, 0.4, rng).row for _ in range(4000)])
+    rows = np.array([resample_lesion(replace(ROUND, aspect=0.5), spread, 0.4, rng).vector for _ in range(4000)])
     np.testing.assert_allclose(rows.std(0), 0.4 * deviations, rtol=0.05)
     np.testing.assert_allclose(rows.mean(0), [math.log(0.04), 0.5, 0.5, math.log(0.5)], atol=0.01)
-    assert like(ROUND, spread, 0.0, rng) == ROUND
+    assert resample_lesion(ROUND, spread, 0.0, rng) == ROUND
 
 
 def test_areas_stay_between_the_smallest_and_the_largest() -> None:
     rng, spread = np.random.default_rng(0), Spread(np.array([1.0, 0, 0, 0]), (0.03, 0.05))
-    drawn = [like(ROUND, spread, 1.0, rng).area for _ in range(200)]
+    drawn = [resample_lesion(ROUND, spread, 1.0, rng).area for _ in range(200)]
     assert (min(drawn), max(drawn)) == (0.03, 0.05)
 
 
@@ -182,4 +189,4 @@ def test_where_no_try_leaves_every_class_in_view_the_training_mask_is_taken(
 
 def test_the_share_in_view_counts_what_others_leave() -> None:
     mask = box(10, slice(0, 5), slice(0, 4))
-    assert in_view(mask, [replace(ROUND, area=0.4), replace(ROUND, label=2)]) == {1: 0.5, 2: 0.0}
+    assert visible_shares(mask, [replace(ROUND, area=0.4), replace(ROUND, label=2)]) == {1: 0.5, 2: 0.0}

@@ -12,8 +12,8 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.masks import _warp, elastic, random
-from pipeline.methods.masks._bounds import Bounds, Source, lesions
-from pipeline.methods.masks._sequence import Masks
+from pipeline.methods.masks._bounds import Bounds, SourceMask, lesions
+from pipeline.methods.masks._sequence import LazyMasks
 from tests.mask_sets import box, phantom_masks, reaches_the_frame, written
 
 METHODS = {"random": random, "elastic": elastic}
@@ -31,7 +31,7 @@ def phantoms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return phantom_masks(tmp_path_factory.mktemp("phantoms"), 20, request.param)
 
 
-def vary(name: str, train: ImageSet, count: int, **values: Any) -> Masks:
+def vary(name: str, train: ImageSet, count: int, **values: Any) -> LazyMasks:
     params = plugins.read_params("masks", name, values, "mask_params")
     return METHODS[name].build(params, train, count, "seed")
 
@@ -63,7 +63,7 @@ def test_numbers_stay_within_the_bounds_and_make_the_mask_again(
             assert max(map(abs, told["shift"])) <= params.shift
         else:
             assert 0 <= told["amplitude"] <= params.amplitude
-        np.testing.assert_array_equal(source.ravel()[METHODS[name].look(64, told)], mask.pixels)
+        np.testing.assert_array_equal(source.ravel()[METHODS[name].lookup(64, told)], mask.pixels)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -129,24 +129,24 @@ def test_the_area_bound_is_that_of_each_class() -> None:
     mask[6, 1:7] = 2  # 6 pixels
     loses_two = np.arange(64).reshape(8, 8)
     loses_two[2, 2:4] = 0  # of label 1, which keeps half
-    assert Source.of(mask).allows(loses_two, Bounds(area=(0.5, 2.0)))
-    assert not Source.of(mask).allows(loses_two, Bounds(area=(0.51, 2.0)))
+    assert SourceMask.of(mask).allows(loses_two, Bounds(area=(0.5, 2.0)))
+    assert not SourceMask.of(mask).allows(loses_two, Bounds(area=(0.51, 2.0)))
 
 
 def test_a_lesion_clear_of_the_frame_may_not_reach_it() -> None:
     mask = box(8, slice(1, 3), slice(1, 3))
-    assert not Source.of(mask).allows(np.roll(np.arange(64).reshape(8, 8), -1, axis=0), Bounds())
+    assert not SourceMask.of(mask).allows(np.roll(np.arange(64).reshape(8, 8), -1, axis=0), Bounds())
     cut = box(8, slice(0, 3), slice(1, 3))
-    assert Source.of(cut).allows(np.roll(np.arange(64).reshape(8, 8), -1, axis=0), Bounds(area=(0.1, 2.0)))
+    assert SourceMask.of(cut).allows(np.roll(np.arange(64).reshape(8, 8), -1, axis=0), Bounds(area=(0.1, 2.0)))
 
 
 def test_no_lesion_may_vanish_but_specks_may() -> None:
     two = box(32, slice(4, 16), slice(4, 16)) + box(32, slice(20, 22), slice(20, 22))  # 144 and 4 pixels
     lookup = np.arange(1024).reshape(32, 32)
     lookup[20:22, 20:22] = 0
-    assert not Source.of(two).allows(lookup, Bounds())
+    assert not SourceMask.of(two).allows(lookup, Bounds())
     speck = box(32, slice(4, 16), slice(4, 16)) + box(32, slice(20, 21), slice(20, 21))  # 1 of 145 pixels
-    assert Source.of(speck).allows(lookup, Bounds())
+    assert SourceMask.of(speck).allows(lookup, Bounds())
 
 
 def test_regions_that_meet_at_a_corner_are_one_and_a_class_is_never_all_specks() -> None:

@@ -41,7 +41,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import siamese
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion.latent_batches import drawn
+from pipeline.networks.stable_diffusion.latent_batches import sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base import tiny
 from pipeline.stages.finetune.params import Finetune
@@ -157,13 +157,13 @@ def test_processes_draw_different_timesteps(tmp_path: Path) -> None:
     built = siamese.build(siamese.Params(), model, DatasetSpec(name="toy", size=16))
     batches = built.batches(pairs, Finetune(max_steps=3, global_batch=8, learning_rate=1e-3), "t")
     for step in (0, 2):
-        each = [drawn(model, batches.batch(step, rank, 8)) for rank in range(8)]
-        _, noise, t = drawn(model, batches.batch(step))
+        each = [sample_noise(model, batches.batch(step, rank, 8)) for rank in range(8)]
+        _, noise, t = sample_noise(model, batches.batch(step))
         assert len(set(t.tolist())) >= 7  # eight of a thousand: all differ with probability 0.97
         assert sorted(int(own[2]) for own in each) == sorted(t.tolist())
         order = [t.tolist().index(int(own[2])) for own in each]
         assert torch.equal(torch.cat([own[1] for own in each]), noise[order])
-    assert not torch.equal(drawn(model, batches.batch(0))[2], drawn(model, batches.batch(1))[2])
+    assert not torch.equal(sample_noise(model, batches.batch(0))[2], sample_noise(model, batches.batch(1))[2])
 
 
 # --- 13: squashing to 384 pixels -----------------------------------------------------------------------------------

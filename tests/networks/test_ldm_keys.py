@@ -8,7 +8,7 @@ from torch import nn
 from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, sd15
 from pipeline.networks.stable_diffusion.ldm_keys import Table
 
-LAYOUT = sd15.Layout()
+CONFIGS = sd15.PartConfigs()
 DHI = "control_model.input_hint_block."
 DHI_SHAPES = {  # §1.1 and §1.6 of the method's specification, read by hand
     "0.initial_conv.weight": (16, 3, 3, 3),
@@ -31,7 +31,7 @@ DHI_SHAPES = {  # §1.1 and §1.6 of the method's specification, read by hand
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, nn.Module]:
-    return {**ldm_base.empty(LAYOUT), "sparse": ldm_control.empty(LAYOUT, "sparse")}
+    return {**ldm_base.empty_parts(CONFIGS), "sparse": ldm_control.empty_controlnet(CONFIGS, "sparse")}
 
 
 def checkpoint(model: nn.Module, table: Table) -> dict[str, torch.Tensor]:
@@ -40,7 +40,7 @@ def checkpoint(model: nn.Module, table: Table) -> dict[str, torch.Tensor]:
 
 
 def test_unet_names_are_those_that_diffusers_reads(models: dict[str, nn.Module]) -> None:
-    table = ldm_keys.unet(models["unet"].state_dict(), LAYOUT.unet)
+    table = ldm_keys.unet(models["unet"].state_dict(), CONFIGS.unet)
     file = checkpoint(models["unet"], table)
     read = single_file_utils.convert_ldm_unet_checkpoint(dict(file), dict(models["unet"].config))
     assert len(table) == 686 and read.keys() == table.keys()
@@ -48,7 +48,7 @@ def test_unet_names_are_those_that_diffusers_reads(models: dict[str, nn.Module])
 
 
 def test_moving_averages_are_those_that_diffusers_reads(models: dict[str, nn.Module]) -> None:
-    table = ldm_keys.unet(models["unet"].state_dict(), LAYOUT.unet)
+    table = ldm_keys.unet(models["unet"].state_dict(), CONFIGS.unet)
     file = checkpoint(models["unet"], table)
     averages = {ldm_keys.ema(key): torch.empty_like(value) for key, value in file.items()}
     config = dict(models["unet"].config)
@@ -58,7 +58,7 @@ def test_moving_averages_are_those_that_diffusers_reads(models: dict[str, nn.Mod
 
 
 def test_autoencoder_names_are_those_that_diffusers_reads(models: dict[str, nn.Module]) -> None:
-    table = ldm_keys.vae(models["vae"].state_dict(), LAYOUT.vae)
+    table = ldm_keys.vae(models["vae"].state_dict(), CONFIGS.vae)
     file = checkpoint(models["vae"], table)
     read = single_file_utils.convert_ldm_vae_checkpoint(dict(file), dict(models["vae"].config))
     assert len(table) == 248 and read.keys() == table.keys()
@@ -67,7 +67,7 @@ def test_autoencoder_names_are_those_that_diffusers_reads(models: dict[str, nn.M
 
 
 def test_stock_controlnet_names_are_those_that_diffusers_reads(models: dict[str, nn.Module]) -> None:
-    table = ldm_keys.controlnet(models["sparse"].state_dict(), LAYOUT.unet)
+    table = ldm_keys.controlnet(models["sparse"].state_dict(), CONFIGS.unet)
     file = checkpoint(models["sparse"], table)
     read = single_file_utils.convert_controlnet_checkpoint(dict(file), dict(models["sparse"].config))
     assert len(table) == 340 and read.keys() == table.keys()
@@ -75,8 +75,8 @@ def test_stock_controlnet_names_are_those_that_diffusers_reads(models: dict[str,
 
 
 def test_dense_hint_has_the_names_and_shapes_of_the_authors() -> None:
-    network = ldm_control.empty(LAYOUT, "dense")
-    shapes = ldm_base.shapes_of(network, ldm_keys.controlnet(network.state_dict(), LAYOUT.unet))
+    network = ldm_control.empty_controlnet(CONFIGS, "dense")
+    shapes = ldm_base.shapes_of(network, ldm_keys.controlnet(network.state_dict(), CONFIGS.unet))
     hint = {key.removeprefix(DHI): shape for key, shape in shapes.items() if key.startswith(DHI)}
     # Five plain convolutions, five blocks of two, three merges of norm and projection, the zero one: weight and bias.
     assert len(hint) == 2 * (5 + 10 + 6 + 1)
@@ -86,9 +86,9 @@ def test_dense_hint_has_the_names_and_shapes_of_the_authors() -> None:
 
 
 def test_released_file_has_1511_names_and_no_two_parts_share_one() -> None:
-    network = ldm_control.empty(LAYOUT, "dense")
-    control = ldm_keys.controlnet(network.state_dict(), LAYOUT.unet)
-    tables = [*ldm_base.base_tables(ldm_base.empty(LAYOUT), LAYOUT).values(), control]
+    network = ldm_control.empty_controlnet(CONFIGS, "dense")
+    control = ldm_keys.controlnet(network.state_dict(), CONFIGS.unet)
+    tables = [*ldm_base.base_tables(ldm_base.empty_parts(CONFIGS), CONFIGS).values(), control]
     names = {name for table in tables for name in table.values()} | ldm_control.buffers(77).keys()
     assert len(control) == 340 - 16 + 44
     assert len(names) == 686 + 248 + 196 + 368 + 13

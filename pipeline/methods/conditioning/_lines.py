@@ -16,7 +16,7 @@ class Lines(Section):
 
 
 def paint(masks: Tensor, strength: Tensor, num_classes: int, lines: Lines) -> Tensor:
-    """Label maps and lines [B, H, W] in [0, 1] -> hints [B, 3, H, W], between the classes' colours and the line's."""
+    """Paint lines [B, H, W] in [0, 1] over label maps; return hints [B, 3, H, W], lines blended into class colours."""
     strength = (strength * (masks > 0) if lines.inside else strength)[:, None]
     if not lines.over_mask:
         return strength.repeat(1, 3, 1, 1)
@@ -25,12 +25,12 @@ def paint(masks: Tensor, strength: Tensor, num_classes: int, lines: Lines) -> Te
 
 
 def line_colour(num_classes: int) -> Tensor:
-    """Red over the white of one class, white over the hues of several."""
+    """Return red over the white of one class, white over the hues of several."""
     return torch.tensor([1.0, 0.0, 0.0] if num_classes == 2 else [1.0, 1.0, 1.0])
 
 
-def needed(images: Tensor | None, conditioning: str) -> Tensor:
-    """The images. Raises UserError where there is none."""
+def require_images(images: Tensor | None, conditioning: str) -> Tensor:
+    """Return the images. Raises UserError where there are none."""
     if images is None:
         raise UserError(
             f"conditioning {conditioning} shows the edges of the image that a mask belongs to, and here is a mask that"

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
-from pipeline.methods.conditioning._lines import Lines, needed, paint
+from pipeline.methods.conditioning._lines import Lines, paint, require_images
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
 
@@ -21,10 +21,10 @@ KEY = "generators.<entry>.conditioning_params.file"
 
 
 class SoftEdges(Lines):
-    """Where the weights lie."""
+    """Where the weights are."""
 
     file: str | None = None  # None: in weights/, the hub's cache, or the hub
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: that of the publisher
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: as published
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class SoftEdgeHint:
 
     @torch.no_grad()
     def __call__(self, masks: Tensor, images: Tensor | None = None) -> Tensor:
-        """Hints [B, 3, H, W]. Raises UserError without images."""
-        images = needed(images, self.name).float()
+        """Return hints [B, 3, H, W]. Raises UserError without images."""
+        images = require_images(images, self.name).float()
         self.network.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             return paint(masks, self.edges(self.network, images), self.num_classes, self.params)
 
 
-def fill(network: nn.Module, name: str, published: pretrained.Weights, params: SoftEdges) -> nn.Module:
-    """The network with its weights, frozen. Raises UserError where the file is missing, another one or damaged."""
+def load_weights(network: nn.Module, name: str, published: pretrained.Weights, params: SoftEdges) -> nn.Module:
+    """Load a network's weights and freeze it. Raises UserError where the file is missing, damaged or another one."""
     path = _file(name, published, params)
     try:
         loaded: Any = weight_file.load(path)
@@ -72,8 +72,8 @@ def _file(name: str, published: pretrained.Weights, params: SoftEdges) -> Path:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Around the import of controlnet-aux, which warns of all its optional parts."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress the warnings of importing controlnet-aux about its optional parts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.core.contracts import Hint
-from pipeline.methods.conditioning._lines import Lines, needed, paint
+from pipeline.methods.conditioning._lines import Lines, paint, require_images
 
 
 class Params(Lines):
@@ -28,16 +28,16 @@ class Params(Lines):
 
 
 def build(params: Params, num_classes: int) -> Hint:
-    """The hint; it needs the image."""
+    """Return the hint; it needs the image."""
     return partial(_hint, params, num_classes)
 
 
 def _hint(params: Params, num_classes: int, masks: Tensor, images: Tensor | None = None) -> Tensor:
-    pixels = (needed(images, "canny") * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    found = np.stack([edges(image, params.low, params.high) for image in pixels])
-    return paint(masks, torch.from_numpy(found).to(masks.device), num_classes, params)
+    pixels = (require_images(images, "canny") * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    edge_maps = np.stack([edges(image, params.low, params.high) for image in pixels])
+    return paint(masks, torch.from_numpy(edge_maps).to(masks.device), num_classes, params)
 
 
 def edges(image: NDArray[np.uint8], low: int, high: int) -> NDArray[np.float32]:
-    """Colours [H, W, 3] uint8 -> 1 on edges, else 0 [H, W]."""
+    """Detect edges in colours [H, W, 3] uint8; return 1 on edges, else 0 [H, W]."""
     return (np.asarray(cv2.Canny(np.ascontiguousarray(image), low, high)) > 0).astype(np.float32)

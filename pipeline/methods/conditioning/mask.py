@@ -6,26 +6,26 @@ import torch
 from torch import Tensor
 
 from pipeline.core.contracts import Hint
-from pipeline.core.device import send
+from pipeline.core.device import to_device
 from pipeline.core.section import Section
 
 
 class Params(Section):
-    """Nothing to set."""
+    """There is nothing to set."""
 
 
 def build(params: Params, num_classes: int) -> Hint:
-    """The hint; it needs no image."""
+    """Return the hint; it needs no image."""
     return lambda masks, images=None: hint(masks, num_classes)
 
 
 def hint(masks: Tensor, num_classes: int) -> Tensor:
-    """Label maps [B, H, W] -> hints [B, 3, H, W] in [0, 1]; a binary mask becomes white on black, as in the paper."""
-    return send(palette(num_classes), masks.device)[masks.long()].permute(0, 3, 1, 2).contiguous()
+    """Colour label maps [B, H, W] as hints [B, 3, H, W] in [0, 1]; a binary mask is white on black, as in the paper."""
+    return to_device(palette(num_classes), masks.device)[masks.long()].permute(0, 3, 1, 2).contiguous()
 
 
 def palette(num_classes: int) -> Tensor:
-    """Colours [K, 3]: black, then white for one class, or evenly spread hues for several."""
+    """Return the colours [K, 3]: black, then white for one class, or evenly spread hues for several."""
     if num_classes == 2:
         return torch.tensor([[0.0] * 3, [1.0] * 3])
     hues = [colorsys.hsv_to_rgb(k / (num_classes - 1), 1.0, 1.0) for k in range(num_classes - 1)]

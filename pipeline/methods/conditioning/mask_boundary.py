@@ -18,7 +18,7 @@ class Params(Section):
 
 
 def build(params: Params, num_classes: int) -> Hint:
-    """The hint; it needs no image."""
+    """Return the hint; it needs no image."""
     return partial(_hint, params.width, num_classes)
 
 
@@ -27,7 +27,7 @@ def _hint(width: int, num_classes: int, masks: Tensor, images: Tensor | None = N
 
 
 def boundary(masks: Tensor, width: int) -> Tensor:
-    """1 on pixels of a lesion with another label within `width` pixels (also diagonally); the frame is no label."""
+    """Return 1 on pixels of a lesion within `width` pixels of another label (also diagonally); the frame is not one."""
     labels, side = masks.float()[:, None], 2 * width + 1
     highest, lowest = F.max_pool2d(labels, side, 1, width), -F.max_pool2d(-labels, side, 1, width)
     mixed = (highest != labels) | (lowest != labels)

@@ -5,7 +5,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core.contracts import Hint
-from pipeline.methods.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
+from pipeline.methods.conditioning._soft_edges import (
+    KEY,
+    REPOSITORY,
+    SoftEdgeHint,
+    SoftEdges,
+    load_weights,
+    suppress_warnings,
+)
 from pipeline.networks.pretrained import Weights
 
 NAME = "soft_edge_hed"
@@ -14,22 +21,22 @@ WEIGHTS = Weights("ControlNetHED.pth", REPOSITORY, SHA256, "Apache-2.0, as its s
 
 
 class Params(SoftEdges):
-    """Nothing of its own."""
+    """The parameters of all soft edges."""
 
 
 def build(params: Params, num_classes: int) -> Hint:
-    """The hint; it needs the image. Raises UserError where the weights are not to be had."""
-    return SoftEdgeHint(NAME, params, num_classes, fill(network(), NAME, WEIGHTS, params), edges)
+    """Return the hint; it needs the image. Raises UserError where the weights are not available."""
+    return SoftEdgeHint(NAME, params, num_classes, load_weights(network(), NAME, WEIGHTS, params), edges)
 
 
 def network() -> nn.Module:
-    """The network, not filled."""
-    with quiet():
+    """Build the network without weights."""
+    with suppress_warnings():
         from controlnet_aux.hed import ControlNetHED_Apache2
     return ControlNetHED_Apache2()
 
 
 def edges(network: nn.Module, images: Tensor) -> Tensor:
-    """The sigmoid of the five side outputs' mean, at the image's size."""
+    """Return the sigmoid of the five side outputs' mean, at the image's size."""
     sides = [F.interpolate(side, images.shape[-2:], mode="bilinear") for side in network(images * 255)]
     return torch.sigmoid(torch.stack(sides).mean(0))[:, 0]

@@ -3,7 +3,14 @@
 from torch import Tensor, nn
 
 from pipeline.core.contracts import Hint
-from pipeline.methods.conditioning._soft_edges import KEY, REPOSITORY, SoftEdgeHint, SoftEdges, fill, quiet
+from pipeline.methods.conditioning._soft_edges import (
+    KEY,
+    REPOSITORY,
+    SoftEdgeHint,
+    SoftEdges,
+    load_weights,
+    suppress_warnings,
+)
 from pipeline.networks.pretrained import Weights
 
 NAME = "soft_edge_pidinet"
@@ -12,21 +19,21 @@ WEIGHTS = Weights("table5_pidinet.pth", REPOSITORY, SHA256, "research only, comm
 
 
 class Params(SoftEdges):
-    """Nothing of its own."""
+    """The parameters of all soft edges."""
 
 
 def build(params: Params, num_classes: int) -> Hint:
-    """The hint; it needs the image. Raises UserError where the weights are not to be had."""
-    return SoftEdgeHint(NAME, params, num_classes, fill(network(), NAME, WEIGHTS, params), edges)
+    """Return the hint; it needs the image. Raises UserError where the weights are not available."""
+    return SoftEdgeHint(NAME, params, num_classes, load_weights(network(), NAME, WEIGHTS, params), edges)
 
 
 def network() -> nn.Module:
-    """The network, not filled."""
-    with quiet():
+    """Build the network without weights."""
+    with suppress_warnings():
         from controlnet_aux.pidi.model import pidinet
     return pidinet()
 
 
 def edges(network: nn.Module, images: Tensor) -> Tensor:
-    """The last, fused output; the network takes blue first, as controlnet-aux gives it."""
+    """Return the last, fused output; the network takes BGR, as controlnet-aux does."""
     return network(images.flip(1))[-1][:, 0]

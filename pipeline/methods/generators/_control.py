@@ -1,4 +1,4 @@
-"""What the controlled generators share: parameters, network, hint, sampler, folder layout, training data."""
+"""Shared parts of the controlled generators: parameters, network, hint, sampling, saved folder, training data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from pipeline.core import files, plugins
 from pipeline.core.contracts import Hint, Sampling
-from pipeline.core.device import send
+from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
-from pipeline.methods.generators._sampling import Networks, denoise
+from pipeline.methods.generators._sampling import DenoisingNetworks, denoise
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
-from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, drawn
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder
 from pipeline.stages.finetune.params import Finetune
@@ -40,19 +40,19 @@ class Conditioned(Section):
 
     @model_validator(mode="after")
     def conditioning_is_known(self) -> Self:
-        self._own()
+        self._options()
         return self
 
     def conditions(self, num_classes: int) -> Hint:
-        """The conditioning over so many classes. Raises UserError where its weights are not to be had."""
-        return plugins.load("conditioning", self.conditioning).build(self._own(), num_classes)
+        """Build the conditioning for a number of classes. Raises UserError where its weights are not available."""
+        return plugins.load("conditioning", self.conditioning).build(self._options(), num_classes)
 
-    def _own(self) -> Section:
+    def _options(self) -> Section:
         return plugins.read_params("conditioning", self.conditioning, self.conditioning_params, "conditioning_params")
 
 
 def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:
-    """A ControlNet that starts as a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input.
+    """Build a ControlNet from a copy of the U-Net's encoder, with the stock ("sparse") or the dense hint input.
 
     `start` is the standard deviation of its zero convolutions' first weights. At 0, as in the papers, both they and the
     hint's last layer must leave zero before the hint has any effect, which short runs may not see.
@@ -69,7 +69,7 @@ def control_network(model: StableDiffusion, hint: str, start: float) -> ControlN
 
 
 def _stock_channels(factor: int) -> tuple[int, ...]:
-    """One width per halving and one before: (16, 32, 96, 256) at factor 8."""
+    """Return one width per halving and one before: (16, 32, 96, 256) at factor 8."""
     return ((16, 32, 96) + (256,) * factor.bit_length())[: factor.bit_length()]
 
 
@@ -83,11 +83,11 @@ class ControlledDiffusion:
         self.decoder = Decoder(model.unet)
 
     def prepare(self, settings: Finetune) -> None:
-        """Sets the networks' switches for training, once, before `batches`. Raises UserError for unusable ones."""
+        """Set the networks' switches for training, once, before `batches`. Raises UserError for unusable ones."""
         accelerate(self.model.unet, self.network, self.objective, settings)
 
     def batches(self, pairs: Pairs, settings: Finetune, seed: str) -> LatentBatches:
-        """Training data of the objective."""
+        """Return the training data of the objective."""
         return LatentBatches(self.model, pairs, settings.global_batch, seed, settings.flip, settings.prompt_dropout)
 
     @torch.no_grad()
@@ -99,14 +99,14 @@ class ControlledDiffusion:
         settings: Sampling,
         sources: Sequence[NDArray[np.uint8] | None] = (),
     ) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
+        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
         Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
         mask. Raises UserError where the networks cannot be compiled, or the hint needs the sources and there are none.
         """
         device = self.model.unet.device
         embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
-        with self.model.at_work():
+        with self.model.onload():
             texts = [self.model.embed(prompts)]
             if settings.guidance_scale > 1:
                 texts.insert(0, self.model.embed(["" for _ in prompts]))
@@ -117,15 +117,15 @@ class ControlledDiffusion:
             return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
 
     def embed(self, hints: Tensor) -> list[Tensor]:
-        """What the control network makes of hints [B, 3, H, W] before it sees the noisy latents."""
+        """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""
         return [self.network.controlnet_cond_embedding(hints)]
 
-    def networks(self, compiled: bool) -> Networks:
-        """The networks of a denoising step."""
-        return Networks(self.model.unet, self.network, self.decoder, compiled)
+    def networks(self, compiled: bool) -> DenoisingNetworks:
+        """Return the networks of a denoising step."""
+        return DenoisingNetworks(self.model.unet, self.network, self.decoder, compiled)
 
     def save(self, folder: Path) -> None:
-        """Writes ControlNet and decoder (the U-Net's trained half) as safetensors."""
+        """Write ControlNet and decoder (the U-Net's trained half) as safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_config(folder / "controlnet")
         for name, module in self._trained().items():
@@ -134,7 +134,7 @@ class ControlledDiffusion:
                 save_file(weights, temporary)
 
     def load(self, folder: Path) -> None:
-        """Reads what `save` wrote. Raises UserError where the folder belongs to another method or base."""
+        """Load what `save` wrote. Raises UserError where the folder belongs to another method or base."""
         for name, module in self._trained().items():
             path = folder / f"{name}.safetensors"
             try:
@@ -148,13 +148,13 @@ class ControlledDiffusion:
 
 
 def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -> Tensor | None:
-    """Images [B, 3, H, W] in [0, 1]; None where one is missing."""
-    there = [source for source in sources if source is not None]
-    whole = bool(there) and len(there) == len(sources)
-    return torch.from_numpy(np.stack(there)).to(device).float() / 255 if whole else None
+    """Stack images [B, 3, H, W] in [0, 1]; None where one is missing."""
+    present = [source for source in sources if source is not None]
+    complete = bool(present) and len(present) == len(sources)
+    return torch.from_numpy(np.stack(present)).to(device).float() / 255 if complete else None
 
 
-def draw(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, noise and timesteps of a batch, from each sample's own random stream on the CPU."""
-    latents, noise, t = drawn(model, batch)
-    return latents, noise, send(t, latents.device)
+def sample_noise_on_device(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample latents, noise and timesteps of a batch, from each sample's own random stream on the CPU."""
+    latents, noise, t = sample_noise(model, batch)
+    return latents, noise, to_device(t, latents.device)

@@ -20,7 +20,7 @@ from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
-Seen = tuple[Encoded, list[Tensor]]  # what the encoder and the control branch make of noisy latents
+EncoderFeatures = tuple[Encoded, list[Tensor]]  # of the encoder and the control branch, from noisy latents
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "ddim": DDIMScheduler,  # Song et al. 2021, eta 0
@@ -30,28 +30,32 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
 
 
 def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
-    """A new scheduler (multistep ones hold state) with the base's betas, prediction type and timestep spacing."""
+    """Build a new scheduler (multistep ones hold state) with the base's betas, prediction type and timestep spacing."""
     scheduler = cast(Scheduler, SCHEDULERS[settings.sampler].from_config(base.config))
     scheduler.set_timesteps(settings.steps)
     return scheduler
 
 
 def denoise(
-    networks: "Networks", base: DDIMScheduler, noise: Tensor, conditions: Conditions, settings: Sampling
+    networks: "DenoisingNetworks", base: DDIMScheduler, noise: Tensor, conditions: Conditions, settings: Sampling
 ) -> Tensor:
-    """Latents [B, C, h, w] from noise of that shape.
+    """Denoise noise into latents, both [B, C, h, w].
 
     `conditions` are text [GB, L, D] and embedded hints [GB, ...]; G = 2 with guidance, all samples without a prompt
     first. Raises UserError where the networks cannot be compiled.
     """
-    scheduler, latents, seen = scheduler_of(base, settings), noise, None
+    scheduler, latents, features = scheduler_of(base, settings), noise, None
     branches = len(conditions[0]) // len(noise)
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
         noisy = torch.cat([latents] * branches)
         times = torch.full((len(noisy),), timestep, device=noise.device)
-        reused = seen if step in settings.reused else None
-        seen = networks.look(noisy, times, conditions) if reused is None else networks.look_again(reused, noisy, times)
-        predicted = networks.decode(seen, conditions[0]).float()
+        reused = features if step in settings.reused else None
+        features = (
+            networks.encode(noisy, times, conditions)
+            if reused is None
+            else networks.reuse_encoder(reused, noisy, times)
+        )
+        predicted = networks.decode(features, conditions[0]).float()
         if branches == 2:
             without, with_prompt = predicted.chunk(2)
             predicted = without + settings.guidance_scale * (with_prompt - without)
@@ -60,7 +64,7 @@ def denoise(
     return latents
 
 
-class Networks:
+class DenoisingNetworks:
     """The three networks of a denoising step, as they are or compiled."""
 
     def __init__(
@@ -68,33 +72,33 @@ class Networks:
     ) -> None:
         self.unet, self.control, self.decoder, self.compiled = unet, control, decoder, compiled
 
-    def look(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Seen:
-        """The encoder's features and the control residuals of noisy latents [B, C, h, w] at timesteps [B]."""
+    def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
+        """Return the encoder's features and the control residuals of noisy latents [B, C, h, w] at timesteps [B]."""
         text, embedded = conditions
         residuals = self._call(split_unet.control, self.control, noisy, times, text, *embedded)
         return self._call(split_unet.encode, self.unet, noisy, times, text), residuals
 
-    def look_again(self, seen: Seen, noisy: Tensor, times: Tensor) -> Seen:
-        """Features and residuals of an earlier step; only the decoder's time embedding is new (Li et al. 2024)."""
-        (hidden, skips, _), residuals = seen
+    def reuse_encoder(self, features: EncoderFeatures, noisy: Tensor, times: Tensor) -> EncoderFeatures:
+        """Return the features of an earlier step; only the decoder's time embedding is new (Li et al. 2024)."""
+        (hidden, skips, _), residuals = features
         return (hidden, skips, split_unet.embed_time(self.unet, times, noisy)), residuals
 
-    def decode(self, seen: Seen, text: Tensor) -> Tensor:
-        """Prediction [B, C, h, w]."""
-        return self._call(_decode, self.decoder, *seen, text)
+    def decode(self, features: EncoderFeatures, text: Tensor) -> Tensor:
+        """Predict [B, C, h, w]."""
+        return self._call(_decode, self.decoder, *features, text)
 
     def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
         return _compiled(function, *inputs) if self.compiled else function(*inputs)
 
 
-class AdaptedNetworks(Networks):
-    """Those of a U-Net whose encoder takes an adapter's features, and that has no control branch."""
+class AdaptedDenoisingNetworks(DenoisingNetworks):
+    """The networks of a U-Net whose encoder takes an adapter's features, without a control branch."""
 
     def __init__(self, unet: UNet2DConditionModel, decoder: Decoder, compiled: bool = False) -> None:
         self.unet, self.decoder, self.compiled = unet, decoder, compiled
 
-    def look(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> Seen:
-        """The encoder's features with the adapter's; residuals of nothing."""
+    def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
+        """Return the encoder's features with the adapter's, and residuals of zero."""
         encoded = self._call(split_unet.encode, self.unet, noisy, times, *conditions)
         return encoded, split_unet.no_control(encoded)
 
@@ -104,23 +108,23 @@ def _decode(decoder: Decoder, encoded: Encoded, residuals: list[Tensor], text: T
 
 
 def _compiled(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Compiled for each shape alone, so that a batch's bytes do not depend on the batches before it."""
+    """Call a function compiled for each shape alone, so that a batch's bytes do not depend on the batches before it."""
     from torch._dynamo.exc import TorchDynamoException
 
     try:
         return _compile(function)(*inputs)
     except TorchDynamoException as error:
-        raise _unusable(error) from error
+        raise _compile_error(error) from error
 
 
 @cache
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return torch.compile(function, dynamic=False)
-    except RuntimeError as error:  # a Python or a platform that torch.compile does not know
-        raise _unusable(error) from error
+    except RuntimeError as error:  # a Python or a platform that torch.compile does not support
+        raise _compile_error(error) from error
 
 
-def _unusable(error: Exception) -> UserError:
+def _compile_error(error: Exception) -> UserError:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UserError(f"generate.compile: torch.compile does not work here ({reason}); set it to false")

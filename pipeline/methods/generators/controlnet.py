@@ -10,7 +10,12 @@ from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network, draw
+from pipeline.methods.generators._control import (
+    Conditioned,
+    ControlledDiffusion,
+    control_network,
+    sample_noise_on_device,
+)
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
@@ -27,7 +32,7 @@ class Params(Conditioned):
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
-    """The generator with fresh control weights over a base model."""
+    """Build the generator with new control weights over a base model."""
     network = control_network(model, params.hint, params.start)
     objective = ControlNetObjective(params, model, network, spec.num_classes)
     return ControlledDiffusion(model, spec, objective, network, objective.hint)
@@ -43,7 +48,7 @@ class ControlNetObjective(nn.Module):
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
-        latents, noise, t = draw(self.frozen[0], batch)
+        latents, noise, t = sample_noise_on_device(self.frozen[0], batch)
         noisy = self.schedule.q_sample(latents, noise, t)
         hint = self.network.controlnet_cond_embedding(self.hint(batch.mask, batch.image))
         with torch.no_grad():

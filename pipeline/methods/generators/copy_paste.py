@@ -68,77 +68,77 @@ class CopyPaste:
         settings: Sampling,
         sources: Sequence[Image | None] = (),
     ) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect."""
+        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect."""
         pixels = masks.cpu().numpy().astype(np.uint8)
-        given = sources or [None] * len(pixels)
-        made = [self._paste(*one) for one in zip(pixels, given, rngs, strict=True)]
-        return torch.from_numpy(np.stack(made))
+        images = sources or [None] * len(pixels)
+        result = [self._paste(*inputs) for inputs in zip(pixels, images, rngs, strict=True)]
+        return torch.from_numpy(np.stack(result))
 
     def save(self, folder: Path) -> None:
-        """Writes which training images it was shown; it learns nothing from them."""
-        train = self._shown()
+        """Write which training images it was given; it learns nothing from them."""
+        train = self._training_images()
         files.write_json(folder / RECORD, {"training_images": len(train), "digest": train.digest})
 
     def load(self, folder: Path) -> None:
-        """Reads what `save` wrote. Raises UserError where the folder belongs to another method."""
+        """Load what `save` wrote. Raises UserError where the folder belongs to another method."""
         try:
             self.digest = files.read_json(folder / RECORD)["digest"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder / RECORD} does not fit this generator: {error}") from error
 
-    def _shown(self) -> ImageSet:
+    def _training_images(self) -> ImageSet:
         assert self.train is not None, "set_training_pairs comes first"
         return self.train
 
     def _paste(self, mask: Mask, source: Image | None, rng: torch.Generator) -> NDArray[np.float32]:
-        order = torch.randperm(len(self._shown()), generator=rng).tolist()
-        lesion, own = (source, mask) if source is not None else self._lesion(mask, order)
+        order = torch.randperm(len(self._training_images()), generator=rng).tolist()
+        lesion, lesion_mask = (source, mask) if source is not None else self._lesion(mask, order)
         behind = self._background(mask, lesion, order).astype(np.float32)
         if not mask.any():
             return (behind / 255).astype(np.float32)
-        front = texture(lesion, own, mask)
+        front = fit_texture(lesion, lesion_mask, mask)
         share = ndimage.gaussian_filter((mask > 0).astype(np.float32), self.params.feather * len(mask))
         return ((share * front + (1 - share) * behind).clip(0, 255) / 255).astype(np.float32)
 
     def _lesion(self, mask: Mask, order: Sequence[int]) -> tuple[Image, Mask]:
-        """Of the first candidates that have every class of the mask, the pair whose lesion fills it best."""
-        train, wanted = self._shown(), {*np.unique(mask).tolist()} - {0}
-        found: list[tuple[int, int, Mask]] = []
+        """Choose, of the first candidates with every class of the mask, the pair whose lesion fills it best."""
+        train, wanted = self._training_images(), {*np.unique(mask).tolist()} - {0}
+        candidates: list[tuple[int, int, Mask]] = []
         for index in order:
-            own = train.mask(train.rows[index])
-            if wanted <= {*np.unique(own).tolist()}:
-                found.append((unfilled(own, mask), index, own))
-            if len(found) == self.params.candidates:
+            lesion_mask = train.mask(train.rows[index])
+            if wanted <= {*np.unique(lesion_mask).tolist()}:
+                candidates.append((unfilled_pixels(lesion_mask, mask), index, lesion_mask))
+            if len(candidates) == self.params.candidates:
                 break
-        if not found:
+        if not candidates:
             raise UserError(
                 f"copy_paste: no training image has all classes {sorted(wanted)} of a mask to copy them from"
             )
-        _, index, own = min(found, key=lambda one: one[0])
-        return train.picture(train.rows[index]), own
+        _, index, lesion_mask = min(candidates, key=lambda candidate: candidate[0])
+        return train.picture(train.rows[index]), lesion_mask
 
     def _background(self, mask: Mask, lesion: Image, order: Sequence[int]) -> Image:
-        """Of the first candidates, without the image that gives the lesion, the one with least left to cover."""
-        train, found = self._shown(), []
+        """Choose, of the first candidates that are not the lesion's image, the one with the least left to inpaint."""
+        train, candidates = self._training_images(), []
         for index in order:
             image = train.image(train.rows[index])
             if not np.array_equal(image, lesion):
-                own = self._grown(train.mask(train.rows[index]) > 0)
-                found.append((int((own & (mask == 0)).sum()), len(found), image, own))
-            if len(found) == self.params.candidates:
+                lesion_mask = self._dilated(train.mask(train.rows[index]) > 0)
+                candidates.append((int((lesion_mask & (mask == 0)).sum()), len(candidates), image, lesion_mask))
+            if len(candidates) == self.params.candidates:
                 break
-        if not found:
+        if not candidates:
             raise UserError("copy_paste: all training images are the same, so there is no other background")
-        _, _, image, own = min(found, key=lambda one: one[:2])
-        return covered(image, own)
+        _, _, image, lesion_mask = min(candidates, key=lambda candidate: candidate[:2])
+        return inpaint_lesion(image, lesion_mask)
 
-    def _grown(self, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _dilated(self, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
         steps = round(self.params.margin * len(lesion))
         return np.asarray(ndimage.binary_dilation(lesion, iterations=steps), bool) if steps else lesion
 
 
-def covered(image: Image, lesion: NDArray[np.bool_]) -> Image:
-    """The image with its lesion inpainted (Telea 2004, OpenCV); as it is where nothing but lesion is there."""
+def inpaint_lesion(image: Image, lesion: NDArray[np.bool_]) -> Image:
+    """Inpaint the lesion of an image (Telea 2004, OpenCV), unless there is none or it fills the image."""
     if not lesion.any() or lesion.all():
         return image
     gap = lesion.astype(np.uint8)
@@ -146,43 +146,43 @@ def covered(image: Image, lesion: NDArray[np.bool_]) -> Image:
     return np.moveaxis(np.asarray(filled, np.uint8), -1, 0)
 
 
-def texture(image: Image, own: Mask, mask: Mask) -> NDArray[np.float32]:
-    """Colours [3, H, W] of the lesion of `image`, fitted class by class to `mask`; around it those of its edge.
+def fit_texture(image: Image, lesion_mask: Mask, mask: Mask) -> NDArray[np.float32]:
+    """Fit the colours [3, H, W] of the lesion of `image` class by class to `mask`; around it are those of its edge.
 
     Inside the mask every pixel has a colour of that class's pixels in `image` (or one between neighbours).
     """
-    made = np.zeros(image.shape, np.float32)
+    result = np.zeros(image.shape, np.float32)
     for label in np.unique(mask[mask > 0]).tolist():
-        here, there = mask == label, own == label
-        made[:, here] = image[:, here] if np.array_equal(here, there) else _stretched(image, there, here)
-    return _nearest(made, mask > 0)
+        target, source = mask == label, lesion_mask == label
+        result[:, target] = image[:, target] if np.array_equal(target, source) else _stretch(image, source, target)
+    return _fill_from_nearest(result, mask > 0)
 
 
-def unfilled(own: Mask, mask: Mask) -> int:
-    """Pixels of a mask that a lesion, stretched class by class to the bounding boxes, leaves to its edge's colours."""
+def unfilled_pixels(lesion_mask: Mask, mask: Mask) -> int:
+    """Count the pixels of a mask that a lesion leaves unfilled when stretched class by class to the bounding boxes."""
     left = 0
     for label in np.unique(mask[mask > 0]).tolist():
-        down, right = np.rint(_places(own == label, mask == label)).astype(int)
-        left += int((own[down, right] != label).sum())
+        down, right = np.rint(_corresponding_pixels(lesion_mask == label, mask == label)).astype(int)
+        left += int((lesion_mask[down, right] != label).sum())
     return left
 
 
-def _stretched(image: Image, there: NDArray[np.bool_], here: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Colours [3, N] for the pixels `here`, from `there`."""
-    filled, places = _nearest(image.astype(np.float32), there), _places(there, here)
-    colours = [ndimage.map_coordinates(channel, places, order=1, mode="nearest") for channel in filled]
+def _stretch(image: Image, source: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return colours [3, N] for the pixels of `target`, taken from those of `source`."""
+    filled, positions = _fill_from_nearest(image.astype(np.float32), source), _corresponding_pixels(source, target)
+    colours = [ndimage.map_coordinates(channel, positions, order=1, mode="nearest") for channel in filled]
     return np.stack(colours).astype(np.float32)
 
 
-def _places(there: NDArray[np.bool_], here: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Rows and columns [2, N] that the pixels `here` get, where one bounding box is laid over the other."""
-    boxes = [np.flatnonzero(there.any(1 - axis))[[0, -1]] for axis in (0, 1)]
-    pixels = zip(np.nonzero(here), boxes, strict=True)
-    return np.stack([np.interp(own, [own.min(), own.max()], box) for own, box in pixels])
+def _corresponding_pixels(source: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Map the pixels of `target` to rows and columns [2, N] of `source`, one bounding box laid over the other."""
+    boxes = [np.flatnonzero(source.any(1 - axis))[[0, -1]] for axis in (0, 1)]
+    pixels = zip(np.nonzero(target), boxes, strict=True)
+    return np.stack([np.interp(axis, [axis.min(), axis.max()], box) for axis, box in pixels])
 
 
-def _nearest(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Every pixel outside takes the colour of the nearest one inside."""
+def _fill_from_nearest(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Give every pixel outside the colour of the nearest one inside."""
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     down, right = np.asarray(nearest)
     return image[:, down, right]

@@ -17,7 +17,12 @@ from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network, draw
+from pipeline.methods.generators._control import (
+    Conditioned,
+    ControlledDiffusion,
+    control_network,
+    sample_noise_on_device,
+)
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
@@ -35,7 +40,7 @@ class Params(Conditioned):
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
-    """The generator with fresh control weights over a base model."""
+    """Build the generator with new control weights over a base model."""
     network = control_network(model, params.hint, params.start)
     objective = MaskImageObjective(params, model, network, spec.num_classes)
     return ControlledDiffusion(model, spec, objective, network, objective.hint)
@@ -52,7 +57,7 @@ class MaskImageObjective(nn.Module):
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
-        latents, noise, t = draw(self.frozen[0], batch)
+        latents, noise, t = sample_noise_on_device(self.frozen[0], batch)
         noisy, target = self.schedule.q_sample(latents, noise, t), self.schedule.target(latents, noise, t)
         with torch.no_grad():
             encoded = encode(self.frozen[0].unet, noisy, t, batch.text)

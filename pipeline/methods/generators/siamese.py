@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.core.device import send
+from pipeline.core.device import to_device
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network
-from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, drawn
+from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded, control, encode
 
@@ -37,7 +37,7 @@ class Params(Conditioned):
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
-    """The generator with fresh control weights over a base model."""
+    """Build the generator with new control weights over a base model."""
     network = control_network(model, params.hint, params.start)
     objective = SiameseObjective(params, model, network, spec.num_classes)
     return ControlledDiffusion(model, spec, objective, network, objective.hint)
@@ -59,19 +59,19 @@ class SiameseObjective(nn.Module):
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
-        latents, noise, t = drawn(self.frozen[0], batch)
+        latents, noise, t = sample_noise(self.frozen[0], batch)
         hints = torch.cat([self.hint(batch.mask, batch.image), batch.image])
         return self.losses(latents, noise, t, batch.text, hints, progress)
 
     def losses(
         self, latents: Tensor, noise: Tensor, t: Tensor, text: Tensor, hints: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """The named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints.
+        """Return the named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints.
 
         `t` [B] lies on the CPU: which samples are augmented is known without waiting for the accelerator.
         """
         self.schedule = self.schedule.on(latents.device)
-        times = send(t, latents.device)
+        times = to_device(t, latents.device)
         noisy, target = self.schedule.q_sample(latents, noise, times), self.schedule.target(latents, noise, times)
         encoded = self._encode(noisy, times, text)
         mask_embedding, image_embedding = self.network.controlnet_cond_embedding(hints).chunk(2)
@@ -87,23 +87,23 @@ class SiameseObjective(nn.Module):
             "consistency": self.params.w_c * F.mse_loss(predicted_mask, predicted_mix.detach()),
         }
         if progress > self.params.k_tau and self.params.w_a > 0:
-            chosen = (t <= self.params.t_tau).nonzero().flatten()
-            known = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
-            losses["augmented"] = self._augmented(chosen, *known)
+            selected = (t <= self.params.t_tau).nonzero().flatten()
+            inputs = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
+            losses["augmented"] = self._augmented(selected, *inputs)
         return losses
 
-    def _augmented(self, chosen: Tensor, *known: Tensor) -> Tensor:
-        """L_m' on the samples with t <= T_tau, noised again from the mix's clean latents; divided by the full batch."""
-        if not len(chosen):
-            return known[0].new_zeros(())
-        index = send(chosen, known[0].device)
-        predicted_mix, noisy, noise, times, text, hint = (values.index_select(0, index) for values in known)
+    def _augmented(self, selected: Tensor, *inputs: Tensor) -> Tensor:
+        """Return L_m' on samples with t <= T_tau, noised again from the mix's clean latents, over the full batch."""
+        if not len(selected):
+            return inputs[0].new_zeros(())
+        index = to_device(selected, inputs[0].device)
+        predicted_mix, noisy, noise, times, text, hint = (values.index_select(0, index) for values in inputs)
         x0 = self.schedule.predict_x0(predicted_mix, noisy, times)
         noisy = self.schedule.q_sample(x0, noise, times)
         residuals = control(self.network, noisy, times, text, hint)
         predicted = at_least_float32(self.decoder(self._encode(noisy, times, text), residuals, text))
         per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, times), reduction="none").flatten(1).mean(1)
-        return self.params.w_a * per_sample.sum() / len(known[0])
+        return self.params.w_a * per_sample.sum() / len(inputs[0])
 
     @torch.no_grad()
     def _encode(self, noisy: Tensor, times: Tensor, text: Tensor) -> Encoded:

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, draw
-from pipeline.methods.generators._sampling import AdaptedNetworks, Networks
+from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, sample_noise_on_device
+from pipeline.methods.generators._sampling import AdaptedDenoisingNetworks, DenoisingNetworks
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -24,18 +24,18 @@ VERSION = 1  # raised when results change
 
 
 class Params(Conditioned):
-    """Its conditioning is all there is to set."""
+    """Only the conditioning can be set."""
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "AdaptedDiffusion":
-    """The generator with a fresh adapter over a base model."""
+    """Build the generator with a new adapter over a base model."""
     network = adapter(tuple(model.unet.config["block_out_channels"]), model.factor)
     objective = AdapterObjective(params, model, network, spec.num_classes)
     return AdaptedDiffusion(model, spec, objective, cast(ControlNetModel, network), objective.hint)
 
 
 def adapter(channels: tuple[int, ...], factor: int) -> T2IAdapter:
-    """One block of two residual layers per level of the U-Net; the image is folded into channels `factor` times."""
+    """Build one block of two residual layers per level of the U-Net, after a pixel unshuffle by `factor`."""
     return T2IAdapter(channels=list(channels), num_res_blocks=2, downscale_factor=factor, adapter_type="full_adapter")
 
 
@@ -49,7 +49,7 @@ class AdapterObjective(nn.Module):
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
-        latents, noise, t = draw(self.frozen[0], batch)
+        latents, noise, t = sample_noise_on_device(self.frozen[0], batch)
         noisy = self.schedule.q_sample(latents, noise, t)
         features = self.network(self.hint(batch.mask, batch.image))
         encoded = encode(self.frozen[0].unet, noisy, t, batch.text, features)
@@ -61,18 +61,18 @@ class AdaptedDiffusion(ControlledDiffusion):
     """A frozen base model with an adapter."""
 
     def prepare(self, settings: Finetune) -> None:
-        """As every generator's; LoRA, compilation and recomputing have nothing to do in so small a network."""
+        """Set the switches of the base; the small adapter has no LoRA, compilation or recomputation."""
         plain = {"lora_rank": None, "compile": False, "gradient_checkpointing": False}
         accelerate(self.model.unet, self.network, self.objective, settings.model_copy(update=plain))
         cast(AdapterObjective, self.objective).decoder.recompute = settings.gradient_checkpointing
 
     def embed(self, hints: Tensor) -> list[Tensor]:
-        """The adapter's features, one [B, C, h, w] per level; they do not depend on the noisy latents."""
+        """Return the adapter's features, one [B, C, h, w] per level; they do not depend on the noisy latents."""
         return self.network(hints)  # type: ignore[call-arg]
 
-    def networks(self, compiled: bool) -> Networks:
-        """The networks of a denoising step."""
-        return AdaptedNetworks(self.model.unet, self.decoder, compiled)
+    def networks(self, compiled: bool) -> DenoisingNetworks:
+        """Return the networks of a denoising step."""
+        return AdaptedDenoisingNetworks(self.model.unet, self.decoder, compiled)
 
     def _trained(self) -> dict[str, nn.Module]:
         return {"adapter": self.network}

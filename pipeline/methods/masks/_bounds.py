@@ -1,4 +1,4 @@
-"""What a transformed mask promises: every lesion is still there, keeps its area, and stays inside the image."""
+"""Bounds of transformed masks: every lesion is kept, with its area, and stays inside the image."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,10 +16,10 @@ TOUCHING = np.ones((3, 3))  # pixels that meet at a corner belong together
 
 
 class Bounds(Section):
-    """How far a transform may go, and how often another is drawn when one goes too far."""
+    """How far a transform may go, and how many are tried before it is weakened."""
 
     area: tuple[float, float] = (0.5, 2.0)  # of each class, as a multiple of its area in the source
-    tries: int = Field(default=20, ge=1, le=1000)  # afterwards the last one is made milder
+    tries: int = Field(default=20, ge=1, le=1000)  # afterwards the last one is weakened
 
     @model_validator(mode="after")
     def area_allows_no_change(self) -> Self:
@@ -27,16 +27,18 @@ class Bounds(Section):
         return self
 
 
-def check_range(name: str, given: tuple[float, float], lowest: float, highest: float) -> None:
-    """Raises ValueError where (low, high) does not hold 1, no change, or exceeds what makes sense."""
-    low, high = given
+def check_range(name: str, limits: tuple[float, float], lowest: float, highest: float) -> None:
+    """Raise ValueError where (low, high) excludes 1, no change, or exceeds the limits lowest and highest."""
+    low, high = limits
     if not lowest <= low <= 1 <= high <= highest:
-        raise ValueError(f"{name} must be [low, high] with {lowest} <= low <= 1 <= high <= {highest}, found {[*given]}")
+        raise ValueError(
+            f"{name} must be [low, high] with {lowest} <= low <= 1 <= high <= {highest}, found {[*limits]}"
+        )
 
 
 @dataclass(frozen=True)
-class Source:
-    """A mask with what must be kept of it."""
+class SourceMask:
+    """A mask and the measurements that a transform must keep."""
 
     pixels: Mask
     areas: NDArray[np.intp]  # [256] pixels per label
@@ -46,19 +48,19 @@ class Source:
 
     @classmethod
     def of(cls, pixels: Mask) -> Self:
-        """Measures a mask once for all tries."""
+        """Measure a mask once for all tries."""
         regions, number = lesions(pixels)
         return cls(pixels, areas(pixels), on_frame(pixels), regions, number)
 
     def allows(self, lookup: NDArray[np.intp], bounds: Bounds) -> bool:
-        """Whether result = source[lookup] keeps every class's area and every region, and cuts off none.
+        """Return whether result = source[lookup] keeps every class's area and every region, and cuts off none.
 
         A label that is clear of the frame stays clear of it; one that the frame cuts may be cut elsewhere.
         """
         result = self.pixels.ravel()[lookup]
-        here = self.areas > 0
-        here[0] = False  # background
-        ratios = areas(result)[here] / self.areas[here]
+        present = self.areas > 0
+        present[0] = False  # background
+        ratios = areas(result)[present] / self.areas[present]
         low, high = bounds.area
         if not ((ratios >= low) & (ratios <= high)).all() or not on_frame(result) <= self.cut:
             return False
@@ -66,26 +68,26 @@ class Source:
 
 
 def areas(pixels: Mask) -> NDArray[np.intp]:
-    """Pixels of each of the 256 labels."""
+    """Count the pixels of each of the 256 labels."""
     return np.bincount(pixels.ravel(), minlength=256)
 
 
 def on_frame(pixels: Mask) -> frozenset[int]:
-    """Labels, without background, in the outermost rows and columns."""
+    """Return the labels, without background, in the outermost rows and columns."""
     edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return frozenset(np.unique(edges).tolist()) - {0}
 
 
 def lesions(pixels: Mask) -> tuple[NDArray[np.int32], int]:
-    """Connected regions of one label, numbered from 1, and how many there are; specks are left out."""
+    """Label the connected regions of each label from 1 on; return them and their number, without specks."""
     regions, number = np.zeros(pixels.shape, np.int32), 0
     for label in np.unique(pixels[pixels > 0]).tolist():
-        found = np.zeros(pixels.shape, np.int32)
-        ndimage.label(pixels == label, TOUCHING, output=found)
-        sizes = np.bincount(found.ravel())[1:]
+        components = np.zeros(pixels.shape, np.int32)
+        ndimage.label(pixels == label, TOUCHING, output=components)
+        sizes = np.bincount(components.ravel())[1:]
         kept = np.flatnonzero(sizes >= min(SPECK * sizes.sum(), sizes.max()))
         renumber = np.zeros(len(sizes) + 1, np.int32)
         renumber[kept + 1] = number + 1 + np.arange(len(kept))
-        regions += renumber[found]
+        regions += renumber[components]
         number += len(kept)
     return regions, number

@@ -15,12 +15,12 @@ MARGIN = 1.5  # pixels between the frame and an outline that is clear of it: non
 
 
 def waves(rng: np.random.Generator, roughness: float) -> Field:
-    """Random descriptors [2, orders], cosines and sines; finer waves are weaker, so that the edge is smooth."""
+    """Draw random descriptors [2, orders], cosines and sines; finer waves are weaker, so that the edge is smooth."""
     return np.round(roughness * rng.standard_normal((2, len(ORDERS))) / ORDERS**1.5, 6)
 
 
 def outline(aspect: float, tilt: float, descriptors: Field) -> Field:
-    """Distances [720] of a star-shaped edge from its centre along CIRCLE; the region inside has area 1.
+    """Return the distances [720] of a star-shaped edge from its centre along CIRCLE; the region inside has area 1.
 
     It is an ellipse (width to length, angle of the long axis) whose radius is multiplied by exp(the waves).
     """
@@ -32,7 +32,7 @@ def outline(aspect: float, tilt: float, descriptors: Field) -> Field:
 
 
 def region(lesion: Lesion, descriptors: Field, size: int) -> NDArray[np.bool_]:
-    """The pixels [size, size] of a lesion with a wavy edge; at least the one at its centre.
+    """Rasterise a lesion with a wavy edge [size, size]; at least the pixel at its centre is inside.
 
     A lesion that the frame does not cut is moved (and made smaller where it must be) until it is clear of the frame;
     one that the frame cuts is made larger until the part in the image has the area asked for.
@@ -57,7 +57,7 @@ def _paint(centre: Field, edge: Field, size: int) -> NDArray[np.bool_]:
 
 
 def _inside(centre: Field, edge: Field, margin: float) -> tuple[Field, Field]:
-    """Centre and edge with which the whole curve keeps `margin` from the frame."""
+    """Move and shrink the curve until all of it keeps `margin` from the frame; return its centre and edge."""
     around = np.stack([np.sin(CIRCLE), np.cos(CIRCLE)])
     extent = np.ptp(edge * around, axis=1).max()
     edge = edge * min(1.0, (1 - 2 * margin) / extent)

@@ -1,4 +1,4 @@
-"""What the lesions of training masks are like (area, centre, aspect, tilt), and random ones that are like them.
+"""Measurements of the lesions of training masks (area, centre, aspect, tilt), and random lesions drawn from them.
 
 Lengths are shares of the image's side, areas of the image, angles radians, points (down, right).
 """
@@ -19,7 +19,7 @@ PIXEL = 1 / 12  # variance of a pixel's extent, so that a line of pixels has a w
 
 @dataclass(frozen=True)
 class Lesion:
-    """One connected region, as the ellipse with its second moments."""
+    """A connected region, as the ellipse with its second moments."""
 
     label: int
     area: float  # with its holes filled: what lies inside is painted on top
@@ -29,13 +29,13 @@ class Lesion:
     cut: bool  # it reaches the frame
 
     @property
-    def row(self) -> list[float]:
+    def vector(self) -> list[float]:
         """The numbers that a kernel density smooths."""
         return [math.log(self.area), *self.centre, math.log(self.aspect)]
 
 
-def measure(mask: Mask) -> list[Lesion]:
-    """The lesions of a label map [H, W], one per connected region; specks are left out."""
+def measure_lesions(mask: Mask) -> list[Lesion]:
+    """Measure the lesions of a label map [H, W], one per connected region, without specks."""
     regions, number = lesions(mask)
     return [_ellipse(mask, regions == n) for n in range(1, number + 1)]
 
@@ -56,42 +56,42 @@ def _ellipse(mask: Mask, region: NDArray[np.bool_]) -> Lesion:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the lesions of one label differ."""
+    """Spread of the lesions of one label."""
 
     deviations: NDArray[np.float64]  # [4] standard deviations of log area, centre and log aspect
     areas: tuple[float, float]  # smallest and largest
 
 
-def spreads(measured: Sequence[Lesion]) -> dict[int, Spread]:
-    """The spread of each label over all its lesions."""
+def measure_spreads(measured: Sequence[Lesion]) -> dict[int, Spread]:
+    """Compute the spread of each label over all its lesions."""
     return {label: _spread([m for m in measured if m.label == label]) for label in sorted({m.label for m in measured})}
 
 
 def _spread(same: Sequence[Lesion]) -> Spread:
     sizes = [lesion.area for lesion in same]
-    return Spread(np.std([lesion.row for lesion in same], axis=0), (min(sizes), max(sizes)))
+    return Spread(np.std([lesion.vector for lesion in same], axis=0), (min(sizes), max(sizes)))
 
 
-def like(lesion: Lesion, spread: Spread, bandwidth: float, rng: np.random.Generator) -> Lesion:
-    """A draw from the kernel about one lesion: Gaussian, of `bandwidth` standard deviations in each number.
+def resample_lesion(lesion: Lesion, spread: Spread, bandwidth: float, rng: np.random.Generator) -> Lesion:
+    """Draw from a Gaussian kernel about one lesion, of `bandwidth` standard deviations in each number.
 
-    Areas stay between the smallest and the largest there is.
+    Areas stay between the smallest and the largest of the label.
     """
     jitter = bandwidth * rng.standard_normal(5)
-    log_area, down, right, log_aspect = np.array(lesion.row) + jitter[:4] * spread.deviations
-    area, aspect = _told(math.exp(log_area), *spread.areas), _told(math.exp(log_aspect), SLIMMEST, 1.0)
-    centre = (_told(down, 0.0, 1.0), _told(right, 0.0, 1.0))
+    log_area, down, right, log_aspect = np.array(lesion.vector) + jitter[:4] * spread.deviations
+    area, aspect = _clipped(math.exp(log_area), *spread.areas), _clipped(math.exp(log_aspect), SLIMMEST, 1.0)
+    centre = (_clipped(down, 0.0, 1.0), _clipped(right, 0.0, 1.0))
     return replace(lesion, area=area, centre=centre, aspect=aspect, tilt=round(lesion.tilt + float(jitter[4]), 6))
 
 
-def in_view(mask: Mask, there: Sequence[Lesion]) -> dict[int, float]:
-    """Per label of some lesions the share of their areas that a label map shows; less where others cover them."""
-    whole: dict[int, float] = {}
-    for lesion in there:
-        whole[lesion.label] = whole.get(lesion.label, 0.0) + lesion.area
-    return {label: float((mask == label).mean()) / area for label, area in whole.items()}
+def visible_shares(mask: Mask, measured: Sequence[Lesion]) -> dict[int, float]:
+    """Return per label the share of the lesions' areas that a label map shows; less where others cover them."""
+    areas: dict[int, float] = {}
+    for lesion in measured:
+        areas[lesion.label] = areas.get(lesion.label, 0.0) + lesion.area
+    return {label: float((mask == label).mean()) / area for label, area in areas.items()}
 
 
-def _told(value: float, low: float, high: float) -> float:
-    """Within its limits, and rounded as it is told, before it is used."""
+def _clipped(value: float, low: float, high: float) -> float:
+    """Clip a number and round it as it is recorded, before it is used."""
     return round(min(max(float(value), low), high), 6)

@@ -1,4 +1,4 @@
-"""Masks that are made when they are asked for: as many as one likes in the memory of one."""
+"""A sequence of masks computed on access: any number of masks in the memory of one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from pipeline.data.image_set import ImageSet
 
 
 @dataclass(frozen=True)
-class Masks(Sequence[ConditioningMask]):
-    """`number` masks, the k-th of them `make(k)`; nothing is kept."""
+class LazyMasks(Sequence[ConditioningMask]):
+    """`number` masks, the k-th of them `make(k)`; none is cached."""
 
     number: int
     make: Callable[[int], ConditioningMask]
-    digest: str = ""  # what else than the training set they are made of; belongs into a fingerprint
+    digest: str = ""  # of what they are made of beside the training set; part of fingerprints
 
     def __len__(self) -> int:
         return self.number
@@ -36,13 +36,13 @@ class Masks(Sequence[ConditioningMask]):
         return self.make(k % self.number)
 
 
-def numbered(method: str, index: int) -> str:
-    """The id of the index-th mask: fit for file names, sorted as the indices are, the same whatever the count."""
+def mask_id(method: str, index: int) -> str:
+    """Return the id of the index-th mask: safe in file names, sorted as the indices, independent of the count."""
     return f"{method}_{index:09d}"
 
 
-def needed(train: ImageSet) -> ImageSet:
-    """The set itself. Raises UserError where it is empty: there is nothing to make masks from."""
+def require_images(train: ImageSet) -> ImageSet:
+    """Return the set itself. Raises UserError where it is empty: there is nothing to make masks from."""
     if not len(train):
         raise UserError(f"{train.folder}: no image in the training split, so there is no mask to start from")
     return train

@@ -14,7 +14,7 @@ Lookup = NDArray[np.intp]  # [H, W] positions in the flattened source
 
 
 def nearest(down: Field, right: Field) -> Lookup:
-    """Positions of the pixels nearest to coordinates [H, W] in pixels, of a source of the same size."""
+    """Return the positions of the pixels nearest to coordinates [H, W] in pixels, of a source of the same size."""
     height, width = down.shape
     row = np.clip(np.rint(down), 0, height - 1).astype(np.intp)
     return row * width + np.clip(np.rint(right), 0, width - 1).astype(np.intp)
@@ -23,7 +23,7 @@ def nearest(down: Field, right: Field) -> Lookup:
 def similarity(
     size: int, flips: tuple[bool, bool], scale: float, degrees: float, centre: Field, shift: Field
 ) -> Lookup:
-    """The lookup that mirrors (up and down, left and right), then scales and turns about `centre`, then shifts.
+    """Return the lookup that mirrors (up and down, left and right), then scales and turns about `centre`, then shifts.
 
     `centre` is that of the lesion in the source; it ends at its mirror image plus `shift`. Positive degrees turn from
     "right" towards "down".
@@ -37,7 +37,7 @@ def similarity(
 
 
 def displacement(rng: np.random.Generator, size: int, sigma: float) -> Field:
-    """Smooth random vectors [2, size, size] whose longest has length 1.
+    """Draw smooth random vectors [2, size, size] whose longest has length 1.
 
     White noise on a grid, smoothed by cubic B-splines of standard deviation `sigma` (free-form deformation, Rueckert
     et al. 1999); the field does not depend on the number of pixels.
@@ -50,13 +50,13 @@ def displacement(rng: np.random.Generator, size: int, sigma: float) -> Field:
 
 
 def folds(vectors: Field) -> bool:
-    """Whether p + vectors(p), in pixels [2, H, W], turns a neighbourhood inside out: no smooth lesion is left then."""
+    """Return whether p + vectors(p), in pixels [2, H, W], folds anywhere: no smooth lesion is left then."""
     (yy, yx), (xy, xx) = np.gradient(vectors[0]), np.gradient(vectors[1])
     return bool(((1 + yy) * (1 + xx) - yx * xy).min() <= 0)
 
 
 def _splines(size: int, spacing: float) -> Field:
-    """Weights [size, knots] of cubic B-splines at the pixels' centres."""
+    """Return the weights [size, knots] of cubic B-splines at the pixels' centres."""
     position = (np.arange(size) + 0.5) / size / spacing
     first = np.floor(position).astype(int)
     t = position - first

@@ -1,4 +1,4 @@
-"""The user's own masks: a folder of PNG files, all of them checked before the first one is used.
+"""The user's own masks: a folder of PNG files, all checked before the first one is used.
 
 Values are read as those of training masks (data/labels.py); a `count` above their number repeats them in order. Source
 ids are "bank/" and the file's stem: with the slash they are never taken for ids of real images.
@@ -23,11 +23,11 @@ from pipeline.data.decoding import IMAGE_TYPES, Fault, InvalidData, display_path
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.masks._bounds import Mask
-from pipeline.methods.masks._sequence import Masks, needed, numbered
+from pipeline.methods.masks._sequence import LazyMasks, mask_id, require_images
 
 
 class Params(Section):
-    """Where the masks are, and what they belong to."""
+    """Where the masks are, and whose prompts they take."""
 
     folder: Path
     resize: bool = False  # masks of another size to the nearest pixel; false: they are faults
@@ -36,22 +36,23 @@ class Params(Section):
     )  # whose prompt they take; None: drawn as training images have
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """Mask k is file k modulo their number. Raises UserError naming every file that cannot be used."""
-    paths, rows = _files(params.folder.expanduser()), _rows(needed(train), params.source)
-    filled = [_check(path, train.spec, params.resize) for path in paths]
-    faults = [fault for fault in filled if isinstance(fault, Fault)] + list(_namesakes(paths))
+    paths, rows = _image_files(params.folder.expanduser()), _matching_rows(require_images(train), params.source)
+    checks = [_check(path, train.spec, params.resize) for path in paths]
+    faults = [fault for fault in checks if isinstance(fault, Fault)] + list(_duplicate_stems(paths))
     if faults:
         raise UserError(f"{params.folder}: masks that cannot be used\n  " + "\n  ".join(map(str, faults)))
-    if not any(filled):
+    if not any(checks):
         raise UserError(f"{params.folder}: every mask is empty (background only); are these the right files?")
     bank = _Bank(paths, train.spec, rows, seed)
-    return Masks(len(paths) if count is None else count, bank, files.fingerprint([_identity(path) for path in paths]))
+    digest = files.fingerprint([_identity(path) for path in paths])
+    return LazyMasks(len(paths) if count is None else count, bank, digest)
 
 
 @dataclass(frozen=True)
 class _Bank:
-    """Decodes a mask when it is asked for."""
+    """Decodes a mask on access."""
 
     paths: Sequence[Path]
     spec: DatasetSpec
@@ -65,48 +66,48 @@ class _Bank:
         height, width = stored.shape
         transform = {} if stored.shape == pixels.shape else {"method": "bank", "resized_from": [height, width]}
         row = self.rows[int(seeding.numpy_rng(self.seed, "bank", index).integers(len(self.rows)))]
-        name = numbered("bank", index)
+        name = mask_id("bank", index)
         return ConditioningMask(name, f"bank/{_stem(path)}", transform, pixels, row["prompt"], row["source"])
 
 
 def nearest(mask: Mask, size: int) -> Mask:
-    """The mask [H, W] at size x size; every pixel takes the value of the nearest one, so labels stay exact."""
+    """Resize a mask [H, W] to size x size with nearest-neighbour interpolation, so that labels stay exact."""
     if mask.shape == (size, size):
         return mask
     return np.asarray(Image.fromarray(np.ascontiguousarray(mask)).resize((size, size), Image.Resampling.NEAREST))
 
 
-def _files(folder: Path) -> list[Path]:
-    """The images of a folder in the order of their names, without hidden files; subfolders are not searched."""
+def _image_files(folder: Path) -> list[Path]:
+    """List the images of a folder in the order of their names, without hidden files; subfolders are not searched."""
     if not folder.is_dir():
         raise UserError(f"mask_params.folder: {folder} is not a folder")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")]
-    if not found:
+    masks = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_TYPES and not path.name.startswith(".")]
+    if not masks:
         raise UserError(f"mask_params.folder: {folder} holds no mask; put PNG files of label maps there")
-    return sorted(found)
+    return sorted(masks)
 
 
-def _rows(train: ImageSet, source: str | None) -> Sequence[Row]:
+def _matching_rows(train: ImageSet, source: str | None) -> Sequence[Row]:
     rows = [row for row in train if source in (None, row["source"])]
     if not rows:
-        there = ", ".join(sorted({row["source"] for row in train}))
-        raise UserError(f"mask_params.source is {source!r}; the training images have: {there}")
+        sources = ", ".join(sorted({row["source"] for row in train}))
+        raise UserError(f"mask_params.source is {source!r}; the training images have: {sources}")
     return rows
 
 
 def _check(path: Path, spec: DatasetSpec, resize: bool) -> Fault | bool:
-    """Whether a usable mask has any foreground, or why it cannot be used."""
+    """Return whether a usable mask has any foreground, or why it cannot be used."""
     where = display_path(path, path.parent)
     try:
-        _belongs(path)
+        _check_file(path)
         mask = _labels(path, spec.num_classes)
-        _fits(mask, spec.size, resize)
+        _check_size(mask, spec.size, resize)
     except InvalidData as fault:
         return Fault(where, str(fault))
     return bool(mask.any())
 
 
-def _belongs(path: Path) -> None:
+def _check_file(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise InvalidData("is no PNG file; other formats may change labels. Save it as PNG")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
@@ -119,7 +120,7 @@ def _labels(path: Path, num_classes: int) -> Mask:
     return labels.label_map(read_mask(path)[0], num_classes)[0]
 
 
-def _fits(mask: Mask, size: int, resize: bool) -> None:
+def _check_size(mask: Mask, size: int, resize: bool) -> None:
     height, width = mask.shape
     if (height, width) != (size, size) and not resize:
         raise InvalidData(
@@ -132,8 +133,8 @@ def _fits(mask: Mask, size: int, resize: bool) -> None:
         )
 
 
-def _namesakes(paths: Sequence[Path]) -> Iterator[Fault]:
-    """Files whose names differ in their type only (a.png, a.PNG), so that a source id would name two."""
+def _duplicate_stems(paths: Sequence[Path]) -> Iterator[Fault]:
+    """Yield faults for files whose names differ only in their type (a.png, a.PNG): a source id would name both."""
     for stem, number in Counter(path.stem for path in paths).items():
         if number > 1:
             names = " and ".join(display_path(path, path.parent) for path in paths if path.stem == stem)

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.masks import _warp
 from pipeline.methods.masks._bounds import Bounds, Mask
-from pipeline.methods.masks._sequence import Masks
-from pipeline.methods.masks._varied import Strength, Transform, Varied, varied
+from pipeline.methods.masks._sequence import LazyMasks
+from pipeline.methods.masks._varied import MaskTransformer, Strength, Transform, transformed_masks
 
 
 class Params(Bounds):
@@ -29,13 +29,13 @@ class Params(Bounds):
         return self
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """Mask k is training mask k modulo their number under a displacement of its own. Raises UserError."""
-    return varied(Varied("elastic", train, seed, params, partial(_draw, params), look), count)
+    return transformed_masks(MaskTransformer("elastic", train, seed, params, partial(_draw, params), lookup), count)
 
 
-def look(size: int, transform: Transform) -> _warp.Lookup | None:
-    """Where the pixels of the displaced mask come from, None where the displacement folds the image."""
+def lookup(size: int, transform: Transform) -> _warp.Lookup | None:
+    """Return where the pixels of the displaced mask come from; None where the displacement folds the image."""
     rng = np.random.default_rng(int(transform["field"]))
     vectors = transform["amplitude"] * size * _warp.displacement(rng, size, transform["sigma"])
     down, right = np.indices((size, size)) + vectors
@@ -45,8 +45,8 @@ def look(size: int, transform: Transform) -> _warp.Lookup | None:
 def _draw(params: Params, rng: np.random.Generator, mask: Mask) -> Callable[[Strength], Transform]:
     field = str(rng.integers(2**63))  # text: as a number it would lose digits in JSON readers
 
-    def drawn(strength: Strength) -> Transform:
+    def at_strength(strength: Strength) -> Transform:
         amplitude = round(strength * params.amplitude, 6)
         return {"method": "elastic", "sigma": params.sigma, "amplitude": amplitude, "field": field}
 
-    return drawn
+    return at_strength

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.masks import _warp
 from pipeline.methods.masks._bounds import Bounds, Mask, check_range
-from pipeline.methods.masks._sequence import Masks
-from pipeline.methods.masks._varied import Strength, Transform, Varied, varied
+from pipeline.methods.masks._sequence import LazyMasks
+from pipeline.methods.masks._varied import MaskTransformer, Strength, Transform, transformed_masks
 
 
 class Params(Bounds):
@@ -29,13 +29,13 @@ class Params(Bounds):
         return self
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """Mask k is training mask k modulo their number under a transform of its own. Raises UserError."""
-    return varied(Varied("random", train, seed, params, partial(_draw, params), look), count)
+    return transformed_masks(MaskTransformer("random", train, seed, params, partial(_draw, params), lookup), count)
 
 
-def look(size: int, transform: Transform) -> _warp.Lookup:
-    """Where the pixels of the transformed mask come from; `transform` is what a mask of this file tells."""
+def lookup(size: int, transform: Transform) -> _warp.Lookup:
+    """Return where the pixels of the transformed mask come from; `transform` is the one that a mask records."""
     flips = (transform["flip_vertical"], transform["flip_horizontal"])
     centre, shift = np.array(transform["centre"]), np.array(transform["shift"])
     return _warp.similarity(size, flips, transform["scale"], transform["rotate"], centre, shift)
@@ -51,20 +51,20 @@ def _draw(params: Params, rng: np.random.Generator, mask: Mask) -> Callable[[Str
     shift = rng.uniform(-params.shift, params.shift, 2)
     centre = _centre(mask)
 
-    def drawn(strength: Strength) -> Transform:
-        scale = float(np.clip(_plain(np.exp(strength * stretch)), *params.scale))
-        moved = {"scale": scale, "rotate": _plain(strength * angle), "shift": [_plain(strength * s) for s in shift]}
-        return {"method": "random", **flips, **moved, "centre": [_plain(c) for c in centre]}
+    def at_strength(strength: Strength) -> Transform:
+        scale = float(np.clip(_rounded(np.exp(strength * stretch)), *params.scale))
+        moved = {"scale": scale, "rotate": _rounded(strength * angle), "shift": [_rounded(strength * s) for s in shift]}
+        return {"method": "random", **flips, **moved, "centre": [_rounded(c) for c in centre]}
 
-    return drawn
+    return at_strength
 
 
 def _centre(mask: Mask) -> np.ndarray:
-    """Mean position (down, right) of the foreground, as shares of the side; the image's centre where there is none."""
+    """Return the foreground's mean position (down, right) in shares of the side; the centre where there is none."""
     pixels = np.argwhere(mask)
     return (pixels.mean(0) + 0.5) / len(mask) if len(pixels) else np.array([0.5, 0.5])
 
 
-def _plain(value: float) -> float:
-    """Rounded as it is told, before it is used: the transform that a mask tells is the transform that made it."""
+def _rounded(value: float) -> float:
+    """Round a number as it is recorded, before it is used: the recorded transform is the one that made the mask."""
     return round(float(value), 6)

@@ -6,28 +6,28 @@ from functools import partial
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
-from pipeline.methods.masks._sequence import Masks, needed
+from pipeline.methods.masks._sequence import LazyMasks, require_images
 
 
 class Params(Section):
-    """Nothing to set."""
+    """There is nothing to set."""
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """One mask per training image, in the order of its rows; `count` may take fewer. Raises UserError."""
-    mark = _mark(needed(train))
-    return Masks(len(train) if count is None else count, partial(_mask, train, mark))
+    mark = _repetition_mark(require_images(train))
+    return LazyMasks(len(train) if count is None else count, partial(_mask, train, mark))
 
 
 def _mask(train: ImageSet, mark: str, index: int) -> ConditioningMask:
-    turn, place = divmod(index, len(train))
-    row = train.rows[place]
-    name = row["id"] if turn == 0 else f"{row['id']}{mark}{turn:06d}"
+    repetition, position = divmod(index, len(train))
+    row = train.rows[position]
+    name = row["id"] if repetition == 0 else f"{row['id']}{mark}{repetition:06d}"
     return ConditioningMask(name, row["id"], {}, train.mask(row), row["prompt"], row["source"])
 
 
-def _mark(train: ImageSet) -> str:
-    """What stands between an id and the number of its repetition, such that no id looks like a repetition."""
+def _repetition_mark(train: ImageSet) -> str:
+    """Return the text between an id and the number of its repetition, such that no id looks like a repetition."""
     mark = "_r"
     while any(re.search(rf"{mark}\d+$", name) for name in train.ids):
         mark += "r"

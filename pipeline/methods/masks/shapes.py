@@ -1,4 +1,4 @@
-"""Procedural lesions: as many, as large, and where the training masks have them, with outlines of their own.
+"""Procedural lesions: number, sizes and places as in the training masks, with new outlines.
 
 Mask k resamples training mask k modulo their number: every lesion of it, of every class, is drawn anew from a Gaussian
 kernel about its area, centre and aspect (a smoothed bootstrap), as a smooth random closed curve.
@@ -18,10 +18,17 @@ from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.methods.masks._bounds import Mask
 from pipeline.methods.masks._curves import region, waves
-from pipeline.methods.masks._lesions import Lesion, Spread, in_view, like, measure, spreads
-from pipeline.methods.masks._sequence import Masks, needed, numbered
+from pipeline.methods.masks._lesions import (
+    Lesion,
+    Spread,
+    measure_lesions,
+    measure_spreads,
+    resample_lesion,
+    visible_shares,
+)
+from pipeline.methods.masks._sequence import LazyMasks, mask_id, require_images
 
-MEASURED = 1000  # most training masks from which the width of the kernel is told
+MEASURED = 1000  # most training masks from which the width of the kernel is measured
 VISIBLE = 0.5  # least share of each class in view, as a multiple of that in the training mask
 Shape = tuple[Lesion, list[list[float]]]  # with the Fourier descriptors of its outline
 
@@ -34,22 +41,24 @@ class Params(Section):
     tries: int = Field(default=20, ge=1, le=1000)  # afterwards the training mask itself is taken
 
 
-def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Masks:
+def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """Mask k has the classes of training mask k modulo their number. Raises UserError where all masks are empty."""
-    step = -(-len(needed(train)) // MEASURED)
+    step = -(-len(require_images(train)) // MEASURED)
     measured = _measured(train, train.rows[::step]) or _measured(train, train.rows)
     if not measured:
         raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to take after")
-    return Masks(len(train) if count is None else count, _Shapes(params, train, spreads(measured), seed))
+    return LazyMasks(
+        len(train) if count is None else count, _ShapeSampler(params, train, measure_spreads(measured), seed)
+    )
 
 
 def _measured(train: ImageSet, rows: Sequence[Row]) -> list[Lesion]:
-    return [lesion for row in rows for lesion in measure(train.mask(row))]
+    return [lesion for row in rows for lesion in measure_lesions(train.mask(row))]
 
 
 @dataclass(frozen=True)
-class _Shapes:
-    """Draws a mask when it is asked for."""
+class _ShapeSampler:
+    """Draws a mask on access."""
 
     params: Params
     train: ImageSet
@@ -59,42 +68,44 @@ class _Shapes:
     def __call__(self, index: int) -> ConditioningMask:
         rng = seeding.numpy_rng(self.seed, "shapes", index)
         row, source = self._source(index, rng)
-        pixels, shapes = self._drawn(source, rng)
-        about = {"method": "shapes", "drawn_from": row["id"], "shapes": [_plain(shape) for shape in shapes]}
-        return ConditioningMask(numbered("shapes", index), "shapes", about, pixels, row["prompt"], row["source"])
+        pixels, shapes = self._draw_like(source, rng)
+        about = {"method": "shapes", "drawn_from": row["id"], "shapes": [_record(shape) for shape in shapes]}
+        return ConditioningMask(mask_id("shapes", index), "shapes", about, pixels, row["prompt"], row["source"])
 
-    def _drawn(self, source: Mask, rng: np.random.Generator) -> tuple[Mask, list[Shape]]:
-        """A mask like `source` and its shapes; the source itself and none where no try leaves each class in view."""
-        lesions = measure(source)
-        least = {label: VISIBLE * share for label, share in in_view(source, lesions).items()}
+    def _draw_like(self, source: Mask, rng: np.random.Generator) -> tuple[Mask, list[Shape]]:
+        """Draw a mask like `source`; return it and its shapes, or the source and none where no try shows each class."""
+        lesions = measure_lesions(source)
+        required = {label: VISIBLE * share for label, share in visible_shares(source, lesions).items()}
         for _ in range(self.params.tries):
             shapes = [self._vary(lesion, rng) for lesion in lesions]
             pixels = draw(shapes, len(source))
-            seen = in_view(pixels, [lesion for lesion, _ in shapes])
-            if all(seen[label] >= share for label, share in least.items()):
+            visible = visible_shares(pixels, [lesion for lesion, _ in shapes])
+            if all(visible[label] >= share for label, share in required.items()):
                 return pixels, shapes
         return source, []
 
     def _source(self, index: int, rng: np.random.Generator) -> tuple[Row, Mask]:
-        """Training mask `index` modulo their number; where it is empty, a random one that is not."""
-        places = (index % len(self.train), *rng.permutation(len(self.train)).tolist())
-        pairs = ((self.train.rows[place], self.train.mask(self.train.rows[place])) for place in places)
+        """Return training mask `index` modulo their number; where it is empty, a random one that is not."""
+        positions = (index % len(self.train), *rng.permutation(len(self.train)).tolist())
+        pairs = ((self.train.rows[position], self.train.mask(self.train.rows[position])) for position in positions)
         return next((row, mask) for row, mask in pairs if mask.any())
 
     def _vary(self, lesion: Lesion, rng: np.random.Generator) -> Shape:
-        spread = self.spread.get(lesion.label) or spreads([lesion])[lesion.label]  # of a label that none measured had
-        varied = like(lesion, spread, self.params.bandwidth, rng)
-        return varied, waves(rng, self.params.roughness).tolist()
+        spread = (
+            self.spread.get(lesion.label) or measure_spreads([lesion])[lesion.label]
+        )  # of a label that none measured had
+        transformed_masks = resample_lesion(lesion, spread, self.params.bandwidth, rng)
+        return transformed_masks, waves(rng, self.params.roughness).tolist()
 
 
 def draw(shapes: Sequence[Shape], size: int) -> Mask:
-    """The label map [size, size] of shapes, small ones over large ones."""
+    """Paint the label map [size, size] of shapes, small ones over large ones."""
     pixels = np.zeros((size, size), np.uint8)
     for lesion, descriptors in sorted(shapes, key=lambda shape: -shape[0].area):
         pixels[region(lesion, np.array(descriptors), size)] = lesion.label
     return pixels
 
 
-def _plain(shape: Shape) -> dict[str, Any]:
+def _record(shape: Shape) -> dict[str, Any]:
     lesion, descriptors = shape
     return {**asdict(lesion), "centre": [*lesion.centre], "waves": descriptors}

@@ -12,24 +12,28 @@ from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.split_unet import Decoder
 from pipeline.stages.finetune.params import Finetune
 
-FRESH = ("controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block")  # not the base's, no low rank
+FRESH = (
+    "controlnet_cond_embedding",
+    "controlnet_down_blocks",
+    "controlnet_mid_block",
+)  # not from the base: trained in full
 
 
 def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: nn.Module, settings: Finetune) -> None:
-    """Readies a base's U-Net, its control network and the objective's decoder for training.
+    """Prepare a base's U-Net, its control network and the objective's decoder for training.
 
-    Raises UserError for switches that are not usable here.
+    Raises UserError for switches that cannot be used here.
     """
     decoders = [module for module in objective.modules() if isinstance(module, Decoder)]
     if settings.attention == "xformers":
         use_xformers(unet, network)
     if settings.lora_rank is not None:
-        lora.add(network, settings.lora_rank, FRESH)
+        lora.add_lora(network, settings.lora_rank, FRESH)
         for decoder in decoders:
-            lora.add(decoder, settings.lora_rank)
+            lora.add_lora(decoder, settings.lora_rank)
     _arithmetic(unet, network, settings)
     if settings.gradient_checkpointing:
-        network.enable_gradient_checkpointing(_again)
+        network.enable_gradient_checkpointing(_recompute)
         for decoder in decoders:
             decoder.recompute = True
     if settings.compile:
@@ -37,7 +41,7 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
 
 
 def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: Finetune) -> None:
-    """Precision of float32 products on CUDA, of the frozen half, and the memory format."""
+    """Set the precision of float32 products on CUDA and of the frozen half, and the memory format."""
     if unet.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = settings.tf32
@@ -48,7 +52,7 @@ def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: 
 
 
 def use_xformers(*networks: UNet2DConditionModel | ControlNetModel) -> None:
-    """Attention by xformers, diffusers' own switch. Raises UserError without CUDA or the package."""
+    """Enable xformers attention by diffusers' own switch. Raises UserError without CUDA or the package."""
     if not torch.cuda.is_available():
         raise UserError("finetune.attention: xformers needs CUDA, which is not there; use sdpa")
     try:
@@ -61,21 +65,21 @@ def use_xformers(*networks: UNet2DConditionModel | ControlNetModel) -> None:
 
 
 def frozen_half(unet: UNet2DConditionModel) -> tuple[nn.Module, ...]:
-    """The parts of a U-Net that no ControlNet method trains."""
+    """Return the parts of a U-Net that no ControlNet method trains."""
     return unet.conv_in, unet.time_embedding, unet.down_blocks, cast(nn.Module, unet.mid_block)
 
 
 def compile_blocks(unet: UNet2DConditionModel, network: ControlNetModel) -> None:
-    """Compiles block by block at the first call. Raises UserError where torch.compile does not work at all."""
+    """Compile block by block at the first call. Raises UserError where torch.compile does not work at all."""
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     blocks += [*network.down_blocks, network.mid_block, network.controlnet_cond_embedding]
     try:
         for block in blocks:
             cast(nn.Module, block).compile()
-    except RuntimeError as error:  # a Python or a platform that torch.compile does not know
+    except RuntimeError as error:  # a Python or a platform that torch.compile does not support
         raise UserError(f"finetune.compile: torch.compile does not work here ({error}); set it to false") from error
 
 
-def _again(module: nn.Module, *inputs: object) -> object:
-    """Activations of a module are computed again for the gradient; no layer of these networks is random."""
+def _recompute(module: nn.Module, *inputs: object) -> object:
+    """Recompute the activations of a module for the gradient; no layer of these networks is random."""
     return checkpoint(module.__call__, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -1,4 +1,4 @@
-"""Whether a diffusers folder is shaped like Stable Diffusion 1.5 and whole, and what it is where it is not."""
+"""Checks that a diffusers folder is shaped like Stable Diffusion 1.5 and complete; errors name what it is instead."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +15,8 @@ PIPELINE = "StableDiffusionPipeline"
 ADVICE = "name a Stable Diffusion 1.5 folder"
 
 
-def check_strangers(folder: Path) -> None:
-    """Refuses a folder of another kind of model before its parts are looked for. Raises UserError."""
+def check_model_kind(folder: Path) -> None:
+    """Raise UserError for a folder of another kind of model, before its parts are searched."""
     for name in ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"):
         if (folder / name).is_file():
             raise UserError(f"base.source: {folder} holds a LoRA: small changes to a model, not a model; {ADVICE}")
@@ -29,21 +29,21 @@ def check_strangers(folder: Path) -> None:
 
 
 def check_configs(where: str, unet: Path, vae: Path, text: Path) -> None:
-    """Compares the configurations of the parts with each other and with SD 1.5. Raises UserError."""
+    """Compare the configurations of the parts with each other and with SD 1.5. Raises UserError."""
     reason = _reason(_json(unet), _json(vae), _json(text))
     if reason:
         raise UserError(f"base.source: {where} {reason}; {ADVICE}")
 
 
 def _reason(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]) -> str | None:
-    width, wanted = unet.get("cross_attention_dim"), text.get("hidden_size")
+    width, expected = unet.get("cross_attention_dim"), text.get("hidden_size")
     channels, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if unet.get("addition_embed_type") or width == 2048:
         return "is Stable Diffusion XL, not 1.5"
     if unet.get("use_linear_projection") or width == 1024:
         return f"is Stable Diffusion 2, not 1.5 (cross-attention of width {width})"
-    if width != wanted:
-        return f"is not SD 1.5-shaped: the U-Net attends to width {width}, the text tower has {wanted}"
+    if width != expected:
+        return f"is not SD 1.5-shaped: the U-Net attends to width {width}, the text tower has {expected}"
     if channels != latent:
         kind = "an inpainting model" if channels == 2 * latent + 1 else "a variant"
         return f"is {kind}: the U-Net takes {channels} channels, the autoencoder gives {latent}"
@@ -51,19 +51,19 @@ def _reason(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, 
 
 
 def check_weights(folder: Path) -> None:
-    """Opens all parts; a weight that is missing or has another shape is an error. Raises UserError."""
+    """Open all parts. Raises UserError where a weight is missing or has another shape."""
     for name, model in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
         try:
-            told = _loading_info(model, folder / name)
+            info = _loading_info(model, folder / name)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             first = str(error).strip().partition("\n")[0]
             raise UserError(
                 f"base.source: the weights of {name} do not fit its configuration ({first}); {ADVICE}"
             ) from None
-        faults = [*told["missing_keys"], *(str(fault[0]) for fault in told["mismatched_keys"])]
+        faults = [*info["missing_keys"], *(str(fault[0]) for fault in info["mismatched_keys"])]
         if faults:
-            some = ", ".join(sorted(faults)[:3])
-            raise UserError(f"base.source: {name} lacks {len(faults)} of its weights ({some}, ...); {ADVICE}")
+            names = ", ".join(sorted(faults)[:3])
+            raise UserError(f"base.source: {name} lacks {len(faults)} of its weights ({names}, ...); {ADVICE}")
 
 
 def _loading_info(model: Any, folder: Path) -> Mapping[str, Any]:

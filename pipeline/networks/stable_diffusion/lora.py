@@ -1,6 +1,6 @@
 """Low-rank updates of attention weights (Hu et al. 2022, LoRA): optional, and not the paper's method.
 
-Of a network so treated only the updates are trained, and whatever the caller names as fresh. A parametrisation of torch
+Only the updates are trained, and the children that the caller names as fresh. A parametrisation of torch
 holds them, so that the layers, checkpoints and exports of plain weights stay as they are.
 """
 
@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-class LowRank(nn.Module):
+class LoRAUpdate(nn.Module):
     """weight + up down, with `down` [r, in] random and `up` [out, r] zero at first."""
 
     def __init__(self, weight: Tensor, rank: int) -> None:
@@ -27,10 +27,10 @@ class LowRank(nn.Module):
         return weight + self.up @ self.down
 
 
-def add(network: nn.Module, rank: int, fresh: Collection[str] = ()) -> None:
-    """Freezes a network and adds trained updates to its attention; children named `fresh` stay trained whole.
+def add_lora(network: nn.Module, rank: int, fresh: Collection[str] = ()) -> None:
+    """Freeze a network and add trained updates to its attention; children named in `fresh` stay trained in full.
 
-    A network that is frozen already stays so.
+    A network that is frozen already stays as it is.
     """
     if not any(weight.requires_grad for weight in network.parameters()):
         return
@@ -40,11 +40,11 @@ def add(network: nn.Module, rank: int, fresh: Collection[str] = ()) -> None:
     for name, layer in list(network.named_modules()):
         if name.endswith(PROJECTIONS):
             linear = cast(nn.Linear, layer)
-            parametrize.register_parametrization(linear, "weight", LowRank(linear.weight, rank))
+            parametrize.register_parametrization(linear, "weight", LoRAUpdate(linear.weight, rank))
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict that the network would have without parametrisations: updates added to the weights."""
+    """Return the state dict that the network would have without parametrisations: updates added to the weights."""
     state = {name: value for name, value in network.state_dict().items() if ".parametrizations." not in name}
     for name, layer in network.named_modules():
         if parametrize.is_parametrized(layer, "weight"):

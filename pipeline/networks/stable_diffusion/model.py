@@ -22,7 +22,7 @@ PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 class StableDiffusion:
     """The parts of a base model, frozen and in evaluation mode.
 
-    Autoencoder and text tower may be put away while the U-Net trains; the methods that need them fetch them back.
+    Autoencoder and text tower may be offloaded while the U-Net trains; the methods that need them load them again.
     """
 
     vae: AutoencoderKL
@@ -30,12 +30,12 @@ class StableDiffusion:
     tokenizer: CLIPTokenizer
     unet: UNet2DConditionModel
     scheduler: DDIMScheduler
-    folder: Path | None = None  # where parts that were put away are read again; None: they stay in memory
+    folder: Path | None = None  # from which offloaded parts are read again; None: they stay in memory
     keep: Path | None = None  # where moments of images are kept for other runs; None: nowhere
 
     @classmethod
     def open(cls, folder: Path, keep: Path | None = None) -> "StableDiffusion":
-        """Opens a diffusers folder. Raises UserError naming the part that is missing or not shaped like SD 1.5."""
+        """Open a diffusers folder. Raises UserError naming the part that is missing or not shaped like SD 1.5."""
         missing = [part for part in PARTS if not (folder / part).is_dir()]
         if missing:
             raise UserError(f"{folder} is no Stable Diffusion folder: {', '.join(missing)} is missing; run stage base")
@@ -65,38 +65,38 @@ class StableDiffusion:
         return Schedule(self.scheduler.alphas_cumprod, self.scheduler.config["prediction_type"])
 
     def to(self, device: torch.device) -> "StableDiffusion":
-        """Moves all parts."""
+        """Move all parts."""
         for part in (self.vae, self.text_encoder, self.unet):
             if part.device.type != "meta":
                 part.to(device)  # pyright: ignore[reportArgumentType]
         return self
 
-    def put_away(self) -> None:
-        """Takes autoencoder and text tower off the accelerator, and out of memory where a folder still has them."""
+    def offload(self) -> None:
+        """Move autoencoder and text tower off the accelerator, and out of memory where a folder still has them."""
         place = torch.device("cpu" if self.folder is None else "meta")
         for part in (self.vae, self.text_encoder):
             part.to(place)  # pyright: ignore[reportArgumentType]
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """After the block autoencoder and text tower are put away again, if they were before."""
-        away = self.vae.device != self.unet.device
+    def onload(self) -> Iterator[None]:
+        """Within, autoencoder and text tower may be used; afterwards they are offloaded again if they were before."""
+        offloaded = self.vae.device != self.unet.device
         try:
             yield
         finally:
-            if away:
-                self.put_away()
+            if offloaded:
+                self.offload()
 
     @property
     def autoencoder(self) -> AutoencoderKL:
-        """The autoencoder beside the U-Net, fetched back where it was put away."""
+        """The autoencoder beside the U-Net, read again where it was offloaded."""
         if self.vae.device.type == "meta":
             self.vae = AutoencoderKL.from_pretrained(cast(Path, self.folder) / "vae").requires_grad_(False).eval()
         return self.vae.to(self.unet.device)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     @property
     def text_tower(self) -> CLIPTextModel:
-        """The text tower beside the U-Net, fetched back where it was put away."""
+        """The text tower beside the U-Net, read again where it was offloaded."""
         if self.text_encoder.device.type == "meta":
             tower = CLIPTextModel.from_pretrained(cast(Path, self.folder) / "text_encoder")
             self.text_encoder = tower.requires_grad_(False).eval()
@@ -104,25 +104,25 @@ class StableDiffusion:
 
     @torch.no_grad()
     def moments(self, image: Tensor) -> Tensor:
-        """Mean and log-variance [B, 2C, h, w] of the posterior of images [B, 3, H, W] in [0, 1]."""
+        """Return mean and log-variance [B, 2C, h, w] of the posterior of images [B, 3, H, W] in [0, 1]."""
         posterior: Any = self.autoencoder.encode(image.to(self.unet.device) * 2 - 1)
         return posterior.latent_dist.parameters
 
     def latents(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """A sample of the posterior, scaled to unit variance as the U-Net expects it."""
+        """Sample the posterior, scaled to unit variance as the U-Net expects it."""
         mean, log_variance = moments.chunk(2, dim=1)
         spread = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
         return (mean + spread * noise) * self.vae.config["scaling_factor"]
 
     @torch.no_grad()
     def images(self, latents: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] of latents."""
+        """Decode latents into images [B, 3, H, W] in [0, 1]."""
         decoded: Any = self.autoencoder.decode(latents / self.vae.config["scaling_factor"])
         return (decoded.sample.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Last hidden states [B, L, D] of the text tower."""
+        """Return the last hidden states [B, L, D] of the text tower."""
         length = self.tokenizer.model_max_length
         tokens: Any = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -139,9 +139,11 @@ DDIM: dict[str, Any] = {
 
 
 def _check_shape(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, text: nn.Module) -> None:
-    found, wanted = unet.config["cross_attention_dim"], text.config.hidden_size  # type: ignore[union-attr]
-    if found != wanted:
-        raise UserError(f"{folder}: the U-Net attends to width {found}, the text tower has {wanted}; not SD 1.5-shaped")
+    width, expected = unet.config["cross_attention_dim"], text.config.hidden_size  # type: ignore[union-attr]
+    if width != expected:
+        raise UserError(
+            f"{folder}: the U-Net attends to width {width}, the text tower has {expected}; not SD 1.5-shaped"
+        )
     if unet.config["in_channels"] != vae.config["latent_channels"]:
         raise UserError(
             f"{folder}: the U-Net takes {unet.config['in_channels']} channels, the autoencoder gives"

@@ -57,39 +57,39 @@ SCHEDULE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The sizes of the parts; those of SD 1.5 unless told otherwise."""
+class PartConfigs:
+    """The configurations of the parts; by default those of SD 1.5."""
 
     unet: Mapping[str, Any] = field(default_factory=lambda: UNET)
     vae: Mapping[str, Any] = field(default_factory=lambda: VAE)
     text: Mapping[str, Any] = field(default_factory=lambda: TEXT)
 
 
-def empty_unet(layout: Layout) -> UNet2DConditionModel:
-    """The U-Net on the meta device: names and shapes, no weights."""
+def empty_unet(configs: PartConfigs) -> UNet2DConditionModel:
+    """Build the U-Net on the meta device: names and shapes, no weights."""
     with torch.device("meta"):
-        return UNet2DConditionModel(**layout.unet)
+        return UNet2DConditionModel(**configs.unet)
 
 
-def empty_vae(layout: Layout) -> AutoencoderKL:
-    """The autoencoder on the meta device."""
+def empty_vae(configs: PartConfigs) -> AutoencoderKL:
+    """Build the autoencoder on the meta device."""
     with torch.device("meta"):
-        return AutoencoderKL(**layout.vae)
+        return AutoencoderKL(**configs.vae)
 
 
-def empty_text_tower(layout: Layout) -> CLIPTextModel:
-    """The text tower on the meta device."""
+def empty_text_tower(configs: PartConfigs) -> CLIPTextModel:
+    """Build the text tower on the meta device."""
     with torch.device("meta"):
-        return CLIPTextModel(CLIPTextConfig(**layout.text))
+        return CLIPTextModel(CLIPTextConfig(**configs.text))
 
 
 def scheduler() -> DDIMScheduler:
-    """The noise schedule, predicting the noise."""
+    """Return the noise schedule; the network predicts the noise."""
     return DDIMScheduler(**SCHEDULE, **DDIM)
 
 
 def tokenizer(length: int = 77) -> CLIPTokenizer:
-    """CLIP's tokenizer, made from the table of merges that the package open-clip-torch carries."""
+    """Build CLIP's tokenizer from the table of merges in the package open-clip-torch."""
     merges = _merges()
     letters = list(_byte_letters())
     entries = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
@@ -105,7 +105,7 @@ def _merges() -> list[tuple[str, str]]:
 
 
 def _byte_letters() -> tuple[str, ...]:
-    """One printable letter per byte, printable bytes first (byte-level BPE, Radford et al. 2019)."""
+    """Return one printable letter per byte, printable bytes first (byte-level BPE, Radford et al. 2019)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = 256 - len(printable)
     return tuple(chr(code) for code in printable) + tuple(chr(256 + number) for number in range(others))

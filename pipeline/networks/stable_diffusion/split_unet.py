@@ -18,17 +18,17 @@ Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time
 def encode(
     unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor, features: Sequence[Tensor] = ()
 ) -> Encoded:
-    """The encoder and the middle block, before any control; a bfloat16 encoder works in bfloat16 throughout.
+    """Run the encoder and the middle block, before any control; a bfloat16 encoder computes in bfloat16 throughout.
 
     `features` of an adapter are added, one per level, to the level's last output before it is halved (Mou et al. 2023).
     """
-    own = unet.conv_in.weight.dtype
-    if own == noisy.dtype:
+    dtype = unet.conv_in.weight.dtype
+    if dtype == noisy.dtype:
         return _encode(unet, noisy, timesteps, text, features)
     device = noisy.device.type
     with torch.autocast(device, enabled=False):
-        short = [feature.to(own) for feature in features]
-        hidden, skips, embedding = _encode(unet, noisy.to(own), timesteps, text.to(own), short)
+        features = [feature.to(dtype) for feature in features]
+        hidden, skips, embedding = _encode(unet, noisy.to(dtype), timesteps, text.to(dtype), features)
     if torch.is_autocast_enabled(device):
         return hidden, skips, embedding
     return hidden.to(noisy.dtype), tuple(skip.to(noisy.dtype) for skip in skips), embedding.to(noisy.dtype)
@@ -43,15 +43,15 @@ def _encode(
 
 
 def no_control(encoded: Encoded) -> list[Tensor]:
-    """Residuals that leave everything as it is."""
+    """Return residuals of zero, which change nothing."""
     hidden, skips, _ = encoded
     return [hidden.new_zeros(()) for _ in (*skips, hidden)]
 
 
 def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor) -> Tensor:
-    """The embedding [B, D] of timesteps, in the precision of the noisy latents."""
-    own = network.time_embedding.linear_1.weight.dtype
-    return network.time_embedding(network.time_proj(timesteps).to(own)).to(noisy.dtype)
+    """Return the embedding [B, D] of timesteps, in the precision of the noisy latents."""
+    dtype = network.time_embedding.linear_1.weight.dtype
+    return network.time_embedding(network.time_proj(timesteps).to(dtype)).to(noisy.dtype)
 
 
 class Decoder(nn.Module):
@@ -59,34 +59,36 @@ class Decoder(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
-        self.recompute = False  # keep the inputs of blocks only, and compute the rest again for the gradient
+        self.recompute = (
+            False  # gradient checkpointing: keep the inputs of blocks only, and recompute the rest for the gradient
+        )
         self.up_blocks, self.conv_out = unet.up_blocks, unet.conv_out
         self.conv_norm_out = cast(nn.GroupNorm, unet.conv_norm_out)  # every Stable Diffusion has one
 
     def forward(self, encoded: Encoded, control: list[Tensor], text: Tensor, detached: bool = False) -> Tensor:
-        """Prediction [B, C, h, w]; `control` has one residual per skip and, last, one for the middle.
+        """Predict [B, C, h, w]; `control` has one residual per skip and, last, one for the middle.
 
-        `detached`: with today's weights, which get no gradient; what is given does.
+        `detached`: the weights are constants and get no gradient; the inputs do.
         """
         hidden, skips, embedding = encoded
         hidden = hidden + control[-1]
-        left = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
+        remaining = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
         for block in self.up_blocks:
             count = len(cast(nn.ModuleList, block.resnets))
-            own, left = tuple(left[-count:]), left[:-count]
-            size = left[-1].shape[2:] if left else None
+            block_skips, remaining = tuple(remaining[-count:]), remaining[:-count]
+            size = remaining[-1].shape[2:] if remaining else None
             extra: dict[str, Any] = {"encoder_hidden_states": text} if _attends(block) else {}
-            extra |= {"temb": embedding, "res_hidden_states_tuple": own, "upsample_size": size}
+            extra |= {"temb": embedding, "res_hidden_states_tuple": block_skips, "upsample_size": size}
             hidden = self._run(block, detached, hidden_states=hidden, **extra)
         hidden = nn.functional.silu(self._run(self.conv_norm_out, detached, input=hidden))
         return self._run(self.conv_out, detached, input=hidden)
 
     def _run(self, block: nn.Module, detached: bool, **inputs: Any) -> Tensor:
-        def run(**again: Any) -> Tensor:
+        def run(**arguments: Any) -> Tensor:
             if not detached:
-                return block(**again)
+                return block(**arguments)
             weights = {name: weight.detach() for name, weight in block.named_parameters()}
-            return functional_call(block, weights, (), again)
+            return functional_call(block, weights, (), arguments)
 
         if self.recompute and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(run, use_reentrant=False, preserve_rng_state=False, **inputs))
@@ -96,7 +98,7 @@ class Decoder(nn.Module):
 def control(
     network: ControlNetModel, noisy: Tensor, timesteps: Tensor, text: Tensor, hint_embedding: Tensor
 ) -> list[Tensor]:
-    """The residuals of the control branch, one per skip and one for the middle.
+    """Return the residuals of the control branch, one per skip and one for the middle.
 
     `hint_embedding` is the hint module's output, so that it is computed once per hint and not once per step.
     """
@@ -119,25 +121,25 @@ def _descend(
         if features and _attends(block):
             extra["additional_residuals"] = features[level]
         if features and not _attends(block):
-            hidden, own = _adapted(block, hidden, embedding, features[level])
+            hidden, outputs = _adapted(block, hidden, embedding, features[level])
         else:
-            hidden, own = block(hidden_states=hidden, temb=embedding, **extra)
-        skips += own
+            hidden, outputs = block(hidden_states=hidden, temb=embedding, **extra)
+        skips += outputs
     middle: Any = network.mid_block
     return middle(hidden, embedding, encoder_hidden_states=text), skips
 
 
 def _adapted(block: Any, hidden: Tensor, embedding: Tensor, feature: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """A block without attention, which takes no features in diffusers."""
-    own: list[Tensor] = []
+    """Run a block without attention, which takes no features in diffusers."""
+    outputs: list[Tensor] = []
     for resnet in block.resnets:
         hidden = resnet(hidden, embedding)
-        own.append(hidden)
-    own[-1] = hidden = hidden + feature
-    for halve in block.downsamplers or ():
-        hidden = halve(hidden)
-        own.append(hidden)
-    return hidden, tuple(own)
+        outputs.append(hidden)
+    outputs[-1] = hidden = hidden + feature
+    for downsample in block.downsamplers or ():
+        hidden = downsample(hidden)
+        outputs.append(hidden)
+    return hidden, tuple(outputs)
 
 
 def _attends(block: nn.Module) -> bool:

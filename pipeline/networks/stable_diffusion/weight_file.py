@@ -18,8 +18,8 @@ from pipeline.core.errors import UserError
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLED)
 Shapes = dict[str, tuple[int, ...]]
-# What trainers leave beside the weights: a class and a number. They are named, so that reading goes on, and not made.
-LEFT_BESIDE = (
+# What trainers save beside the weights, a class and a number: replaced by placeholders, so that reading goes on.
+IGNORED_CLASSES = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -27,8 +27,8 @@ LEFT_BESIDE = (
 )
 
 
-class _NotMade:
-    """Stands for an object that is beside the weights and of no use here."""
+class _Ignored:
+    """A placeholder for an object that trainers save beside the weights."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -38,52 +38,52 @@ class _NotMade:
 
 
 def shapes(path: Path) -> Shapes:
-    """The shape of every tensor in a file. Raises UserError where it is damaged or no file of weights."""
+    """Return the shape of every tensor in a file. Raises UserError where it is damaged or not a file of weights."""
     if path.suffix == ".safetensors":
-        with _told(path), safe_open(path, framework="pt") as file:
+        with _reading(path), safe_open(path, framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     return {key: tuple(value.shape) for key, value in _unpickled(path).items()}
 
 
-def is_plain(path: Path) -> bool:
+def is_float32_safetensors(path: Path) -> bool:
     """Whether a file is safetensors with all floating-point weights in 32 bits. Raises UserError as `shapes`."""
     if path.suffix != ".safetensors":
         return False
-    with _told(path), safe_open(path, framework="pt") as file:
+    with _reading(path), safe_open(path, framework="pt") as file:
         kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
     return not kinds & {"F16", "BF16", "F64"}
 
 
 def read(path: Path, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
-    """The tensors with a wanted name, on the CPU. Raises UserError as `shapes`."""
+    """Read the tensors with a wanted name, on the CPU. Raises UserError as `shapes`."""
     if path.suffix == ".safetensors":
-        with _told(path), safe_open(path, framework="pt") as file:
+        with _reading(path), safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118
     return {key: value for key, value in _unpickled(path).items() if wanted(key)}
 
 
 def write(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Writes safetensors, or torch's format with the weights under `state_dict`, by the suffix; at once or not at all.
+    """Write safetensors, or torch's format with the weights under `state_dict`, by the suffix; all or nothing.
 
     Raises UserError where the suffix is neither.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: the file's suffix must be one of {', '.join(SUFFIXES)}")
-    own = {key: value.contiguous() for key, value in weights.items()}
+    contiguous = {key: value.contiguous() for key, value in weights.items()}
     with files.writing_to(path), files.replacing(path) as temporary:
         if path.suffix == ".safetensors":
-            save_file(own, temporary, metadata={"format": "pt"})
+            save_file(contiguous, temporary, metadata={"format": "pt"})
         else:
-            torch.save({"state_dict": own}, temporary)
+            torch.save({"state_dict": contiguous}, temporary)
 
 
 def float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating-point weights in 32 bits, others as they are."""
+    """Convert floating-point weights to 32 bits and leave the others unchanged."""
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def load(path: Path, mapped: bool = False) -> Any:
-    """What a file of torch's own format holds: tensors and plain values; no other object is made, no code is run.
+    """Load a file of torch's own format: tensors and plain values; no other object is created, no code is run.
 
     Raises ValueError where its parts are compressed, which torch never does, and whatever a damaged file raises.
     """
@@ -96,8 +96,8 @@ def load(path: Path, mapped: bool = False) -> Any:
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     mapped = zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
-    beside: Sequence[Any] = [(_NotMade, name) for name in LEFT_BESIDE]
-    with _told(path), torch.serialization.safe_globals([*beside, *_number_types()]):
+    beside: Sequence[Any] = [(_Ignored, name) for name in IGNORED_CLASSES]
+    with _reading(path), torch.serialization.safe_globals([*beside, *_number_types()]):
         content = load(path, mapped)
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -108,13 +108,13 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 
 
 def _number_types() -> list[Any]:
-    """numpy's classes of number types, by which pickled numbers name theirs."""
-    return [(_NotMade, f"numpy.dtypes.{name}DType") for name in ("Float32", "Float64", "Int64")]
+    """Return placeholders for numpy's dtype classes, which pickled numbers refer to."""
+    return [(_Ignored, f"numpy.dtypes.{name}DType") for name in ("Float32", "Float64", "Int64")]
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turns what readers raise about a missing, damaged or foreign file into a UserError."""
+def _reading(path: Path) -> Iterator[None]:
+    """Raise UserError for whatever reading a missing, damaged or foreign file raises."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:

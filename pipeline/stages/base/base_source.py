@@ -1,6 +1,6 @@
-"""Where a base comes from: which files are needed, whether they are here, and what to download where they are not.
+"""Where a base comes from: which files are required, whether they are present, and what to download where not.
 
-Nothing here loads weights, so a base that cannot be had is told before any network is built.
+Nothing here loads weights, so that missing files are reported before any network is built.
 """
 
 import logging
@@ -31,13 +31,13 @@ CONFIGS = (
 )
 
 Kind = Literal["scratch", "folder", "file", "hub"]
-Find = Callable[[str], Path | None]
+FindFile = Callable[[str], Path | None]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Need:
-    """A file of a base: its names, the best first; one of them is enough."""
+class RequiredFile:
+    """A file of a base: its possible names, the preferred first; one of them is enough."""
 
     names: tuple[str, ...]
     size: float = 0  # bytes, where it is large
@@ -45,7 +45,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Found:
+class BaseFiles:
     """The files of a base by their names in its folder."""
 
     files: Mapping[str, Path]
@@ -53,7 +53,7 @@ class Found:
 
 
 def kind_of(source: str) -> Kind:
-    """What `base.source` names. Raises UserError where it is none of the four."""
+    """Return what kind of source `base.source` names. Raises UserError where it is none of the four."""
     if source == "scratch":
         return "scratch"
     path = Path(source)
@@ -72,7 +72,7 @@ def kind_of(source: str) -> Kind:
 
 
 def repository(source: str) -> str:
-    """The hub id that holds the base today; a withdrawn id is an alias, and said so."""
+    """Return the hub id that holds the base today; a withdrawn id is an alias, logged as a warning."""
     now = WITHDRAWN.get(source, source)
     if now != source:
         logger.warning(
@@ -81,27 +81,31 @@ def repository(source: str) -> str:
     return now
 
 
-def needs(base: Base) -> list[Need]:
-    """The files of a diffusers folder that a base is made of."""
-    vocabulary = [Need((f"tokenizer/{name}", "tokenizer/tokenizer.json")) for name in ("vocab.json", "merges.txt")]
-    configs = [Need((name,)) for name in CONFIGS]
-    others = [Need((name,), optional=True) for name in ("model_index.json", "tokenizer/special_tokens_map.json")]
+def required_files(base: Base) -> list[RequiredFile]:
+    """List the files of a diffusers folder that a base is made of."""
+    vocabulary = [
+        RequiredFile((f"tokenizer/{name}", "tokenizer/tokenizer.json")) for name in ("vocab.json", "merges.txt")
+    ]
+    configs = [RequiredFile((name,)) for name in CONFIGS]
+    others = [
+        RequiredFile((name,), optional=True) for name in ("model_index.json", "tokenizer/special_tokens_map.json")
+    ]
     return [*configs, *vocabulary, *others, *(_weights(part, base) for part in SIZES)]
 
 
-def _weights(part: str, base: Base) -> Need:
-    """Safetensors before torch's format; a variant before the plain file, which does not stand for the U-Net's."""
+def _weights(part: str, base: Base) -> RequiredFile:
+    """Prefer safetensors to torch's format, and a variant to the plain file, which does not replace the U-Net's."""
     variant = base.variant or ("non_ema" if base.weights == "non_ema" and part == "unet" else None)
     infixes = ["" if variant is None else f".{variant}"]
     if variant is not None and part != "unet":
         infixes.append("")
     ends = list(zip(STEMS[part], (".safetensors", ".bin"), strict=True))
     names = [f"{part}/{stem}{infix}{end}" for infix in infixes for stem, end in ends]
-    return Need(tuple(names), SIZES[part])
+    return RequiredFile(tuple(names), SIZES[part])
 
 
 def single_file(source: str) -> Path:
-    """A single file that is here. Raises UserError saying what to download."""
+    """Return the path of a single file. Raises UserError saying what to download where it does not exist."""
     path = Path(source)
     if path.is_file():
         return path
@@ -111,32 +115,32 @@ def single_file(source: str) -> Path:
     )
 
 
-def in_folder(base: Base) -> Found:
-    """The files of a local diffusers folder. Raises UserError naming what it lacks."""
+def in_folder(base: Base) -> BaseFiles:
+    """Find the files of a local diffusers folder. Raises UserError naming those that are missing."""
     folder = Path(base.source)
-    found, missing = _collect(needs(base), lambda name: path if (path := folder / name).is_file() else None)
+    present, missing = _collect(required_files(base), lambda name: path if (path := folder / name).is_file() else None)
     if missing:
         raise UserError(
-            f"base.source: {folder} is no Stable Diffusion folder with these weights, it lacks {_list(missing)}"
+            f"base.source: {folder} is no Stable Diffusion folder with these weights, it lacks {_names(missing)}"
         )
-    return Found(found)
+    return BaseFiles(present)
 
 
-def on_hub(base: Base) -> Found:
-    """The files of a hub's repository, from its cache or downloaded into it; the hub's library reads its environment.
+def on_hub(base: Base) -> BaseFiles:
+    """Find the files of a hub repository in its cache, or download them into it; huggingface_hub reads its environment.
 
     Raises UserError naming all files that are not here and cannot be downloaded, and where to put them.
     """
     name = repository(base.source)
     hub = _Hub(name, base.revision)
-    found, missing = _collect(needs(base), hub.find)
+    present, missing = _collect(required_files(base), hub.find)
     if missing:
         raise _unavailable(name, base.revision, missing, hub)
-    return Found(found, hub.commit)
+    return BaseFiles(present, hub.commit)
 
 
-def lacking(base: Base) -> str | None:
-    """What the hub's cache lacks of a base, with its size; None: nothing. Downloads nothing."""
+def missing_files(base: Base) -> str | None:
+    """Describe what the hub's cache lacks of a base, with its size; None: nothing. Downloads nothing."""
     from huggingface_hub import try_to_load_from_cache
 
     name = repository(base.source)
@@ -145,8 +149,8 @@ def lacking(base: Base) -> str | None:
         path = try_to_load_from_cache(name, file, revision=base.revision)
         return Path(path) if isinstance(path, str) else None
 
-    _, missing = _collect(needs(base), find)
-    return f"about {sum(need.size for need in missing) / 1e9:.1f} GB, {_large(missing)}" if missing else None
+    _, missing = _collect(required_files(base), find)
+    return f"about {sum(file.size for file in missing) / 1e9:.1f} GB, {_summary(missing)}" if missing else None
 
 
 class _Hub:
@@ -155,26 +159,26 @@ class _Hub:
     def __init__(self, name: str, revision: str | None) -> None:
         self.name, self.revision = name, revision
         self.commit: str | None = None
-        self.trouble: str | None = None
+        self.reason: str | None = None
 
     def find(self, file: str) -> Path | None:
-        """The file, or None with the trouble noted."""
+        """Find or download a file; None, with the reason kept, where that fails."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
         try:
-            at, silent = self.commit or self.revision, self.trouble is not None  # one failed connection is enough
-            path = Path(hf_hub_download(self.name, file, revision=at, local_files_only=silent))
+            at, local_only = self.commit or self.revision, self.reason is not None  # one failed connection is enough
+            path = Path(hf_hub_download(self.name, file, revision=at, local_files_only=local_only))
         except (OSError, EntryNotFoundError, HFValidationError, HTTPError) as error:
-            known = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
-            self.trouble = self.trouble or (None if known else _reason(error))
+            absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+            self.reason = self.reason or (None if absent else _reason(error))
             return None
         self.commit = self.commit or _commit(path, file)
         return path
 
 
 def _commit(path: Path, file: str) -> str:
-    """The cache keeps a file as snapshots/<commit>/<file>."""
+    """Return the commit of a cached file, which lies at snapshots/<commit>/<file>."""
     return path.parents[file.count("/")].name
 
 
@@ -185,39 +189,39 @@ def _reason(error: Exception) -> str:
     return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
 
 
-def _collect(wanted: Iterable[Need], find: Find) -> tuple[dict[str, Path], list[Need]]:
-    """What was found by its name, and what was not."""
-    found, missing = {}, []
-    for need in wanted:
-        hit = next(((name, path) for name in need.names if (path := find(name)) is not None), None)
-        if hit:
-            found[hit[0]] = hit[1]
-        elif not need.optional:
-            missing.append(need)
-    return found, missing
+def _collect(wanted: Iterable[RequiredFile], find: FindFile) -> tuple[dict[str, Path], list[RequiredFile]]:
+    """Return the files that exist by name, and the required ones that do not."""
+    present, missing = {}, []
+    for file in wanted:
+        match = next(((name, path) for name in file.names if (path := find(name)) is not None), None)
+        if match:
+            present[match[0]] = match[1]
+        elif not file.optional:
+            missing.append(file)
+    return present, missing
 
 
-def _list(missing: Iterable[Need]) -> str:
-    return ", ".join(need.names[0] + (f" ({need.size / 1e9:.1f} GB)" if need.size else "") for need in missing)
+def _names(missing: Iterable[RequiredFile]) -> str:
+    return ", ".join(file.names[0] + (f" ({file.size / 1e9:.1f} GB)" if file.size else "") for file in missing)
 
 
-def _large(missing: list[Need]) -> str:
-    """The weights by name and the rest by number."""
-    rest = [need for need in missing if not need.size]
-    weights = [need for need in missing if need.size]
+def _summary(missing: list[RequiredFile]) -> str:
+    """Name the weights and count the other files."""
+    rest = [file for file in missing if not file.size]
+    weights = [file for file in missing if file.size]
     if not weights:
-        return _list(rest)
-    return _list(weights) + (f" and {len(rest)} small files" if rest else "")
+        return _names(rest)
+    return _names(weights) + (f" and {len(rest)} small files" if rest else "")
 
 
-def _unavailable(name: str, revision: str | None, missing: list[Need], hub: _Hub) -> UserError:
+def _unavailable(name: str, revision: str | None, missing: list[RequiredFile], hub: _Hub) -> UserError:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    total = sum(need.size for need in missing) / 1e9
-    names = " ".join([name, *(need.names[0] for need in missing), *(["--revision", revision] if revision else [])])
-    why = hub.trouble or "the repository has no such files"
+    total = sum(file.size for file in missing) / 1e9
+    names = " ".join([name, *(file.names[0] for file in missing), *(["--revision", revision] if revision else [])])
+    why = hub.reason or "the repository has no such files"
     return UserError(
-        f"base.source: {name} is not here ({why}). Missing, about {total:.1f} GB: {_large(missing)}. Where there is a"
+        f"base.source: {name} is not here ({why}). Missing, about {total:.1f} GB: {_summary(missing)}. Where there is a"
         f" network, `hf download {names}` puts them into the hub's cache, here {HF_HUB_CACHE}; or put them into a"
         " folder and set base.source to it. A single .safetensors or .ckpt file of Stable Diffusion 1.5 will do as"
         " well, and source: scratch needs none"

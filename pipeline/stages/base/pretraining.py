@@ -20,7 +20,7 @@ from pipeline.networks.stable_diffusion.linear_start import Palette, start_linea
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
 from pipeline.stages.base import tiny
-from pipeline.stages.base.base_import import bring
+from pipeline.stages.base.base_import import import_base
 from pipeline.stages.base.base_source import WITHDRAWN
 from pipeline.stages.base.params import Autoencoder, Base, Denoiser
 from pipeline.study import Params
@@ -43,7 +43,7 @@ def make_base(params: Params) -> None:
             _pretrain(params, train, work)
             about = {}
         else:
-            about = bring(params.base, folder)
+            about = import_base(params.base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin(params.base), **about})
         files.seal(folder)
     files.publish(folder, paths.base(params.study))

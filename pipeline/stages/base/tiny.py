@@ -13,7 +13,7 @@ TOKENS = 32  # length of a prompt
 
 
 def autoencoder(params: Autoencoder, size: int) -> AutoencoderKL:
-    """AutoencoderKL with one layer per block and no attention in the middle."""
+    """Build an AutoencoderKL with one layer per block and no attention in the middle."""
     levels = len(params.channels)
     blocks: dict[str, Any] = {  # diffusers types them as tuples of one
         "down_block_types": ("DownEncoderBlock2D",) * levels,
@@ -31,7 +31,7 @@ def autoencoder(params: Autoencoder, size: int) -> AutoencoderKL:
 
 
 def denoiser(params: Denoiser, latent_channels: int, latent_size: int) -> UNet2DConditionModel:
-    """UNet2DConditionModel with cross-attention on all levels but the finest."""
+    """Build a UNet2DConditionModel with cross-attention on all levels but the finest."""
     levels = len(params.channels)
     attending = levels - 1
     return UNet2DConditionModel(
@@ -48,7 +48,7 @@ def denoiser(params: Denoiser, latent_channels: int, latent_size: int) -> UNet2D
 
 
 def text_tower(width: int) -> CLIPTextModel:
-    """A CLIP text tower of two layers over single characters."""
+    """Build a CLIP text tower of two layers over single characters."""
     vocabulary = len(characters())
     config = CLIPTextConfig(
         vocab_size=vocabulary,
@@ -66,19 +66,19 @@ def text_tower(width: int) -> CLIPTextModel:
 
 
 def tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer without merges: every character is a token."""
+    """Build a CLIP tokenizer without merges: every character is a token."""
     return CLIPTokenizer(vocab=characters(), merges=[], model_max_length=TOKENS)
 
 
 def characters() -> dict[str, int]:
-    """Vocabulary: printable ASCII, alone and at the end of a word, and the two special tokens."""
+    """Return the vocabulary: printable ASCII, alone and at the end of a word, and the two special tokens."""
     letters = [chr(code) for code in range(33, 127)]
     entries = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     return {entry: index for index, entry in enumerate(entries)}
 
 
 def scheduler(prediction: Prediction) -> DDIMScheduler:
-    """The noise schedule of Stable Diffusion 1.5 with another prediction type where wanted."""
+    """Return the noise schedule of Stable Diffusion 1.5 with the given prediction type."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

@@ -14,7 +14,7 @@ from pipeline.stages.base.params import Base
 
 
 def empty_base(base: Base, size: int) -> StableDiffusion:
-    """The base of a study of images of `size` pixels: a local folder's shapes, small ones, else those of SD 1.5."""
+    """Build the base of a study with images of `size` pixels: small, of a local folder's shapes, or of SD 1.5's."""
     with torch.device("meta"):
         parts = _from_scratch(base, size) if base.source == "scratch" else _existing(Path(base.source))
     for part in parts:
@@ -32,10 +32,10 @@ def _from_scratch(base: Base, size: int) -> tuple[AutoencoderKL, CLIPTextModel, 
 
 
 def _existing(source: Path) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionModel]:
-    """A hub id or a single file is taken for SD 1.5; stage base refuses what is not."""
+    """Build the parts of a folder; a hub id or a single file is taken for SD 1.5, as stage base refuses anything else."""
     if not (source / "unet" / "config.json").is_file():
-        layout = sd15.Layout()
-        return sd15.empty_vae(layout), sd15.empty_text_tower(layout), sd15.empty_unet(layout)
+        sizes = sd15.PartConfigs()
+        return sd15.empty_vae(sizes), sd15.empty_text_tower(sizes), sd15.empty_unet(sizes)
     configs: list[Any] = [AutoencoderKL.load_config(source / "vae"), UNet2DConditionModel.load_config(source / "unet")]
     vae: Any = AutoencoderKL.from_config(configs[0])
     unet: Any = UNet2DConditionModel.from_config(configs[1])

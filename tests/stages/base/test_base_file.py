@@ -14,7 +14,7 @@ from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import ldm_base, ldm_keys, weight_file
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.sd15 import Layout
+from pipeline.networks.stable_diffusion.sd15 import PartConfigs
 from pipeline.stages.base import base_import, base_source
 from pipeline.stages.base.params import Base
 from tests import ldm_files
@@ -30,11 +30,11 @@ def conv_in(folder: Path) -> Tensor:
 
 def test_single_file_becomes_a_folder_that_opens_and_holds_its_weights(tmp_path: Path) -> None:
     path = ldm_files.write_ckpt(state := ldm_files.base(), tmp_path / "sd.ckpt")
-    about = base_import.bring(Base(source=str(path)), tmp_path / "base", ldm_files.SMALL)
+    about = base_import.import_base(Base(source=str(path)), tmp_path / "base", ldm_files.SMALL)
     model = StableDiffusion.open(tmp_path / "base")
     assert model.factor == 8 and model.embed(["A photo of a polyp."]).shape == (1, 77, 16)
     assert model.moments(torch.rand(1, 3, 16, 16)).shape == (1, 8, 2, 2)
-    back = ldm_base.read_folder(tmp_path / "base", ldm_base.layout_of(tmp_path / "base"))
+    back = ldm_base.read_folder(tmp_path / "base", ldm_base.read_configs(tmp_path / "base"))
     assert back.keys() == state.keys() and all(torch.equal(back[key], state[key]) for key in state)
     assert about["kind"] == "file" and about["file_sha256"] == files.sha256(path)
     name = "vae/diffusion_pytorch_model.safetensors"
@@ -48,7 +48,7 @@ def test_single_file_becomes_a_folder_that_opens_and_holds_its_weights(tmp_path:
 def test_file_with_both_gives_the_weights_asked_for(weights: str, shift: int, prefix: str, tmp_path: Path) -> None:
     path = ldm_files.write_ckpt(state := ldm_files.both(), tmp_path / "v1-5-pruned.ckpt")
     base = Base(source=str(path), weights=weights)  # type: ignore[arg-type]
-    about = base_import.bring(base, tmp_path / "base", ldm_files.SMALL)
+    about = base_import.import_base(base, tmp_path / "base", ldm_files.SMALL)
     assert torch.equal(conv_in(tmp_path / "base"), state[CONV_IN] + shift)
     assert about["unet_from"] == f"{prefix}*" and about["weights"] == weights
 
@@ -57,7 +57,7 @@ def test_file_with_both_gives_the_weights_asked_for(weights: str, shift: int, pr
 def test_file_with_one_set_cannot_tell_which_it_is(weights: str, tmp_path: Path) -> None:
     path = ldm_files.write_ckpt(ldm_files.base(), tmp_path / "emaonly.ckpt")
     with pytest.raises(UserError, match=f"base.weights is {weights}, but .*emaonly.ckpt holds one set"):
-        base_import.bring(Base(source=str(path), weights=weights), tmp_path / "base", ldm_files.SMALL)  # type: ignore[arg-type]
+        base_import.import_base(Base(source=str(path), weights=weights), tmp_path / "base", ldm_files.SMALL)  # type: ignore[arg-type]
     assert not (tmp_path / "base").exists()
 
 
@@ -66,7 +66,7 @@ def test_what_lightning_leaves_beside_the_weights_does_no_harm(tmp_path: Path) -
     with ldm_files.lightning() as kind:
         beside = {"callbacks": {kind: {"best": np.float32(0.5), "count": np.float64(2)}}}
         torch.save({"state_dict": ldm_files.base(), **beside}, tmp_path / "sd.ckpt")
-    base_import.bring(Base(source=str(tmp_path / "sd.ckpt")), tmp_path / "base", ldm_files.SMALL)
+    base_import.import_base(Base(source=str(tmp_path / "sd.ckpt")), tmp_path / "base", ldm_files.SMALL)
     assert torch.equal(conv_in(tmp_path / "base"), ldm_files.base()[CONV_IN])
 
 
@@ -91,7 +91,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 def test_half_precision_becomes_single_and_bare_text_keys_are_known(tmp_path: Path) -> None:
     state = {key.replace("transformer.text_model.", "transformer."): v.half() for key, v in ldm_files.base().items()}
     save_file(state, tmp_path / "half.safetensors")
-    base_import.bring(Base(source=str(tmp_path / "half.safetensors")), tmp_path / "base", ldm_files.SMALL)
+    base_import.import_base(Base(source=str(tmp_path / "half.safetensors")), tmp_path / "base", ldm_files.SMALL)
     assert torch.equal(conv_in(tmp_path / "base"), ldm_files.base()[CONV_IN].half().float())
 
 
@@ -118,7 +118,7 @@ def stranger(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
 def test_file_of_another_kind_is_named(shapes: dict[str, tuple[int, ...]], told: str, tmp_path: Path) -> None:
     path = stranger(tmp_path / "what.safetensors", shapes)
     with pytest.raises(UserError, match=told) as caught:
-        base_import.bring(Base(source=str(path)), tmp_path / "base")
+        base_import.import_base(Base(source=str(path)), tmp_path / "base")
     assert "v1-5-pruned.safetensors" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "base").exists()
 
@@ -134,7 +134,7 @@ def test_file_that_was_cut_off_is_named(suffix: str, kept: float, tmp_path: Path
     with pytest.raises(
         UserError, match=r"cut\.\w+ \([\d,]+ bytes\) is cut off or no file of weights .* fetch it again"
     ):
-        base_import.bring(Base(source=str(path)), tmp_path / "base", ldm_files.SMALL)
+        base_import.import_base(Base(source=str(path)), tmp_path / "base", ldm_files.SMALL)
 
 
 def test_file_without_a_weight_names_it(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_file_without_a_weight_names_it(tmp_path: Path) -> None:
     del state[f"{U}out.2.bias"]
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(UserError, match=r"lacks 1 of the \d+ weights of .*: model.diffusion_model.out.2.bias"):
-        base_import.bring(Base(source=str(tmp_path / "less.safetensors")), tmp_path / "base", ldm_files.SMALL)
+        base_import.import_base(Base(source=str(tmp_path / "less.safetensors")), tmp_path / "base", ldm_files.SMALL)
 
 
 def test_sources_that_are_nothing_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_sources_that_are_nothing_are_told(tmp_path: Path, monkeypatch: pytest.M
         ("a/b/c", "'a/b/c' is no folder here, no file"),
     ):
         with pytest.raises(UserError, match=told):
-            base_import.bring(Base(source=source), tmp_path / "base")
+            base_import.import_base(Base(source=source), tmp_path / "base")
 
 
 def test_telling_what_is_missing_needs_no_torch() -> None:
@@ -176,14 +176,14 @@ def test_kinds_of_sources(source: str, kind: str) -> None:
 @pytest.mark.slow
 def test_file_of_full_size_becomes_a_base_of_full_size(tmp_path: Path) -> None:
     """Every weight is one number, stored once, so that only the base takes 4.3 GB; needs 8 GB of memory."""
-    layout = Layout()
-    models = ldm_base.empty(layout)
-    shapes = ldm_base.wanted(models, ldm_base.base_tables(models, layout))
+    configs = PartConfigs()
+    models = ldm_base.empty_parts(configs)
+    shapes = ldm_base.expected_shapes(models, ldm_base.base_tables(models, configs))
     numbers = {key: float(number) for number, key in enumerate(shapes)}
     state = {key: torch.tensor(numbers[key]).expand(shape) for key, shape in shapes.items()}
     path = ldm_files.write_ckpt(state, tmp_path / "sd.ckpt")
-    base_import.bring(Base(source=str(path)), tmp_path / "base")
+    base_import.import_base(Base(source=str(path)), tmp_path / "base")
     assert sum(file.stat().st_size for file in (tmp_path / "base").rglob("*.safetensors")) > 4 * 1_066_235_307
-    back = ldm_base.read_folder(tmp_path / "base", layout)
+    back = ldm_base.read_folder(tmp_path / "base", configs)
     assert back.keys() == shapes.keys()
     assert all(value.shape == shapes[key] and bool((value == numbers[key]).all()) for key, value in back.items())

@@ -32,10 +32,10 @@ def splits() -> dict[str, ImageSet]:
     return {"train": mixed, "val": real.split("val"), "test": real.split("test")}
 
 
-def run(format_name: str, *arguments: str, out: str = "out") -> Path:
-    """Export the training set, or what the arguments say, by the command."""
+def run(format_name: str, *arguments: str, out: str = "out", status: int = 0) -> Path:
+    """Export the training set, or what the arguments say, by the command, which ends with this status."""
     chosen = arguments if {"--real", "--generator"} & set(arguments) else ("--training-set", "siamese_x2", *arguments)
-    assert main(["export", "set", format_name, "--study", "toy", *chosen, "--out", out]) == 0
+    assert main(["export", "set", format_name, "--study", "toy", *chosen, "--out", out]) == status
     return Path(out)
 
 

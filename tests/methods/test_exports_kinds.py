@@ -72,8 +72,7 @@ def test_nnunet_holds_contrasts_and_grey_pictures() -> None:
 def test_formats_of_pictures_refuse_volumes_and_contrasts(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     for make, channels, what in ((volumes, 1, "volumes"), (pictures, 4, "images of 4 channels")):
         make(channels)
-        with pytest.raises(SystemExit):
-            exported(form)
+        run(form, "--real", status=2)
         told = capsys.readouterr().err
         assert f"the format {form} holds pictures, these are {what}; export them as nnunet" in told
     assert not Path("out").exists()
@@ -108,6 +107,6 @@ def test_sets_of_every_kind_are_verified_by_their_headers() -> None:
 
 def test_a_rows_files_are_intact_with_every_raters_mask() -> None:
     images = pictures(1, raters=2)
-    assert verification.intact(images.folder, images.rows[0])
+    assert verification.is_intact(images.folder, images.rows[0])
     (images.folder / "masks/r1/p0.png").write_bytes(b"")
-    assert not verification.intact(images.folder, images.rows[0])
+    assert not verification.is_intact(images.folder, images.rows[0])

@@ -138,7 +138,7 @@ def test_images_that_follow_their_masks_are_faithful(sets: tuple[ImageSet, Image
 
 def test_the_control_pairs_each_image_with_another_mask_and_copies_alike(sets: tuple[ImageSet, ImageSet]) -> None:
     _, synthetic = sets
-    other = faithfulness.strangers(synthetic, np.random.default_rng(0))
+    other = faithfulness.mismatched_masks(synthetic, np.random.default_rng(0))
     for row in synthetic:
         assert synthetic.rows[other[row["id"]]]["source_id"] != row["source_id"]
     assert len({synthetic.rows[k]["source_id"] for k in other.values()}) == 8  # every mask is used

@@ -1,1 +1,1 @@
-"""Quality metrics of synthetic image sets; the file name is the name in params.yaml (score.metrics)."""
+"""Metrics of synthetic image sets; the file name is the name in params.yaml (score.metrics)."""

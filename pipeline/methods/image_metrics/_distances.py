@@ -1,4 +1,4 @@
-"""What all distances of feature distributions share: scores per extractor and variant, and a kernel's permutations."""
+"""Shared by distances of feature distributions: scores per extractor and variant, and permutations of labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,9 +18,9 @@ def on_extractors(
     distances: Sequence[str],
     sets: tuple[ImageSet, ImageSet],
     store: FeatureStore,
-    of_piece: Callable[[list[str], Piece, FeatureStore], list[ScoreResult]],
+    score_piece: Callable[[list[str], Piece, FeatureStore], list[ScoreResult]],
 ) -> list[ScoreResult]:
-    """Scores of every extractor and variant; without a value, but with the reason, where an extractor is missing."""
+    """Return the scores of every extractor and variant; of missing extractors the reason instead of a value."""
     scores: list[ScoreResult] = []
     for extractor in extractors:
         names = [distance_name(distance, extractor) for distance in distances]
@@ -29,17 +29,17 @@ def on_extractors(
                 without_value(name, n, variant, store, reason) for variant, n in sizes(*sets).items() for name in names
             ]
         else:
-            scores += [score for piece in pieces(*sets, store, extractor) for score in of_piece(names, piece, store)]
+            scores += [score for piece in pieces(*sets, store, extractor) for score in score_piece(names, piece, store)]
     return scores
 
 
 def without_value(name: str, n: int, variant: str, store: FeatureStore, reason: str) -> ScoreResult:
-    """A score without a value; its place in metrics.json says null."""
+    """Return a score without a value; it is null in metrics.json."""
     return ScoreResult(name, None, n, DIRECTION, store.seed, variant, reason=reason)
 
 
 def permutations(piece: Piece, store: FeatureStore, name: str) -> mmd.Selections | None:
-    """The whole sets and then `score.resamples` times all rows dealt anew; None where the sets are not independent."""
+    """Return the sets, then `score.resamples` random assignments of all rows; None if the sets are not independent."""
     if piece.shares_masks:
         return None
     n, m = len(piece.real), len(piece.synthetic)

@@ -1,4 +1,4 @@
-"""What a distance on an extractor is called: a published name only for the extractor that it was published with."""
+"""Names of distances: a published name only on the extractor that it was published with."""
 
 from collections.abc import Mapping
 
@@ -16,5 +16,5 @@ PUBLISHED: Mapping[tuple[str, str], str] = {
 
 
 def distance_name(distance: str, extractor: str) -> str:
-    """`fid`, `kid`, `cmmd` where that is what it is; else `distance.extractor`."""
+    """Return `fid`, `kid`, `cmmd` on their published extractors; else `distance.extractor`."""
     return PUBLISHED.get((distance, extractor), f"{distance}.{extractor}")

@@ -1,4 +1,4 @@
-"""CLIP-I: cosine similarity of CLIP embeddings of synthetic and real images, in the three readings that papers have.
+"""CLIP-I: cosine similarity of CLIP embeddings of synthetic and real images, in the three variants of the literature.
 
 paired: with the real image whose mask conditioned the synthetic one. pairwise: mean over all pairs. nearest: with the
 nearest real image (high also where images are copied). `clip_i_*` is CLIP ViT-B/32, `clip_i_*_l14_336` ViT-L/14 at 336
@@ -36,7 +36,7 @@ KINDS = (  # and variants
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """clip_i_paired, clip_i_pairwise and clip_i_nearest, always; the same on every other extractor of rows."""
+    """Return clip_i_paired, clip_i_pairwise and clip_i_nearest, and the same on every other extractor of rows."""
     scores: list[ScoreResult] = []
     for extractor in _extractors(store):
         if reason := store.missing(extractor):
@@ -51,7 +51,7 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
 
 
 def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float | None]]:
-    """The columns clip_i_paired and clip_i_nearest (training images) of images.csv, where CLIP ViT-B/32 is there."""
+    """Return the columns clip_i_paired and clip_i_nearest (training images) of images.csv if CLIP B/32 is usable."""
     if store.missing(DEFAULT):
         return {}
     train = real.split("train")
@@ -112,10 +112,10 @@ def _pairwise(
 
 
 def _groups(images: ImageSet, count: int, seed: int) -> NDArray[np.int64]:
-    """A jackknife group per image: masks in seeded order, so that equal masks get equal groups in every set."""
+    """Return a jackknife group per image: masks in seeded order, so that equal masks get equal groups in every set."""
     order = sorted(set(families(images)), key=lambda mask: seeding.number(seed, "groups", mask))
-    place = {mask: k % count for k, mask in enumerate(order)}
-    return np.array([place[mask] for mask in families(images)])
+    group_of = {mask: k % count for k, mask in enumerate(order)}
+    return np.array([group_of[mask] for mask in families(images)])
 
 
 def _paired_values(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> Array:

@@ -1,8 +1,8 @@
 """Discrepancy under a Gaussian kernel (sigma 10, rows of unit length), x 1000: CMMD on CLIP ViT-L/14 at 336 px.
 
-`cmmd` is the biased estimate, as published (Jayasumana et al. 2024), and grows as images get fewer; `cmmd_unbiased`
-does not and may be negative. On other extractors the same two numbers are `mmd_rbf` and `mmd_rbf_unbiased`. Interval:
-jackknife over 20 groups of positions; that of the biased estimate is about its value at this n, bias included.
+`cmmd` is the biased estimate, as published (Jayasumana et al. 2024), and grows with fewer images; `cmmd_unbiased`
+does not and can be negative. On other extractors the same two numbers are `mmd_rbf` and `mmd_rbf_unbiased`. Interval:
+jackknife over 20 groups of positions; that of the biased estimate is for its value at this n, bias included.
 `p_value` as for the kernel distance.
 """
 
@@ -23,7 +23,7 @@ SCALE = 1000
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """Two scores per extractor and variant; `cmmd` without a value where its extractor is not there."""
+    """Return two scores per extractor and variant; `cmmd` without a value if its extractor is missing."""
     extractors = list(dict.fromkeys([CMMD_EXTRACTOR, *store.extractors("rows")]))
     return on_extractors(extractors, ["mmd_rbf", "mmd_rbf_unbiased"], (real, synthetic), store, _scores)
 
@@ -33,26 +33,26 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
     if n < 3:
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason) for name in names]
-    dealt = permutations(piece, store, names[0])
-    chosen = mmd.without_groups(piece.groups) + (dealt or mmd.whole(n, n))
-    found = _estimates(piece.real, piece.synthetic, chosen)
+    permuted = permutations(piece, store, names[0])
+    selections = mmd.without_groups(piece.groups) + (permuted or mmd.whole(n, n))
+    estimates = _estimates(piece.real, piece.synthetic, selections)
     floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.whole(n, n))
     return [
-        _score(name, found[k], None if floors is None else float(floors[k][0]), piece, store)
+        _score(name, estimates[k], None if floors is None else float(floors[k][0]), piece, store)
         for k, name in enumerate(names)
     ]
 
 
-def _score(name: str, found: Array, floor: float | None, piece: Piece, store: FeatureStore) -> ScoreResult:
-    """From the estimates without each group, then of all rows, then, if there are any, with permuted labels."""
+def _score(name: str, estimates: Array, floor: float | None, piece: Piece, store: FeatureStore) -> ScoreResult:
+    """Return the score of estimates without each group, then of all rows, then, if any, with permuted labels."""
     groups = int(piece.groups.max()) + 1
-    value, permuted = float(found[groups]), found[groups + 1 :]
-    interval = jackknife_interval(value, lambda group: float(found[group]), groups)
+    value, permuted = float(estimates[groups]), estimates[groups + 1 :]
+    interval = jackknife_interval(value, lambda group: float(estimates[group]), groups)
     p = mmd.permutation_p(value, permuted) if len(permuted) else None
     return ScoreResult(name, value, len(piece.real), DIRECTION, store.seed, piece.variant, *interval, floor, p_value=p)
 
 
-def _estimates(real: Features, other: Features, chosen: mmd.Selections) -> mmd.Estimates:
-    """Biased and unbiased, x 1000."""
+def _estimates(real: Features, other: Features, selections: mmd.Selections) -> mmd.Estimates:
+    """Return biased and unbiased estimates, x 1000."""
     rows = unit_length(np.concatenate([real, other]))
-    return mmd.Estimates(*(SCALE * values for values in mmd.mmd2(rows, chosen, gaussian)))
+    return mmd.Estimates(*(SCALE * values for values in mmd.mmd2(rows, selections, gaussian)))

@@ -1,7 +1,7 @@
 """Frechet distance of feature distributions: FID on Inception features, else named after the extractor.
 
 Interval: jackknife over 20 groups of positions. A bootstrap would repeat rows, which lowers the rank of the covariances
-and biases the distance upwards. The interval is about the distance at this n, bias included: read it against the floor.
+and biases the distance upwards. The interval is for the distance at this n, bias included: compare it with the floor.
 """
 
 from pipeline.data.image_set import ImageSet
@@ -14,7 +14,7 @@ from pipeline.metrics.statistics.resampling import jackknife_interval
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """One score per extractor and variant (train, train_half, heldout)."""
+    """Return one score per extractor and variant (train, train_half, heldout)."""
     return on_extractors(store.extractors("rows"), ["frechet"], (real, synthetic), store, _scores)
 
 

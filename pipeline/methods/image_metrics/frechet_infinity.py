@@ -1,8 +1,8 @@
-"""Frechet distance extrapolated to endlessly many images: FID-infinity on Inception features.
+"""Frechet distance extrapolated to infinitely many images: FID-infinity on Inception features.
 
-Given only for more images than features. `standard_error` is that of the line through the subsets' distances. The
-interval adds, in squares, what the line leaves open and the jackknife interval of the distance at n: the bias that the
-line takes away hardly varies from sample to sample, the distance itself does.
+Computed only for more images than features. `standard_error` is that of the line through the subsets' distances. The
+interval adds in squares the uncertainty of the line and the jackknife interval of the distance at n: the bias that the
+line removes hardly varies from sample to sample, the distance itself does.
 """
 
 import math
@@ -23,7 +23,7 @@ FEWEST = 12  # images per set, for subsets of three different sizes and more
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """One score per extractor and variant (train, train_half, heldout)."""
+    """Return one score per extractor and variant (train, train_half, heldout)."""
     return on_extractors(store.extractors("rows"), ["frechet_infinity"], (real, synthetic), store, _scores)
 
 
@@ -33,11 +33,11 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
     if n < needed:
         reason = f"{n} images per set; an extrapolation of {features} features needs {needed}"
         return [without_value(name, n, piece.variant, store, reason)]
-    line = frechet_infinity(piece.real, piece.synthetic, _stream(name, piece, store))
+    line = frechet_infinity(piece.real, piece.synthetic, _rng(name, piece, store))
     half = math.hypot(line.half, _half_at_n(piece))
     floor = None
     if piece.stand_in is not None:
-        floor = frechet_infinity(piece.real, piece.stand_in, _stream(name, piece, store)).value
+        floor = frechet_infinity(piece.real, piece.stand_in, _rng(name, piece, store)).value
     interval = line.value - half, line.value + half
     return [
         ScoreResult(name, line.value, n, DIRECTION, store.seed, piece.variant, *interval, floor, line.standard_error),
@@ -45,12 +45,12 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
 
 
 def _half_at_n(piece: Piece) -> float:
-    """Half of the jackknife interval of the distance of all rows."""
+    """Return half of the jackknife interval of the distance of all rows."""
     value = frechet_distance(piece.real, piece.synthetic)
     without = without_groups(piece.real, piece.synthetic, piece.groups)
     low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
     return (high - low) / 2
 
 
-def _stream(name: str, piece: Piece, store: FeatureStore) -> np.random.Generator:
+def _rng(name: str, piece: Piece, store: FeatureStore) -> np.random.Generator:
     return seeding.numpy_rng(store.seed, name, piece.variant)

@@ -1,4 +1,4 @@
-"""LPIPS, a perceptual distance of image pairs, in three readings that pull in two directions.
+"""LPIPS, a perceptual distance of image pairs, in three variants with two directions.
 
 paired: a synthetic image and the real image whose mask conditioned it; lower is more like the real one.
 intra_mask: copies of one mask; higher is more diverse. intra_set: images of different masks (the first copies), drawn
@@ -27,7 +27,7 @@ PAIRS = 500  # of images drawn for each diversity; at least one per mask for int
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """lpips_paired, lpips_intra_mask and lpips_intra_set for every net in `score.extractors`, for alex if none is."""
+    """Return lpips_paired, lpips_intra_mask and lpips_intra_set for every net in `score.extractors`, else for alex."""
     train = real.split("train")
     scores: list[ScoreResult] = []
     for extractor in _nets(store):
@@ -41,7 +41,7 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
 
 
 def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float | None]]:
-    """The column lpips_paired of images.csv: the first net that is there."""
+    """Return the column lpips_paired of images.csv, by the first usable net."""
     usable = [name for name in _nets(store) if not store.missing(name)]
     if not usable:
         return {}
@@ -66,7 +66,7 @@ def _paired(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor
 
 def _intra_mask(synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
     name = "lpips_intra_mask"
-    copies, sources = _gathered([mask(row) for row in synthetic], synthetic), families(synthetic)
+    copies, sources = _rows_by_name([mask(row) for row in synthetic], synthetic), families(synthetic)
     limit = max(1, PAIRS // len(copies))
     pairs = [
         (sources[rows[a]], rows[a], rows[b])
@@ -82,25 +82,25 @@ def _intra_mask(synthetic: ImageSet, store: FeatureStore, extractor: str) -> Sco
 
 
 def _intra_set(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
-    name, generated = "lpips_intra_set", _gathered(families(synthetic), synthetic)
+    name, generated = "lpips_intra_set", _rows_by_name(families(synthetic), synthetic)
     masks = sorted(generated)
     if len(masks) < 2:
         return _absent(name, extractor, len(synthetic), store, "images of one mask only; a pair needs two masks")
     pairs = draw_pairs(len(masks), PAIRS, seeding.numpy_rng(store.seed, name))
     first, second = ([masks[k] for k in side] for side in pairs.T)
 
-    def between(images: ImageSet, rows: dict[str, list[int]]) -> Array:
+    def distances(images: ImageSet, rows: dict[str, list[int]]) -> Array:
         return _distances(images, [rows[m][0] for m in first], images, [rows[m][0] for m in second], store, extractor)
 
-    values = between(synthetic, generated)
+    values = distances(synthetic, generated)
     draws = bootstrap_pairs(values, pairs, store.settings.resamples, _rng(store, name, extractor))
-    there = _gathered(families(train), train)
-    floor = float(between(train, there).mean()) if set(masks) <= set(there) else None
+    in_train = _rows_by_name(families(train), train)
+    floor = float(distances(train, in_train).mean()) if set(masks) <= set(in_train) else None
     return _score(name, extractor, values, draws, len(masks), store, floor)
 
 
-def _gathered(names: Sequence[str], images: ImageSet) -> dict[str, list[int]]:
-    """Row numbers by name (one per image), the names in order, first copies first."""
+def _rows_by_name(names: Sequence[str], images: ImageSet) -> dict[str, list[int]]:
+    """Return row indices by name (one name per image), names sorted, first copies first."""
     order = sorted(range(len(images)), key=lambda k: (names[k], images.rows[k]["copy"]))
     return {name: list(rows) for name, rows in itertools.groupby(order, key=lambda k: names[k])}
 
@@ -113,10 +113,10 @@ def _distances(
     store: FeatureStore,
     extractor: str,
 ) -> Array:
-    def chosen(images: ImageSet, numbers: list[int]) -> list[Row]:
-        return [images.rows[k] for k in numbers]
+    def rows_of(images: ImageSet, indices: list[int]) -> list[Row]:
+        return [images.rows[k] for k in indices]
 
-    first, second = one.select(chosen(one, rows_of_one)), other.select(chosen(other, rows_of_other))
+    first, second = one.select(rows_of(one, rows_of_one)), other.select(rows_of(other, rows_of_other))
     return store.distances(first, second, extractor).astype(np.float64)
 
 

@@ -1,10 +1,10 @@
-"""What clinicians say: mean opinion score (1 to 5), their agreement, and whether they tell real from synthetic.
+"""Ratings by clinicians: mean opinion score (1 to 5), agreement, and whether they distinguish real from synthetic.
 
 From ratings/<study>/*.csv (data.ratings); without ratings every value is None. The arm is the generator entry's name.
 The interval of the mean is for other raters and images. icc_2k: agreement on the images of this arm and the
 real ones that every rater rated; its n is their number.
-turing_accuracy: share of right answers to "is it real?"; 0.5 is guessing, so lower is better for a generator whose
-images should pass for real. Its Wilson interval takes answers as independent, which those of one rater are not quite.
+turing_accuracy: share of correct answers to "is it real?"; 0.5 is guessing, so lower is better for a generator whose
+images should pass for real. Its Wilson interval assumes independent answers, which those of one rater are not quite.
 """
 
 from pipeline.core import paths, seeding
@@ -25,22 +25,22 @@ UNANCHORED = "no real image was rated"
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """mos (floor: mos_real), mos_real, icc_2k and turing_accuracy of one synthetic set. Raises UserError."""
+    """Return mos (floor: mos_real), mos_real, icc_2k and turing_accuracy of one synthetic set. Raises UserError."""
     study = paths.study_of(synthetic.folder)
     ratings = read_ratings(paths.ratings(study)) if study else []
     if not ratings:
         where = f"in {paths.ratings(study).as_posix()}" if study else f"for {synthetic.folder.name}, which has no study"
         return [_absent(name, len(synthetic), store, f"there are no ratings {where}") for name in DIRECTIONS]
     arm = synthetic.folder.name
-    own, of_real = ([rating for rating in ratings if rating.arm == name] for name in (arm, REAL))
-    if not own:
+    of_arm, of_real = ([rating for rating in ratings if rating.arm == name] for name in (arm, REAL))
+    if not of_arm:
         arms = ", ".join(sorted({rating.arm for rating in ratings}))
         return [_absent(name, len(synthetic), store, f"nobody rated {arm}; rated are: {arms}") for name in DIRECTIONS]
     return [
-        _opinion("mos", own, store, statistics.mean(rating_table(of_real)) if of_real else None),
+        _opinion("mos", of_arm, store, statistics.mean(rating_table(of_real)) if of_real else None),
         _opinion("mos_real", of_real, store) if of_real else _absent("mos_real", len(synthetic), store, UNANCHORED),
-        _agreement([*own, *of_real], store),
-        _told(own, of_real, store),
+        _agreement([*of_arm, *of_real], store),
+        _turing_accuracy(of_arm, of_real, store),
     ]
 
 
@@ -53,25 +53,27 @@ def _opinion(name: str, ratings: list[Rating], store: FeatureStore, floor: float
 
 
 def _agreement(ratings: list[Rating], store: FeatureStore) -> ScoreResult:
-    whole = statistics.complete(rating_table(ratings))
-    n, raters = whole.shape
+    complete = statistics.complete(rating_table(ratings))
+    n, raters = complete.shape
     if raters < 2 or n < 2:
         reason = f"{raters} raters and {n} images that all of them rated; agreement needs two of each"
         return _absent("icc_2k", max(n, 1), store, reason)
     try:
-        found = statistics.icc_2_k(whole)
+        icc = statistics.icc_2_k(complete)
     except ValueError as error:
         return _absent("icc_2k", n, store, str(error))
-    return ScoreResult("icc_2k", found.value, n, DIRECTIONS["icc_2k"], store.seed, "", found.low, found.high)
+    return ScoreResult("icc_2k", icc.value, n, DIRECTIONS["icc_2k"], store.seed, "", icc.low, icc.high)
 
 
-def _told(own: list[Rating], of_real: list[Rating], store: FeatureStore) -> ScoreResult:
-    n = len(own) + len(of_real)
+def _turing_accuracy(of_arm: list[Rating], of_real: list[Rating], store: FeatureStore) -> ScoreResult:
+    n = len(of_arm) + len(of_real)
     if not of_real:
         return _absent("turing_accuracy", n, store, UNANCHORED)
-    right = sum(not rating.is_taken_for_real for rating in own) + sum(rating.is_taken_for_real for rating in of_real)
-    ends = wilson_interval(right, n)
-    return ScoreResult("turing_accuracy", right / n, n, DIRECTIONS["turing_accuracy"], store.seed, "", *ends)
+    correct = sum(not rating.is_taken_for_real for rating in of_arm) + sum(
+        rating.is_taken_for_real for rating in of_real
+    )
+    ends = wilson_interval(correct, n)
+    return ScoreResult("turing_accuracy", correct / n, n, DIRECTIONS["turing_accuracy"], store.seed, "", *ends)
 
 
 def _absent(name: str, n: int, store: FeatureStore, reason: str) -> ScoreResult:

@@ -1,8 +1,8 @@
 """Precision, recall, density and coverage of feature rows (Kynkaanniemi et al. 2019; Naeem et al. 2020), k = 5.
 
-precision and density: are synthetic images like real ones; recall and coverage: are all kinds of real images there.
-They move with n, so both sets have equally many images and the floor is read beside the value. Recall and precision are
-known to jump with single outliers; density may exceed 1.
+precision and density: are synthetic images like real ones; recall and coverage: are all kinds of real images covered.
+They move with n, so both sets have equally many images and the value is compared with the floor. Recall and
+precision are known to jump with single outliers; density can exceed 1.
 
 Interval: jackknife over 20 groups of positions. A bootstrap repeats rows, and a row's repetition is its nearest
 neighbour: radii shrink to nothing. Leaving out a twentieth leaves radii nearly as they are, and leaving out groups, not
@@ -21,12 +21,12 @@ NEIGHBOURS = 5
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """Four scores per extractor of rows and variant."""
+    """Return four scores per extractor of rows and variant."""
     scores: list[ScoreResult] = []
     for extractor in store.extractors("rows"):
         if reason := store.missing(extractor):
-            without_value = [(name, variant, n) for variant, n in sizes(real, synthetic).items() for name in NAMES]
-            scores += [_absent(name, extractor, n, store, reason, variant) for name, variant, n in without_value]
+            unavailable = [(name, variant, n) for variant, n in sizes(real, synthetic).items() for name in NAMES]
+            scores += [_absent(name, extractor, n, store, reason, variant) for name, variant, n in unavailable]
             continue
         for piece in pieces(real, synthetic, store, extractor):
             scores += _scores(extractor, piece, store)
@@ -45,8 +45,8 @@ def _scores(extractor: str, piece: Piece, store: FeatureStore) -> list[ScoreResu
     for name, value in values.items():
         low, high = jackknife_interval(value, without[name].item, len(without[name]))
         ends = max(low, 0.0), high if name == "density" else min(high, 1.0)
-        where = f"{name}.{extractor}"
-        scores.append(ScoreResult(where, value, n, DIRECTION, store.seed, piece.variant, *ends, floors.get(name)))
+        full_name = f"{name}.{extractor}"
+        scores.append(ScoreResult(full_name, value, n, DIRECTION, store.seed, piece.variant, *ends, floors.get(name)))
     return scores
 
 

@@ -1,7 +1,7 @@
-"""Vendi score: how many different images a set amounts to, on every extractor of rows; higher is more diverse.
+"""Vendi score: the effective number of different images in a set, on every extractor of rows; higher is more diverse.
 
-It grows with n, so it is told for as many first copies as there are training images, and its floor is that of the real
-images of the same masks. Interval: jackknife over 20 groups of rows (repeated rows of a bootstrap would lower it).
+It grows with n, so it is computed for as many first copies as there are training images, and its floor is that of the
+real images of the same masks. Interval: jackknife over 20 groups of rows (repeated rows of a bootstrap would lower it).
 """
 
 from pipeline.data.image_set import ImageSet
@@ -15,7 +15,7 @@ DIRECTION: Direction = "higher"
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
-    """One score per extractor of rows."""
+    """Return one score per extractor of rows."""
     return [_score(real, synthetic, store, extractor) for extractor in store.extractors("rows")]
 
 

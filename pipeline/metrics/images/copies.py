@@ -1,8 +1,8 @@
 """Copies of training images: distances to the nearest one, and which distances are too small to be chance.
 
-A statistic is small for a copy. It is read against the same statistic of held-out real images, which nobody can have
-copied; the share of them that would be called copies is the false-alarm rate. What pixels and features say is added:
-few images that are nobody's copy are near to one training image in both.
+A statistic is small for a copy. It is calibrated on the same statistic of held-out real images, which cannot be copies;
+the share of them that would be called copies is the false-alarm rate. Evidence of pixels and of features is added: few
+images that are not copies are near one training image in both.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ FLIPS = ("", "horizontal", "vertical", "both")
 BLOCK = 256  # images compared at once: memory stays below BLOCK x training images
 TAIL = 0.1  # share of held-out images whose distance from the median is the unit of a statistic
 CONFIDENCE = 0.99  # that no more than the tolerated share of all held-out images is beyond a threshold
-FRESH = 0.05  # chance that more than the stated share of 1 / share further images is beyond it nevertheless
-LEAST = 1e-6  # smaller statistics count as this one
+FRESH = 0.05  # chance that more than the stated share of 1 / share new images is beyond it nevertheless
+LEAST = 1e-6  # smaller statistics are clamped to this value
 
 
 @dataclass(frozen=True)
@@ -29,50 +29,51 @@ class Nearest:
 
     index: NDArray[np.int64]
     distance: Array
-    statistic: Array  # what is calibrated; small for a copy
-    flip: NDArray[np.int64]  # number in FLIPS: how the image was turned before it fitted best
+    statistic: Array  # to be calibrated; small for a copy
+    flip: NDArray[np.int64]  # index into FLIPS: how the image is mirrored for the best match
 
 
 # --- nearest training images ---------------------------------------------------------------------------------------
 
 
 def nearest_features(rows: Features, train: Features, neighbours: int) -> Nearest:
-    """Distance |a - b| of unit rows; the statistic is the least over the mean of the `neighbours` least.
+    """Find nearest training images by distance |a - b| of unit rows.
 
-    The ratio tells a copy from an image in a crowded place, where everything is near (Carlini et al. 2023, sec. 5).
+    The statistic is the smallest distance over the mean of the `neighbours` smallest. This ratio distinguishes a copy
+    from an image in a dense region, where everything is near (Carlini et al. 2023, sec. 5).
     """
-    unit, among = _unit(rows), _unit(train)
-    blocks = [_features(unit[window], among, neighbours) for window in _windows(len(rows))]
+    unit, unit_train = _unit(rows), _unit(train)
+    blocks = [_nearest_features(unit[window], unit_train, neighbours) for window in _blocks(len(rows))]
     index, distance, ratio = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return Nearest(index, distance, ratio, np.zeros(len(rows), np.int64))
 
 
-def _features(unit: Features, among: Features, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
-    distance = np.sqrt(np.maximum(2 - 2 * (unit @ among.T), 0)).astype(np.float64)
+def _nearest_features(unit: Features, train: Features, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
+    distance = np.sqrt(np.maximum(2 - 2 * (unit @ train.T), 0)).astype(np.float64)
     index = distance.argmin(1)
     least = distance[np.arange(len(unit)), index]
     return index, least, _ratio(distance, neighbours)
 
 
 def nearest_pixels(thumbnails: Features, train: Features) -> Nearest:
-    """1 - the largest correlation of grey thumbnails [N, S, S] over flips and shifts of up to SHIFT pixels each way.
+    """Find nearest training images by 1 - the largest correlation of grey thumbnails [N, S, S] over flips and shifts.
 
-    The middle of every training thumbnail is laid over every place of the image; means and contrasts are taken out of
-    each window, so that neither brightness nor contrast counts. The statistic is the distance itself.
+    The centre of every training thumbnail is compared with all windows of the image that are shifted by up to SHIFT
+    pixels; windows are standardised, so that brightness and contrast do not count. The statistic is the distance.
     """
-    middles = _windows_of(train, SHIFT, SHIFT).T
-    blocks = [_pixels(thumbnails[window], middles) for window in _windows(len(thumbnails))]
+    centres = _windows_of(train, SHIFT, SHIFT).T
+    blocks = [_nearest_pixels(thumbnails[window], centres) for window in _blocks(len(thumbnails))]
     index, distance, flip = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return Nearest(index, distance, distance, flip)
 
 
-def _pixels(thumbnails: Features, middles: Features) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+def _nearest_pixels(thumbnails: Features, centres: Features) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
     best = np.full(len(thumbnails), -np.inf)
     index, flip = np.zeros((2, len(thumbnails)), np.int64)
-    places = [(down, right) for down in range(2 * SHIFT + 1) for right in range(2 * SHIFT + 1)]
-    for number, turned in enumerate(_flips(thumbnails)):
-        for down, right in places:
-            correlation = _windows_of(turned, down, right) @ middles
+    shifts = [(down, right) for down in range(2 * SHIFT + 1) for right in range(2 * SHIFT + 1)]
+    for number, flipped in enumerate(_flips(thumbnails)):
+        for down, right in shifts:
+            correlation = _windows_of(flipped, down, right) @ centres
             nearest = correlation.argmax(1)
             value = correlation[np.arange(len(nearest)), nearest]
             better = value > best
@@ -81,13 +82,13 @@ def _pixels(thumbnails: Features, middles: Features) -> tuple[NDArray[np.int64],
 
 
 def _flips(thumbnails: Features) -> Iterator[Features]:
-    """In the order of FLIPS."""
+    """Yield the thumbnails mirrored in the order of FLIPS."""
     for down, right in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         yield thumbnails[:, ::down, ::right]
 
 
 def _windows_of(thumbnails: Features, down: int, right: int) -> Features:
-    """The window [S - 2 SHIFT]^2 at one place of each thumbnail, halved, as a row of mean 0 and length 1."""
+    """Return the window [S - 2 SHIFT]^2 at one shift of each thumbnail, halved, as a row of mean 0 and length 1."""
     half = thumbnails.shape[1] // 2 - SHIFT
     window = thumbnails[:, down : down + 2 * half, right : right + 2 * half].astype(np.float32)
     rows = window.reshape(-1, half, 2, half, 2).mean((2, 4)).reshape(-1, half * half)
@@ -100,14 +101,14 @@ def _unit(rows: Features) -> Features:
 
 
 def _ratio(distance: Array, neighbours: int) -> Array:
-    """The least of each row over the mean of its `neighbours` least (all, where there are fewer); 1 where all are 0."""
+    """Return the smallest of each row over the mean of its `neighbours` smallest; 1 where all of them are 0."""
     count = min(neighbours, distance.shape[1])
     least = np.partition(distance, count - 1, axis=1)[:, :count]
     mean = least.mean(1)
     return np.divide(least.min(1), mean, out=np.ones(len(least)), where=mean > 0)
 
 
-def _windows(count: int) -> Iterator[slice]:
+def _blocks(count: int) -> Iterator[slice]:
     for start in range(0, count, BLOCK):
         yield slice(start, start + BLOCK)
 
@@ -117,44 +118,44 @@ def _windows(count: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Held-out images against which K statistics are read together; the first is that of pixels."""
+    """Calibration of K statistics on held-out images; the first statistic is that of pixels."""
 
     middle: Array  # [K] median of the logarithms
     unit: Array  # [K] from there down to the quantile TAIL
     held: Array  # [H] evidence of the held-out images
     threshold: float  # an image with more evidence is called a copy
-    level: float  # the false-alarm rate that the threshold keeps on the mean, whatever the statistics' distribution
+    level: float  # the mean false-alarm rate that the threshold guarantees, whatever the statistics' distribution
 
     def closeness(self, statistics: Array) -> Array:
-        """[N, K]: how many units each statistic lies below the median, in logarithms; large for a copy."""
+        """Return [N, K]: how many units each log statistic lies below the median; large for a copy."""
         return (self.middle - _log(statistics)) / self.unit
 
     def p(self, evidence: Array) -> Array:
-        """Share of held-out images, itself added, with at least the evidence [N]; uniform for such an image."""
+        """Return conformal p-values of the evidence [N]; uniform for held-out images."""
         beyond = len(self.held) - np.searchsorted(np.sort(self.held), evidence, side="left")
         return (1 + beyond) / (1 + len(self.held))
 
     def limits(self) -> Array:
-        """[K] values below which each statistic alone, the others at their medians, makes an image a suspect."""
+        """Return [K] values below which each statistic alone, the others at their medians, makes an image a suspect."""
         return np.exp(self.middle - self.threshold * self.unit)
 
 
 def evidence(closeness: Array) -> Array:
-    """[N] from closenesses [N, K]: that in pixels plus the largest in a feature space.
+    """Return evidence [N] of closenesses [N, K]: that in pixels plus the largest in a feature space.
 
-    Below the median the chance to be a unit closer is about the same in every space, so that a sum of closenesses is a
-    sum of log-probabilities (Fisher 1932).
+    Below the median the chance of being a unit closer is about the same in every space, so that a sum of closenesses
+    is a sum of log-probabilities (Fisher 1932).
     """
     return closeness[:, 0] + (closeness[:, 1:].max(1) if closeness.shape[1] > 1 else 0)
 
 
 def calibrate(statistics: Array, rate: float) -> Calibration:
-    """Reads K statistics of held-out images [H, K] together, by their evidence.
+    """Calibrate K statistics on held-out images [H, K] by their evidence.
 
-    With k = rate (H + 1), rounded down, the threshold is at least the k-th largest evidence, so that a further held-out
+    With k = rate (H + 1), rounded down, the threshold is at least the k-th largest evidence, so that a new held-out
     image is beyond it with probability k / (H + 1) at most, the level (Vovk et al. 2005, conformal prediction). Below
-    1 / rate - 1 images k is 1 and the level larger than `rate`. That is the mean over calibrations; so that each one
-    keeps `rate` on fresh images too, the threshold is also at least the tolerance limit (`tail_limit`) of
+    1 / rate - 1 images k is 1 and the level larger than `rate`. This holds on average over calibrations; so that each
+    one keeps `rate` on new images, the threshold is also at least the tolerance limit (`tail_limit`) of
     `tolerated(rate)`. The fewer the images, the higher that limit.
     """
     logs = _log(statistics)
@@ -167,18 +168,18 @@ def calibrate(statistics: Array, rate: float) -> Calibration:
 
 
 def tolerated(rate: float) -> float:
-    """The share of the population of which 1 / rate images hold two or more with probability FRESH (Garwood 1936).
+    """Return the share of which 1 / rate images hold two or more with probability FRESH (Garwood 1936).
 
-    One of 1 / rate images is `rate`. In more images than that a larger share is less likely still.
+    One of 1 / rate images is `rate`. In more images than that a larger share is even less likely.
     """
     return float(rate * stats.chi2.ppf(FRESH, 4) / 2)
 
 
 def tail_limit(values: Array, rate: float, share: float = 0.1, confidence: float = CONFIDENCE) -> float:
-    """A value that, with this confidence, no more than `rate` of the population exceeds; -inf where rate >= share.
+    """Return a limit that, with this confidence, at most `rate` of the population exceeds; -inf if rate >= share.
 
-    The excesses over the quantile 1 - `share` are taken as exponential; twice their sum over their mean is chi-square
-    with two degrees of freedom for each (Epstein & Sobel 1953), which bounds the mean from above.
+    The excesses over the quantile 1 - `share` are modelled as exponential; twice their sum over their mean is
+    chi-square with two degrees of freedom for each (Epstein & Sobel 1953), which bounds the mean from above.
     """
     start = float(np.quantile(values, 1 - share))
     excess = values[values > start] - start
@@ -196,13 +197,13 @@ def _log(statistics: Array) -> Array:
 
 
 def closer_share(first: Array, second: Array) -> float:
-    """Share of pairs in which the first is larger, ties half (Mann & Whitney 1947); 0.5 where both are alike."""
+    """Return the share of pairs in which the first is larger, ties half (Mann & Whitney 1947); 0.5 if both agree."""
     ranks = stats.rankdata(np.concatenate([first, second]))
     return _share(ranks[: len(first)].sum(), len(first), len(second))
 
 
 def permutation_p(first: Array, second: Array, permutations: int, rng: np.random.Generator) -> float:
-    """One-sided p of `closer_share` by exchanging labels; never below 1 / (permutations + 1)."""
+    """Return the one-sided p-value of `closer_share` by permuting labels; never below 1 / (permutations + 1)."""
     ranks = stats.rankdata(np.concatenate([first, second]))
     observed = ranks[: len(first)].sum()
     drawn = np.array([rng.permutation(ranks)[: len(first)].sum() for _ in range(permutations)])

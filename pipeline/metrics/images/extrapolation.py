@@ -1,6 +1,6 @@
-"""The Frechet distance of endlessly many images: a line in 1/n, read at 0 (Chong & Forsyth 2020).
+"""The Frechet distance extrapolated to infinitely many images: a line in 1/n, evaluated at 0 (Chong & Forsyth 2020).
 
-Both sets are drawn at the same n: with one whole set the bias of that set would stay in the line's intercept.
+Both sets are subsampled to the same n: if one set were used in full, its bias would stay in the intercept.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DRAWS = 3  # random subsets per size
 
 @dataclass(frozen=True)
 class Intercept:
-    """A line's value at 0, as far as its points tell it."""
+    """The value of a line at 0 with its uncertainty."""
 
     value: float
     standard_error: float
@@ -26,28 +26,28 @@ class Intercept:
 
 
 def frechet_infinity(real: Features, fake: Features, rng: np.random.Generator) -> Intercept:
-    """The intercept for two sets of n > D rows; its error is that of the fit, not that of having these n images.
+    """Return the intercept for two sets of n > D rows; its error is that of the fit, not that of having n images.
 
     Just above n = D the smallest subsets have fewer rows than columns, and some of the bias stays.
     """
     n, d = real.shape
-    drawn = [size for size in sizes(n, d) for _ in range(1 if size == n else DRAWS)]
-    found = [frechet_distance(_draw(real, size, rng), _draw(fake, size, rng)) for size in drawn]
-    return line_at_zero(1 / np.array(drawn), np.array(found))
+    subset_sizes = [size for size in sizes(n, d) for _ in range(1 if size == n else DRAWS)]
+    distances = [frechet_distance(_draw(real, size, rng), _draw(fake, size, rng)) for size in subset_sizes]
+    return line_at_zero(1 / np.array(subset_sizes), np.array(distances))
 
 
 def sizes(n: int, d: int) -> list[int]:
-    """At most POINTS set sizes, evenly spaced in 1/n, from n down to n / 2.
+    """Return at most POINTS set sizes, evenly spaced in 1/n, from n down to n / 2.
 
-    Not below the D + 1 rows that a covariance of full rank needs, because there the bias is no line; but at least down
-    to 0.7 n, because a shorter line does not tell its slope.
+    Not below the D + 1 rows that a covariance of full rank needs, because the bias is not linear there; but at least
+    down to 0.7 n, because a shorter line does not determine its slope.
     """
     smallest = min(max(n / 2, d + 1), 0.7 * n)
     return sorted({round(1 / x) for x in np.linspace(1 / n, 1 / smallest, POINTS)}, reverse=True)
 
 
 def line_at_zero(x: NDArray[np.float64], y: NDArray[np.float64]) -> Intercept:
-    """Least squares through at least three points (x, y)."""
+    """Fit a line through at least three points (x, y) by least squares."""
     spread = ((x - x.mean()) ** 2).sum()
     slope = ((x - x.mean()) * (y - y.mean())).sum() / spread
     value = float(y.mean() - slope * x.mean())

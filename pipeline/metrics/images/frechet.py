@@ -9,9 +9,9 @@ from pipeline.metrics.images.arrays import Array, Features
 
 
 def frechet_distance(real: Features, fake: Features) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) of rows [n, D] and [m, D], n and m >= 2 (Heusel et al. 2017, eq. 6).
+    """Return |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)) of rows [n, D] and [m, D], n, m >= 2 (Heusel 2017, eq. 6).
 
-    Biased upwards by about 1/n (Chong & Forsyth 2020): only distances at equal n and m compare.
+    Biased upwards by about 1/n (Chong & Forsyth 2020): only distances at equal n and m are comparable.
     """
     gap = real.mean(0, dtype=np.float64) - fake.mean(0, dtype=np.float64)
     a, b = _root(real), _root(fake)
@@ -20,7 +20,7 @@ def frechet_distance(real: Features, fake: Features) -> float:
 
 
 def without_groups(real: Features, fake: Features, groups: NDArray[np.integer]) -> Callable[[int], float]:
-    """The distance of all rows (equally many per set) but those of one group."""
+    """Return a function that computes the distance of all rows (equally many per set) but those of one group."""
     if len(real) > 2 * real.shape[1]:
         return lambda group: frechet_distance(real[groups != group], fake[groups != group])
     a, b = _centred(real), _centred(fake)
@@ -39,7 +39,7 @@ def without_groups(real: Features, fake: Features, groups: NDArray[np.integer]) 
 
 
 def _root(rows: Features) -> Array:
-    """A matrix R of at most D rows with R^T R = covariance (n - 1)."""
+    """Return a matrix R of at most D rows with R^T R = covariance (n - 1)."""
     centred = _centred(rows) / np.sqrt(len(rows) - 1)
     return np.asarray(np.linalg.qr(centred, mode="r")) if centred.shape[0] > centred.shape[1] else centred
 
@@ -49,7 +49,7 @@ def _centred(rows: Features) -> Array:
 
 
 def _centred_twice(products: Array) -> Array:
-    """Inner products of rows [n, m] as those of the same rows after each set's own mean is taken away."""
+    """Return inner products of rows [n, m] after subtracting the mean of each set."""
     return products - products.mean(0) - products.mean(1, keepdims=True) + products.mean()
 
 

@@ -1,7 +1,7 @@
-"""Squared maximum mean discrepancy under any kernel: many selections of rows from one pass over the kernel matrix.
+"""Squared maximum mean discrepancy under any kernel, for many selections of rows in one pass over the kernel matrix.
 
-The matrix is never whole in memory. A selection says which rows stand for the first and which for the second set;
-random subsets, all rows but those of a group, and permuted labels are selections.
+The full matrix is never in memory. A selection says which rows form the first and which the second set; random subsets,
+all rows but those of a group, and permuted labels are selections.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.images.arrays import Array, Features
 
-Marks = NDArray[np.bool_]  # [S, N]: which of N rows belong to a set, for S selections
+Selection = NDArray[np.bool_]  # [S, N]: which of N rows belong to a set, for S selections
 Kernel = Callable[[Features, Features], Array]  # rows [n, D] and [m, D] -> [n, m]
 BLOCK = 1024  # rows of the kernel matrix at a time
 
@@ -22,53 +22,53 @@ class Estimates(NamedTuple):
     """MMD^2 per selection [S]."""
 
     biased: Array  # Gretton et al. 2012, eq. 5: the mean over all pairs, also of a row with itself; never negative
-    unbiased: Array  # eq. 3: without pairs of a row with itself; may be negative
+    unbiased: Array  # eq. 3: without pairs of a row with itself; can be negative
 
 
 @dataclass(frozen=True)
 class Selections:
-    """Two sets per selection, out of the same N rows."""
+    """Two sets per selection, from the same N rows."""
 
-    first: Marks
-    second: Marks
+    first: Selection
+    second: Selection
 
     def __add__(self, other: "Selections") -> "Selections":
-        """These selections, then the others."""
+        """Return these selections, followed by the others."""
         return Selections(np.concatenate([self.first, other.first]), np.concatenate([self.second, other.second]))
 
     def __len__(self) -> int:
         return len(self.first)
 
 
-def mmd2(rows: Features, chosen: Selections, kernel: Kernel) -> Estimates:
-    """MMD^2 of the two sets of every selection from rows [N, D]; each set needs two rows."""
-    first, second = chosen.first.T.astype(np.float64), chosen.second.T.astype(np.float64)
-    pairs = {name: np.zeros(len(chosen)) for name in ("first", "second", "between", "first_self", "second_self")}
+def mmd2(rows: Features, selections: Selections, kernel: Kernel) -> Estimates:
+    """Return MMD^2 of the two sets of every selection of rows [N, D]; each set needs two rows."""
+    first, second = selections.first.T.astype(np.float64), selections.second.T.astype(np.float64)
+    pairs = {name: np.zeros(len(selections)) for name in ("first", "second", "cross", "first_self", "second_self")}
     for start in range(0, len(rows), BLOCK):
         block = slice(start, start + BLOCK)
         values = kernel(rows[block], rows)
-        own = np.diagonal(values, offset=start)
+        diagonal = np.diagonal(values, offset=start)
         by_second = values @ second
         pairs["first"] += (first[block] * (values @ first)).sum(0)
         pairs["second"] += (second[block] * by_second).sum(0)
-        pairs["between"] += (first[block] * by_second).sum(0)
-        pairs["first_self"] += own @ first[block]
-        pairs["second_self"] += own @ second[block]
+        pairs["cross"] += (first[block] * by_second).sum(0)
+        pairs["first_self"] += diagonal @ first[block]
+        pairs["second_self"] += diagonal @ second[block]
     n, m = first.sum(0), second.sum(0)
-    between = 2 * pairs["between"] / (n * m)
+    cross = 2 * pairs["cross"] / (n * m)
     distinct = (pairs["first"] - pairs["first_self"]) / (n * (n - 1))
     distinct += (pairs["second"] - pairs["second_self"]) / (m * (m - 1))
-    return Estimates(pairs["first"] / n**2 + pairs["second"] / m**2 - between, distinct - between)
+    return Estimates(pairs["first"] / n**2 + pairs["second"] / m**2 - cross, distinct - cross)
 
 
 def whole(n: int, m: int) -> Selections:
-    """The first n rows against the m rows after them."""
+    """Select the first n rows against the m rows after them."""
     first = np.arange(n + m)[None] < n
     return Selections(first, ~first)
 
 
 def subsets(n: int, m: int, size: int, count: int, rng: np.random.Generator) -> Selections:
-    """`count` random subsets of `size` rows of each set, drawn without replacement; one, if they hold all rows."""
+    """Draw `count` random subsets of `size` rows of each set without replacement; one, if they hold all rows."""
     count = 1 if size == n == m else count
     first, second = np.zeros((2, count, n + m), bool)
     for k in range(count):
@@ -78,20 +78,20 @@ def subsets(n: int, m: int, size: int, count: int, rng: np.random.Generator) -> 
 
 
 def without_groups(groups: NDArray[np.integer]) -> Selections:
-    """Two sets of as many rows as `groups` names; in selection k both lack the rows of group k."""
+    """Select two sets of as many rows as `groups` has; selection k leaves the rows of group k out of both."""
     kept = groups != np.arange(groups.max() + 1)[:, None]
     none = np.zeros_like(kept)
     return Selections(np.concatenate([kept, none], 1), np.concatenate([none, kept], 1))
 
 
 def permutations(n: int, m: int, count: int, rng: np.random.Generator) -> Selections:
-    """All n + m rows dealt anew to the two sets."""
+    """Assign all n + m rows to the two sets at random, `count` times."""
     first = rng.permuted(np.tile(np.arange(n + m) < n, (count, 1)), axis=1)
     return Selections(first, ~first)
 
 
 def permutation_p(observed: float, permuted: Array) -> float:
-    """p of "both sets come from one distribution": how often dealing anew gives at least the observed distance.
+    """Return the p-value of "both sets have one distribution": how often permuted labels give at least this distance.
 
     Exact where the rows are independent of each other; never below 1 / (permutations + 1) (Phipson & Smyth 2010).
     """

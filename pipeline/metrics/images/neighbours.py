@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def nearest(rows: NDArray[np.floating], among: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Index and cosine distance of the nearest row of `among` for each row."""
+    """Return index and cosine distance of the nearest row of `among` for each row."""
     similarity = _unit(rows) @ _unit(among).T
     index = similarity.argmax(1)
     return index, np.maximum(1 - similarity[np.arange(len(rows)), index], 0)

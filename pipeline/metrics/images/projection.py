@@ -1,11 +1,11 @@
-"""Feature rows as points of a plane, for looking at; distances between far points mean nothing."""
+"""Projection of feature rows to a plane, for display only; distances between far points mean nothing."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def plane(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """[N, D] -> [N, 2] by t-SNE (van der Maaten & Hinton 2008) of the first 50 principal components; N >= 5."""
+    """Project [N, D] to [N, 2] by t-SNE (van der Maaten & Hinton 2008) of the first 50 principal components; N >= 5."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 

@@ -1,4 +1,4 @@
-"""A score: one number about an image set, with all that is needed to read it."""
+"""The score of an image set: one number, with all that is needed to interpret it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ Direction = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One value; None where it cannot be told, and then `reason` says why."""
+    """One value; None if it cannot be computed, and then `reason` says why."""
 
     name: str  # metric, or metric.extractor
     value: float | None
@@ -20,24 +20,24 @@ class ScoreResult:
     low: float | None = None  # 95 % interval
     high: float | None = None
     floor: float | None = None  # the same number for real images in place of the synthetic ones, at the same n
-    standard_error: float | None = None  # of the value as an estimate from random subsets, where it is one
-    p_value: float | None = None  # of "synthetic and real images come from one distribution", where it is tested
+    standard_error: float | None = None  # of the value, if it is an estimate from random subsets
+    p_value: float | None = None  # of "synthetic and real images have one distribution", if it is tested
     reason: str | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Place in metrics.json: the comparison with the training images has no suffix."""
+        """Path in metrics.json; the comparison with the training images has no suffix."""
         metric, *extractor = self.name.split(".")
         suffix = "" if self.variant in ("", "train") else f"_{self.variant}"
         return (metric + suffix, *extractor)
 
     def record(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Return the score as plain JSON."""
         return asdict(self)
 
 
 def nested(scores: Iterable[ScoreResult]) -> dict[str, Any]:
-    """Values by metric and extractor: {"frechet": {"efficientnet_lite0": 31.2}, "faithfulness": 0.8}."""
+    """Return values by metric and extractor: {"frechet": {"efficientnet_lite0": 31.2}, "faithfulness": 0.8}."""
     tree: dict[str, Any] = {}
     for score in scores:
         *path, last = score.key

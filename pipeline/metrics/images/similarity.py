@@ -9,25 +9,25 @@ from pipeline.metrics.images.arrays import Array, Features
 
 
 def unit(rows: Features) -> Array:
-    """The rows [n, D] at length 1; a row of zeros stays."""
+    """Return the rows [n, D] at length 1; a row of zeros is unchanged."""
     wide = rows.astype(np.float64)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 def cosine(one: Features, other: Features) -> Array:
-    """Cosine [n] of row k of one set and row k of the other."""
+    """Return the cosine [n] of row k of one set and row k of the other."""
     return (unit(one) * unit(other)).sum(1)
 
 
 def mean_cosine(one: Features, other: Features) -> float:
-    """Mean cosine of all n m pairs of rows [n, D] and [m, D]: the product of the mean unit rows, no pair is formed."""
+    """Return the mean cosine of all n m pairs of rows [n, D] and [m, D], as the product of the mean unit rows."""
     return float(unit(one).mean(0) @ unit(other).mean(0))
 
 
 def mean_cosine_without(
     one: Features, other: Features, groups_of_one: NDArray[np.integer], groups_of_other: NDArray[np.integer]
 ) -> Callable[[int], float]:
-    """Mean cosine of all pairs but those with a row of one group, from sums per group that are formed once."""
+    """Return a function that computes the mean cosine without the rows of one group, from sums per group."""
     count = int(max(groups_of_one.max(), groups_of_other.max())) + 1
     sums = []
     for rows, groups in ((one, groups_of_one), (other, groups_of_other)):
@@ -42,19 +42,19 @@ def mean_cosine_without(
 
 
 def draw_pairs(count: int, limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Pairs [p, 2] of different numbers below `count`, smaller first, each pair once: all, or `limit` at random."""
+    """Draw pairs [p, 2] of different numbers below `count`, smaller first, each once: all, or `limit` at random."""
     total = count * (count - 1) // 2
-    chosen = np.arange(total) if total <= limit else np.sort(rng.choice(total, limit, replace=False))
+    drawn = np.arange(total) if total <= limit else np.sort(rng.choice(total, limit, replace=False))
     ends = np.cumsum(np.arange(count - 1, 0, -1))  # pairs (0, ...), then (1, ...), and so on
-    first = np.searchsorted(ends, chosen, side="right")
-    return np.stack([first, chosen - (ends[first] if len(ends) else 0) + count], axis=1).astype(np.int64)
+    first = np.searchsorted(ends, drawn, side="right")
+    return np.stack([first, drawn - (ends[first] if len(ends) else 0) + count], axis=1).astype(np.int64)
 
 
 def bootstrap_pairs(values: Array, pairs: NDArray[np.integer], resamples: int, rng: np.random.Generator) -> Array:
-    """Means of values of pairs whose members are drawn with replacement; draws without any pair are left out.
+    """Return means of values of pairs whose members are drawn with replacement, without draws that have no pair.
 
-    A pair weighs as often as both its members were drawn. Errs on the wide side where each member is in few pairs,
-    because a pair's own noise is then drawn twice.
+    A pair is weighted by how often both its members were drawn. Intervals are too wide if each member is in few pairs,
+    because the noise of a pair is then drawn twice.
     """
     _, index = np.unique(pairs, return_inverse=True)
     first, second = index.reshape(-1, 2).T
@@ -62,5 +62,5 @@ def bootstrap_pairs(values: Array, pairs: NDArray[np.integer], resamples: int, r
     drawn = rng.multinomial(members, np.full(members, 1 / members), size=resamples)
     weights = drawn[:, first] * drawn[:, second]
     total = weights.sum(1)
-    there = total > 0
-    return weights[there] @ values / total[there]
+    has_pairs = total > 0
+    return weights[has_pairs] @ values / total[has_pairs]

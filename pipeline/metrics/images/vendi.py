@@ -1,4 +1,4 @@
-"""Vendi score: how many different images a set amounts to."""
+"""Vendi score: the effective number of different images in a set."""
 
 from collections.abc import Callable
 
@@ -10,31 +10,31 @@ from pipeline.metrics.images.similarity import unit
 
 
 def vendi(rows: Features) -> float:
-    """exp of the entropy of the eigenvalues of K / n, K the cosines of rows [n, D] (Friedman & Dieng 2023, eq. 3).
+    """Return exp of the entropy of the eigenvalues of K / n, K cosines of rows [n, D] (Friedman & Dieng 2023, eq. 3).
 
-    From 1 (all alike) to min(n, D) (all orthogonal); cosines of features that are never negative lie far from 0, so
-    only scores of one extractor at one n compare.
+    From 1 (all alike) to min(n, D) (all orthogonal); cosines of features that are never negative are far from 0, so
+    only scores of one extractor at one n are comparable.
     """
     wide = unit(rows)
     return _of_gram(_gram(wide), len(wide))
 
 
 def vendi_without(rows: Features, groups: NDArray[np.integer]) -> Callable[[int], float]:
-    """The score of all rows but those of one group; the matrix of products is formed once."""
+    """Return a function that computes the score without one group; the matrix of products is computed once."""
     wide = unit(rows)
-    whole = _gram(wide)
+    full = _gram(wide)
 
     def estimate(left_out: int) -> float:
         is_kept = groups != left_out
-        if len(whole) == len(wide):
-            return _of_gram(whole[np.ix_(is_kept, is_kept)], int(is_kept.sum()))
-        return _of_gram(whole - wide[~is_kept].T @ wide[~is_kept], int(is_kept.sum()))
+        if len(full) == len(wide):
+            return _of_gram(full[np.ix_(is_kept, is_kept)], int(is_kept.sum()))
+        return _of_gram(full - wide[~is_kept].T @ wide[~is_kept], int(is_kept.sum()))
 
     return estimate
 
 
 def _gram(wide: Array) -> Array:
-    """Products of rows or of columns, whichever is smaller: both have the same eigenvalues apart from zeros."""
+    """Return products of rows or of columns, whichever is smaller: both have the same non-zero eigenvalues."""
     return wide.T @ wide if len(wide) > wide.shape[1] else wide @ wide.T
 
 

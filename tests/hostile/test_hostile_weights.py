@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.methods.conditioning import _soft_edges
-from pipeline.methods.features import _inception, _reading
+from pipeline.methods.features import _inception, _weights
 from pipeline.methods.segmenters import _supervised
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
@@ -67,7 +67,7 @@ def readers(tmp_path: Path) -> dict[str, Callable[[Path], Any]]:
 
     return {
         "segmenter": _supervised.read_weights,
-        "extractor": _reading.read,
+        "extractor": _weights.read_tensors,
         "base": weight_file.read,
         "shapes": weight_file.shapes,
         "hint": edges,

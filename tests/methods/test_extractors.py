@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
-from pipeline.methods.features import _clip, _dinov2, _inception, _lpips, _pictures
+from pipeline.methods.features import _clip, _dinov2, _inception, _lpips, _preprocessing
 from pipeline.networks import pretrained
 from tests import weight_files
 
@@ -53,7 +53,7 @@ def test_inception_prepares_as_clean_fid_does() -> None:
     resize = build_resizer("clean")
     for image in twenty():
         expected = resize(np.asarray(picture(image))).transpose(2, 0, 1)
-        assert np.array_equal(_inception.resized(image[None])[0].numpy(), expected)
+        assert np.array_equal(_inception.resize(image[None])[0].numpy(), expected)
 
 
 @pytest.mark.parametrize("name, inside", [("inception", False), ("inception_legacy", True)])
@@ -91,9 +91,9 @@ def test_clip_prepares_as_open_clip_does(name: str) -> None:
     architecture = weight_files.CLIP[name]
     with torch.device("meta"):
         _, _, expected = open_clip.create_model_and_transforms(architecture, device="meta")
-    prepare = _clip.preparation(architecture)
+    prepare = _clip.image_transform(architecture)
     for image in twenty():
-        assert torch.equal(_pictures.prepared(image[None], prepare)[0], expected(picture(image)))  # type: ignore
+        assert torch.equal(_preprocessing.preprocess(image[None], prepare)[0], expected(picture(image)))  # type: ignore
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_clip_gives_open_clips_features_with_quick_gelu_only(architecture: str, 
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "no-such-network"])
 def test_clip_without_quick_gelu_is_not_built(architecture: str) -> None:
     with pytest.raises(ValueError, match="OpenAI's activations"):
-        _clip.tower(architecture)
+        _clip.build_tower(architecture)
 
 
 def test_dinov2_prepares_as_dgm_eval_does() -> None:
@@ -129,7 +129,7 @@ def test_dinov2_prepares_as_dgm_eval_does() -> None:
     steps = [tv.Resize((224, 224), tv.InterpolationMode.BICUBIC), tv.ToTensor()]
     expected = tv.Compose([*steps, tv.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     for image in twenty():
-        assert torch.equal(_dinov2.prepared(image[None])[0], expected(picture(image)))
+        assert torch.equal(_dinov2.preprocess(image[None])[0], expected(picture(image)))
 
 
 def test_dinov2_reads_the_518_pixel_file_as_timm_does(folder: Path) -> None:
@@ -146,8 +146,8 @@ def test_dinov2_reads_the_518_pixel_file_as_timm_does(folder: Path) -> None:
         num_classes=0,
     ).eval()
     with torch.no_grad():
-        expected = loaded(_dinov2.prepared(few())).numpy()
-        token = loaded.forward_features(_dinov2.prepared(few()))[:, 0].numpy()
+        expected = loaded(_dinov2.preprocess(few())).numpy()
+        token = loaded.forward_features(_dinov2.preprocess(few()))[:, 0].numpy()
     rows = built("dinov2_s", folder)(few())
     assert rows == pytest.approx(expected, abs=1e-3)
     assert rows == pytest.approx(token, abs=1e-3)  # the class token
@@ -170,13 +170,13 @@ def test_weights_that_do_not_fit_are_told_by_file_and_tensor(change: str, folder
 def test_large_dinov2_files_fit(name: str) -> None:
     """Shapes only: nothing is held in memory."""
     with torch.device("meta"):
-        network = _dinov2.backbone(weight_files.DINO[name])
+        network = _dinov2.build_backbone(weight_files.DINO[name])
         rows = network(torch.zeros(1, 3, 224, 224))
     assert rows.shape == (1, {"dinov2_b": 768, "dinov2_l": 1024}[name])
 
 
 def test_large_clip_fits() -> None:
-    tower = _clip.tower(weight_files.CLIP["clip_l14_336"])
+    tower = _clip.build_tower(weight_files.CLIP["clip_l14_336"])
     assert tower(torch.zeros(1, 3, 336, 336, device="meta")).shape == (1, 768)
 
 
@@ -200,7 +200,7 @@ def test_lpips_equals_the_package(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_lpips_scales_bytes_to_one_and_minus_one() -> None:
-    assert _lpips.scaled(torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)).flatten().tolist() == [-1, 1]
+    assert _lpips.rescale(torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)).flatten().tolist() == [-1, 1]
 
 
 def test_weights_that_would_run_code_are_not_run(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_published_inception_gives_clean_fids_features(name: str, inside: bo
         pytest.skip(str(missing))
     network = InceptionV3W(str(file.parent), download=False, resize_inside=inside)
     with torch.no_grad():
-        expected = network(few().float() if inside else _inception.resized(few())).numpy()
+        expected = network(few().float() if inside else _inception.resize(few())).numpy()
     assert module.build(file)(few()) == pytest.approx(expected, abs=1e-4)
 
 

@@ -1,6 +1,6 @@
 """Image towers of OpenAI's CLIP (Radford 2021) by open_clip, with OpenAI's own QuickGELU.
 
-open_clip's architectures without "-quickgelu" in their names take the same file without a word and give other features.
+open_clip's architectures without "-quickgelu" in their names load the same file silently and give other features.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.core import files
-from pipeline.methods.features import _pictures, _reading
+from pipeline.methods.features import _preprocessing, _weights
 from pipeline.networks.pretrained import Weights
 
 TOWER = "visual."  # the prefix of its tensors
@@ -23,7 +23,7 @@ LICENCE = "MIT"
 
 
 def published(repository: str) -> Weights:
-    """open_clip's official file in a repository of the hub."""
+    """Return open_clip's official file in a repository of the hub."""
     return Weights("open_clip_model.safetensors", f"hf:{repository}", sha256=None, licence=LICENCE)
 
 
@@ -31,43 +31,43 @@ class Clip:
     """Projected embeddings of length 1 (contracts.Embedder)."""
 
     def __init__(self, name: str, architecture: str, file: Path) -> None:
-        self.network = tower(architecture)
-        _reading.fill(self.network, _reading.read(file, TOWER), file)
-        self.prepare = preparation(architecture)
-        self.id = f"{name}-{files.sha256(file)[:16]}-bicubic{side(architecture)}-crop"
+        self.network = build_tower(architecture)
+        _weights.load_state(self.network, _weights.read_tensors(file, TOWER), file)
+        self.transform = image_transform(architecture)
+        self.id = f"{name}-{files.sha256(file)[:16]}-bicubic{input_side(architecture)}-crop"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """[B, 3, H, W] uint8 -> [B, D]; works on the device of the images."""
+        """Return features [B, D] of [B, 3, H, W] uint8, on the device of the images."""
         self.network.to(images.device)
-        return F.normalize(self.network(_pictures.prepared(images, self.prepare))).cpu().numpy()
+        return F.normalize(self.network(_preprocessing.preprocess(images, self.transform))).cpu().numpy()
 
 
-def tower(architecture: str) -> nn.Module:
-    """The image tower without weights, on the meta device."""
+def build_tower(architecture: str) -> nn.Module:
+    """Build the image tower without weights, on the meta device."""
     import open_clip
 
     with torch.device("meta"):
         return open_clip.CLIP(**config(architecture)).visual
 
 
-def preparation(architecture: str) -> Callable[[Image.Image], Tensor]:
-    """open_clip's own: PIL's bicubic on the shorter side, the centre, OpenAI's normalisation."""
+def image_transform(architecture: str) -> Callable[[Image.Image], Tensor]:
+    """Return open_clip's transform: PIL's bicubic on the shorter side, centre crop, OpenAI's normalisation."""
     import open_clip
 
-    return cast(Callable[[Image.Image], Tensor], open_clip.image_transform(side(architecture), is_train=False))
+    return cast(Callable[[Image.Image], Tensor], open_clip.image_transform(input_side(architecture), is_train=False))
 
 
-def side(architecture: str) -> int:
-    """Pixels of the tower's input."""
+def input_side(architecture: str) -> int:
+    """Return the side of the tower's input in pixels."""
     return config(architecture)["vision_cfg"]["image_size"]
 
 
 def config(architecture: str) -> dict[str, Any]:
-    """open_clip's description of an architecture."""
+    """Return open_clip's configuration of an architecture."""
     import open_clip
 
-    found = open_clip.get_model_config(architecture)
-    if found is None or not found.get("quick_gelu"):
+    model_config = open_clip.get_model_config(architecture)
+    if model_config is None or not model_config.get("quick_gelu"):
         raise ValueError(f"{architecture} is not an architecture of open_clip with OpenAI's activations")
-    return found
+    return model_config

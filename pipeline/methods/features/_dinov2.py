@@ -1,6 +1,6 @@
-"""DINOv2 (Oquab 2023) by timm: the normalised class token at 224 pixels, prepared as Stein 2023 (dgm-eval) did.
+"""DINOv2 (Oquab 2023) by timm: the normalised class token at 224 pixels, preprocessed as by Stein 2023 (dgm-eval).
 
-The published position embeddings are of 518 pixels; timm resamples them (bicubic, antialiased).
+The published position embeddings are for 518 pixels; timm resamples them (bicubic, antialiased).
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.core import files
-from pipeline.methods.features import _pictures, _reading
+from pipeline.methods.features import _preprocessing, _weights
 from pipeline.networks.pretrained import Weights
 
 SIDE = 224  # pixels
@@ -21,7 +21,7 @@ POSITIONS = "pos_embed"
 
 
 def published(architecture: str) -> Weights:
-    """timm's official file in the architecture's repository of the hub."""
+    """Return timm's official file in the architecture's repository of the hub."""
     return Weights("model.safetensors", f"hf:timm/{architecture}", sha256=None, licence="Apache-2.0")
 
 
@@ -31,36 +31,36 @@ class DinoV2:
     def __init__(self, name: str, architecture: str, file: Path) -> None:
         from timm.models.vision_transformer import checkpoint_filter_fn
 
-        self.network = backbone(architecture)
-        weights = _reading.read(file)
+        self.network = build_backbone(architecture)
+        weights = _weights.read_tensors(file)
         if weights.get(POSITIONS, torch.empty(0)).ndim == 3:
             weights = checkpoint_filter_fn(weights, self.network)  # type: ignore[arg-type]
-        _reading.fill(self.network, weights, file)
+        _weights.load_state(self.network, weights, file)
         self.id = f"{name}-{files.sha256(file)[:16]}-bicubic{SIDE}-imagenet"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """[B, 3, H, W] uint8 -> [B, D]; works on the device of the images."""
+        """Return features [B, D] of [B, 3, H, W] uint8, on the device of the images."""
         self.network.to(images.device)
-        return self.network(prepared(images)).cpu().numpy()
+        return self.network(preprocess(images)).cpu().numpy()
 
 
-def backbone(architecture: str) -> nn.Module:
-    """The network for SIDE pixels without weights, on the meta device."""
+def build_backbone(architecture: str) -> nn.Module:
+    """Build the network for SIDE pixels without weights, on the meta device."""
     import timm
 
     with torch.device("meta"):
         return timm.create_model(architecture, pretrained=False, img_size=SIDE, num_classes=0)
 
 
-def prepared(images: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> [B, 3, SIDE, SIDE] less ImageNet's mean, over its standard deviation."""
-    wide = _pictures.prepared(images, resized).float() / 255
+def preprocess(images: Tensor) -> Tensor:
+    """Return [B, 3, SIDE, SIDE] of uint8 [B, 3, H, W], normalised by ImageNet's mean and standard deviation."""
+    wide = _preprocessing.preprocess(images, resize).float() / 255
     mean, std = (wide.new_tensor(figures)[:, None, None] for figures in (MEAN, STD))
     return (wide - mean) / std
 
 
-def resized(picture: Image.Image) -> Tensor:
-    """uint8 [3, SIDE, SIDE], whatever the shape was: PIL's bicubic."""
+def resize(picture: Image.Image) -> Tensor:
+    """Resize an image of any shape to uint8 [3, SIDE, SIDE] by PIL's bicubic."""
     small = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous()

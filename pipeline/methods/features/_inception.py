@@ -1,7 +1,7 @@
-"""FID-Inception (Szegedy 2016; Heusel 2017) in the TorchScript of NVIDIA's StyleGAN2-ADA, which clean-fid reads too.
+"""FID-Inception (Szegedy 2016; Heusel 2017) in the TorchScript of NVIDIA's StyleGAN2-ADA, which clean-fid uses too.
 
-A TorchScript file is a program. It is run only after `pipeline.networks.pretrained.find` has seen that its hash is the published
-one, or one that the user wrote into params.yaml.
+A TorchScript file is a program. It is run only after `networks.pretrained.find` has verified that its hash is the
+published one, or one that the user wrote into params.yaml.
 """
 
 import warnings
@@ -28,7 +28,7 @@ WEIGHTS = Weights(
 
 
 class Inception:
-    """Pooled features of the file's network (contracts.Embedder), with its own resizing or with clean-fid's."""
+    """Pooled features of the network in the file (contracts.Embedder), with its own resizing or with clean-fid's."""
 
     def __init__(self, name: str, file: Path, clean: bool) -> None:
         self.file, self.clean = file, clean
@@ -38,36 +38,36 @@ class Inception:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """[B, 3, H, W] uint8 -> [B, 2048]; works on the device of the images."""
+        """Return features [B, 2048] of [B, 3, H, W] uint8, on the device of the images."""
         if images.device != self.device:  # a frozen network stays where it was frozen
             self.device, self.network = images.device, _load(self.file, images.device, self.clean)
         if self.clean:
-            rows = self.network(_laid_out((resized(images) - 128) / 128))
+            rows = self.network(_channels_last((resize(images) - 128) / 128))
         else:
             rows = self.network(images.float(), return_features=True)
         return rows.reshape(len(images), FEATURES).float().cpu().numpy()
 
 
-def resized(images: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] -> float in [0, 255] of SIDE pixels: PIL's bicubic, never rounded to bytes (Parmar 2022)."""
+def resize(images: Tensor) -> Tensor:
+    """Resize uint8 [B, 3, H, W] to floats in [0, 255] of SIDE pixels by PIL's bicubic, unrounded (Parmar 2022)."""
     channels = images.cpu().numpy().astype(np.float32)
     wide = np.empty((*channels.shape[:2], SIDE, SIDE), np.float32)
-    for place in np.ndindex(channels.shape[:2]):
-        picture = Image.fromarray(channels[place])
-        wide[place] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    for index in np.ndindex(channels.shape[:2]):
+        picture = Image.fromarray(channels[index])
+        wide[index] = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     return torch.from_numpy(wide.clip(0, 255, out=wide)).to(images.device)
 
 
 def _load(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch would have TorchScript replaced, but the file is such
+        warnings.simplefilter("ignore", FutureWarning)  # torch deprecates TorchScript, but the file is TorchScript
         return _frozen(file, device, clean)
 
 
 def _frozen(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptModule:
     try:
-        whole = torch.jit.load(file, map_location=device).eval()
-        network = whole.layers if clean else whole
+        module = torch.jit.load(file, map_location=device).eval()
+        network = module.layers if clean else module
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{file}: not FID-Inception in TorchScript ({reason}); get {WEIGHTS.source}") from None
@@ -76,5 +76,5 @@ def _frozen(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptMo
     return torch.jit.freeze(network)
 
 
-def _laid_out(images: Tensor) -> Tensor:
+def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images

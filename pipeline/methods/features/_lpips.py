@@ -1,4 +1,4 @@
-"""LPIPS (Zhang 2018) of the lpips package with its linear heads; the trunk is torchvision's, loaded by us."""
+"""LPIPS (Zhang 2018) of the lpips package with its linear heads; the trunk is torchvision's, loaded here."""
 
 import warnings
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.core import files
-from pipeline.methods.features import _reading
+from pipeline.methods.features import _weights
 from pipeline.networks.pretrained import Weights
 
 HEADS = "0.1"  # version of the linear heads in the package
@@ -18,7 +18,7 @@ LICENCE = "BSD-3-Clause (torchvision)"
 
 
 def published(file: str) -> Weights:
-    """A file of torchvision, which names its hash's first 8 digits."""
+    """Return a file of torchvision, whose name contains the first 8 digits of its hash."""
     digits = Path(file).stem.rpartition("-")[2]
     return Weights(file, f"https://download.pytorch.org/models/{file}", digits, LICENCE)
 
@@ -27,26 +27,26 @@ class Lpips:
     """Perceptual distances (contracts.Comparer); they depend on the size of the images."""
 
     def __init__(self, name: str, trunk: Literal["alex", "vgg"], file: Path) -> None:
-        self.network = network(trunk)
+        self.network = build_network(trunk)
         layers = self.network.get_submodule("net")
-        _reading.fill(layers, _trunk(layers, _reading.read(file, "features.")), file)
+        _weights.load_state(layers, _rename_trunk(layers, _weights.read_tensors(file, "features.")), file)
         self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # 1.3 times as fast on a CPU
         self.id = f"{name}-{files.sha256(file)[:16]}-heads{HEADS}"
 
     @torch.no_grad()
     def __call__(self, first: Tensor, second: Tensor) -> NDArray[np.float32]:
-        """Two of [B, 3, H, W] uint8 -> [B]; works on the device of the images."""
+        """Return distances [B] of two batches [B, 3, H, W] uint8, on the device of the images."""
         self.network.to(first.device)
-        return self.network(scaled(first), scaled(second)).flatten().cpu().numpy()
+        return self.network(rescale(first), rescale(second)).flatten().cpu().numpy()
 
 
-def scaled(images: Tensor) -> Tensor:
-    """uint8 -> [-1, 1]."""
+def rescale(images: Tensor) -> Tensor:
+    """Return uint8 images as floats in [-1, 1]."""
     return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def network(trunk: Literal["alex", "vgg"]) -> nn.Module:
-    """The package's network with its own heads and a random trunk; no download."""
+def build_network(trunk: Literal["alex", "vgg"]) -> nn.Module:
+    """Build the package's network with its own heads and a random trunk, without download."""
     import lpips
 
     with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def network(trunk: Literal["alex", "vgg"]) -> nn.Module:
         return lpips.LPIPS(net=trunk, version=HEADS, pnet_rand=True, verbose=False)
 
 
-def _trunk(layers: nn.Module, features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The package's names of torchvision's tensors: `features.3.weight` is `slice2.3.weight`."""
+def _rename_trunk(layers: nn.Module, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename torchvision's tensors to the names of the package: `features.3.weight` is `slice2.3.weight`."""
     slices = {name.partition(".")[2]: name for name in layers.state_dict()}
     return {slices.get(name, f"features.{name}"): tensor for name, tensor in features.items()}

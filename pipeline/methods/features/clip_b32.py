@@ -9,5 +9,5 @@ WEIGHTS = _clip.published("timm/vit_base_patch32_clip_224.openai")
 
 
 def build(file: Path) -> _clip.Clip:
-    """The extractor, on the CPU until it sees images of another device. Raises UserError."""
+    """Build the extractor, on the CPU until it gets images on another device. Raises UserError."""
     return _clip.Clip("clip_b32", "ViT-B-32-quickgelu", file)

@@ -10,5 +10,5 @@ WEIGHTS = _dinov2.published(ARCHITECTURE)
 
 
 def build(file: Path) -> _dinov2.DinoV2:
-    """The extractor, on the CPU until it sees images of another device. Raises UserError."""
+    """Build the extractor, on the CPU until it gets images on another device. Raises UserError."""
     return _dinov2.DinoV2("dinov2_s", ARCHITECTURE, file)

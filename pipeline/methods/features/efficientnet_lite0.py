@@ -34,13 +34,13 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """[B, 3, H, W] uint8 -> [B, 1280]; works on the device of the images."""
+        """Return features [B, 1280] of [B, 3, H, W] uint8, on the device of the images."""
         self.network.to(images.device)
-        return self.network(resized(images) * 2 - 1).float().cpu().numpy()
+        return self.network(resize(images) * 2 - 1).float().cpu().numpy()
 
 
-def resized(images: Tensor) -> Tensor:
-    """uint8 -> float in [0, 1] of SIDE pixels: bicubic, antialiased, never rounded to bytes (Parmar 2022)."""
+def resize(images: Tensor) -> Tensor:
+    """Resize uint8 images to floats in [0, 1] of SIDE pixels: bicubic, antialiased, unrounded (Parmar 2022)."""
     wide = images.float() / 255
     if wide.shape[-2:] != (SIDE, SIDE):
         wide = F.interpolate(wide, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
@@ -48,5 +48,5 @@ def resized(images: Tensor) -> Tensor:
 
 
 def build(file: Path | None = None) -> EfficientNetLite0:
-    """The extractor, on the CPU until it sees images of another device."""
+    """Build the extractor, on the CPU until it gets images on another device."""
     return EfficientNetLite0()

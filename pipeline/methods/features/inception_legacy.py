@@ -9,5 +9,5 @@ WEIGHTS = _inception.WEIGHTS
 
 
 def build(file: Path) -> _inception.Inception:
-    """The extractor from a checked file, on the CPU until it sees images of another device. Raises UserError."""
+    """Build the extractor from a checked file, on the CPU until it gets images on another device. Raises UserError."""
     return _inception.Inception("inception_legacy", file, clean=False)

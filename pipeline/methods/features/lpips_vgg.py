@@ -9,5 +9,5 @@ WEIGHTS = _lpips.published("vgg16-397923af.pth")
 
 
 def build(file: Path) -> _lpips.Lpips:
-    """The comparer, on the CPU until it sees images of another device. Raises UserError."""
+    """Build the comparer, on the CPU until it gets images on another device. Raises UserError."""
     return _lpips.Lpips("lpips_vgg", "vgg", file)

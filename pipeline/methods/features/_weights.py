@@ -1,4 +1,4 @@
-"""Reads files of weights into networks, and never executes what is in them."""
+"""Loading of weight files into networks, without executing code in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import weight_file
 
 
-def read(file: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, by the rest of their names, as float32. Raises UserError."""
+def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, by the rest of their names, as float32. Raises UserError."""
     try:
-        found = _safetensors(file, prefix) if file.suffix == ".safetensors" else _pickled(file, prefix)
+        tensors = _safetensors(file, prefix) if file.suffix == ".safetensors" else _pickled(file, prefix)
     except Exception as error:  # what a damaged file raises is up to pickle
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{file}: cannot be read as weights ({reason}); is it the published file?") from error
-    return {name: tensor.float() for name, tensor in found.items()}
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _safetensors(file: Path, prefix: str) -> dict[str, Tensor]:
@@ -27,20 +27,20 @@ def _safetensors(file: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def _pickled(file: Path, prefix: str) -> dict[str, Tensor]:
-    found = weight_file.load(file)
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    tensors = weight_file.load(file)
+    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ValueError("it holds no dictionary of tensors")
-    return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
-    """Puts tensors into a network, also one on the meta device; every tensor must fit. Raises UserError."""
+def load_state(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Load tensors into a network, which may be on the meta device; all must fit. Raises UserError."""
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     faults = [
-        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
-        for name in sorted({*expected, *found})
-        if expected.get(name) != found.get(name)
+        f"{name} is {actual.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+        for name in sorted({*expected, *actual})
+        if expected.get(name) != actual.get(name)
     ]
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""

@@ -176,7 +176,7 @@ class Segmenter(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns images into feature rows (a module of features/ with GIVES = "rows")."""
+    """Turns images into feature rows (a module of features/ with OUTPUT = "rows")."""
 
     id: str  # names extractor, weights (sha256) and preprocessing: the key of the feature cache
 
@@ -186,7 +186,7 @@ class Embedder(Protocol):
 
 
 class Comparer(Protocol):
-    """Tells how far images are from others, pair by pair (a module of features/ with GIVES = "distances")."""
+    """Tells how far images are from others, pair by pair (a module of features/ with OUTPUT = "distances")."""
 
     id: str  # as an Embedder's
 

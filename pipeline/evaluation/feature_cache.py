@@ -190,7 +190,7 @@ def open_cache(score: Score, seed: int, study: str, judge: Segmenter | None, run
 
 def output_of(extractor: str) -> Literal["rows", "distances"]:
     """Return what an extractor computes: feature rows of images, or distances of pairs of images."""
-    return plugins.load("features", extractor).GIVES
+    return plugins.load("features", extractor).OUTPUT
 
 
 def build_extractor(name: str, score: Score) -> Any:

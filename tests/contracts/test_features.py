@@ -23,7 +23,7 @@ Build = Callable[[str], Any]
 
 def named(gives: str) -> list[Any]:
     """The plug-ins that give rows, or distances; large ones are for the slow run."""
-    names = [name for name in plugins.names("features") if gives == plugins.load("features", name).GIVES]
+    names = [name for name in plugins.names("features") if gives == plugins.load("features", name).OUTPUT]
     return [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in names]
 
 

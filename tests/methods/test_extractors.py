@@ -224,7 +224,7 @@ def test_the_published_file_opens(name: str) -> None:
         extractor = module.build(pretrained.find(name, module.WEIGHTS, {}))
     except pretrained.Unavailable as missing:
         pytest.skip(str(missing))
-    found = extractor(few(), few().flip(0)) if module.GIVES == "distances" else extractor(few())
+    found = extractor(few(), few().flip(0)) if module.OUTPUT == "distances" else extractor(few())
     assert np.isfinite(found).all()
     assert np.abs(found).max() > 1e-3
 

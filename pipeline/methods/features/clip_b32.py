@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.methods.features import _clip
 
-GIVES = "rows"
+OUTPUT = "rows"
 WEIGHTS = _clip.published("timm/vit_base_patch32_clip_224.openai")
 
 

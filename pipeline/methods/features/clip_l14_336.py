@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.methods.features import _clip
 
-GIVES = "rows"
+OUTPUT = "rows"
 WEIGHTS = _clip.published("timm/vit_large_patch14_clip_336.openai")
 
 

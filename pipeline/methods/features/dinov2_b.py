@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.methods.features import _dinov2
 
-GIVES = "rows"
+OUTPUT = "rows"
 ARCHITECTURE = "vit_base_patch14_dinov2.lvd142m"
 WEIGHTS = _dinov2.published(ARCHITECTURE)
 

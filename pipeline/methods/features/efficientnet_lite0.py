@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.core import files
 from pipeline.networks import packaged_efficientnet as packaged
 
-GIVES = "rows"
+OUTPUT = "rows"
 WEIGHTS = None  # they come with a package
 SIDE = 224  # pixels
 

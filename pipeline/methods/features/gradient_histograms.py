@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-GIVES = "rows"
+OUTPUT = "rows"
 WEIGHTS = None
 SIDE, CELLS, DIRECTIONS = 64, 8, 9
 FAINT = 0.02  # length added to the norm of a block: the gradients of a uniform area are noise

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.methods.features import _inception
 
-GIVES = "rows"
+OUTPUT = "rows"
 WEIGHTS = _inception.WEIGHTS
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.methods.features import _lpips
 
-GIVES = "distances"
+OUTPUT = "distances"
 WEIGHTS = _lpips.published("vgg16-397923af.pth")
 
 

@@ -98,8 +98,8 @@ class RecyclingSampler:
         def predict_clean(noisy: Tensor, k: Tensor) -> CleanPrediction:
             nonlocal last
             previous = None if last is None else to_unit_range(last.x0)
-            last = denoiser(image, noisy, k, self.process, previous)
-            return last.x0, self.process.log_variance_large(k, last.x0) if self.variance == "large" else None
+            estimate = last = denoiser(image, noisy, k, self.process, previous)
+            return estimate.x0, self.process.log_variance_large(k, estimate.x0) if self.variance == "large" else None
 
         start = noise_of(rngs, (self.num_classes, *image.shape[2:])).to(image)
         for _ in reverse(self.process, start, rngs, predict_clean, self.method):

@@ -32,21 +32,21 @@ class Reorientation:
 
     def apply(self, stored: Voxels) -> Voxels:
         """Return [C, X, Y, Z] of [C, I, J, K]."""
-        turned = stored.transpose(0, *(axis + 1 for axis in self.axes))
-        return turned[(slice(None), *(slice(None, None, -1 if back else 1) for back in self.flipped))]
+        reoriented = stored.transpose(0, *(axis + 1 for axis in self.axes))
+        return reoriented[(slice(None), *(slice(None, None, -1 if is_flipped else 1) for is_flipped in self.flipped))]
 
     def invert(self, voxels: Voxels) -> Voxels:
         """Return [C, I, J, K] of [C, X, Y, Z]."""
-        turned = voxels[(slice(None), *(slice(None, None, -1 if back else 1) for back in self.flipped))]
-        return turned.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.axes)))
+        reoriented = voxels[(slice(None), *(slice(None, None, -1 if is_flipped else 1) for is_flipped in self.flipped))]
+        return reoriented.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.axes)))
 
     def affine(self, stored: Affine, shape: Sequence[int]) -> Affine:
         """Return the affine of the reoriented voxels; `shape` is the shape [I, J, K] of the stored ones."""
         step = np.zeros((4, 4))
         step[3, 3] = 1
-        for new, (axis, back) in enumerate(zip(self.axes, self.flipped, strict=True)):
-            step[axis, new] = -1 if back else 1
-            step[axis, 3] = shape[axis] - 1 if back else 0
+        for new, (axis, is_flipped) in enumerate(zip(self.axes, self.flipped, strict=True)):
+            step[axis, new] = -1 if is_flipped else 1
+            step[axis, 3] = shape[axis] - 1 if is_flipped else 0
         return stored @ step
 
 

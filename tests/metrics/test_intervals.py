@@ -35,7 +35,7 @@ def scores(metric: ModuleType, names: list[str], n: int) -> list[ScoreResult]:
 
 def discrepancy(kernel_of: mmd.Kernel, both: np.ndarray) -> float:
     """Of so many rows that it is that of the distributions."""
-    return float(mmd.mmd2(both, mmd.whole(MANY, MANY), kernel_of).unbiased[0])
+    return float(mmd.mmd2(both, mmd.all_rows(MANY, MANY), kernel_of).unbiased[0])
 
 
 @pytest.mark.parametrize("metric", ["frechet_infinity", "kernel", "cmmd_unbiased"])

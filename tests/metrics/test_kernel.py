@@ -19,7 +19,7 @@ def rows(seed: int, n: int, shift: float = 0.0, d: int = 6) -> np.ndarray:
 
 
 def estimates(real: np.ndarray, fake: np.ndarray, kernel: mmd.Kernel = cubic) -> SimpleNamespace:
-    found = mmd.mmd2(np.concatenate([real, fake]), mmd.whole(len(real), len(fake)), kernel)
+    found = mmd.mmd2(np.concatenate([real, fake]), mmd.all_rows(len(real), len(fake)), kernel)
     return SimpleNamespace(biased=found.biased[0], unbiased=found.unbiased[0])
 
 
@@ -80,7 +80,7 @@ def test_no_bias_where_both_sets_come_from_one_distribution() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     both = np.concatenate([rows(0, 23), rows(1, 18, shift=1)])
-    chosen = mmd.whole(23, 18) + mmd.permutations(23, 18, 5, np.random.default_rng(0))
+    chosen = mmd.all_rows(23, 18) + mmd.permutations(23, 18, 5, np.random.default_rng(0))
     together = mmd.mmd2(both, chosen, cubic)
     seen: list[int] = []
 
@@ -131,8 +131,8 @@ def test_subsets_are_seeded_and_the_error_shrinks_with_their_number() -> None:
 def test_a_subset_as_large_as_the_sets_is_the_whole_sets() -> None:
     chosen = mmd.subsets(15, 15, 15, 100, np.random.default_rng(0))
     assert len(chosen) == 1
-    assert (chosen.first == mmd.whole(15, 15).first).all()
-    assert (chosen.second == mmd.whole(15, 15).second).all()
+    assert (chosen.first == mmd.all_rows(15, 15).first).all()
+    assert (chosen.second == mmd.all_rows(15, 15).second).all()
 
 
 def test_leaving_out_a_group_equals_computing_without_its_rows() -> None:

@@ -22,7 +22,7 @@ SPLITS, DEALT = 200, 499
 def p_value(rows: np.ndarray, seed: int, count: int = DEALT) -> float:
     """p of the first half of the rows against the second."""
     half = len(rows) // 2
-    chosen = mmd.whole(half, half) + mmd.permutations(half, half, count, np.random.default_rng(seed))
+    chosen = mmd.all_rows(half, half) + mmd.permutations(half, half, count, np.random.default_rng(seed))
     found = mmd.mmd2(rows, chosen, cubic).unbiased
     return mmd.permutation_p(found[0], found[1:])
 

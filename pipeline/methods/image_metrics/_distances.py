@@ -44,4 +44,4 @@ def permutations(piece: Piece, store: FeatureStore, name: str) -> mmd.Selections
         return None
     n, m = len(piece.real), len(piece.synthetic)
     rng = seeding.numpy_rng(store.seed, name, piece.variant, "permutations")
-    return mmd.whole(n, m) + mmd.permutations(n, m, store.settings.resamples, rng)
+    return mmd.all_rows(n, m) + mmd.permutations(n, m, store.settings.resamples, rng)

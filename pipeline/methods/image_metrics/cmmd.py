@@ -34,9 +34,9 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason) for name in names]
     permuted = permutations(piece, store, names[0])
-    selections = mmd.without_groups(piece.groups) + (permuted or mmd.whole(n, n))
+    selections = mmd.without_groups(piece.groups) + (permuted or mmd.all_rows(n, n))
     estimates = _estimates(piece.real, piece.synthetic, selections)
-    floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.whole(n, n))
+    floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.all_rows(n, n))
     return [
         _score(name, estimates[k], None if floors is None else float(floors[k][0]), piece, store)
         for k, name in enumerate(names)

@@ -102,8 +102,8 @@ def _cases(folder: Path, split: str) -> Iterator[Case]:
 
 
 def _named(case: Path, word: str) -> tuple[Path, ...]:
-    found = (path for path in case.glob(f"{word}*") if path.suffix.lower() in IMAGE_TYPES)
-    return tuple(sorted(found, key=lambda path: (len(path.name), path.name)))  # label10_ after label9_
+    images = (path for path in case.glob(f"{word}*") if path.suffix.lower() in IMAGE_TYPES)
+    return tuple(sorted(images, key=lambda path: (len(path.name), path.name)))  # label10_ after label9_
 
 
 def _check(params: Params, data: Data, root: Path, raters: int) -> None:
@@ -118,8 +118,8 @@ def _check(params: Params, data: Data, root: Path, raters: int) -> None:
 def _fault(case: Case, channels: int, raters: int) -> str | None:
     expected = 1 if channels == 3 and len(case.images) == 1 else channels
     if len(case.images) != expected:
-        what = "one" if expected == 1 else f"{expected}, one for each contrast (data.channels)"
-        return f"holds {len(case.images)} files image_*; a case has {what}"
+        wanted = "one" if expected == 1 else f"{expected}, one for each contrast (data.channels)"
+        return f"holds {len(case.images)} files image_*; a case has {wanted}"
     if len(case.masks) != raters:
         present = {int(number[1]) for mask in case.masks if (number := NUMBER.match(mask.name))}
         missing = ", ".join(f"label{rater}_" for rater in range(raters) if rater not in present) or "none by its number"

@@ -92,8 +92,8 @@ def _part(root: Path, part: str, split: str | None) -> Iterator[VolumeFiles | Fa
             yield Fault(display_path(label, root), f"lacks the channel {missing}; add it or remove the others")
         else:
             yield VolumeFiles(name, root, used[name], label, split)
-    spare = set(images.values()) - {path for paths in used.values() for path in paths}
-    for path in sorted(spare):
+    unused = set(images.values()) - {path for paths in used.values() for path in paths}
+    for path in sorted(unused):
         yield Fault(display_path(path, root), "has no label; add one of the same name or remove the image")
 
 

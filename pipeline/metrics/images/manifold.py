@@ -24,8 +24,8 @@ class NeighbourTable:
         """Return the distance [n] to the k-th nearest other row that is kept."""
         if is_kept is None:
             return self.distances[:, k - 1]
-        place = (np.cumsum(is_kept[self.neighbours], axis=1) < k).sum(1)
-        return self.distances[np.arange(len(place)), place]
+        column = (np.cumsum(is_kept[self.neighbours], axis=1) < k).sum(1)
+        return self.distances[np.arange(len(column)), column]
 
 
 def prdc(real: Features, fake: Features, k: int) -> dict[str, float]:

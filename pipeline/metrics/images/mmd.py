@@ -61,7 +61,7 @@ def mmd2(rows: Features, selections: Selections, kernel: Kernel) -> Estimates:
     return Estimates(pairs["first"] / n**2 + pairs["second"] / m**2 - cross, distinct - cross)
 
 
-def whole(n: int, m: int) -> Selections:
+def all_rows(n: int, m: int) -> Selections:
     """Select the first n rows against the m rows after them."""
     first = np.arange(n + m)[None] < n
     return Selections(first, ~first)

@@ -23,7 +23,9 @@ class ReadPairs:
 
     candidates: tuple[Candidate, ...]
     faults: tuple[Fault, ...]
-    lost: frozenset[str | None]  # splits of pairs that cannot be used; None if a pair has none or it is not known
+    lost_splits: frozenset[
+        str | None
+    ]  # splits of pairs that cannot be used; None if a pair has none or it is not known
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def inspect(data: Data, seed: int) -> InspectedSet:
     if data.near_duplicates == "error":
         faults += _near_faults(near, candidates, original)
     faults += set_checks.repeated_images(candidates, original)
-    faults += set_checks.set_faults(candidates, splits, pairs.lost, data)
+    faults += set_checks.set_faults(candidates, splits, pairs.lost_splits, data)
     return InspectedSet(candidates, tuple(original), tuple(splits), tuple(near), tuple(faults))
 
 
@@ -92,15 +94,15 @@ def read_pairs(data: Data) -> ReadPairs:
     items = list(plugins.load("readers", data.reader).read(data, reader_params))
     candidates: list[Candidate] = []
     faults: list[Fault] = []
-    lost: set[str | None] = set()
+    lost_splits: set[str | None] = set()
     for item in track(items, "prepare: checking"):
         result = check_pair(item, data)
         if isinstance(result, Candidate):
             candidates.append(result)
         else:
             faults += result
-            lost.add(None if isinstance(item, Fault) else item.split)
-    return ReadPairs(tuple(candidates), tuple(faults), frozenset(lost))
+            lost_splits.add(None if isinstance(item, Fault) else item.split)
+    return ReadPairs(tuple(candidates), tuple(faults), frozenset(lost_splits))
 
 
 def _splits(pairs: ReadPairs, data: Data, seed: int) -> list[str]:
@@ -110,7 +112,7 @@ def _splits(pairs: ReadPairs, data: Data, seed: int) -> list[str]:
     shares = {"test": data.test_share, "val": data.val_share}
     if data.folds is not None:
         splits, shares = _fold(splits, groups, data, seed), {"val": data.val_share}
-    missing = {split: share for split, share in shares.items() if split not in pairs.lost}
+    missing = {split: share for split, share in shares.items() if split not in pairs.lost_splits}
     return splitting.assign_splits(splits, groups, missing, seed)
 
 

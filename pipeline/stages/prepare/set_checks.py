@@ -17,11 +17,11 @@ SAFE_ID = re.compile(r"[a-z0-9_-]+")
 
 
 def set_faults(
-    candidates: Sequence[Candidate], splits: Sequence[str], lost: frozenset[str | None], data: Data
+    candidates: Sequence[Candidate], splits: Sequence[str], lost_splits: frozenset[str | None], data: Data
 ) -> list[Fault]:
-    """Return every fault of the set as it will be written; `lost` are the splits of pairs that cannot be used."""
+    """Return every fault of the set as it will be written; `lost_splits` are those of pairs that cannot be used."""
     faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data), *empty_masks(candidates, splits)]
-    return [*faults, *differing_spacings(candidates), *differing_raters(candidates), *empty_splits(splits, lost)]
+    return [*faults, *differing_spacings(candidates), *differing_raters(candidates), *empty_splits(splits, lost_splits)]
 
 
 def unsafe_ids(candidates: Sequence[Candidate]) -> list[Fault]:
@@ -57,12 +57,12 @@ def repeated_images(candidates: Sequence[Candidate], splits: Sequence[str]) -> l
     return faults
 
 
-def empty_splits(splits: Sequence[str], lost: frozenset[str | None]) -> list[Fault]:
+def empty_splits(splits: Sequence[str], lost_splits: frozenset[str | None]) -> list[Fault]:
     """Return splits without any image that no other fault has emptied; one fault if there is no image at all."""
     if not splits:
-        return [] if lost else [Fault("data", "no pair found; see docs/your_own_data.md for the layouts")]
+        return [] if lost_splits else [Fault("data", "no pair found; see docs/your_own_data.md for the layouts")]
     message = "holds no image; a split needs at least one, a drawn split at least three images or groups to draw from"
-    return [Fault(f"split {split}", message) for split in SPLITS if split not in {*splits, *lost}]
+    return [Fault(f"split {split}", message) for split in SPLITS if split not in {*splits, *lost_splits}]
 
 
 def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[Fault]:

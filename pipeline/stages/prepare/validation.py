@@ -20,7 +20,7 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.own, "data")
     for kind in ("generators", "segmenters"):
         for name, entry in getattr(params, kind).items():
-            where, method = f"{kind}.{name}", entry.method or name
+            where, method = f"{kind}.{name}", entry.method_of(name)
             yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.own, w)
     for name, entry in params.generators.items():
         where = f"generators.{name}.mask_params"

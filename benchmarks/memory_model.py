@@ -19,7 +19,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base import tiny
-from pipeline.stages.finetune.memory import Subject
+from pipeline.stages.finetune.memory import GeneratorProfiler
 from pipeline.study import Params
 
 RATES = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
@@ -42,8 +42,8 @@ def main() -> None:
     ratios = []
     for case in CASES:
         params = study(*case)
-        subject = Subject(params, "g")
-        predicted, measured = subject.activations(params.finetune, case[2]), measure(subject, case[2])
+        profiler = GeneratorProfiler(params, "g")
+        predicted, measured = profiler.activations(params.finetune, case[2]), measure(profiler, case[2])
         ratios.append(predicted / measured)
         sys.stdout.write(f"{case}: predicted {predicted / 1e6:.1f} MB, measured {measured / 1e6:.1f} MB\n")
     if arguments.json:
@@ -63,9 +63,9 @@ def study(channels: tuple[int, ...], size: int, batch: int, checkpointing: bool,
     return parse(Params, values)
 
 
-def measure(subject: Subject, batch: int) -> int:
+def measure(profiler: GeneratorProfiler, batch: int) -> int:
     """Largest number of bytes that one real step allocates, once gradients exist."""
-    model, shapes = real(subject), subject.batch(batch)
+    model, shapes = real(profiler), profiler.batch(batch)
     tensors = (torch.zeros(x.shape, dtype=x.dtype) for x in (shapes.moments, shapes.text, shapes.image, shapes.mask))
     filled = LatentBatch(*tensors, shapes.streams)
 
@@ -82,9 +82,9 @@ def measure(subject: Subject, batch: int) -> int:
     return most
 
 
-def real(subject: Subject) -> Any:
+def real(profiler: GeneratorProfiler) -> Any:
     """The generator with weights, at the most expensive moment of its training."""
-    base, size = subject.params.base, subject.params.data.size
+    base, size = profiler.params.base, profiler.params.data.size
     assert base.autoencoder and base.denoiser
     parts: Any = tiny.autoencoder(base.autoencoder, size), tiny.text_tower(base.denoiser.text_width), None
     unet = tiny.denoiser(base.denoiser, base.autoencoder.latent_channels, size // 4)
@@ -92,8 +92,8 @@ def real(subject: Subject) -> Any:
     for part in (model.vae, model.text_encoder, model.unet):
         part.requires_grad_(False).eval()
     spec = DatasetSpec(name="memory", size=size)
-    generator = plugins.load("generators", subject.method).build(subject.worst, model, spec)
-    generator.prepare(subject.params.finetune)
+    generator = plugins.load("generators", profiler.method).build(profiler.worst_case, model, spec)
+    generator.prepare(profiler.params.finetune)
     generator.objective.train()
     return generator
 

@@ -1,4 +1,4 @@
-"""Make the base model: pretrain a small one on the training images, or bring in an existing one."""
+"""Make the base model: pretrain a small one on the training images, or import an existing one."""
 
 from pipeline.stages import command
 from pipeline.study import Params
@@ -11,7 +11,7 @@ def base(params: Params) -> None:
     if params.base is None:
         skipped.record("base", paths.base(params.study))
         return
-    from pipeline.stages.base.pretraining import make_base
+    from pipeline.stages.base.base import make_base
 
     make_base(params)
 

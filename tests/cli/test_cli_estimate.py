@@ -58,7 +58,7 @@ def test_counting_a_segmenter_reads_no_weights(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "sampling_operations", lambda _: 3.0)
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 3.0)
     params = toy(**plain_unet())
     cost = Cost(trained=1000, frozen=10, early=100.0, late=200.0, switch=0.5)
     found = {(part.stage, part.entry): part for part in stage_work(params, {"siamese": cost}, pairs=10)}
@@ -73,7 +73,7 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "sampling_operations", lambda _: 1.0)
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
     params = toy(**plain_unet(), segment=by_epochs)
     (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")

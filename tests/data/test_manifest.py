@@ -107,7 +107,7 @@ def peak():
 def rows(plan):
     for batch in plan:
         for image in batch:
-            yield {"id": image.id, **provenance.of_image(SHARED, image.mask, image.copy, 2**60)}
+            yield {"id": image.id, **provenance.image_columns(SHARED, image.mask, image.copy, 2**60)}
 
 SHARED = {"generator": "siamese", "generator_sha256": "0" * 64, "synthetic": True}
 masks, copies, written = (int(word) for word in sys.argv[1:4])

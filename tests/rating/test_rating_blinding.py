@@ -50,7 +50,7 @@ def test_files_have_one_length_and_hold_pixels_alone() -> None:
 
 def test_what_synthetic_files_say_of_themselves_is_left_out(tmp_path: Path, spec: DatasetSpec) -> None:
     sample = Sample("a", flat_and_noisy()[1], np.zeros((1, 24, 24), np.uint8), split="train")
-    row = write_pair(tmp_path, sample, {}, provenance.text("a", "A photo.", {"generator": "siamese"}))
+    row = write_pair(tmp_path, sample, {}, provenance.text_chunks("a", "A photo.", {"generator": "siamese"}))
     assert b"siamese" in (tmp_path / row["file_name"]).read_bytes()
     assert plain_png(ImageSet(tmp_path, spec, (row,)).image(row)) == plain_png(np.asarray(sample.image, np.uint8))
 

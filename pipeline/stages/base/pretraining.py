@@ -1,6 +1,5 @@
-"""The base model: trained from scratch on the training images, or brought in from a folder, a file or a hub."""
+"""Pretraining of a small base model on the training images: autoencoder, then denoiser."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.core import files, paths, seeding, tables
+from pipeline.core import files, seeding, tables
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -20,80 +19,42 @@ from pipeline.networks.stable_diffusion.linear_start import Palette, start_linea
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
 from pipeline.stages.base import tiny
-from pipeline.stages.base.base_import import import_base
-from pipeline.stages.base.base_source import WITHDRAWN
-from pipeline.stages.base.params import Autoencoder, Base, Denoiser
-from pipeline.study import Params
+from pipeline.stages.base.params import Base, Denoiser
 from pipeline.training.loop import fit
 
-VERSION = 1  # raised when results change
 
-
-def make_base(params: Params) -> None:
-    """Publishes the base of a study; a killed run resumes."""
-    train = ImageSet.open(paths.real(params.study)).split("train")
-    material = train.digest if params.base.source == "scratch" else content(Path(params.base.source))
-    settings = params.base.model_dump(mode="json", exclude={"weights"} if params.base.source == "scratch" else None)
-    print_of = files.fingerprint(VERSION, settings, params.seed, params.threads, material)
-    work = paths.work("base", print_of)
-    folder = work / "base"
-    if not files.is_whole(folder):
-        shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
-        if params.base.source == "scratch":
-            _pretrain(params, train, work)
-            about = {}
-        else:
-            about = import_base(params.base, folder)
-        files.write_json(folder / "manifest.json", {"fingerprint": print_of, "source": origin(params.base), **about})
-        files.seal(folder)
-    files.publish(folder, paths.base(params.study))
-
-
-def origin(base: Base) -> str:
-    """The source as outputs name it: no path of this machine, and the id that holds a withdrawn one's weights."""
-    source = Path(base.source)
-    return source.name if source.exists() else WITHDRAWN.get(base.source, base.source)
-
-
-def content(source: Path) -> str | None:
-    """Hash of a local base; None for one that lies on a hub, which its revision identifies."""
-    if source.is_dir():
-        return files.tree_sha256(source)
-    return files.sha256(source) if source.is_file() else None
-
-
-def _pretrain(params: Params, train: ImageSet, work: Path) -> None:
-    assert params.base.autoencoder and params.base.denoiser  # Base has checked it
-    runtime = Runtime.alone(params.threads)
+def pretrain(base: Base, size: int, seed: int, train: ImageSet, runtime: Runtime, work: Path) -> None:
+    """Train a small base on images of `size` pixels and write it to work/base."""
+    assert base.autoencoder and base.denoiser  # Base has checked it
     pairs = Pairs.read(train)
     folder = work / "base"
-    vae = _train_autoencoder(params, params.base.autoencoder, pairs, runtime, work)
-    _text_parts(params.base.denoiser, params.seed, folder)
+    vae = _train_autoencoder(base, size, seed, pairs, runtime, work)
+    _save_text_tower(base.denoiser, seed, folder)
     vae.save_pretrained(folder / "vae")
-    _save_scheduler(params.base.denoiser, folder)
-    latent_size = params.data.size // 2 ** (len(params.base.autoencoder.channels) - 1)
-    seeding.seed_everything(params.seed, "denoiser")
-    unet = tiny.denoiser(params.base.denoiser, params.base.autoencoder.latent_channels, latent_size)
+    _save_scheduler(base.denoiser, folder)
+    latent_size = size // 2 ** (len(base.autoencoder.channels) - 1)
+    seeding.seed_everything(seed, "denoiser")
+    unet = tiny.denoiser(base.denoiser, base.autoencoder.latent_channels, latent_size)
     unet.save_pretrained(folder / "unet")
-    _train_denoiser(params, params.base.denoiser, unet, pairs, runtime, work)
+    _train_denoiser(base, unet, seed, pairs, runtime, work)
     unet.save_pretrained(folder / "unet")
     files.write_json(index_path(folder), MODEL_INDEX)
 
 
-def _train_autoencoder(
-    params: Params, section: Autoencoder, pairs: Pairs, runtime: Runtime, work: Path
-) -> AutoencoderKL:
-    seeding.seed_everything(params.seed, "autoencoder")
-    vae = tiny.autoencoder(section, params.data.size)
+def _train_autoencoder(base: Base, size: int, seed: int, pairs: Pairs, runtime: Runtime, work: Path) -> AutoencoderKL:
+    section = base.autoencoder
+    assert section
+    seeding.seed_everything(seed, "autoencoder")
+    vae = tiny.autoencoder(section, size)
     start_linear(vae, Palette.of(pairs.image.float() / 127.5 - 1))
-    batches = Batches(pairs, section.batch_size, f"{params.seed}/autoencoder", CropAndFlip(section.crop))
+    batches = Batches(pairs, section.batch_size, f"{seed}/autoencoder", CropAndFlip(section.crop))
     recipe = Recipe(
         section.max_steps,
         section.learning_rate,
         betas=(0.9, 0.99),
         schedule="linear",
         max_grad_norm=1.0,
-        precision=params.base.precision,
+        precision=base.precision,
         checkpoint_every=100,
     )
     objective = Reconstruction(vae, section.kl_weight)
@@ -110,7 +71,7 @@ class CropAndFlip:
         self.size = size
 
     def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Cuts image and mask alike; images smaller than the crop are kept whole."""
+        """Crop and flip image and mask alike; an image smaller than the crop is not cropped."""
         top, left = (int(rng.integers(max(extent - self.size, 0) + 1)) for extent in image.shape[-2:])
         window = (..., slice(top, top + self.size), slice(left, left + self.size))
         return flip(image[window], mask[window], rng)
@@ -137,14 +98,14 @@ class Reconstruction(nn.Module):
 
 @torch.no_grad()
 def _unit_scale(vae: AutoencoderKL, pairs: Pairs, runtime: Runtime) -> float:
-    """The factor that gives the latents of the training images unit variance."""
+    """Return the factor that gives the latents of the training images unit variance."""
     vae.eval()
     images = pairs.image[:256].float().to(runtime.device) / 127.5 - 1
     means = torch.cat([vae.encode(part).latent_dist.mean for part in images.split(16)])
     return float(1 / means.std())
 
 
-def _text_parts(section: Denoiser, seed: int, folder: Path) -> None:
+def _save_text_tower(section: Denoiser, seed: int, folder: Path) -> None:
     seeding.seed_everything(seed, "text")
     tiny.text_tower(section.text_width).save_pretrained(folder / "text_encoder")
     tiny.tokenizer().save_pretrained(folder / "tokenizer")
@@ -155,16 +116,18 @@ def _save_scheduler(section: Denoiser, folder: Path) -> None:
 
 
 def _train_denoiser(
-    params: Params, section: Denoiser, unet: UNet2DConditionModel, pairs: Pairs, runtime: Runtime, work: Path
+    base: Base, unet: UNet2DConditionModel, seed: int, pairs: Pairs, runtime: Runtime, work: Path
 ) -> None:
+    section = base.denoiser
+    assert section
     model = replace(StableDiffusion.open(work / "base").to(runtime.device), unet=unet)
-    batches = Batches(pairs, section.batch_size, f"{params.seed}/denoiser", flip)
+    batches = Batches(pairs, section.batch_size, f"{seed}/denoiser", flip)
     recipe = Recipe(
         section.max_steps,
         section.learning_rate,
         schedule="one_cycle",
         max_grad_norm=1.0,
-        precision=params.base.precision,
+        precision=base.precision,
         checkpoint_every=50,
     )
     objective = Denoising(model, section.prompt_dropout)

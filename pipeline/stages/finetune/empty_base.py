@@ -32,7 +32,7 @@ def _from_scratch(base: Base, size: int) -> tuple[AutoencoderKL, CLIPTextModel, 
 
 
 def _existing(source: Path) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionModel]:
-    """Build the parts of a folder; a hub id or a single file is taken for SD 1.5, as stage base refuses anything else."""
+    """Build the parts of a folder; a hub id or a single file is taken for SD 1.5; stage base refuses others."""
     if not (source / "unet" / "config.json").is_file():
         sizes = sd15.PartConfigs()
         return sd15.empty_vae(sizes), sd15.empty_text_tower(sizes), sd15.empty_unet(sizes)

@@ -1,4 +1,4 @@
-"""What a piece of training costs in memory and arithmetic, told without doing it: tensors on the meta device.
+"""Memory and arithmetic of a piece of training, counted on the meta device without running it.
 
 The meta device knows shapes and no numbers. Every storage that an operation makes is counted from its birth to its
 death, so that what the gradient keeps, recomputation and short-lived tensors are all in the peak. Two things differ on
@@ -31,38 +31,38 @@ class Footprint:
     peak: int  # at the worst moment of both passes
 
 
-class Living(TorchDispatchMode):
-    """Bytes of the storages made within that are still alive, and the most there ever were."""
+class StorageTracker(TorchDispatchMode):
+    """Tracks the bytes of storages created within that are alive, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
+        self.current = self.peak = 0
+        self.alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         old = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and id(leaf.untyped_storage()) not in old:
-                self._born(leaf.untyped_storage())
+                self._created(leaf.untyped_storage())
         return result
 
-    def _born(self, storage: torch.UntypedStorage) -> None:
+    def _created(self, storage: torch.UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()
-        if key in self.known:
+        if key in self.alive:
             return
-        self.known.add(key)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._gone, key, size)
+        self.alive.add(key)
+        self.current += size
+        self.peak = max(self.peak, self.current)
+        weakref.finalize(storage, self._freed, key, size)
 
-    def _gone(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
+    def _freed(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.current -= size
 
 
 class _Attention(torch.autograd.Function):
-    """Scaled dot-product attention that keeps query, key, value, result and one number per row."""
+    """Scaled dot-product attention that saves query, key, value, result and one number per row."""
 
     operations = 0  # of all calls so far: two products forward and, beside recomputation, four backward
 
@@ -82,51 +82,51 @@ class _Attention(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
-class AsOnGpu:
-    """Within: fused attention, and with `half` what bf16 autocast does on CUDA, for which the meta device has no name.
+class GpuEmulation:
+    """Within: fused attention, and with `half` bf16 autocast as on CUDA, which the meta device does not have.
 
-    The functions themselves are exchanged: a TorchFunctionMode is not seen by what a checkpoint computes again.
+    The functions themselves are patched: a TorchFunctionMode is not active in the recomputation of a checkpoint.
     """
 
     def __init__(self, half: bool) -> None:
         self.half, self.casts = half, dict[nn.Parameter, Tensor]()
-        self.keeping = True  # a weight is cast once in the forward pass, and again by every recomputation
-        self.exchanged: list[tuple[Any, str, Any]] = []
+        self.caching = True  # a weight is cast once in the forward pass, and again by every recomputation
+        self.patched: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Self:
-        self._exchange(F, "scaled_dot_product_attention", lambda *x, **_: _Attention.apply(*map(self._product, x[:3])))
+        self._patch(F, "scaled_dot_product_attention", lambda *x, **_: _Attention.apply(*map(self._product, x[:3])))
         for name in PRODUCTS:
-            self._exchange(F, name, self._casting(getattr(F, name), self._product))
+            self._patch(F, name, self._casting(getattr(F, name), self._product))
         for name in NORMS:
-            self._exchange(F, name, self._casting(getattr(F, name), self._norm))
-        self._exchange(torch, "is_autocast_enabled", lambda *_: self.half)
-        self._exchange(torch, "autocast", self._switched)
+            self._patch(F, name, self._casting(getattr(F, name), self._norm))
+        self._patch(torch, "is_autocast_enabled", lambda *_: self.half)
+        self._patch(torch, "autocast", self._autocast)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for place, name, function in self.exchanged:
-            setattr(place, name, function)
+        for owner, name, function in self.patched:
+            setattr(owner, name, function)
 
-    def forget(self) -> None:
-        """The end of autocast: weights' casts live on only where the gradient holds them."""
+    def end_autocast(self) -> None:
+        """End autocast: casts of weights live on only where the gradient holds them."""
         self.casts.clear()
-        self.keeping = False
+        self.caching = False
 
-    def _exchange(self, place: Any, name: str, function: Any) -> None:
-        self.exchanged.append((place, name, getattr(place, name)))
-        setattr(place, name, function)
+    def _patch(self, owner: Any, name: str, function: Any) -> None:
+        self.patched.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, function)
 
     @contextmanager
-    def _switched(self, *_: object, enabled: bool = True) -> Iterator[None]:
+    def _autocast(self, *_: object, enabled: bool = True) -> Iterator[None]:
         before, self.half = self.half, self.half and enabled
         yield
         self.half = before
 
     def _casting(self, function: Callable[..., Tensor], cast: Callable[[Any], Any]) -> Callable[..., Tensor]:
-        def called(*inputs: Any, **named: Any) -> Tensor:
+        def wrapped(*inputs: Any, **named: Any) -> Tensor:
             return function(*map(cast, inputs), **{name: cast(value) for name, value in named.items()})
 
-        return called
+        return wrapped
 
     def _norm(self, value: Any) -> Any:
         return value.float() if self.half and isinstance(value, Tensor) else value
@@ -134,7 +134,7 @@ class AsOnGpu:
     def _product(self, value: Any) -> Any:
         if not self.half or not isinstance(value, Tensor):
             return value
-        if not isinstance(value, nn.Parameter) or not value.requires_grad or not self.keeping:
+        if not isinstance(value, nn.Parameter) or not value.requires_grad or not self.caching:
             return value.to(torch.bfloat16)
         if value not in self.casts:
             self.casts[value] = value.to(torch.bfloat16)
@@ -142,25 +142,25 @@ class AsOnGpu:
 
 
 def footprint(forward: Callable[[], Tensor], half: bool = False, fused: bool = True) -> Footprint:
-    """Memory of `forward` (giving a loss) and its gradient; weights must have gradients already, on the meta device.
+    """Measure the memory of `forward` (returning a loss) and its gradient; meta weights must have gradients already.
 
-    `fused` False counts attention as it is written, for a comparison with a CPU.
+    `fused` False counts attention without fusion, for a comparison with a CPU.
     """
-    living, gpu = Living(), AsOnGpu(half)
+    tracker, gpu = StorageTracker(), GpuEmulation(half)
     with ExitStack() as modes:
         if fused or half:
             modes.enter_context(gpu)
-        modes.enter_context(living)
+        modes.enter_context(tracker)
         loss = forward()
-        gpu.forget()  # as autocast at its end; what the gradient holds lives on
-        kept = living.now
+        gpu.end_autocast()  # as autocast at its end; what the gradient holds lives on
+        kept = tracker.current
         loss.backward()
-    return Footprint(kept, living.most)
+    return Footprint(kept, tracker.peak)
 
 
 def operations(forward: Callable[[], Tensor]) -> int:
-    """Floating-point operations (2 per multiplication with addition) of `forward` and its gradient."""
+    """Count the floating-point operations (2 per multiplication with addition) of `forward` and its gradient."""
     before = _Attention.operations
-    with FlopCounterMode(display=False) as counter, AsOnGpu(half=False):
+    with FlopCounterMode(display=False) as counter, GpuEmulation(half=False):
         forward().backward()
     return counter.get_total_flops() + _Attention.operations - before

@@ -1,8 +1,8 @@
-"""Presets of hardware: how the same training fits a device. Chosen by the shell variable PRESET, not by params.yaml.
+"""Hardware presets: how the same training fits a device. Chosen by the shell variable PRESET, not by params.yaml.
 
-A preset (configs/presets/<name>.yaml) may set the switches of `finetune` that leave the method as it is: results stay
-equal up to rounding. So it is no parameter of the study, no stage counts as changed by it, and a run may go on under
-another one. What changes the method (adamw_8bit, lora_rank, ema_decay, precision) belongs to the study and is refused.
+A preset (configs/presets/<name>.yaml) may set the switches of `finetune` that do not change the method: results stay
+equal up to rounding. So it is not a parameter of the study, changes no stage, and a run may go on under another preset.
+What changes the method (adamw_8bit, lora_rank, ema_decay, precision) belongs to the study and is refused.
 """
 
 import os
@@ -22,7 +22,7 @@ NOTES = "presets.json"
 
 
 class Switches(Section):
-    """Keys of `finetune` that hardware decides; those left out stay as the study has them."""
+    """Keys of `finetune` that hardware decides; the others keep the study's values."""
 
     micro_batch: int | None = Field(default=None, gt=0)
     gradient_checkpointing: bool | None = None
@@ -32,7 +32,7 @@ class Switches(Section):
 
 
 class Preset(Section):
-    """A kind of machine, and how training is fitted to it."""
+    """A kind of machine, and the settings with which training fits it."""
 
     launch: str  # the value of LAUNCH that goes with it, a file of configs/accelerate
     devices: int = Field(gt=0)
@@ -42,22 +42,22 @@ class Preset(Section):
 
     @property
     def sharding(self) -> Literal["none", "fsdp2", "zero2"]:
-        """How its launch lays trained weights out."""
+        """How its launch shards trained weights."""
         return sharding_of(self.launch)
 
 
 def sharding_of(launch: str) -> Literal["none", "fsdp2", "zero2"]:
-    """How a launch (a file of configs/accelerate) lays trained weights out, by its name."""
+    """Return how a launch (a file of configs/accelerate) shards trained weights, by its name."""
     return "zero2" if "zero2" in launch else "fsdp2" if "fsdp2" in launch else "none"
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The presets there are."""
+    """List the names of the presets."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def load(name: str, folder: Path = FOLDER) -> Preset:
-    """One preset. Raises UserError listing those there are, or naming the key that belongs to the study."""
+    """Load a preset. Raises UserError listing the presets, or naming a key that belongs to the study."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"{VARIABLE} is {name!r}; there are: {', '.join(names(folder)) or f'none in {folder}'}")
@@ -70,18 +70,18 @@ def load(name: str, folder: Path = FOLDER) -> Preset:
 
 
 def chosen() -> str | None:
-    """The preset that the shell asks for."""
+    """Return the preset that the shell asks for."""
     return os.environ.get(VARIABLE) or None
 
 
 def fitted(settings: Finetune, name: str | None = None) -> Finetune:
-    """The settings under a preset (None: the shell's; without one, as they are). Raises UserError."""
+    """Return the settings under a preset (None: the shell's; without one, unchanged). Raises UserError."""
     name = name or chosen()
     return settings if name is None else under(settings, load(name))
 
 
 def note(work: Path) -> None:
-    """Writes down beside a run's checkpoints that it goes on under the shell's preset, or under none."""
+    """Record beside a run's checkpoints that it goes on under the shell's preset, or under none."""
     name, before = chosen(), _noted(work)
     switches = {} if name is None else load(name).finetune.model_dump(exclude_none=True)
     now = {"name": name, **switches}
@@ -90,7 +90,7 @@ def note(work: Path) -> None:
 
 
 def record(work: Path) -> dict[str, Any]:
-    """What a trained generator tells of the presets that its run was under, in their order; nothing without any."""
+    """Return the manifest's entry of the presets that a run was under, in their order; nothing without any."""
     under = _noted(work)
     return {"presets": under} if any(one["name"] for one in under) else {}
 
@@ -100,7 +100,7 @@ def _noted(work: Path) -> list[dict[str, Any]]:
 
 
 def under(settings: Finetune, preset: Preset) -> Finetune:
-    """The settings with a preset's switches."""
+    """Return the settings with a preset's switches."""
     return settings.model_copy(update=preset.finetune.model_dump(exclude_none=True))
 
 

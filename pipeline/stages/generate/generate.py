@@ -23,7 +23,7 @@ from pipeline.data.verification import is_intact
 from pipeline.stages.finetune.generator import build, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, provenance
-from pipeline.stages.generate.plan import Plan, Planned
+from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.study import Params
 
 VERSION = 2  # raised when results change
@@ -93,12 +93,12 @@ class Job:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
-        return provenance.of_set(self.name, self.entry, self.params.generate, self.weights)
+        return provenance.set_columns(self.name, self.entry, self.params.generate, self.weights)
 
-    def about(self, image: Planned) -> dict[str, Any]:
+    def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
         seed = seeding.number(self.stream, "sample", image.mask.id, image.copy)
-        return provenance.of_image(self.columns, image.mask, image.copy, seed)
+        return provenance.image_columns(self.columns, image.mask, image.copy, seed)
 
     def summary(self) -> card.SetSummary:
         """Return what the dataset card states."""
@@ -173,7 +173,7 @@ class _Filling:
             rows = [self._write(*pair) for pair in zip(images, pixels, strict=True)]
             files.write_sealed(_row_file(self.work, number), rows)
 
-    def _refuse_held_out(self, images: Sequence[Planned]) -> None:
+    def _refuse_held_out(self, images: Sequence[PlannedImage]) -> None:
         for image in images:
             if mask_hashes.mask_digest(image.mask.pixels) in self.forbidden:
                 raise UserError(
@@ -181,7 +181,7 @@ class _Filling:
                     f" after that is worthless. Take it out of the masks of generators.{self.job.name}"
                 )
 
-    def _is_complete(self, number: int, images: Sequence[Planned]) -> bool:
+    def _is_complete(self, number: int, images: Sequence[PlannedImage]) -> bool:
         """Whether the row file lists these images and masks, and their files are intact."""
         rows, folder = _rows_of(self.work, number), self.work / "set"
         return len(rows) == len(images) and all(
@@ -189,7 +189,7 @@ class _Filling:
             for row, image in zip(rows, images, strict=True)
         )
 
-    def _sample(self, images: Sequence[Planned]) -> NDArray[np.uint8]:
+    def _sample(self, images: Sequence[PlannedImage]) -> NDArray[np.uint8]:
         """Return colours [B, H, W, 3], each image from a random stream of its own."""
         seed, settings = self.job.stream, self.job.params.generate
         masks = torch.from_numpy(np.stack([image.mask.pixels for image in images]))
@@ -203,14 +203,14 @@ class _Filling:
             )
         return (sampled * 255).round().clamp(0, 255).byte().cpu().numpy()
 
-    def _write(self, image: Planned, pixels: NDArray[np.uint8]) -> Row:
+    def _write(self, image: PlannedImage, pixels: NDArray[np.uint8]) -> Row:
         mask, about = image.mask, self.job.about(image)
         sample = Sample(image.id, pixels, mask.pixels[None], mask.prompt, "train", mask.source)
-        text = provenance.text(image.id, mask.prompt, about)
+        text = provenance.text_chunks(image.id, mask.prompt, about)
         return write_pair(self.work / "set", sample, about, text, image.shelf)
 
 
-def _intact(folder: Path, row: Row, image: Planned) -> bool:
+def _intact(folder: Path, row: Row, image: PlannedImage) -> bool:
     return is_intact(folder, row) and row[HASHES["mask"]] == files.sha256_of(png(image.mask.pixels))
 
 

@@ -1,4 +1,4 @@
-"""The plan of a synthetic set: which masks are drawn how often, in which batch; a batch follows from its number."""
+"""The plan of a synthetic set: which masks are sampled how often, in which batch; a batch follows from its number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ SHELF = 1000
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One image that is to be made."""
+class PlannedImage:
+    """One image to be generated."""
 
     mask: ConditioningMask
     copy: int
@@ -24,7 +24,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan(Sequence[list[Planned]]):
+class Plan(Sequence[list[PlannedImage]]):
     """Batches of images, all first copies before all second ones; they do not depend on the number of processes."""
 
     masks: Sequence[ConditioningMask]
@@ -33,19 +33,19 @@ class Plan(Sequence[list[Planned]]):
 
     @property
     def images(self) -> int:
-        """Images of the whole set."""
+        """The number of images of the set."""
         return len(self.masks) * self.copies
 
     def __len__(self) -> int:
         return (self.images + self.batch_size - 1) // self.batch_size
 
-    def __getitem__(self, number: int) -> list[Planned]:  # type: ignore[override]
+    def __getitem__(self, number: int) -> list[PlannedImage]:  # type: ignore[override]
         if not 0 <= number < len(self):
             raise IndexError(number)
         start = number * self.batch_size
         return [self._planned(position) for position in range(start, min(start + self.batch_size, self.images))]
 
-    def _planned(self, position: int) -> Planned:
+    def _planned(self, position: int) -> PlannedImage:
         copy, place = divmod(position, len(self.masks))
         shelf = f"{position // SHELF:06d}" if self.images > FLAT else ""
-        return Planned(self.masks[place], copy, shelf)
+        return PlannedImage(self.masks[place], copy, shelf)

@@ -19,7 +19,7 @@ Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/tr
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
 
 
-def of_set(name: str, entry: GeneratorEntry, generate: Generate, weights: str) -> dict[str, Any]:
+def set_columns(name: str, entry: GeneratorEntry, generate: Generate, weights: str) -> dict[str, Any]:
     """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files."""
     about = {"generator": name, "method": entry.method_of(name), "generator_sha256": weights, "synthetic": True}
     settings = generate.model_dump(mode="json", exclude={"batch_size"})
@@ -27,15 +27,20 @@ def of_set(name: str, entry: GeneratorEntry, generate: Generate, weights: str) -
     return {**about, **plain, "masks": entry.masks, "version": pipeline.__version__}
 
 
-def of_image(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:
-    """The columns of one image; the transform is JSON text and the seed decimal text, so that any reader keeps them."""
-    transform = json.dumps(dict(mask.transform), sort_keys=True)
-    own = {"source_id": mask.source_id, "mask_id": mask.id, "transform": transform, "copy": copy, "seed": str(seed)}
-    return {**shared, **own}
+def image_columns(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:
+    """Return the columns of one image; transform (JSON) and seed (decimal) are text, so that any reader keeps them."""
+    about = {
+        "source_id": mask.source_id,
+        "mask_id": mask.id,
+        "transform": json.dumps(dict(mask.transform), sort_keys=True),
+        "copy": copy,
+        "seed": str(seed),
+    }
+    return {**shared, **about}
 
 
-def text(name: str, prompt: str, columns: Mapping[str, Any]) -> dict[str, str]:
-    """Text chunks of one image by keyword: standard ones, the digital source type, and all columns as JSON."""
+def text_chunks(name: str, prompt: str, columns: Mapping[str, Any]) -> dict[str, str]:
+    """Return one image's text chunks by keyword: standard ones, the digital source type, and all columns as JSON."""
     record = json.dumps({"id": name, "prompt": prompt, **columns}, sort_keys=True)
     software = f"twinsynth {pipeline.__version__}"
     return {"Description": NOTICE, "Software": software, KEYWORD: record, "XML:com.adobe.xmp": XMP}

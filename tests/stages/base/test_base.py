@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.networks.stable_diffusion import ldm_base
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.stages.base import pretraining, tiny
+from pipeline.stages.base import base, base_import, tiny
 from pipeline.stages.base.params import Base
 from pipeline.study import Params
 from tests.tiny_base import RATES, write_tiny_base
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_local_folder_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
-    pretraining.import_base(Base(source=str(folder)), tmp_path / "base")
+    base_import.import_base(Base(source=str(folder)), tmp_path / "base")
     assert files.tree_sha256(tmp_path / "base") == files.tree_sha256(folder)
     assert StableDiffusion.open(tmp_path / "base").factor == 2
 
@@ -44,35 +44,35 @@ def test_folder_that_lacks_parts_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "vae")
     with pytest.raises(UserError, match="lacks vae"):
-        pretraining.import_base(Base(source=str(tmp_path / "half")), tmp_path / "base")
+        base_import.import_base(Base(source=str(tmp_path / "half")), tmp_path / "base")
     assert not (tmp_path / "base").exists()
 
 
 def test_changed_weights_of_a_local_base_are_another_base(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
-    assert pretraining.content(tmp_path / "copy") == pretraining.content(folder)
+    assert base.content_hash(tmp_path / "copy") == base.content_hash(folder)
     (tmp_path / "copy" / "model_index.json").write_text("{}")
-    assert pretraining.content(tmp_path / "copy") != pretraining.content(folder)
-    assert pretraining.content(Path("nobody/nothing")) is None
+    assert base.content_hash(tmp_path / "copy") != base.content_hash(folder)
+    assert base.content_hash(Path("nobody/nothing")) is None
 
 
 def test_manifest_tells_files_by_hash_and_no_path(folder: Path, tmp_path: Path) -> None:
-    about = pretraining.import_base(Base(source=str(folder)), tmp_path / "base")
+    about = base_import.import_base(Base(source=str(folder)), tmp_path / "base")
     name = "unet/diffusion_pytorch_model.safetensors"
     assert about["kind"] == "folder" and about["unet_from"] == name and about["weights"] == "as_published"
     assert about["files"][name] == files.sha256(folder / name) and len(about["files"]) == 10
-    assert str(folder) not in str(about) and pretraining.origin(Base(source=str(folder))) == folder.name
+    assert str(folder) not in str(about) and base.origin(Base(source=str(folder))) == folder.name
 
 
 def test_stage_publishes_the_base_with_its_manifest(folder: Path, toy_study: Params) -> None:
     params = toy_study.model_copy(update={"base": Base(source=str(folder))})
-    pretraining.make_base(params)
+    base.make_base(params)
     published = paths.base("toy")
     manifest = files.read_json(published / "manifest.json")
     assert manifest["source"] == folder.name and manifest["kind"] == "folder"
     assert all(files.sha256(published / name) == told for name, told in manifest["files"].items())
     before = files.tree_sha256(published)
-    pretraining.make_base(params)  # nothing is made twice
+    base.make_base(params)  # nothing is made twice
     assert files.tree_sha256(published) == before and StableDiffusion.open(published).factor == 2
 
 
@@ -80,12 +80,12 @@ def test_non_ema_weights_stand_under_the_plain_name(folder: Path, tmp_path: Path
     source = shutil.copytree(folder, tmp_path / "both")
     weights = load_file(source / UNET)
     save_file({key: value + 1 for key, value in weights.items()}, source / UNET.replace(".safe", ".non_ema.safe"))
-    about = pretraining.import_base(Base(source=str(source), weights="non_ema"), tmp_path / "base")
+    about = base_import.import_base(Base(source=str(source), weights="non_ema"), tmp_path / "base")
     assert about["unet_from"] == "unet/diffusion_pytorch_model.non_ema.safetensors"
     assert torch.equal(load_file(tmp_path / "base" / UNET)["conv_in.weight"], weights["conv_in.weight"] + 1)
     assert [path.name for path in (tmp_path / "base" / "unet").glob("*.safetensors")] == [Path(UNET).name]
     with pytest.raises(UserError, match=r"lacks unet/diffusion_pytorch_model.non_ema.safetensors \(3.4 GB\)"):
-        pretraining.import_base(Base(source=str(folder), weights="non_ema"), tmp_path / "other")
+        base_import.import_base(Base(source=str(folder), weights="non_ema"), tmp_path / "other")
 
 
 def test_torch_files_of_half_precision_become_safetensors_of_single(folder: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_torch_files_of_half_precision_become_safetensors_of_single(folder: Path
     half = {key: value.half() for key, value in load_file(source / UNET).items()}
     torch.save(half, source / "unet" / "diffusion_pytorch_model.bin")
     (source / UNET).unlink()
-    about = pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+    about = base_import.import_base(Base(source=str(source)), tmp_path / "base")
     assert about["unet_from"] == "unet/diffusion_pytorch_model.bin"
     brought = load_file(tmp_path / "base" / UNET)
     assert brought.keys() == half.keys() and all(torch.equal(brought[key], half[key].float()) for key in half)
@@ -110,7 +110,7 @@ def test_files_of_2022_are_taken(folder: Path, tmp_path: Path) -> None:
     files.write_json(source / "text_encoder" / "config.json", {**text, **told})
     tower = {f"text_model.{key}": value for key, value in load_file(source / TEXT).items()}
     save_file({**tower, "text_model.embeddings.position_ids": torch.arange(32)[None]}, source / TEXT)
-    pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+    base_import.import_base(Base(source=str(source)), tmp_path / "base")
     assert files.read_json(tmp_path / "base" / "model_index.json") == index
     assert files.read_json(tmp_path / "base" / "text_encoder" / "config.json") == text
     prompts = ["A photo of a polyp."]
@@ -136,7 +136,7 @@ def test_folder_of_another_shape_is_told(folder: Path, tmp_path: Path, part: str
     config = source / part / "config.json"
     files.write_json(config, {**files.read_json(config), **change})
     with pytest.raises(UserError, match=told) as caught:
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
     assert "\n" not in str(caught.value)
 
 
@@ -145,26 +145,26 @@ def test_folder_of_another_kind_is_told(folder: Path, tmp_path: Path) -> None:
     index = files.read_json(source / "model_index.json")
     files.write_json(source / "model_index.json", {**index, "_class_name": "StableDiffusionInpaintPipeline"})
     with pytest.raises(UserError, match="is made for StableDiffusionInpaintPipeline, not StableDiffusionPipeline"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
     (source / "text_encoder_2").mkdir()
     with pytest.raises(UserError, match="is Stable Diffusion XL"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
     (source / "pytorch_lora_weights.safetensors").touch()
     with pytest.raises(UserError, match="holds a LoRA"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
 
 
 def test_weights_that_are_cut_off_or_missing_are_told(folder: Path, tmp_path: Path) -> None:
     source = shutil.copytree(folder, tmp_path / "cut")
     (source / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
     with pytest.raises(UserError, match=r"diffusion_pytorch_model.safetensors \(1,000 bytes\) is cut off"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
     save_file({key: v for key, v in load_file(folder / UNET).items() if key != "conv_out.bias"}, source / UNET)
     with pytest.raises(UserError, match=r"unet lacks 1 of its weights \(conv_out.bias"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
     (source / "unet" / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is no JSON object"):
-        pretraining.import_base(Base(source=str(source)), tmp_path / "base")
+        base_import.import_base(Base(source=str(source)), tmp_path / "base")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.stages.base import base_source, pretraining
+from pipeline.stages.base import base, base_import, base_source
 from pipeline.stages.base.params import Base
 from tests.tiny_base import write_tiny_base
 
@@ -52,24 +52,24 @@ def cache(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def test_cached_base_is_taken_offline_with_its_commit(cache: Cache, tmp_path: Path) -> None:
-    about = pretraining.import_base(Base(source=base_source.SD15), tmp_path / "base")
+    about = base_import.import_base(Base(source=base_source.SD15), tmp_path / "base")
     assert about["kind"] == "hub" and about["commit"] == COMMIT and about["revision"] is None
     assert about["unet_from"] == UNET and about["files"][UNET] == files.sha256(cache / UNET)
     assert not any(path.is_symlink() for path in (tmp_path / "base").rglob("*"))
 
 
 def test_non_ema_weights_are_another_file_of_the_repository(cache: Cache, tmp_path: Path) -> None:
-    base = Base(source=base_source.SD15, revision=COMMIT, weights="non_ema")
-    about = pretraining.import_base(base, tmp_path / "base")
+    settings = Base(source=base_source.SD15, revision=COMMIT, weights="non_ema")
+    about = base_import.import_base(settings, tmp_path / "base")
     assert about["unet_from"] == NON_EMA and about["revision"] == about["commit"] == COMMIT
     got, plain = load_file(tmp_path / "base" / UNET)["conv_in.bias"], load_file(cache / UNET)["conv_in.bias"]
     assert torch.equal(got, plain + 1)
 
 
 def test_withdrawn_id_is_an_alias_and_says_so(cache: Cache, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    base = Base(source="runwayml/stable-diffusion-v1-5")
-    about = pretraining.import_base(base, tmp_path / "base")
-    assert about["commit"] == COMMIT and pretraining.origin(base) == base_source.SD15
+    settings = Base(source="runwayml/stable-diffusion-v1-5")
+    about = base_import.import_base(settings, tmp_path / "base")
+    assert about["commit"] == COMMIT and base.origin(settings) == base_source.SD15
     told = (
         "runwayml/stable-diffusion-v1-5 was withdrawn from the hub; taking stable-diffusion-v1-5/stable-diffusion-v1-5"
     )
@@ -85,7 +85,7 @@ def test_missing_weights_are_told_in_one_message(cache: Cache, tmp_path: Path, m
 
     monkeypatch.setattr("pipeline.networks.stable_diffusion.weight_file.read", never)
     with pytest.raises(UserError) as caught:
-        pretraining.import_base(Base(source=base_source.SD15), tmp_path / "base")
+        base_import.import_base(Base(source=base_source.SD15), tmp_path / "base")
     told = str(caught.value)
     assert f"{base_source.SD15} is not here (HF_HUB_OFFLINE is set, so nothing is downloaded)" in told
     assert f"Missing, about 3.4 GB: {UNET} (3.4 GB) and 1 small files" in told
@@ -96,7 +96,7 @@ def test_missing_weights_are_told_in_one_message(cache: Cache, tmp_path: Path, m
 
 def test_nothing_in_the_cache_asks_for_all_and_for_the_revision(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"about 4.3 GB: .* and 7 small files.*--revision fp32`"):
-        pretraining.import_base(Base(source="nobody/nothing", revision="fp32"), tmp_path / "base")
+        base_import.import_base(Base(source="nobody/nothing", revision="fp32"), tmp_path / "base")
 
 
 FETCH = """

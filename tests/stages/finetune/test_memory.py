@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
-from pipeline.stages.finetune.memory import GB, RESERVE, Subject, check_device, check_fits
+from pipeline.stages.finetune.memory import GB, RESERVE, GeneratorProfiler, check_device, check_fits
 from pipeline.stages.finetune.meta_profiler import footprint, operations
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
@@ -74,33 +74,33 @@ def test_what_was_exchanged_is_put_back() -> None:
 
 
 def test_memory_is_weights_gradients_states_and_activations(small: Params) -> None:
-    subject = Subject(small, "siamese")
-    cost, alone = subject.cost(), subject.memory(small.finetune)
+    profiler = GeneratorProfiler(small, "siamese")
+    cost, alone = profiler.cost(), profiler.memory(small.finetune)
     assert cost is not None and alone is not None
     assert (alone.weights, alone.gradients, alone.optimizer) == (4 * cost.trained, 4 * cost.trained, 8 * cost.trained)
     assert alone.frozen == 4 * cost.frozen
     assert alone.total == 16 * cost.trained + alone.frozen + alone.activations + RESERVE
-    dealt = subject.memory(small.finetune, world=2, sharding="zero2")
+    dealt = profiler.memory(small.finetune, world=2, sharding="zero2")
     assert dealt is not None
     assert (dealt.gradients, dealt.optimizer) == (2 * cost.trained, 4 * cost.trained)
     assert dealt.activations < alone.activations  # one sample of two
 
 
 def test_checkpointing_and_small_batches_need_less(small: Params) -> None:
-    subject, settings = Subject(small, "siamese"), small.finetune.model_copy(update={"global_batch": 4})
-    whole = subject.activations(settings, 4)
-    assert subject.activations(settings, 2) < 0.6 * whole
-    assert subject.activations(settings.model_copy(update={"gradient_checkpointing": True}), 4) < 0.6 * whole
+    profiler, settings = GeneratorProfiler(small, "siamese"), small.finetune.model_copy(update={"global_batch": 4})
+    whole = profiler.activations(settings, 4)
+    assert profiler.activations(settings, 2) < 0.6 * whole
+    assert profiler.activations(settings.model_copy(update={"gradient_checkpointing": True}), 4) < 0.6 * whole
 
 
 def test_too_little_memory_is_told_with_what_would_do(small: Params) -> None:
     settings = small.finetune.model_copy(update={"global_batch": 3})
-    subject = Subject(small, "siamese")
-    one = subject.memory(settings.model_copy(update={"micro_batch": 1}))
+    profiler = GeneratorProfiler(small, "siamese")
+    one = profiler.memory(settings.model_copy(update={"micro_batch": 1}))
     assert one is not None
     with pytest.raises(UserError, match=r"needs about \d+ GB per device .* the device has \d+; try micro_batch 1"):
-        check_fits(subject, settings, one.total * 1.001, 1, "none")
-    assert check_fits(subject, settings, 1000 * GB, 1, "none") is not None
+        check_fits(profiler, settings, one.total * 1.001, 1, "none")
+    assert check_fits(profiler, settings, 1000 * GB, 1, "none") is not None
 
 
 @pytest.mark.parametrize("conditioning", ["canny", "soft_edge_hed"])
@@ -108,7 +108,7 @@ def test_edges_are_counted_without_an_image_and_without_their_weights(conditioni
     entries = {"masked": {}, "edges": {"conditioning": conditioning}}
     generators = {name: {"method": "t2i_adapter", "copies": 1, **own} for name, own in entries.items()}
     study = parse(Params, TOY_STUDY | {"base": SMALL, "generators": generators, "training_sets": {"real": {}}})
-    masked, edges = (Subject(study, name).memory(study.finetune) for name in entries)
+    masked, edges = (GeneratorProfiler(study, name).memory(study.finetune) for name in entries)
     assert masked is not None and masked == edges
 
 
@@ -122,7 +122,7 @@ def test_a_machine_is_checked_where_the_base_is_large_for_it(
         patch.setattr(Runtime, "memory", lambda self: 4_000_000)
         with pytest.raises(UserError, match="needs about 1 GB per device"):
             check_device(toy_params, "siamese", toy_params.finetune, runtime)
-    monkeypatch.setattr(memory, "Subject", None)  # not counted
+    monkeypatch.setattr(memory, "GeneratorProfiler", None)  # not counted
     assert runtime.memory() > 1e9
     check_device(toy_params, "siamese", toy_params.finetune, runtime)
 
@@ -130,7 +130,7 @@ def test_a_machine_is_checked_where_the_base_is_large_for_it(
 @pytest.mark.slow
 def test_full_size_counts_are_those_of_the_specification() -> None:
     params = load_params(REPOSITORY / "configs" / "studies" / "polyps.yaml")
-    cost: Any = Subject(params, "siamese").cost()
+    cost: Any = GeneratorProfiler(params, "siamese").cost()
     assert (cost.trained, cost.frozen) == (874_264_516, 348_712_960)
     assert cost.early == pytest.approx(2655.0e9, abs=0.1e9)
     assert cost.late == pytest.approx(2939.1e9, abs=0.5e9)
@@ -138,6 +138,6 @@ def test_full_size_counts_are_those_of_the_specification() -> None:
 
 def test_copy_paste_trains_nothing() -> None:
     study = TOY_STUDY | {"base": SMALL, "generators": {"copy_paste": {"copies": 1}}, "training_sets": {"real": {}}}
-    subject = Subject(parse(Params, study), "copy_paste")
-    assert subject.cost() is None
-    assert subject.memory(subject.params.finetune) is None
+    profiler = GeneratorProfiler(parse(Params, study), "copy_paste")
+    assert profiler.cost() is None
+    assert profiler.memory(profiler.params.finetune) is None

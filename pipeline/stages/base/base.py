@@ -1,0 +1,49 @@
+"""The base model of a study: trained from scratch on the training images, or imported from a folder, file or hub."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.core import files, paths
+from pipeline.core.runtime import Runtime
+from pipeline.data.image_set import ImageSet
+from pipeline.stages.base.base_import import import_base
+from pipeline.stages.base.base_source import WITHDRAWN
+from pipeline.stages.base.params import Base
+from pipeline.stages.base.pretraining import pretrain
+from pipeline.study import Params
+
+VERSION = 1  # raised when results change
+
+
+def make_base(params: Params) -> None:
+    """Publish the base of a study; a killed run resumes."""
+    base = params.base
+    train = ImageSet.open(paths.real(params.study)).split("train")
+    source = train.digest if base.source == "scratch" else content_hash(Path(base.source))
+    settings = base.model_dump(mode="json", exclude={"weights"} if base.source == "scratch" else None)
+    fingerprint = files.fingerprint(VERSION, settings, params.seed, params.threads, source)
+    work = paths.work("base", fingerprint)
+    folder = work / "base"
+    if not files.is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
+        if base.source == "scratch":
+            pretrain(base, params.data.size, params.seed, train, Runtime.alone(params.threads), work)
+            about = {}
+        else:
+            about = import_base(base, folder)
+        files.write_json(folder / "manifest.json", {"fingerprint": fingerprint, "source": origin(base), **about})
+        files.seal(folder)
+    files.publish(folder, paths.base(params.study))
+
+
+def origin(base: Base) -> str:
+    """Return the source as outputs name it: without a path of this machine, and a withdrawn id by its successor."""
+    source = Path(base.source)
+    return source.name if source.exists() else WITHDRAWN.get(base.source, base.source)
+
+
+def content_hash(source: Path) -> str | None:
+    """Hash a local base; None for a base on a hub, which its revision identifies."""
+    if source.is_dir():
+        return files.tree_sha256(source)
+    return files.sha256(source) if source.is_file() else None

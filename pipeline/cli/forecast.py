@@ -18,7 +18,7 @@ from pipeline.stages.finetune.presets import Preset, under
 from pipeline.study import Params
 
 if TYPE_CHECKING:  # they load torch
-    from pipeline.stages.finetune.memory import Cost, Subject
+    from pipeline.stages.finetune.memory import Cost, GeneratorProfiler
 
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12  # of a trained weight; with Adam's two states
@@ -119,14 +119,14 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def generator_costs(params: Params) -> tuple[dict[str, "Cost | None"], "Subject | None"]:
+def generator_costs(params: Params) -> tuple[dict[str, "Cost | None"], "GeneratorProfiler | None"]:
     """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
-    from pipeline.stages.finetune.memory import Subject
+    from pipeline.stages.finetune.memory import GeneratorProfiler
 
     costs: dict[str, Cost | None] = {}
-    heaviest: tuple[float, Subject] | None = None
+    heaviest: tuple[float, GeneratorProfiler] | None = None
     for names in equal_costs(params.generators):
-        subject = Subject(params, names[0])
+        subject = GeneratorProfiler(params, names[0])
         cost = subject.cost()
         costs |= dict.fromkeys(names, cost)
         if cost is not None and (heaviest is None or cost.late > heaviest[0]):
@@ -145,7 +145,8 @@ def stage_work(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
     if params.generators:
         from pipeline.stages.finetune.memory import sampling_operations
 
-        yield from _generation(params.generators, sampling_operations(params), pairs)
+        operations = sampling_operations(params.base, params.data.size, params.generate)
+        yield from _generation(params.generators, operations, pairs)
     yield from _segmenters(params, pairs)
 
 
@@ -221,7 +222,9 @@ def _base_bytes(base: Base | None, size: int) -> float:
     return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
 
 
-def _fit(finetune: Finetune, subject: "Subject | None", work: Sequence[StageWork], machine: Machine) -> MachineFit:
+def _fit(
+    finetune: Finetune, subject: "GeneratorProfiler | None", work: Sequence[StageWork], machine: Machine
+) -> MachineFit:
     memory, conflict = None, None
     if subject is not None:
         settings = machine.settings(finetune)

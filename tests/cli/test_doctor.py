@@ -18,7 +18,7 @@ from pipeline.cli.forecast import DiskUsage
 from pipeline.cli.main import main
 from pipeline.core import files
 from pipeline.core.section import parse
-from pipeline.stages.finetune.memory import Cost, Memory, Subject
+from pipeline.stages.finetune.memory import Cost, Memory, GeneratorProfiler
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save
@@ -398,8 +398,8 @@ def test_too_little_memory_is_an_error(
     root: Path, gpu: bool, room: int, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven GB are needed; of a machine without a GPU nine tenths are for the process."""
-    monkeypatch.setattr(Subject, "memory", lambda *_: Memory(GB, GB, 2 * GB, GB, GB, GB))
-    monkeypatch.setattr(Subject, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(GeneratorProfiler, "memory", lambda *_: Memory(GB, GB, 2 * GB, GB, GB, GB))
+    monkeypatch.setattr(GeneratorProfiler, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
     small = Hardware(None, "2", None, (("Small", room * GB, (8, 0)),) if gpu else (), room * GB, 2)
     found = list(devices.memory(study(root), small, None))
     assert [(one.severity, one.check) for one in found] == ([] if fits else [("error", "memory")])

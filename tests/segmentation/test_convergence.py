@@ -22,7 +22,7 @@ from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import heatmaps
 from pipeline.stages.segment.cells import SegmenterSetup
 from pipeline.stages.segment.grid import plan, run_grid
-from pipeline.stages.segment.mosaic import BACKGROUND, GAP
+from pipeline.stages.segment.rgb import BACKGROUND, GAP
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

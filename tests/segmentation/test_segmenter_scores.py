@@ -21,7 +21,7 @@ from pipeline.segmentation.params import Mark, Segment
 from pipeline.segmentation.volume_scoring import volume_scores
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import cells, grid, protocol, trajectories
-from pipeline.stages.segment.mosaic import GAP
+from pipeline.stages.segment.rgb import GAP
 from pipeline.stages.segment.sample_pictures import picture
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY

@@ -55,7 +55,7 @@ class PerceptualHashes:
 
     def __call__(self, images: Tensor) -> NDArray[np.bool_]:
         """Return [B, bits] of [B, 3, H, W] uint8."""
-        return np.stack([hashing.look(image) for image in images.cpu().numpy()])
+        return np.stack([hashing.perceptual_hash(image) for image in images.cpu().numpy()])
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _distinct(train: ImageSet, held_out: ImageSet, pixels: Nearest, cache: Featu
     """Return which held-out images have no near-duplicate in training, by perceptual hash and by pixels."""
     hashes = [*cache.features(train, HASHES), *cache.features(held_out, HASHES)]
     distinct = pixels.distance >= SAME
-    for first, second, _ in hashing.near_pairs(hashes):
+    for first, second, _ in hashing.near_duplicates(hashes):
         if first < len(train) <= second:
             distinct[second - len(train)] = False
     if distinct.sum() < 2:

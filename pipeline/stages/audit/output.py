@@ -17,7 +17,7 @@ from pipeline.stages.audit.params import Audit
 
 Record = dict[str, Any]
 CELL, GAP, FRAME = 96, 6, 3  # pixels of a picture, between pictures, and of the frame of a suspect
-RED, PAPER = (204, 51, 51), 238
+RED, BACKGROUND = (204, 51, 51), 238
 PER_LINE = 4  # pairs
 STATISTIC = "share of pairs in which the first copy of a mask is closer to the training images than a held-out image"
 
@@ -121,7 +121,7 @@ def _order(findings: Findings) -> list[int]:
 def sheet(findings: Findings, pairs: int) -> NDArray[np.uint8]:
     """Return the closest pairs [H, W, 3]: synthetic image left, nearest training image right; suspects framed red."""
     cells = [_pair(findings, i) for i in _order(findings)[:pairs]]
-    return mosaic([cells[start : start + PER_LINE] for start in range(0, len(cells), PER_LINE)], 0, PAPER)
+    return mosaic([cells[start : start + PER_LINE] for start in range(0, len(cells), PER_LINE)], 0, BACKGROUND)
 
 
 def _pair(findings: Findings, i: int) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def _pair(findings: Findings, i: int) -> NDArray[np.uint8]:
     real = findings.train.picture(findings.train.rows[nearest.index[i]])
     synthetic = findings.synthetic.picture(findings.synthetic.rows[i])
     sides = _thumbnail(synthetic), _thumbnail(flipped(real, FLIPS[nearest.flip[i]]))
-    pair = np.full((CELL + 2 * GAP, 2 * CELL + 3 * GAP, 3), PAPER, np.uint8)
+    pair = np.full((CELL + 2 * GAP, 2 * CELL + 3 * GAP, 3), BACKGROUND, np.uint8)
     if findings.suspect[i]:
         pair[GAP - FRAME : GAP + CELL + FRAME, GAP - FRAME : 2 * (GAP + CELL) + FRAME] = RED
     for left, side in zip((GAP, CELL + 2 * GAP), sides, strict=True):

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
+from pipeline.data.mosaic import mosaic
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.predicting import evenly_spaced, image_batches, predict_set
-from pipeline.stages.segment.mosaic import Pixels, gray_to_rgb, mosaic, to_rgb
+from pipeline.stages.segment.rgb import BACKGROUND, GAP, Pixels, gray_to_rgb, to_rgb
 
 COLOR_STOPS = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], float)  # of 0 .. 1
 OPACITY = 0.6  # of the colours on the image
@@ -38,7 +39,7 @@ def picture(image: Pixels, true: Pixels, predicted: Pixels, heat: NDArray[np.flo
     shown = to_rgb(image)
     masks = [gray_to_rgb((labels > 0).astype(float)) for labels in (true, predicted)]
     overlaid = ((1 - OPACITY) * shown + OPACITY * colorize(heat)).round().astype(np.uint8)
-    return mosaic([[shown, *masks, overlaid]])
+    return mosaic([[shown, *masks, overlaid]], GAP, BACKGROUND)
 
 
 def colorize(heat: NDArray[np.float32]) -> NDArray[np.float64]:

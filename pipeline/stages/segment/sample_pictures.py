@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from pipeline.core import files
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet, png
+from pipeline.data.mosaic import mosaic
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.predicting import Probabilities, evenly_spaced, predict_set
 from pipeline.segmentation.rater_scoring import sampled_labels
-from pipeline.stages.segment.mosaic import Pixels, gray_to_rgb, mosaic, to_rgb
+from pipeline.stages.segment.rgb import BACKGROUND, GAP, Pixels, gray_to_rgb, to_rgb
 
 IMAGES = 6  # test images that are shown
 
@@ -36,4 +37,4 @@ def picture(image: Pixels, raters: Pixels, samples: NDArray[np.integer], probabi
     highest = len(probabilities) - 1
     above = [to_rgb(image), *(gray_to_rgb(mask / highest) for mask in raters)]
     below = [gray_to_rgb(1 - probabilities[0]), *(gray_to_rgb(labels / highest) for labels in samples)]
-    return mosaic([above, below])
+    return mosaic([above, below], GAP, BACKGROUND)

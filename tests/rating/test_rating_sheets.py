@@ -216,9 +216,8 @@ def test_the_command(toy_study: Params, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_help_is_light() -> None:
     heavy = "{'torch', 'fastapi', 'pydantic', 'sqlite3', 'numpy'}"
     declare = "rate.add(argparse.ArgumentParser().add_subparsers())"
-    program = (
-        f"import argparse, sys\nfrom pipeline.cli.verbs import rate\n{declare}\nsys.exit(bool({heavy} & set(sys.modules)))"
-    )
+    imports = "import argparse, sys\nfrom pipeline.cli.verbs import rate"
+    program = f"{imports}\n{declare}\nsys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
 
 

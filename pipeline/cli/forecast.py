@@ -145,7 +145,8 @@ def stage_work(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
     if params.generators:
         from pipeline.stages.finetune.memory import sampling_operations
 
-        operations = sampling_operations(params.base, params.data.size, params.generate)
+        generate = params.generate
+        operations = sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
         yield from _generation(params.generators, operations, pairs)
     yield from _segmenters(params, pairs)
 

@@ -27,7 +27,6 @@ from pipeline.stages.finetune.empty_base import empty_base
 from pipeline.stages.finetune.generator import options
 from pipeline.stages.finetune.meta_profiler import footprint, operations
 from pipeline.stages.finetune.params import Finetune
-from pipeline.stages.generate.params import Generate
 from pipeline.study import Params
 from pipeline.training.strategy import trainable_parameters
 
@@ -235,7 +234,7 @@ def _lighter_settings(settings: Finetune) -> Iterator[tuple[str, Finetune]]:
                 yield description, settings.model_copy(update=changed)
 
 
-def sampling_operations(base: Base, size: int, generate: Generate) -> float:
+def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
     """Count the operations of one synthetic image: denoiser and control per step and branch, and one decoding."""
     model = empty_base(base, size)
     batch, unet = _batch(BaseOnly(model), size, 1), model.unet
@@ -247,7 +246,7 @@ def sampling_operations(base: Base, size: int, generate: Generate) -> float:
         encode(unet, noisy, times, batch.text)  # a control branch is a copy of the encoder
     with META, torch.no_grad(), FlopCounterMode(display=False) as decoding:
         decode(noisy)
-    passes = generate.steps * (2 if generate.guidance_scale > 1 else 1)
+    passes = steps * (2 if guidance_scale > 1 else 1)
     return float(passes * step.get_total_flops() + decoding.get_total_flops())
 
 

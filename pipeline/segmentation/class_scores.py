@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+ScoreRow = dict[str, Any]  # scores of an image, by column of scores.csv
 
 
 def class_means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -13,11 +13,11 @@ def class_means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
 
 
-def class_columns(scores: Sequence[Mapping[str, Any]]) -> Row:
+def class_columns(scores: Sequence[Mapping[str, Any]]) -> ScoreRow:
     """Return the scores of class 1, 2 ... under `<name>_<class>`, score by score."""
     return {f"{name}_{label}": one[name] for name in scores[0] for label, one in enumerate(scores, 1)}
 
 
-def rounded(scores: Mapping[str, float | None]) -> Row:
+def rounded(scores: Mapping[str, float | None]) -> ScoreRow:
     """Round numbers as they stand in scores.csv."""
     return {name: None if value is None else round(value, 6) for name, value in scores.items()}

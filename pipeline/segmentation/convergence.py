@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import overlap
-from pipeline.segmentation.class_scores import Row
+from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.predicting import evenly_spaced, predict_set
 from pipeline.training.callbacks import Callback, Monitoring
@@ -21,7 +21,7 @@ class Convergence:
 
     images: ImageSet
     segment: Segment
-    rows: list[Row] = field(default_factory=list)  # step, n, dice
+    rows: list[ScoreRow] = field(default_factory=list)  # step, n, dice
 
     def monitoring(self, segmenter: Segmenter) -> Monitoring:
         """Return the callback for `fit`; none where segment.watch_every is not set."""

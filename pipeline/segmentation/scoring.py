@@ -16,14 +16,14 @@ from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import boundary, overlap
 from pipeline.metrics.segmentation.pooled import ConfusionCounts
 from pipeline.metrics.segmentation.swept import swept_dice_iou
-from pipeline.segmentation.class_scores import Row, class_columns, class_means, rounded
+from pipeline.segmentation.class_scores import ScoreRow, class_columns, class_means, rounded
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.predicting import Probabilities, predict_set, resize_probabilities
 from pipeline.segmentation.rater_scoring import rater_scores, sampled_labels
 from pipeline.segmentation.volume_scoring import volume_scores
 
 
-def score_set(segmenter: Segmenter, images: ImageSet, segment: Segment) -> list[Row]:
+def score_set(segmenter: Segmenter, images: ImageSet, segment: Segment) -> list[ScoreRow]:
     """Return one row per image: split, test_set (its source), image, area (foreground fraction) and protocol.METRICS.
 
     Raises UserError where an image is synthetic: validation and test are real only.
@@ -41,7 +41,7 @@ def image_scores(
     true: NDArray[np.uint8],
     tolerance: float = 0.01,
     spacing: tuple[float, float] = (1.0, 1.0),
-) -> Row:
+) -> ScoreRow:
     """Return the scores of probabilities [K, H, W] against labels [H, W]; those of each class too where K > 2.
 
     A pixel belongs to the class with the highest probability: with two classes, where that of the foreground is above
@@ -60,12 +60,12 @@ def image_scores(
     }
     rows = [dict(zip(columns, map(float, values), strict=True)) for values in zip(*columns.values(), strict=True)]
     sweep = (None, None) if num_classes > 2 else swept_dice_iou(probabilities[1], true > 0)
-    scores: Row = {"area": float((true > 0).mean())} | class_means(rows)
+    scores: ScoreRow = {"area": float((true > 0).mean())} | class_means(rows)
     scores |= dict(zip(("dice_swept", "iou_swept"), sweep, strict=True))
     return rounded(scores | (class_columns(rows) if num_classes > 2 else {}))
 
 
-def pixel_scores(predicted: NDArray[np.integer], true: NDArray[np.uint8], num_classes: int) -> Row:
+def pixel_scores(predicted: NDArray[np.integer], true: NDArray[np.uint8], num_classes: int) -> ScoreRow:
     """Return sensitivity, specificity and accuracy of labels [*spatial], means over foreground classes, and counts.
 
     The counts tp, fp, fn, tn carry the number of their class where there are several; protocol pools them.
@@ -77,14 +77,14 @@ def pixel_scores(predicted: NDArray[np.integer], true: NDArray[np.uint8], num_cl
     return rounded(means) | each
 
 
-def region_sizes(true: NDArray[np.uint8], num_classes: int) -> Row:
+def region_sizes(true: NDArray[np.uint8], num_classes: int) -> ScoreRow:
     """Return the fraction of the image of each of several foreground classes; for one it is the column area."""
     if num_classes == 2:
         return {}
     return rounded({f"area_{label}": float((true == label).mean()) for label in range(1, num_classes)})
 
 
-def _scores(samples: Probabilities, images: ImageSet, row: Row, segment: Segment) -> Row:
+def _scores(samples: Probabilities, images: ImageSet, row: ScoreRow, segment: Segment) -> ScoreRow:
     """Return the scores of one image [S, K, *spatial] at the resolution of segment.resolution."""
     true = images.native_mask(row) if segment.resolution == "native" else images.mask(row)
     num_classes = images.spec.num_classes

@@ -11,6 +11,7 @@ import pytest
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
+from pipeline.stages.prepare.checked_set import load_checked_set
 from pipeline.stages.prepare.prepare import prepare, report_path
 from tests.data_folders import HEIGHT, WIDTH, cimd
 from tests.drawn_pairs import folder, picture, rectangle, save, study, study_of_segmenters

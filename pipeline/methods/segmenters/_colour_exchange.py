@@ -1,7 +1,7 @@
 """Colour exchange (Wei et al. 2021): an image takes the mean and spread of a reference image's colours in CIE Lab.
 
-What differs from the published code: references are real images only, chosen by the column `source` and not by file
-names, and drawn anew each time; colours out of range are cut off and do not wrap around; an image of one colour takes
+Differences from the published code: references are real images only, selected by the column `source` and not by file
+names, and sampled anew each time; colours out of range are clipped and do not wrap around; an image of one colour takes
 the reference's mean instead of becoming undefined; Lab is not rounded to bytes.
 """
 

@@ -43,8 +43,8 @@ def sample_pixels(hard: Tensor, easy: Tensor, count: int, rng: torch.Generator) 
     pools = [pool.nonzero()[:, 0].cpu() for pool in (hard, easy)]
     hard_count = min(len(pools[0]), max(count // 2, count - len(pools[1])))
     counts = hard_count, min(len(pools[1]), count - hard_count)
-    drawn = [pool[torch.randperm(len(pool), generator=rng)[:n]] for pool, n in zip(pools, counts, strict=True)]
-    return torch.cat(drawn).to(hard.device)
+    sampled = [pool[torch.randperm(len(pool), generator=rng)[:n]] for pool, n in zip(pools, counts, strict=True)]
+    return torch.cat(sampled).to(hard.device)
 
 
 def info_nce(rows: Tensor, labels: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ class RandomAffine:
         moved = rng.uniform(-1, 1, axes) * np.array(self.shift) * 2 / side
         turn = turn * side[None, :] / side[:, None]  # cells are square, the units are not
         order = np.arange(axes)[::-1]  # affine_grid counts axes from the last
-        whole = np.concatenate([turn[np.ix_(order, order)], moved[order, None]], 1)
-        return torch.from_numpy(whole).float()
+        matrix = np.concatenate([turn[np.ix_(order, order)], moved[order, None]], 1)
+        return torch.from_numpy(matrix).float()
 
 
 def _rotation(axes: int, plane: tuple[int, int], angle: float) -> np.ndarray:

@@ -32,12 +32,12 @@ class Params(Trunk):
     schedule: Literal["linear", "quadratic", "cosine"] = "linear"
     schedule_steps: int = Field(default=1001, gt=1)  # noise levels of the schedule
     train_steps: int = Field(default=1001, gt=1)  # of them, those that training sees, evenly spread
-    steps: int = Field(default=5, gt=1)  # of these, those of sampling
+    steps: int = Field(default=5, gt=1)  # of these, the sampling steps
     sampler: Literal["ddim", "ddpm"] = "ddim"
     variance: Literal["small", "large"] = "small"  # of DDPM
     reverse_step: bool | None = None  # of the modes *_next: the posterior's mean, not new noise; None: selfcond_next
     times: Literal["uniform", "importance"] = "uniform"
-    tau: Literal["fraction", "index"] = "fraction"  # index: of the steps there are, the public code's
+    tau: Literal["fraction", "index"] = "fraction"  # index: of the steps of the process, as in the public code
     clip: bool = True  # clip the noisy mask to [0, 1] for the network; false: as in the first paper
     cross_entropy: float = Field(default=1.0, ge=0)
     focal: float = Field(default=0.0, ge=0)
@@ -98,8 +98,8 @@ class Params(Trunk):
     def check(self, spec: DatasetSpec) -> None:
         """Raise UserError where a length given per axis does not fit the images."""
         shifts = self.shift if isinstance(self.shift, tuple) else None
-        given = {"first_stride": self.first_stride, "patch": self.patch, "overlap": self.overlap, "shift": shifts}
-        for name, values in given.items():
+        per_axis = {"first_stride": self.first_stride, "patch": self.patch, "overlap": self.overlap, "shift": shifts}
+        for name, values in per_axis.items():
             if values is not None and len(values) != spec.ndim:
                 raise UserError(f"{name} has {len(values)} numbers; images of {spec.name} have {spec.ndim} axes")
         if self.flips and (spec.ndim != 2 or len(set(spec.spatial)) > 1):

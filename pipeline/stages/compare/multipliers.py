@@ -144,7 +144,7 @@ def generator_seeds(generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm
         rows.append(
             GeneratorSpread(
                 segmenter,
-                generators[names[0]].method or names[0],
+                generators[names[0]].method_of(names[0]),
                 multiplier,
                 generators=" ".join(names),
                 seeds=" ".join(str(generators[name].seed) for name in names),
@@ -159,4 +159,4 @@ def generator_seeds(generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm
 
 def _recipe(entry: GeneratorEntry, name: str) -> str:
     """Return what two entries that differ in their seed alone have in common."""
-    return str(entry.model_copy(update={"seed": 0, "method": entry.method or name}).model_dump())
+    return str(entry.model_copy(update={"seed": 0, "method": entry.method_of(name)}).model_dump())

@@ -57,10 +57,10 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
         hint = _record("conditioning", [str(entry.own.get("conditioning", "mask"))])
-        yield f"generators/{name}", _record("generators", [entry.method or name]) | hint
+        yield f"generators/{name}", _record("generators", [entry.method_of(name)]) | hint
         yield f"masks/{name}", _record("masks", [entry.masks])
     for name, segmenter in params.segmenters.items():
-        yield f"segmenters/{name}", _record("segmenters", [segmenter.method or name])
+        yield f"segmenters/{name}", _record("segmenters", [segmenter.method_of(name)])
     yield "judge", _judge(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
@@ -72,7 +72,7 @@ def _judge(params: Params) -> dict[str, Any]:
     if params.judge is None:
         return {}
     entry = params.segmenters[params.judge.segmenter]
-    name = entry.method or params.judge.segmenter
+    name = entry.method_of(params.judge.segmenter)
     return {"entry": entry.model_dump(mode="json"), **_record("segmenters", [name])}
 
 

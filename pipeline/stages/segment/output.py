@@ -6,12 +6,12 @@ from typing import Any
 
 from pipeline.core import files, paths, tables
 from pipeline.segmentation import convergence, saved_model
-from pipeline.segmentation.class_scores import Row
+from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.stages.segment import protocol, trajectories
 from pipeline.stages.segment.cells import Cell, SegmenterSetup
 
 COLUMNS = ("segmenter", "training_set", "seed", "split", "test_set", "image", "area", *protocol.METRICS)
-Results = list[tuple[Row, dict[str, Any]]]  # of each cell: the columns that name it, and the result of run_cell
+Results = list[tuple[ScoreRow, dict[str, Any]]]  # of each cell: the columns that name it, and the result of run_cell
 
 
 def publish(setup: SegmenterSetup, cells: list[Cell], kept: list[Cell]) -> None:
@@ -39,12 +39,12 @@ def publish(setup: SegmenterSetup, cells: list[Cell], kept: list[Cell]) -> None:
     files.publish(work, paths.segmentation(setup.study, setup.name))
 
 
-def _rows(results: Results, table: str) -> list[Row]:
+def _rows(results: Results, table: str) -> list[ScoreRow]:
     """Return the rows of a table of all cells; none where the segmenter or the settings leave it out."""
     return [unit | row for unit, result in results for row in result.get(table, ())]
 
 
-def _write_scores(path: Path, scores: list[Row]) -> None:
+def _write_scores(path: Path, scores: list[ScoreRow]) -> None:
     """Write one row per scored image: COLUMNS, the metrics that only some sets have, then those of single classes."""
     optional = [name for name in protocol.OPTIONAL_METRICS if name in scores[0]]
     classes = sorted({column for row in scores for column in row} - {*COLUMNS, *optional})

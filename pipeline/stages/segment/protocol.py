@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.segmentation.pooled import ConfusionCounts
 from pipeline.metrics.statistics.correlation import spearman
-from pipeline.segmentation.class_scores import Row
+from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.rater_scoring import NAMES as RATER_METRICS
 from pipeline.segmentation.volume_scoring import LEFT_OUT, SIZES
@@ -56,7 +56,7 @@ class SizeCorrelation:
     class_rho: float | None  # over the means of each class; None with fewer than 3
     has_classes: bool  # whether there are several foreground classes
 
-    def record(self) -> Row:
+    def record(self) -> ScoreRow:
         """Return the columns; class_rho only where there are several foreground classes."""
         return {"size_rho": self.size_rho} | ({"class_rho": self.class_rho} if self.has_classes else {})
 
@@ -71,29 +71,29 @@ class SummaryRow:
     name: str
     n: int  # images
     seeds: int
-    metrics: Row  # means, by METRICS
+    metrics: ScoreRow  # means, by METRICS
     dice_sd: float | None  # over seeds
-    optional: Row  # means by OPTIONAL_METRICS, where the set has them
-    pooled: Row  # dsc_pooled ..., where pixels are counted
+    optional: ScoreRow  # means by OPTIONAL_METRICS, where the set has them
+    pooled: ScoreRow  # dsc_pooled ..., where pixels are counted
     sizes: SizeCorrelation | None
 
-    def record(self) -> Row:
+    def record(self) -> ScoreRow:
         """Return the columns in their order."""
-        row: Row = {"segmenter": self.segmenter, "training_set": self.training_set, "kind": self.kind}
+        row: ScoreRow = {"segmenter": self.segmenter, "training_set": self.training_set, "kind": self.kind}
         row |= {"name": self.name, "n": self.n, "seeds": self.seeds, **self.metrics, "dice_sd": self.dice_sd}
         return row | self.optional | self.pooled | (self.sizes.record() if self.sizes else {})
 
 
-def summary(rows: Sequence[Row], segment: Segment) -> list[Row]:
+def summary(rows: Sequence[ScoreRow], segment: Segment) -> list[ScoreRow]:
     """Return one row of COLUMNS per arm and group of test images; `rows` are those of scores.csv, of one segmenter."""
-    arms: dict[str, dict[Any, list[Row]]] = {}
+    arms: dict[str, dict[Any, list[ScoreRow]]] = {}
     for row in rows:
         if row["split"] == "test":
             arms.setdefault(row["training_set"], {}).setdefault(row["seed"], []).append(row)
     return [line.record() for arm in arms.values() for line in _summarize_arm(list(arm.values()), segment)]
 
 
-def groups(images: Sequence[Row], segment: Segment) -> Iterator[Group]:
+def groups(images: Sequence[ScoreRow], segment: Segment) -> Iterator[Group]:
     """Yield the groups of the test images that are not empty; seen and unseen only where a set is unseen."""
     sets, area = np.array([row["test_set"] for row in images]), np.array([row["area"] for row in images])
     names = list(dict.fromkeys(sets.tolist()))
@@ -109,12 +109,12 @@ def groups(images: Sequence[Row], segment: Segment) -> Iterator[Group]:
     yield from (Group(kind, "", (part,)) for kind, part in strata.items() if part.any())
 
 
-def columns(lines: Sequence[Row]) -> tuple[str, ...]:
+def columns(lines: Sequence[ScoreRow]) -> tuple[str, ...]:
     """Return COLUMNS and the further columns of these rows of a summary."""
     return (*COLUMNS, *(name for name in (lines[0] if lines else ()) if name not in COLUMNS))
 
 
-def report(lines: Sequence[Row], segment: Segment, is_volume: bool = False) -> Row:
+def report(lines: Sequence[ScoreRow], segment: Segment, is_volume: bool = False) -> ScoreRow:
     """Return the summary for a report: what the numbers mean, and the rows."""
     unit = "mm" if segment.spacing else "pixels"
     about = {
@@ -129,7 +129,7 @@ def report(lines: Sequence[Row], segment: Segment, is_volume: bool = False) -> R
     return {"about": about, "rows": list(lines)}
 
 
-def _summarize_arm(seeds: Sequence[Sequence[Row]], segment: Segment) -> Iterator[SummaryRow]:
+def _summarize_arm(seeds: Sequence[Sequence[ScoreRow]], segment: Segment) -> Iterator[SummaryRow]:
     """Yield the lines of one arm; every seed has scored the same images in the same order."""
     first = seeds[0]
     tables = {name: _table(seeds, name) for name in METRICS}
@@ -151,7 +151,7 @@ def _summarize_arm(seeds: Sequence[Sequence[Row]], segment: Segment) -> Iterator
         )
 
 
-def _pooled(seeds: Sequence[Sequence[Row]], group: Group) -> Row:
+def _pooled(seeds: Sequence[Sequence[ScoreRow]], group: Group) -> ScoreRow:
     """Return dsc_pooled, se_pooled ... of all pixels of each part at once; means over parts, classes and seeds."""
     first = seeds[0][0]
     suffixes = [name.removeprefix("tp") for name in first if name == "tp" or name.startswith("tp_")]
@@ -167,11 +167,11 @@ def _pooled(seeds: Sequence[Sequence[Row]], group: Group) -> Row:
     return {f"{name}_pooled": _rounded(float(np.mean([one[name] for one in scores]))) for name in scores[0]}
 
 
-def _counts(row: Row, suffix: str) -> ConfusionCounts:
+def _counts(row: ScoreRow, suffix: str) -> ConfusionCounts:
     return ConfusionCounts(*(int(row[f"{name}{suffix}"]) for name in ("tp", "fp", "fn", "tn")))
 
 
-def _size_correlation(seeds: Sequence[Sequence[Row]], group: Group, segment: Segment) -> SizeCorrelation | None:
+def _size_correlation(seeds: Sequence[Sequence[ScoreRow]], group: Group, segment: Segment) -> SizeCorrelation | None:
     """Correlate size and Dice of the regions that are present; None for pictures unless segment.region_size is set."""
     first = seeds[0][0]
     size = "volume" if "volume" in first else "area"
@@ -191,11 +191,11 @@ def _size_correlation(seeds: Sequence[Sequence[Row]], group: Group, segment: Seg
     return SizeCorrelation(size_rho, class_rho, len(suffixes) > 1)
 
 
-def _select(rows: Sequence[Row], inside: NDArray[np.bool_]) -> list[Row]:
+def _select(rows: Sequence[ScoreRow], inside: NDArray[np.bool_]) -> list[ScoreRow]:
     return [row for row, is_inside in zip(rows, inside, strict=True) if is_inside]
 
 
-def _table(seeds: Sequence[Sequence[Row]], name: str) -> NDArray[np.float64]:
+def _table(seeds: Sequence[Sequence[ScoreRow]], name: str) -> NDArray[np.float64]:
     """Return a score by seed and image; NaN where it has no value."""
     return np.array([[_number(row[name]) for row in rows] for rows in seeds])
 

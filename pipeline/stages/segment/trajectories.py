@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import ImageSet
 from pipeline.metrics.segmentation import overlap
-from pipeline.segmentation.class_scores import Row
+from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.predicting import evenly_spaced, image_batches
 
@@ -13,7 +13,7 @@ MAX_BATCH = 8  # images, at most, whose maps of all steps are in memory at once
 COLUMNS = ("segmenter", "training_set", "seed", "step", "n", "dice")
 
 
-def dice_over_steps(segmenter: Segmenter, images: ImageSet, segment: Segment) -> list[Row]:
+def dice_over_steps(segmenter: Segmenter, images: ImageSet, segment: Segment) -> list[ScoreRow]:
     """Return step (1, 2 ...), n and dice: the mean over images and foreground classes after each sampling step.
 
     Empty for a segmenter without a method `trajectory`. Of many images segment.trajectory_images are followed, evenly

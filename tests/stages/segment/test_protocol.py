@@ -18,7 +18,7 @@ def segment(**own: Any) -> Segment:
     return parse(Segment, SEGMENT | own)
 
 
-def rows(images: list[tuple[str, float, float, float]]) -> list[protocol.Row]:
+def rows(images: list[tuple[str, float, float, float]]) -> list[protocol.ScoreRow]:
     found = []
     for seed in (0, 1):
         for number, (test_set, area, *dice) in enumerate(images):
@@ -28,7 +28,7 @@ def rows(images: list[tuple[str, float, float, float]]) -> list[protocol.Row]:
     return [*found, found[0] | {"split": "val", "dice": 0.0}]  # validation images have no part in it
 
 
-def summary(chosen: Segment, images: list[tuple[str, float, float, float]] = IMAGES) -> dict[str, protocol.Row]:
+def summary(chosen: Segment, images: list[tuple[str, float, float, float]] = IMAGES) -> dict[str, protocol.ScoreRow]:
     return {line["name"] or line["kind"]: line for line in protocol.summary(rows(images), chosen)}
 
 

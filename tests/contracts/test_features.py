@@ -11,7 +11,7 @@ import torch
 from pipeline.core import plugins
 from pipeline.core.contracts import Comparer, Embedder
 from pipeline.core.errors import UserError
-from pipeline.methods.features.efficientnet_lite0 import EfficientNetLite0, resized
+from pipeline.methods.features.efficientnet_lite0 import EfficientNetLite0, resize
 from pipeline.networks.pretrained import Weights
 from tests import weight_files
 
@@ -134,7 +134,7 @@ def test_the_weights_fit_the_network_and_its_normalisation(build: Build) -> None
     extractor = build("efficientnet_lite0")
     assert isinstance(extractor, EfficientNetLite0)
     photos = [torch.from_numpy(load_sample_image(name).copy()).permute(2, 0, 1) for name in ("china.jpg", "flower.jpg")]
-    batch = resized(torch.stack(photos))
+    batch = resize(torch.stack(photos))
     with torch.no_grad():
         spread = extractor.network.conv_stem(batch * 2 - 1).var((0, 2, 3))
     expected = extractor.network.bn1.running_var
@@ -144,14 +144,14 @@ def test_the_weights_fit_the_network_and_its_normalisation(build: Build) -> None
 
 def test_resizing_keeps_fractions_and_a_constant() -> None:
     ramp = torch.arange(64, dtype=torch.uint8).repeat(3, 64, 1)[None]
-    wide = resized(ramp)
+    wide = resize(ramp)
     assert wide.shape == (1, 3, 224, 224)
     assert (wide * 255 - (wide * 255).round()).abs().max() > 0.1  # not rounded to bytes
-    assert resized(torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)) == pytest.approx(
+    assert resize(torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)) == pytest.approx(
         torch.full((1, 3, 224, 224), 0.2)
     )
 
 
 def test_shrinking_is_antialiased() -> None:
     stripes = (torch.arange(896) % 4 < 2).to(torch.uint8).repeat(3, 896, 1)[None] * 255
-    assert (resized(stripes) - 0.5).abs()[..., 20:-20, 20:-20].max() < 0.05  # else: black and white
+    assert (resize(stripes) - 0.5).abs()[..., 20:-20, 20:-20].max() < 0.05  # else: black and white

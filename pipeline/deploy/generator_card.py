@@ -83,7 +83,7 @@ class GeneratorSummary:
 def gather(params: Params, name: str, train: ImageSet, dense: bool) -> GeneratorSummary:
     """Gather what the card states of a published generator of the study in the current folder."""
     entry, generate = params.generators[name], params.generate
-    method, own = entry.method_of(name), options(name, entry)
+    method, method_params = entry.method_of(name), options(name, entry)
     manifest = paths.base(params.study) / "manifest.json"
     base = files.read_json(manifest) if manifest.is_file() else {"source": "unknown"}
     prompts = params.data.prompt
@@ -93,7 +93,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         train=train,
         method=method,
         dense=dense,
-        conditioning=str(getattr(own, "conditioning", "mask")),
+        conditioning=str(getattr(method_params, "conditioning", "mask")),
         base=None if base["source"] == "scratch" else str(base["source"]),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
         dropout=params.finetune.prompt_dropout,
@@ -103,7 +103,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
             **dotted_values(
                 "base", {key: value for key, value in base.items() if key != "fingerprint" and isinstance(value, str)}
             ),
-            **dotted_values(f"generators.{name}", {"method": method, **own.model_dump(mode="json")}),
+            **dotted_values(f"generators.{name}", {"method": method, **method_params.model_dump(mode="json")}),
             **dotted_values("finetune", params.finetune.model_dump(mode="json")),
             **dotted_values("generate", generate.model_dump(mode="json")),
             "seed": params.seed,

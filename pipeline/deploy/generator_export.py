@@ -74,7 +74,7 @@ def _training_images(params: Params, name: str) -> ImageSet:
 
 
 def _check_target(target: Path, record: dict[str, Any]) -> None:
-    """Raises UserError unless `target` is free, empty, or an older export of the same entry."""
+    """Raise UserError unless `target` is free, empty, or an older export of the same entry."""
     if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
         return
     old = _record_in(target)

@@ -22,24 +22,24 @@ Weights = NDArray[np.float32]
 
 
 def boundary_weight(mask: NDArray[Any], t: float, steps: int, gamma: float = GAMMA, extend: Extend = "none") -> Weights:
-    """W of a mask [H, W] of 0 and 1 at timestep t of `steps`; ones where the mask has no border or hardly a pixel."""
+    """Return W of a binary mask [H, W] at timestep t of `steps`; ones where it has no border or almost no pixel."""
     return nearness(mask, extend) ** np.float32(exponent(t, steps, gamma))
 
 
 def exponent(t: Any, steps: int, gamma: float = GAMMA) -> Any:
-    """p(t) of a number, an array or a tensor of timesteps: falls to 0 as t comes near `steps`."""
+    """Return p(t) of a number, an array or a tensor of timesteps: falls to 0 as t comes near `steps`."""
     return (gamma * (steps - t) / steps) ** gamma
 
 
 def nearness(mask: NDArray[Any], extend: Extend = "none") -> Weights:
-    """N = 1 - D / max D [H, W], D the distance to the nearest border pixel; ones where that tells nothing."""
+    """Return N = 1 - D / max D [H, W], D the distance to the nearest border pixel; ones without a usable border."""
     mask = np.asarray(mask) > 0
     return _nearness(np.packbits(mask).tobytes(), mask.shape, extend)
 
 
 @lru_cache(maxsize=2048)
 def _nearness(packed: bytes, shape: tuple[int, int], extend: Extend) -> Weights:
-    """Kept from step to step: a training mask comes back in every pass, turned in at most eight ways."""
+    """Compute `nearness` of a packed mask; cached, as a training mask returns every epoch, in at most eight turns."""
     mask = np.unpackbits(np.frombuffer(packed, np.uint8), count=math.prod(shape)).reshape(shape).astype(bool)
     border = extended(outermost(mask)) if extend == "paper" else outermost(mask)
     tells = bool(border.any()) and mask.mean() > LEAST
@@ -50,14 +50,14 @@ def _nearness(packed: bytes, shape: tuple[int, int], extend: Extend) -> Weights:
 
 
 def outermost(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of the mask with background left, right, above or below; the image's rim is no border."""
+    """Return the mask's pixels with background left, right, above or below; the frame of the image is not a border."""
     around = np.pad(mask, 1, mode="edge")
     inside = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     return mask & ~inside
 
 
 def extended(border: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The border widened within its rows by a hundredth of the width, rounded up, to both sides (the paper's text)."""
+    """Widen the border within its rows by a hundredth of the width, rounded up, to both sides (the paper's text)."""
     reach = math.ceil(border.shape[1] / 100)
     padded = np.pad(border, ((0, 0), (reach, reach)))
     return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1).any(-1))

@@ -9,7 +9,7 @@ PERIOD = 10_000
 
 
 def index_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """Timesteps [B] -> [B, width]: sines, then cosines, of frequencies 1 to 1/10000 (DermoSegDiff)."""
+    """Embed timesteps [B] as [B, width]: sines, then cosines, of frequencies 1 to 1/10000 (DermoSegDiff)."""
     half = width // 2
     frequencies = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(PERIOD) / (half - 1)))
     angles = timesteps.float()[:, None] * frequencies
@@ -17,9 +17,9 @@ def index_embedding(timesteps: Tensor, width: int) -> Tensor:
 
 
 def fraction_embedding(fractions: Tensor, width: int) -> Tensor:
-    """Fractions [B] in (0, 1] -> [B, width]: cosines, then sines, of 10000 times them, 1/10000 excluded (ImgX-DiffSeg).
+    """Embed fractions [B] in (0, 1] as [B, width]: cosines, then sines, of 10000 times them (ImgX-DiffSeg).
 
-    Of t / 10000 it is the embedding of guided diffusion.
+    Frequencies fall from 1 to 1/10000, excluded. For t / 10000 this is the embedding of guided diffusion.
     """
     half = width // 2
     frequencies = torch.exp(torch.arange(half, device=fractions.device) * (-math.log(PERIOD) / half))

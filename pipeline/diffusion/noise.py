@@ -9,7 +9,7 @@ from pipeline.core import seeding
 
 
 def image_streams(images: Tensor, sample: int) -> list[torch.Generator]:
-    """One random stream per image of [B, C, *spatial], named by its values and the number of the sample drawn."""
+    """Return one random stream per image of [B, C, *spatial], named by its values and the index of the sample."""
     return [seeding.torch_rng("predict", _digest(image), sample) for image in images]
 
 

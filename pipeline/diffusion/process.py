@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.diffusion.schedule import Schedule
 
 Prediction = Literal["eps", "x0", "v"]
-PREDICTED: dict[Prediction, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # schedule's words
+SCHEDULE_PREDICTION: dict[Prediction, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # schedule's words
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Process:
 
     @classmethod
     def of(cls, betas: Tensor, prediction: Prediction = "x0") -> Self:
-        """The whole process of betas [T]."""
+        """Build the full process of betas [T]."""
         return cls(torch.cumprod(1 - betas.double(), 0), torch.arange(len(betas)), len(betas), prediction)
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
     def respaced(self, kept: int | Tensor) -> Self:
-        """The process on fewer steps: positions [K], or how many, spread evenly from the first to the last.
+        """Return the process on fewer steps: positions [K], or their number, spread evenly from the first to the last.
 
-        abar stays as it is at every kept level; a single level is the last.
+        abar is unchanged at every kept level; a single level is the last.
         """
         if isinstance(kept, int):
             if not 1 <= kept <= len(self):
@@ -47,8 +47,8 @@ class Process:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Its closed forms."""
-        return Schedule(self.alphas_cumprod, PREDICTED[self.prediction])
+        """The closed forms."""
+        return Schedule(self.alphas_cumprod, SCHEDULE_PREDICTION[self.prediction])
 
     @cached_property
     def previous(self) -> Tensor:
@@ -57,7 +57,7 @@ class Process:
 
     @cached_property
     def betas(self) -> Tensor:
-        """1 - abar_k / abar_(k-1) [K]: those of the kept levels, not of training."""
+        """1 - abar_k / abar_(k-1) [K], of the kept levels, not of training."""
         return 1 - self.alphas_cumprod / self.previous
 
     @cached_property
@@ -77,48 +77,48 @@ class Process:
         return torch.cat([self.log_small[:1], self.betas[1:].log()])
 
     def q_sample(self, x0: Tensor, noise: Tensor, k: Tensor) -> Tensor:
-        """x0 at noise levels k [B]."""
+        """Add noise to x0 up to levels k [B]."""
         return self.schedule.q_sample(x0, noise, k)
 
     def target(self, x0: Tensor, noise: Tensor, k: Tensor) -> Tensor:
-        """What the network should predict."""
+        """Return what the network should predict."""
         return self.schedule.target(x0, noise, k)
 
     def predict_x0(self, predicted: Tensor, noisy: Tensor, k: Tensor) -> Tensor:
-        """The clean sample that a prediction implies."""
+        """Return the clean sample that a prediction implies."""
         return self.schedule.predict_x0(predicted, noisy, k)
 
     def noise_of_x0(self, x0: Tensor, noisy: Tensor, k: Tensor) -> Tensor:
-        """The noise that leads from x0 to the noisy sample."""
+        """Return the noise that leads from x0 to the noisy sample."""
         signal, sigma = self._at(self.alphas_cumprod.sqrt(), k, x0), self._at((1 - self.alphas_cumprod).sqrt(), k, x0)
         return (noisy - signal * x0) / sigma
 
     def posterior_mean(self, x0: Tensor, noisy: Tensor, k: Tensor) -> Tensor:
-        """Mean of q(x_(k-1) | x_k, x0) (Ho et al. 2020, eq. 7)."""
+        """Return the mean of q(x_(k-1) | x_k, x0) (Ho et al. 2020, eq. 7)."""
         clean = self.betas * self.previous.sqrt() / (1 - self.alphas_cumprod)
         kept = (1 - self.betas).sqrt() * (1 - self.previous) / (1 - self.alphas_cumprod)
         return self._at(clean, k, x0) * x0 + self._at(kept, k, x0) * noisy
 
     def log_variance_small(self, k: Tensor, like: Tensor) -> Tensor:
-        """`log_small` at k [B], shaped to be added to `like`."""
+        """Return `log_small` at k [B], shaped to be added to `like`."""
         return self._at(self.log_small, k, like)
 
     def log_variance_large(self, k: Tensor, like: Tensor) -> Tensor:
-        """`log_large` at k [B], shaped to be added to `like`."""
+        """Return `log_large` at k [B], shaped to be added to `like`."""
         return self._at(self.log_large, k, like)
 
     def ddpm_step(
         self, x0: Tensor, noisy: Tensor, k: Tensor, noise: Tensor, log_variance: Tensor | None = None
     ) -> Tensor:
-        """From level k to k - 1 with fresh noise, none from the cleanest; the small variance where none is given."""
+        """Step from level k to k - 1 with fresh noise (the cleanest: none), by default of the small variance."""
         log_variance = self.log_variance_small(k, x0) if log_variance is None else log_variance
         fresh = (k > 0).view(-1, *[1] * (x0.ndim - 1)).to(x0)
         return self.posterior_mean(x0, noisy, k) + fresh * (log_variance / 2).exp() * noise
 
     def ddim_step(self, x0: Tensor, noisy: Tensor, k: Tensor, eta: float = 0, noise: Tensor | None = None) -> Tensor:
-        """From level k to k - 1 (Song et al. 2021, eq. 12); eta 0 draws nothing, 1 has DDPM's variance.
+        """Step from level k to k - 1 (Song et al. 2021, eq. 12); eta 0 adds no noise, 1 has DDPM's variance.
 
-        Raises ValueError where eta is above 0 and there is no noise.
+        Raises ValueError where eta is above 0 and no noise is given.
         """
         if eta and noise is None:
             raise ValueError(f"eta {eta} adds fresh noise to every step; give noise")

@@ -18,18 +18,18 @@ class Schedule:
         return len(self.alphas_cumprod)
 
     def on(self, device: torch.device) -> "Schedule":
-        """The same schedule with its products on a device, so that no step copies them."""
+        """Return the same schedule with its products on a device, so that no step copies them."""
         return (
             self if self.alphas_cumprod.device == device else Schedule(self.alphas_cumprod.to(device), self.prediction)
         )
 
     def q_sample(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
+        """Return sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
         signal, sigma = self._weights(timesteps, x0)
         return signal * x0 + sigma * noise
 
     def target(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network should predict; velocity is sqrt(abar) noise - sqrt(1 - abar) x0 (Salimans & Ho 2022)."""
+        """Return the network's target; velocity is sqrt(abar) noise - sqrt(1 - abar) x0 (Salimans & Ho 2022)."""
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "sample":
@@ -38,7 +38,7 @@ class Schedule:
         return signal * noise - sigma * x0
 
     def predict_x0(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The clean latents that a prediction implies."""
+        """Return the clean latents that a prediction implies."""
         signal, sigma = self._weights(timesteps, noisy)
         if self.prediction == "epsilon":
             return (noisy - sigma * predicted) / signal
@@ -52,10 +52,10 @@ class Schedule:
 
 
 def noise_of(streams: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise [B, *shape], one random stream per sample, drawn on the CPU."""
+    """Draw standard normal noise [B, *shape] on the CPU, from one random stream per sample."""
     return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
 
 def at_least_float32(predicted: Tensor) -> Tensor:
-    """The same values in float32 where autocast made them shorter, so that losses are exact."""
+    """Cast to float32 what autocast computed in half precision, so that losses are exact."""
     return predicted.float() if predicted.dtype in (torch.bfloat16, torch.float16) else predicted

@@ -12,13 +12,13 @@ SMALLEST = 1e-12  # probability under which logarithms are cut off
 
 
 def learned_log_variance(process: Process, v: Tensor, k: Tensor) -> Tensor:
-    """Between the small variance (v = -1) and beta (v = 1), in logarithms (eq. 15); at the cleanest level too."""
+    """Interpolate the logarithms of the small variance (v = -1) and beta (v = 1) (eq. 15), at the cleanest too."""
     share, beta = (v + 1) / 2, process.betas.log().to(v.device, v.dtype)[k].view(-1, *[1] * (v.ndim - 1))
     return share * beta + (1 - share) * process.log_variance_small(k, v)
 
 
 def bound_bits(process: Process, x0: Tensor, noisy: Tensor, mean: Tensor, log_variance: Tensor, k: Tensor) -> Tensor:
-    """One term of the variational bound per sample [B], in bits per dimension, of the reverse step N(mean, variance).
+    """Return a term of the variational bound per sample [B], in bits per dimension, of a step N(mean, variance).
 
     The divergence from the true posterior; for the cleanest level the likelihood of x0 in bins of 8 bits.
     """
@@ -30,13 +30,13 @@ def bound_bits(process: Process, x0: Tensor, noisy: Tensor, mean: Tensor, log_va
 
 
 def normal_divergence(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log: Tensor) -> Tensor:
-    """KL(N(mean, variance) || N(other)) of each number, in nats."""
+    """Return KL(N(mean, variance) || N(other)) of each number, in nats."""
     ratio = log_variance - other_log
     return 0.5 * (-1 - ratio + ratio.exp() + (mean - other_mean) ** 2 * (-other_log).exp())
 
 
 def binned_log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Logarithm of the normal distribution's mass in the 8-bit bin around each x in [-1, 1]; end bins are open."""
+    """Return the log of the normal distribution's mass in the 8-bit bin around each x in [-1, 1]; end bins are open."""
     scale = (-log_variance / 2).exp()
     below = _mass((x - HALF_BIN - mean) * scale)
     above = _mass((x + HALF_BIN - mean) * scale)

@@ -1,4 +1,4 @@
-"""Weights of feature extractors: where a file may lie, what its hash must be, and where it comes from."""
+"""Pretrained weights of feature extractors: where a file may lie, its expected hash, and its source."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ TIMEOUT = 60  # seconds without an answer
 
 
 class Unavailable(UserError):
-    """The weights are neither here nor to be had; the message says what to put where."""
+    """The weights are not present and cannot be downloaded; the message says what to put where."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Weights:
 
     @property
     def repository(self) -> str | None:
-        """Of the hub; None: the source is a URL."""
+        """The repository on the hub; None: the source is a URL."""
         return self.source.removeprefix(HUB) if self.source.startswith(HUB) else None
 
     @property
@@ -43,7 +43,7 @@ class Weights:
 
 
 def find(extractor: str, published: Weights, configured: Mapping[str, WeightFile]) -> Path:
-    """The checked file: the configured one, else the one in weights/, else that of the library's cache or a download.
+    """Find the checked file: the configured one, else that in weights/, in the library's cache, or a download.
 
     Raises Unavailable where there is none, UserError where a file has another hash.
     """
@@ -51,7 +51,7 @@ def find(extractor: str, published: Weights, configured: Mapping[str, WeightFile
 
 
 def present(extractor: str, published: Weights, configured: Mapping[str, WeightFile]) -> Path | None:
-    """The checked file as `find` gives it, without a download; None: not here. Raises UserError as `find`."""
+    """Find the checked file as `find` does, without a download; None: not present. Raises UserError as `find`."""
     if extractor in configured:
         return _configured(extractor, published, configured[extractor])
     for path in (published.place, _cached(published)):
@@ -61,7 +61,7 @@ def present(extractor: str, published: Weights, configured: Mapping[str, WeightF
 
 
 def fetch(extractor: str, published: Weights) -> Path:
-    """Downloads the file to its place in the folder weights/. Raises as `find`."""
+    """Download the file to its place in the folder weights/. Raises as `find`."""
     _refuse_offline(extractor, published)
     try:
         if published.repository is not None:
@@ -73,10 +73,10 @@ def fetch(extractor: str, published: Weights) -> Path:
 
 
 def checked(path: Path, sha256: str | None) -> Path:
-    """The same path; raises UserError where the file's hash does not start with `sha256`."""
-    if sha256 is not None and not (found := files.sha256(path)).startswith(sha256):
+    """Return the same path. Raises UserError where the file's hash does not start with `sha256`."""
+    if sha256 is not None and not (actual := files.sha256(path)).startswith(sha256):
         raise UserError(
-            f"{path}: the file's sha256 is {found}, expected {sha256}; it is another file or damaged: remove it"
+            f"{path}: the file's sha256 is {actual}, expected {sha256}; it is another file or damaged: remove it"
             " or replace it"
         )
     return path
@@ -93,13 +93,13 @@ def _configured(extractor: str, published: Weights, entry: WeightFile) -> Path:
 
 
 def _cached(published: Weights) -> Path | None:
-    """Where the library keeps its downloads; None: not downloaded."""
+    """Return where the library keeps its download; None: not downloaded."""
     if published.repository is None:
         return _checkpoints() / published.file
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(published.repository, published.file)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(published.repository, published.file)
+    return Path(path) if isinstance(path, str) else None
 
 
 def _download(extractor: str, published: Weights) -> Path:
@@ -118,39 +118,39 @@ def _refuse_offline(extractor: str, published: Weights) -> None:
 
 
 def offline() -> bool:
-    """Whether the user forbids downloads: HF_HUB_OFFLINE, in the environment or as the hub's library read it."""
+    """Return whether the user forbids downloads: HF_HUB_OFFLINE, in the environment or as the hub's library read it."""
     library = sys.modules.get("huggingface_hub.constants")
     asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     return asked or bool(library is not None and library.HF_HUB_OFFLINE)
 
 
 def _from_hub(repository: str, file: str, folder: Path | None = None) -> Path:
-    """Into the hub's cache, or into a folder."""
+    """Download into the hub's cache, or into a folder."""
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(repository, file, local_dir=folder))
 
 
 def _from_url(published: Weights, path: Path) -> Path:
-    """Appears at `path` whole and with the right hash, or not at all."""
+    """Download to `path`, completely and with the expected hash, or not at all."""
     with files.replacing(path) as temporary:
         with urllib.request.urlopen(published.source, timeout=TIMEOUT) as answer, temporary.open("wb") as file:
             shutil.copyfileobj(answer, file)
-        found = files.sha256(temporary)
-        if not found.startswith(published.sha256 or ""):
-            raise OSError(f"what came has the sha256 {found}, expected {published.sha256}")
+        actual = files.sha256(temporary)
+        if not actual.startswith(published.sha256 or ""):
+            raise OSError(f"what came has the sha256 {actual}, expected {published.sha256}")
     return path
 
 
 def _checkpoints() -> Path:
-    """Where torch keeps what it downloads (TORCH_HOME)."""
+    """Return where torch keeps its downloads (TORCH_HOME)."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a download may raise when the network or the disk fails."""
+    """Return what a download may raise when the network or the disk fails."""
     from http.client import HTTPException
 
     from huggingface_hub.errors import HTTPError
@@ -159,7 +159,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, which names the network's trouble."""
+    """Return the innermost cause, which names the network error."""
     cause = error.__cause__ or error
     return f"the download failed ({type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]})"
 

@@ -50,7 +50,7 @@ class Strategy:
         self.optimizer.zero_grad()
 
     def full_params(self) -> AbstractContextManager[Any]:
-        """Within, the objective holds full weights and may be used as it is; all processes enter together."""
+        """Within, the objective holds full weights, an ordinary module; all processes enter together."""
         return nullcontext()
 
     def unshard(self) -> None:

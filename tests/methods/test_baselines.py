@@ -22,7 +22,7 @@ from pipeline.methods.generators import controlnet, mask_image, t2i_adapter
 from pipeline.methods.generators._control import draw
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode, no_control
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode, no_control
 from pipeline.stages.finetune.finetune import finetune
 from pipeline.stages.finetune.generator import build as build_entry
 from pipeline.stages.finetune.params import Finetune
@@ -92,7 +92,7 @@ def test_adapted_encoder_is_that_of_diffusers() -> None:
     t = torch.tensor([3, 700])
     theirs = unet(noisy, t, text, down_intrablock_additional_residuals=[part.clone() for part in features]).sample
     encoded = encode(unet, noisy, t, text, features)
-    assert torch.allclose(Decoder(unet)(encoded, no_control(encoded), text), theirs, atol=1e-12)
+    assert torch.allclose(UNetDecoder(unet)(encoded, no_control(encoded), text), theirs, atol=1e-12)
     assert not torch.allclose(unet(noisy, t, text).sample, theirs, atol=1e-2)
 
 

@@ -54,8 +54,8 @@ def count(network: torch.nn.Module) -> int:
 
 def test_networks_of_the_paper_have_as_many_weights_as_its_code():
     with torch.device("meta"):
-        assert count(GuidedUNet(guided_unet.Shape())) == 85_603_842
-        assert count(GaussianEncoder(gaussian_encoder.Shape())) == 1_368_108
+        assert count(GuidedUNet(guided_unet.GuidedShape())) == 85_603_842
+        assert count(GaussianEncoder(gaussian_encoder.GaussianEncoderShape())) == 1_368_108
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_networks_of_the_paper_have_as_many_weights_as_its_code():
 )
 def test_small_networks_have_fewer(shape: dict, weights: int):
     with torch.device("meta"):
-        assert count(GuidedUNet(guided_unet.Shape(blocks=1, **shape))) == weights
+        assert count(GuidedUNet(guided_unet.GuidedShape(blocks=1, **shape))) == weights
 
 
 def test_the_study_of_the_paper_builds_the_networks_of_the_paper():
@@ -87,7 +87,7 @@ def test_normalisation_has_as_many_groups_as_divide_the_channels():
 
 
 def test_the_first_network_predicts_nothing():
-    network = GuidedUNet(guided_unet.Shape(2, base=8, multipliers=(1, 2), blocks=1, attention=(2,)))
+    network = GuidedUNet(guided_unet.GuidedShape(2, base=8, multipliers=(1, 2), blocks=1, attention=(2,)))
     assert not network(draw("x", 1, 2, 8, 8), torch.tensor([3])).any()
 
 

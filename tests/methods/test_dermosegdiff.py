@@ -19,7 +19,7 @@ from pipeline.methods.segmenters import _mask_denoiser, dermosegdiff
 from pipeline.methods.segmenters._grad_cam import grad_cam
 from pipeline.methods.segmenters.dermosegdiff import DermoSegDiff, DermoSegDiffObjective
 from pipeline.networks.unets.concat_unet import ConcatUNet
-from pipeline.networks.unets.dual_path_unet import Decoder, DualPathUNet, Shape
+from pipeline.networks.unets.dual_path_unet import Decoder, DualPathShape, DualPathUNet
 from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
 
@@ -39,12 +39,12 @@ def build(spec: DatasetSpec, **values: Any) -> DermoSegDiff:
 @pytest.mark.parametrize(
     ("name", "kind", "shape"),
     [
-        ("paper", DualPathUNet, Shape()),
-        ("ham10000", DualPathUNet, Shape(mult_x=(2, 2, 2, 2, 2, 2))),
-        ("baseline", ConcatUNet, Shape()),
+        ("paper", DualPathUNet, DualPathShape()),
+        ("ham10000", DualPathUNet, DualPathShape(mult_x=(2, 2, 2, 2, 2, 2))),
+        ("baseline", ConcatUNet, DualPathShape()),
     ],
 )
-def test_at_the_papers_size_there_are_as_many_weights(name: str, kind: type[nn.Module], shape: Shape) -> None:
+def test_at_the_papers_size_there_are_as_many_weights(name: str, kind: type[nn.Module], shape: DualPathShape) -> None:
     with torch.device("meta"):
         assert sum(weight.numel() for weight in kind(shape).parameters()) == COUNTS[name]
 
@@ -53,7 +53,7 @@ def test_widths_and_sizes_of_every_level_at_the_papers_size() -> None:
     """Channels that enter a level (image's and mask's path) and leave it, and pixels per side, of 128."""
     entered, left = [], []
     with torch.device("meta"):
-        network = DualPathUNet(Shape())
+        network = DualPathUNet(DualPathShape())
         for encoder in network.encoders:
             encoder.register_forward_hook(lambda _, given, made: entered.append((given, made)))
         for decoder in network.decoders:

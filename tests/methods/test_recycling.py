@@ -13,7 +13,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.noise import image_streams
 from pipeline.diffusion.process import Process
 from pipeline.methods.segmenters import _recycling, _recycling_params
-from pipeline.networks.unets.recycling_unet import RecyclingUNet, Shape
+from pipeline.networks.unets.recycling_unet import RecyclingShape, RecyclingUNet
 from tests.reference import recycling_literal
 
 MODES = ["recycle_T", "recycle_next", "vanilla", "selfcond_same", "selfcond_next"]
@@ -115,7 +115,7 @@ def test_the_noisy_mask_does_not_depend_on_the_label_where_the_last_level_holds_
     noises = torch.randn(2, 2, 3, 8, 8, generator=seeding.torch_rng("labels"))
     for mode, same in (("recycle_T", True), ("recycle_next", False), ("vanilla", False)):
         params = _recycling_params.Params(**TINY, mode=mode, train_steps=3, steps=3)
-        objective = _recycling.RecyclingObjective(RecyclingUNet(Shape(2, 4, 3, (4, 8))), process, params)
+        objective = _recycling.RecyclingObjective(RecyclingUNet(RecyclingShape(2, 4, 3, (4, 8))), process, params)
         objective.eval()
         found = [objective.noisy_inputs(batch, k, (noises[0], noises[1]), k > 0)[0] for batch in (one, other)]
         assert torch.equal(*found) == same
@@ -179,10 +179,10 @@ def test_time_is_the_fraction_of_training_at_any_number_of_steps() -> None:
 def test_parameter_counts_are_those_of_the_papers() -> None:
     """2-D: muscle ultrasound, grey with two classes; 3-D: AMOS of 16 classes, pelvis of 9."""
     shapes = {
-        Shape(2, 1 + 2, 2): 12_352_514,
-        Shape(2, 1, 2, time=False): 11_603_554,
-        Shape(3, 1 + 16, 16): 33_096_656,
-        Shape(3, 1 + 9, 9, patch=(2, 2, 1)): 33_073_993,
+        RecyclingShape(2, 1 + 2, 2): 12_352_514,
+        RecyclingShape(2, 1, 2, time=False): 11_603_554,
+        RecyclingShape(3, 1 + 16, 16): 33_096_656,
+        RecyclingShape(3, 1 + 9, 9, patch=(2, 2, 1)): 33_073_993,
     }
     with torch.device("meta"):
         for shape, count in shapes.items():

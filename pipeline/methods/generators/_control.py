@@ -28,7 +28,7 @@ from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder
 from pipeline.stages.finetune.params import Finetune
 
 
@@ -80,7 +80,7 @@ class ControlledDiffusion:
         self, model: StableDiffusion, spec: DatasetSpec, objective: nn.Module, network: ControlNetModel, hint: Hint
     ) -> None:
         self.model, self.spec, self.objective, self.network, self.hint = model, spec, objective, network, hint
-        self.decoder = Decoder(model.unet)
+        self.decoder = UNetDecoder(model.unet)
 
     def prepare(self, settings: Finetune) -> None:
         """Set the networks' switches for training, once, before `batches`. Raises UserError for unusable ones."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import split_unet
-from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded
+from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
 EncoderFeatures = tuple[Encoded, list[Tensor]]  # of the encoder and the control branch, from noisy latents
@@ -68,7 +68,7 @@ class DenoisingNetworks:
     """The three networks of a denoising step, as they are or compiled."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, control: ControlNetModel, decoder: Decoder, compiled: bool = False
+        self, unet: UNet2DConditionModel, control: ControlNetModel, decoder: UNetDecoder, compiled: bool = False
     ) -> None:
         self.unet, self.control, self.decoder, self.compiled = unet, control, decoder, compiled
 
@@ -94,7 +94,7 @@ class DenoisingNetworks:
 class AdaptedDenoisingNetworks(DenoisingNetworks):
     """The networks of a U-Net whose encoder takes an adapter's features, without a control branch."""
 
-    def __init__(self, unet: UNet2DConditionModel, decoder: Decoder, compiled: bool = False) -> None:
+    def __init__(self, unet: UNet2DConditionModel, decoder: UNetDecoder, compiled: bool = False) -> None:
         self.unet, self.decoder, self.compiled = unet, decoder, compiled
 
     def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
@@ -103,7 +103,7 @@ class AdaptedDenoisingNetworks(DenoisingNetworks):
         return encoded, split_unet.no_control(encoded)
 
 
-def _decode(decoder: Decoder, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:
+def _decode(decoder: UNetDecoder, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:
     return decoder(encoded, residuals, text)
 
 

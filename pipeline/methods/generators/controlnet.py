@@ -18,7 +18,7 @@ from pipeline.methods.generators._control import (
 )
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
 
@@ -44,7 +44,7 @@ class ControlNetObjective(nn.Module):
     def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
-        self.decoder = Decoder(model.unet).requires_grad_(params.train_decoder)
+        self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:

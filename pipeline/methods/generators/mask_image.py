@@ -25,7 +25,7 @@ from pipeline.methods.generators._control import (
 )
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder, control, encode
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
 
@@ -53,7 +53,7 @@ class MaskImageObjective(nn.Module):
         super().__init__()
         self.w_i, self.schedule, self.network = params.w_i, model.schedule, network
         self.hint = params.conditions(num_classes)
-        self.decoder = Decoder(model.unet).requires_grad_(params.train_decoder)
+        self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:

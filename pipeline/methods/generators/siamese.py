@@ -18,7 +18,7 @@ from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder, Encoded, control, encode
+from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
 
@@ -55,7 +55,7 @@ class SiameseObjective(nn.Module):
         super().__init__()
         self.params, self.schedule, self.hint = params, model.schedule, params.conditions(num_classes)
         self.network = network
-        self.decoder = Decoder(model.unet).requires_grad_(True)
+        self.decoder = UNetDecoder(model.unet).requires_grad_(True)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from pipeline.methods.generators._sampling import AdaptedDenoisingNetworks, Deno
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.networks.stable_diffusion.split_unet import Decoder, encode, no_control
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, encode, no_control
 from pipeline.stages.finetune.params import Finetune
 
 VERSION = 1  # raised when results change
@@ -45,7 +45,7 @@ class AdapterObjective(nn.Module):
     def __init__(self, params: Params, model: StableDiffusion, network: T2IAdapter, num_classes: int) -> None:
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
-        self.decoder = Decoder(model.unet).requires_grad_(False)
+        self.decoder = UNetDecoder(model.unet).requires_grad_(False)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:

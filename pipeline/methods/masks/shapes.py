@@ -30,7 +30,7 @@ from pipeline.methods.masks._sequence import LazyMasks, mask_id, require_images
 
 MEASURED = 1000  # most training masks from which the width of the kernel is measured
 VISIBLE = 0.5  # least share of each class in view, as a multiple of that in the training mask
-Shape = tuple[Lesion, list[list[float]]]  # with the Fourier descriptors of its outline
+LesionOutline = tuple[Lesion, list[list[float]]]  # with the Fourier descriptors of its outline
 
 
 class Params(Section):
@@ -72,7 +72,7 @@ class _ShapeSampler:
         about = {"method": "shapes", "drawn_from": row["id"], "shapes": [_record(shape) for shape in shapes]}
         return ConditioningMask(mask_id("shapes", index), "shapes", about, pixels, row["prompt"], row["source"])
 
-    def _draw_like(self, source: Mask, rng: np.random.Generator) -> tuple[Mask, list[Shape]]:
+    def _draw_like(self, source: Mask, rng: np.random.Generator) -> tuple[Mask, list[LesionOutline]]:
         """Draw a mask like `source`; return it and its shapes, or the source and none where no try shows each class."""
         lesions = measure_lesions(source)
         required = {label: VISIBLE * share for label, share in visible_shares(source, lesions).items()}
@@ -90,7 +90,7 @@ class _ShapeSampler:
         pairs = ((self.train.rows[position], self.train.mask(self.train.rows[position])) for position in positions)
         return next((row, mask) for row, mask in pairs if mask.any())
 
-    def _vary(self, lesion: Lesion, rng: np.random.Generator) -> Shape:
+    def _vary(self, lesion: Lesion, rng: np.random.Generator) -> LesionOutline:
         spread = (
             self.spread.get(lesion.label) or measure_spreads([lesion])[lesion.label]
         )  # of a label that none measured had
@@ -98,7 +98,7 @@ class _ShapeSampler:
         return transformed_masks, waves(rng, self.params.roughness).tolist()
 
 
-def draw(shapes: Sequence[Shape], size: int) -> Mask:
+def draw(shapes: Sequence[LesionOutline], size: int) -> Mask:
     """Paint the label map [size, size] of shapes, small ones over large ones."""
     pixels = np.zeros((size, size), np.uint8)
     for lesion, descriptors in sorted(shapes, key=lambda shape: -shape[0].area):
@@ -106,6 +106,6 @@ def draw(shapes: Sequence[Shape], size: int) -> Mask:
     return pixels
 
 
-def _record(shape: Shape) -> dict[str, Any]:
+def _record(shape: LesionOutline) -> dict[str, Any]:
     lesion, descriptors = shape
     return {**asdict(lesion), "centre": [*lesion.centre], "waves": descriptors}

@@ -19,7 +19,7 @@ from pipeline.methods.segmenters._random_affine import RandomAffine
 from pipeline.methods.segmenters._recycling import PlainObjective, RecyclingObjective
 from pipeline.methods.segmenters._recycling_params import Params
 from pipeline.methods.segmenters._supervised import Supervised
-from pipeline.networks.unets.recycling_unet import RecyclingUNet, Shape
+from pipeline.networks.unets.recycling_unet import RecyclingShape, RecyclingUNet
 
 SCHEDULES = {"linear": betas.linear, "quadratic": betas.quadratic, "cosine": betas.cosine}
 
@@ -41,7 +41,7 @@ def build_recycling(params: Params, spec: DatasetSpec) -> RecyclingObjective:
 def _trunk(params: Params, spec: DatasetSpec, in_channels: int, time: bool) -> RecyclingUNet:
     params.check(spec)
     size = params.model_dump(include={"channels", "blocks", "heads", "layers", "dropout"})
-    shape = Shape(spec.ndim, in_channels, spec.num_classes, **size, patch=params.first_stride, time=time)
+    shape = RecyclingShape(spec.ndim, in_channels, spec.num_classes, **size, patch=params.first_stride, time=time)
     window = spec.spatial if params.patch is None else params.patch
     for side, stride in zip(window, shape.stride, strict=True):
         _supervised.check_size(side, stride)

@@ -77,9 +77,9 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
     return CIMD(network, params, spec)
 
 
-def network_shape(params: Params, spec: DatasetSpec) -> guided_unet.Shape:
+def network_shape(params: Params, spec: DatasetSpec) -> guided_unet.GuidedShape:
     """Return the sizes of the U-Net."""
-    return guided_unet.Shape(
+    return guided_unet.GuidedShape(
         in_channels=(params.image_copies * spec.channels + 1) * params.fold**2,
         out_channels=2 * params.fold**2,
         base=params.base,
@@ -92,7 +92,7 @@ def network_shape(params: Params, spec: DatasetSpec) -> guided_unet.Shape:
     )
 
 
-def check_params(params: Params, spec: DatasetSpec, shape: guided_unet.Shape) -> None:
+def check_params(params: Params, spec: DatasetSpec, shape: guided_unet.GuidedShape) -> None:
     """Raise UserError where the data set or the sizes do not fit."""
     if spec.ndim != 2:
         raise UserError(f"cimd segments images; {spec.name} has {spec.ndim} dimensions (recycling takes volumes)")
@@ -130,7 +130,7 @@ class CIMDObjective(nn.Module):
         self.weight_vlb, self.weight_kl = params.lambda_vlb, params.beta_ambiguity
         self.times = UniformTimestepSampler(0, params.train_steps - 1)
         filters, latent = params.gaussian_filters, params.gaussian_latent
-        size = gaussian_encoder.Shape(channels + 1, filters, params.gaussian_convolutions, latent)
+        size = gaussian_encoder.GaussianEncoderShape(channels + 1, filters, params.gaussian_convolutions, latent)
         self.modelling, self.controlling = GaussianEncoder(size), GaussianEncoder(size)
         for weight in (*self.modelling.parameters(), *self.controlling.parameters()):
             weight.requires_grad_(params.train_gaussians)

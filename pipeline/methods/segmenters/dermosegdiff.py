@@ -33,7 +33,7 @@ from pipeline.methods.segmenters._grad_cam import grad_cam
 from pipeline.methods.segmenters._mask_denoiser import MaskDenoiser, MaskSampler
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 from pipeline.networks.unets.concat_unet import ConcatUNet
-from pipeline.networks.unets.dual_path_unet import DualPathUNet, Shape
+from pipeline.networks.unets.dual_path_unet import DualPathShape, DualPathUNet
 
 NETWORKS = {"dual_path": DualPathUNet, "concat": ConcatUNet}
 MIN_TRAIN_STEPS = 21  # with fewer training steps the last beta would reach 1
@@ -94,9 +94,9 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
     return DermoSegDiff(Preprocessed(NETWORKS[params.network](shape), unchanged, shape.stride), params, spec)
 
 
-def network_shape(params: Params, spec: DatasetSpec) -> Shape:
+def network_shape(params: Params, spec: DatasetSpec) -> DualPathShape:
     """Return the sizes of the network."""
-    return Shape(
+    return DualPathShape(
         mask_channels=1 if spec.num_classes == 2 else spec.num_classes,
         image_channels=spec.channels,
         width_x=params.width_x,

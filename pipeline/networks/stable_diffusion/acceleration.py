@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import lora
-from pipeline.networks.stable_diffusion.split_unet import Decoder
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder
 from pipeline.stages.finetune.params import Finetune
 
 FRESH = (
@@ -24,7 +24,7 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
 
     Raises UserError for switches that cannot be used here.
     """
-    decoders = [module for module in objective.modules() if isinstance(module, Decoder)]
+    decoders = [module for module in objective.modules() if isinstance(module, UNetDecoder)]
     if settings.attention == "xformers":
         use_xformers(unet, network)
     if settings.lora_rank is not None:

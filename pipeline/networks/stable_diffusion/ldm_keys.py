@@ -33,12 +33,12 @@ DENSE_HINT = (  # Siamese-Diffusion's names of the 13 layers of its hint input
 
 
 def unet(keys: Iterable[str], config: Mapping[str, Any]) -> Table:
-    """Table of a UNet2DConditionModel, or of part of its keys (the decoder)."""
+    """Return the table of a UNet2DConditionModel, or of part of its keys (the decoder)."""
     return _table(keys, {**_trunk(config), **_decoder(config)}, UNET, _resnet)
 
 
 def controlnet(keys: Iterable[str], config: Mapping[str, Any]) -> Table:
-    """Table of a ControlNetModel with the dense or the stock hint input."""
+    """Return the table of a ControlNetModel with the dense or the stock hint input."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     count = levels * (layers + 1)  # the first convolution, and all but the last level's downsampling
     zeros = {f"controlnet_down_blocks.{i}": f"zero_convs.{i}.0" for i in range(count)}
@@ -47,7 +47,7 @@ def controlnet(keys: Iterable[str], config: Mapping[str, Any]) -> Table:
 
 
 def vae(keys: Iterable[str], config: Mapping[str, Any]) -> Table:
-    """Table of an AutoencoderKL; its attention's weights are 1x1 convolutions in the checkpoint."""
+    """Return the table of an AutoencoderKL; its attention's weights are 1x1 convolutions in the checkpoint."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     rules: Rules = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
     for half in ("encoder", "decoder"):
@@ -64,22 +64,22 @@ def vae(keys: Iterable[str], config: Mapping[str, Any]) -> Table:
 
 
 def text(keys: Iterable[str]) -> Table:
-    """Table of a CLIPTextModel of any version of transformers, with or without its inner prefix."""
+    """Return the table of a CLIPTextModel of any version of transformers, with or without its inner prefix."""
     return {key: TEXT + key.removeprefix("text_model.") for key in keys}
 
 
 def ema(key: str) -> str:
-    """Where the moving average of a weight of the U-Net lies: its name without dots."""
+    """Return the key of the moving average of a U-Net weight: its name without dots."""
     return EMA + key.removeprefix("model.").replace(".", "")
 
 
 def is_vae_attention(key: str) -> bool:
-    """Whether a weight of the checkpoint is a 1x1 convolution [C, C, 1, 1] that diffusers keeps as [C, C]."""
+    """Return whether a weight of the checkpoint is a 1x1 convolution [C, C, 1, 1] that diffusers keeps as [C, C]."""
     return re.fullmatch(r"first_stage_model\.\w+\.mid\.attn_1\.(q|k|v|proj_out)\.weight", key) is not None
 
 
 def _table(keys: Iterable[str], rules: Rules, prefix: str, leaf: Any) -> Table:
-    """Renames each key by the one rule whose prefix it has."""
+    """Rename each key by the one rule whose prefix it has."""
     table = {}
     for key in keys:
         parts = key.split(".")
@@ -100,13 +100,13 @@ def _vae_leaf(head: str, rest: str) -> str:
 
 
 def _renamed(rest: str, names: Mapping[str, str]) -> str:
-    """`.norm1.weight` by the table of layers."""
+    """Rename `.norm1.weight` by the table of layers."""
     layer, _, kind = rest[1:].rpartition(".")
     return f".{names[layer]}.{kind}"
 
 
 def _trunk(config: Mapping[str, Any]) -> Rules:
-    """What U-Net and ControlNet share: time embedding, encoder, middle."""
+    """Return the rules that U-Net and ControlNet share: time embedding, encoder, middle."""
     rules = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
     rules |= {"conv_in": "input_blocks.0.0"}
     rules |= {f"mid_block.{part}": f"middle_block.{i}" for i, part in enumerate(("resnets.0", "attentions.0"))}
@@ -146,6 +146,6 @@ def _dense_hint() -> Rules:
 
 
 def _stock_hint() -> Rules:
-    """Eight convolutions with a SiLU after each but the last: every second index."""
+    """Return the rules of eight convolutions with a SiLU after each but the last: every second index."""
     names = ("conv_in", *(f"blocks.{i}" for i in range(6)), "conv_out")
     return {f"controlnet_cond_embedding.{name}": f"input_hint_block.{2 * i}" for i, name in enumerate(names)}

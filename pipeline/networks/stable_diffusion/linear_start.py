@@ -1,4 +1,4 @@
-"""A good start for a small autoencoder: it begins as a linear colour pyramid and learns detail from there.
+"""Initial weights of a small autoencoder: a linear colour pyramid, from which it learns detail.
 
 From random weights a few hundred steps teach brightness only, colours come last. Here three latents begin as the
 principal colours of the training images, averaged over a latent's pixels, and the decoder paints them back. Each colour
@@ -29,7 +29,7 @@ class Palette:
 
     @classmethod
     def of(cls, images: Tensor) -> "Palette":
-        """The palette of images [N, 3, H, W]."""
+        """Compute the palette of images [N, 3, H, W]."""
         pixels = images.permute(1, 0, 2, 3).flatten(1).double()
         values, axes = torch.linalg.eigh(torch.cov(pixels))
         deviation = values.clamp(min=1e-6).sqrt()
@@ -38,7 +38,7 @@ class Palette:
 
 @torch.no_grad()
 def start_linear(vae: AutoencoderKL, palette: Palette) -> None:
-    """Sets the weights of an autoencoder whose norms have GROUPS groups and whose widths are multiples of 16."""
+    """Set the weights of an autoencoder whose norms have GROUPS groups and whose widths are multiples of 16."""
     for part in (vae.encoder, vae.decoder):
         for name, module in part.named_modules():
             if isinstance(module, nn.Conv2d) and name.endswith("conv2"):  # the end of a residual branch
@@ -86,7 +86,7 @@ def _start_decoder(vae: AutoencoderKL, palette: Palette) -> None:
 
 
 def _enter(conv: nn.Conv2d, colours: Tensor, offset: Tensor) -> None:
-    """Group k of the outputs begins with colour k, its negative, K and -K."""
+    """Let group k of the outputs begin with colour k, its negative, K and -K."""
     for k in range(COLOURS):
         place = k * conv.out_channels // GROUPS
         nn.init.zeros_(conv.weight[place : place + 4])
@@ -95,7 +95,7 @@ def _enter(conv: nn.Conv2d, colours: Tensor, offset: Tensor) -> None:
 
 
 def _carry(conv: nn.Conv2d, kernel: Tensor | float) -> None:
-    """The first four channels of each colour's group pass unchanged, weighted by a kernel (a number: its middle)."""
+    """Pass the first four channels of each colour's group unchanged, weighted by a kernel (a number: its middle)."""
     for k in range(COLOURS):
         source, target = k * conv.in_channels // GROUPS, k * conv.out_channels // GROUPS
         for j in range(4):
@@ -109,7 +109,7 @@ def _carry(conv: nn.Conv2d, kernel: Tensor | float) -> None:
 
 
 def _restore_scale(norm: nn.GroupNorm, variance: float) -> None:
-    """Undoes the division by a group's standard deviation for the carried channels."""
+    """Undo the division by a group's standard deviation for the carried channels."""
     for k in range(COLOURS):
         place = k * norm.num_channels // GROUPS
         norm.weight[place : place + 4] = variance**0.5

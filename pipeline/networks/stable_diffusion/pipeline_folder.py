@@ -1,4 +1,4 @@
-"""A fine-tuned model as a folder of diffusers: all parts of StableDiffusionControlNetPipeline, and code of our own."""
+"""A fine-tuned model as a diffusers folder: all parts of StableDiffusionControlNetPipeline, and remote code."""
 
 import ast
 from importlib.metadata import version
@@ -21,7 +21,7 @@ HEADER = '''# SPDX-License-Identifier: Apache-2.0
 
 
 def write(folder: Path, model: StableDiffusion, network: ControlNetModel, scheduler: SchedulerMixin) -> None:
-    """Writes the pipeline. `model` holds the trained decoder in its U-Net; configs name no path of this machine."""
+    """Write the pipeline. `model` holds the trained decoder in its U-Net; configs name no path of this machine."""
     dense = is_dense(network)
     parts: dict[str, Any] = {
         "vae": model.vae,
@@ -35,17 +35,17 @@ def write(folder: Path, model: StableDiffusion, network: ControlNetModel, schedu
         part.save_pretrained(folder / name)
     if dense:
         files.write_bytes(folder / "controlnet" / f"{MODULE}.py", remote_code().encode())
-    forget_origin(folder)
+    remove_origin(folder)
     files.write_json(folder / "model_index.json", _index(parts))
 
 
 def is_dense(network: ControlNetModel) -> bool:
-    """Whether the hint enters through the Dense Hint Input, which stock diffusers does not know."""
+    """Return whether the hint enters through the Dense Hint Input, which stock diffusers does not have."""
     return isinstance(network.controlnet_cond_embedding, DenseHintInput)
 
 
 def with_dense_hint(network: ControlNetModel, factor: int) -> DenseHintControlNetModel:
-    """The network under the class that knows its hint input; weights are shared, not copied."""
+    """Wrap the network in the class that has its hint input; weights are shared, not copied."""
     config = {key: value for key, value in network.config.items() if not key.startswith("_")}
     del config["mid_block_type"]
     with torch.device("meta"):
@@ -55,22 +55,22 @@ def with_dense_hint(network: ControlNetModel, factor: int) -> DenseHintControlNe
 
 
 def remote_code() -> str:
-    """One Python file without any import of ours: the Dense Hint Input and the ControlNet around it."""
+    """Return one Python file without imports of this package: the Dense Hint Input and the ControlNet around it."""
     sources = [Path(str(module.__file__)) for module in (dense_hint_input, dense_hint_controlnet)]
-    imports, bodies = zip(*map(_parted, sources), strict=True)
+    imports, bodies = zip(*map(_split_module, sources), strict=True)
     return HEADER + "\n" + "\n".join(sorted({line for lines in imports for line in lines})) + "".join(bodies)
 
 
-def _parted(source: Path) -> tuple[list[str], str]:
-    """Import statements of a module, without ours, and everything below them."""
+def _split_module(source: Path) -> tuple[list[str], str]:
+    """Split a module into import statements, without this package's, and everything below them."""
     text = source.read_text(encoding="utf-8")
     nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
     foreign = [ast.unparse(node) for node in nodes if not (getattr(node, "module", None) or "").startswith("pipeline")]
     return foreign, "\n" + "\n".join(text.splitlines()[max(node.end_lineno or 0 for node in nodes) :]) + "\n"
 
 
-def forget_origin(folder: Path) -> None:
-    """Takes the path from which diffusers loaded a part out of the part's config."""
+def remove_origin(folder: Path) -> None:
+    """Remove from each part's config the path from which diffusers loaded it."""
     for path in folder.glob("*/*config.json"):
         config = files.read_json(path)
         kept = {key: value for key, value in config.items() if key not in ("_name_or_path", "name_or_path")}
@@ -79,7 +79,7 @@ def forget_origin(folder: Path) -> None:
 
 
 def _index(parts: dict[str, Any]) -> dict[str, Any]:
-    """model_index.json: library and class of every part; code of the folder itself is named by its file."""
+    """Return model_index.json: library and class of every part; remote code is named by its file."""
     index: dict[str, Any] = {
         name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()
     }

@@ -54,7 +54,7 @@ def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tenso
     return network.time_embedding(network.time_proj(timesteps).to(dtype)).to(noisy.dtype)
 
 
-class Decoder(nn.Module):
+class UNetDecoder(nn.Module):
     """The decoder of a U-Net: up blocks, norm and output convolution; shares the U-Net's weights."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.unets.dual_path_unet import Shape
+from pipeline.networks.unets.dual_path_unet import DualPathShape
 from pipeline.networks.unets.residual_blocks import (
     Attention,
     LinearAttention,
@@ -24,9 +24,9 @@ Step = Callable[[int, int], nn.Module]
 
 
 class ConcatUNet(nn.Module):
-    """(noisy masks, images, timesteps) -> what the process predicts; of a Shape it uses the mask's path only."""
+    """(noisy masks, images, timesteps) -> what the process predicts; only the mask's path of a DualPathShape is used."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: DualPathShape) -> None:
         super().__init__()
         fold, first = shape.stem_stride**2, shape.width_x
         widths = [first, *(first * m for m in shape.mult_x)]
@@ -69,14 +69,14 @@ class ConcatUNet(nn.Module):
 class Level(nn.Module):
     """Two residual blocks, linear attention and the step to the next level."""
 
-    def __init__(self, inside: int, width: int, outside: int, end: bool, step: Step, shape: Shape) -> None:
+    def __init__(self, inside: int, width: int, outside: int, end: bool, step: Step, shape: DualPathShape) -> None:
         super().__init__()
         self.first, self.second = (ResidualBlock(inside, width, 4 * shape.width_x, shape.groups) for _ in range(2))
         self.attend = LinearAttention(width, shape.heads, shape.dim_head)
         self.next = same(width, outside) if end else step(width, outside)
 
     def forward(self, x: Tensor, skips: list[Tensor], time: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The next level's maps, and the two skip connections that this level leaves."""
+        """Return the next level's maps, and the two skip connections of this level."""
         first = self.first(torch.cat([x, *skips[:1]], 1), time)
         second = self.attend(self.second(torch.cat([first, *skips[1:]], 1), time))
         return self.next(second), [first, second]
@@ -85,7 +85,7 @@ class Level(nn.Module):
 class Middle(nn.Module):
     """The bottleneck with full attention."""
 
-    def __init__(self, width: int, shape: Shape) -> None:
+    def __init__(self, width: int, shape: DualPathShape) -> None:
         super().__init__()
         self.first, self.second = (ResidualBlock(width, width, 4 * shape.width_x, shape.groups) for _ in range(2))
         self.attend = Attention(width, shape.heads, shape.dim_head)

@@ -26,7 +26,7 @@ MIDDLE_GROUPS, HEAD_GROUPS = 4, 1  # of group norm in the bottleneck and before 
 
 
 @dataclass(frozen=True)
-class Shape:
+class DualPathShape:
     """Sizes of a network; the defaults are the paper's for ISIC 2018 and PH2."""
 
     mask_channels: int = 1
@@ -49,7 +49,7 @@ class Shape:
 class DualPathUNet(nn.Module):
     """(noisy masks, images, timesteps) -> what the process predicts, shaped as the masks."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: DualPathShape) -> None:
         super().__init__()
         fold = shape.stem_stride**2
         xs = [shape.width_x, *(shape.width_x * m for m in shape.mult_x)]
@@ -93,7 +93,7 @@ class DualPathUNet(nn.Module):
 class Encoder(nn.Module):
     """One level of both paths, and the step to the next; the last keeps its size."""
 
-    def __init__(self, xs: Sequence[int], gs: Sequence[int], last: bool, shape: Shape) -> None:
+    def __init__(self, xs: Sequence[int], gs: Sequence[int], last: bool, shape: DualPathShape) -> None:
         super().__init__()
         (x, next_x), (g, next_g) = xs, gs
         time_x, time_g, groups, heads = (
@@ -112,7 +112,7 @@ class Encoder(nn.Module):
     def forward(
         self, x: Tensor, g: Tensor, time_x: Tensor, time_g: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The next level's maps of both paths, and the two skip connections."""
+        """Return the next level's maps of both paths, and the two skip connections."""
         x, g = self.x1(x, time_x), self.g1(g, time_g)
         met = torch.cat([x, g], 1)
         g = self.g2(met, time_g)
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 class Middle(nn.Module):
     """The bottleneck: linear and full attention side by side, each with its own residual."""
 
-    def __init__(self, inside: int, outside: int, shape: Shape) -> None:
+    def __init__(self, inside: int, outside: int, shape: DualPathShape) -> None:
         super().__init__()
         time, heads = 4 * shape.width_x, (shape.heads, shape.dim_head)
         self.first = ResidualBlock(inside, outside, time, MIDDLE_GROUPS)
@@ -140,7 +140,7 @@ class Middle(nn.Module):
 class Decoder(nn.Module):
     """One level of the decoder, and the step to the finer one; the finest keeps its size."""
 
-    def __init__(self, xs: Sequence[int], skip: int, finest: bool, shape: Shape) -> None:
+    def __init__(self, xs: Sequence[int], skip: int, finest: bool, shape: DualPathShape) -> None:
         super().__init__()
         x, wide = xs
         blocks = (ResidualBlock(wide + skip, wide, 4 * shape.width_x, shape.groups) for _ in range(2))

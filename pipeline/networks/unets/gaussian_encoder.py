@@ -1,4 +1,4 @@
-"""An axis-aligned Gaussian that a convolutional encoder reads off an image with its mask (Kohl et al. 2018).
+"""An axis-aligned Gaussian that a convolutional encoder predicts from an image and its mask (Kohl et al. 2018).
 
 CIMD's ambiguity modelling network (on the true mask) and ambiguity controlling network (on the predicted one) are two
 of them; they serve as a penalty in training only.
@@ -13,7 +13,7 @@ from torch.distributions import Independent, Normal
 
 
 @dataclass(frozen=True)
-class Shape:
+class GaussianEncoderShape:
     """Sizes of the encoder; those of the paper by default."""
 
     in_channels: int = 2  # of the image, and one of the mask
@@ -25,7 +25,7 @@ class Shape:
 class GaussianEncoder(nn.Module):
     """Images [B, C, H, W] and masks [B, 1, H, W] in [-1, 1] -> a Gaussian of `latent` independent dimensions."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: GaussianEncoderShape) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for level, (inside, outside) in enumerate(pairwise((shape.in_channels, *shape.filters))):
@@ -40,14 +40,14 @@ class GaussianEncoder(nn.Module):
         nn.init.normal_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, mask: Tensor) -> Independent:
-        """The distribution Q(z | image, mask)."""
+        """Return the distribution Q(z | image, mask)."""
         features = self.encoder(torch.cat([image, mask], 1)).mean((2, 3), keepdim=True)
         mean, log_sigma = self.head(features).float().flatten(1).chunk(2, 1)
         return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 1, validate_args=False)
 
 
 def divergence(first: Independent, second: Independent) -> Tensor:
-    """KL(first || second) in nats [B], summed over the dimensions."""
+    """Return KL(first || second) in nats [B], summed over the dimensions."""
     return torch.distributions.kl_divergence(first, second)
 
 

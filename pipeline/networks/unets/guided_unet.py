@@ -15,7 +15,7 @@ from pipeline.diffusion.embedding import PERIOD, fraction_embedding
 
 
 @dataclass(frozen=True)
-class Shape:
+class GuidedShape:
     """Sizes of the network; those of the paper at 128 pixels by default."""
 
     in_channels: int = 5
@@ -40,14 +40,14 @@ class Shape:
 
     @property
     def time_width(self) -> int:
-        """Numbers in the embedding of time that each block sees."""
+        """Width of the time embedding that each block gets."""
         return 4 * self.base
 
 
 class GuidedUNet(nn.Module):
     """Maps [B, in, H, W] and indices of time [B] -> maps [B, out, H, W]; sides a multiple of the stride."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: GuidedShape) -> None:
         super().__init__()
         self.shape = shape
         self.time = nn.Sequential(
@@ -89,7 +89,7 @@ class GuidedUNet(nn.Module):
             skips.append(width)
 
     def _ascend(self, level: int, inside: int, skips: list[int]) -> int:
-        """Adds the stages of one level, takes their skips, and returns the channels that they give."""
+        """Add the stages of one level, consume their skips, and return the channels of their output."""
         width = self.shape.widths[level]
         for number in range(self.shape.blocks + 1):
             layers = [Block(inside + skips.pop(), width, self.shape), *_attended(self.shape, level, width)]
@@ -101,7 +101,7 @@ class GuidedUNet(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """Layers one after the other, of which blocks see the time."""
+    """Layers in sequence, of which blocks get the time."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(layers)
@@ -115,7 +115,7 @@ class Stage(nn.ModuleList):
 class Block(nn.Module):
     """Two convolutions behind norm and SiLU around a shortcut; the time is added between them."""
 
-    def __init__(self, inside: int, outside: int, shape: Shape) -> None:
+    def __init__(self, inside: int, outside: int, shape: GuidedShape) -> None:
         super().__init__()
         self.first = nn.Sequential(_norm(inside, shape.groups), nn.SiLU(), nn.Conv2d(inside, outside, 3, padding=1))
         self.time = nn.Sequential(nn.SiLU(), nn.Linear(shape.time_width, outside))
@@ -129,7 +129,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every other, in `heads` heads, around a shortcut."""
+    """Self-attention over all pixels in `heads` heads, around a shortcut."""
 
     def __init__(self, width: int, heads: int, groups: int) -> None:
         super().__init__()
@@ -158,17 +158,17 @@ class Enlarge(nn.Module):
 
 
 def zeroed(layer: nn.Conv2d | nn.Conv1d) -> nn.Module:
-    """The layer with all its weights at zero: what it belongs to starts as its shortcut."""
+    """Set all weights of a layer to zero, so that its block starts as the shortcut."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer
 
 
-def _attended(shape: Shape, level: int, width: int) -> list[nn.Module]:
-    """The attention of a level, where there is one."""
+def _attended(shape: GuidedShape, level: int, width: int) -> list[nn.Module]:
+    """Return the attention of a level, if any."""
     return [Attention(width, shape.heads, shape.groups)] if 2**level in shape.attention else []
 
 
 def _norm(width: int, groups: int) -> nn.GroupNorm:
-    """GroupNorm of at most `groups` groups, as many as divide the channels."""
+    """Return a GroupNorm of at most `groups` groups, as many as divide the channels."""
     return nn.GroupNorm(math.gcd(width, min(groups, width)), width)

@@ -25,7 +25,7 @@ TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class RecyclingShape:
     """Size of the network."""
 
     ndim: int  # 2 or 3
@@ -42,23 +42,23 @@ class Shape:
 
     @property
     def strides(self) -> list[tuple[int, ...]]:
-        """Of each narrowing, along each axis."""
+        """The stride of each downsampling, along each axis."""
         halved = (2,) * self.ndim
         return [self.patch or halved, *[halved] * (len(self.channels) - 2)]
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """Of the bottom, along each axis."""
+        """The stride of the bottleneck, along each axis."""
         product = [1] * self.ndim
         for stride in self.strides:
-            product = [whole * own for whole, own in zip(product, stride, strict=True)]
+            product = [total * factor for total, factor in zip(product, stride, strict=True)]
         return tuple(product)
 
 
 class RecyclingUNet(nn.Module):
     """[B, inside, *spatial] and, with time, fractions [B] in (0, 1] -> [B, outside, *spatial]."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RecyclingShape) -> None:
         super().__init__()
         self.shape = shape
         widths, strides = shape.channels, shape.strides
@@ -81,7 +81,7 @@ class RecyclingUNet(nn.Module):
         self.head = CONVOLUTIONS[shape.ndim](widths[0], shape.outside, 1)
 
     def forward(self, x: Tensor, fraction: Tensor | None = None) -> Tensor:
-        """Sides of any length; `fraction` is needed with time and not looked at without."""
+        """Map sides of any length; `fraction` is required with time and ignored without."""
         time = None
         if self.shape.time and fraction is not None:
             time = F.gelu(fraction_embedding(fraction, self.shape.channels[-1]).to(x.dtype), approximate="tanh")
@@ -95,7 +95,7 @@ class RecyclingUNet(nn.Module):
         return self.head(x)
 
     def _downward(self, x: Tensor, time: Tensor | None) -> list[Tensor]:
-        """All skips: of the stem, of every block and of every narrowing."""
+        """Return all skips: of the stem, of every block and of every downsampling."""
         skips = [self.stem(x)]
         for level, blocks in enumerate(self.down):
             if level:
@@ -105,7 +105,7 @@ class RecyclingUNet(nn.Module):
         return skips
 
     def _across(self, x: Tensor, time: Tensor | None) -> Tensor:
-        """The bottom: block, transformer over all cells, block."""
+        """Run the bottleneck: block, transformer over all cells, block."""
         first, second = self.bottom
         x = first(x, time)
         if len(self.layers):
@@ -129,7 +129,7 @@ class InstanceNorm(nn.GroupNorm):
 class ResidualBlock(nn.Module):
     """Two convolutions around which the input is added; time enters before the second norm."""
 
-    def __init__(self, shape: Shape, width: int) -> None:
+    def __init__(self, shape: RecyclingShape, width: int) -> None:
         super().__init__()
         self.first, self.second = (_conv(shape.ndim, width, width, 3) for _ in range(2))
         self.norms = nn.ModuleList(InstanceNorm(width) for _ in range(2))
@@ -199,7 +199,7 @@ class TransformerLayer(nn.Module):
         return tokens + self.dropout(self.perceptron(self.norms[1](tokens)))
 
 
-def _blocks(shape: Shape, width: int, count: int) -> nn.ModuleList:
+def _blocks(shape: RecyclingShape, width: int, count: int) -> nn.ModuleList:
     return nn.ModuleList(ResidualBlock(shape, width) for _ in range(count))
 
 

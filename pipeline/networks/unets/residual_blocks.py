@@ -1,4 +1,4 @@
-"""Blocks of the denoisers of masks: residual blocks that know the time, linear and full attention, changes of scale."""
+"""Blocks of the mask denoisers: residual blocks conditioned on time, linear and full attention, changes of scale."""
 
 import math
 
@@ -56,8 +56,8 @@ class LinearAttention(nn.Module):
         q, k, v = _heads(self.qkv(self.norm(x)), self.heads)
         q = q.softmax(-2) * self.dim_head**-0.5
         context = k.softmax(-1) @ v.transpose(-1, -2)  # [B, heads, keys, values]
-        found = context.transpose(-1, -2) @ q
-        return x + self.out(found.flatten(1, 2).unflatten(-1, x.shape[-2:]))
+        attended = context.transpose(-1, -2) @ q
+        return x + self.out(attended.flatten(1, 2).unflatten(-1, x.shape[-2:]))
 
 
 class Attention(nn.Module):
@@ -73,8 +73,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
         q, k, v = (part.transpose(-1, -2) for part in _heads(self.qkv(self.norm(x)), self.heads))
-        found = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
-        return x + self.out(found.flatten(1, 2).unflatten(-1, x.shape[-2:]))
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        return x + self.out(attended.flatten(1, 2).unflatten(-1, x.shape[-2:]))
 
 
 def _heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
@@ -91,20 +91,20 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width))
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """The embedded timesteps."""
+        """Embed the timesteps."""
         return self.layers(index_embedding(timesteps, self.width))
 
 
 def down(inside: int, outside: int) -> nn.Sequential:
-    """Half the size: 2x2 pixels become channels, then a 1x1 convolution."""
+    """Build a layer that halves the size: 2x2 pixels become channels, then a 1x1 convolution."""
     return nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * inside, outside, 1))
 
 
 def up(inside: int, outside: int) -> nn.Sequential:
-    """Twice the size: pixels repeated, then a 3x3 convolution."""
+    """Build a layer that doubles the size: nearest upsampling, then a 3x3 convolution."""
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), same(inside, outside))
 
 
 def same(inside: int, outside: int) -> nn.Conv2d:
-    """What stands at the ends of the scales: a 3x3 convolution, the size unchanged."""
+    """Build the layer of the outermost levels: a 3x3 convolution that keeps the size."""
     return nn.Conv2d(inside, outside, 3, padding=1)

@@ -98,8 +98,8 @@ class FinetuneRun:
         stream = generator.stream(params.seed, self.entry)
         batches = model.batches(Pairs.read(train), settings, f"{stream}/finetune")
         callbacks = previews.callbacks(settings, params.seed, model, self.real.split("val"), runtime, work, tracker)
-        how, title = recipe(settings, work.name), f"finetune {self.name}"
-        rows = fit(model.objective, batches, how, runtime, work, title, Monitoring(callbacks, tracker))
+        recipe_of_run, title = recipe(settings, work.name), f"finetune {self.name}"
+        rows = fit(model.objective, batches, recipe_of_run, runtime, work, title, Monitoring(callbacks, tracker))
         if tracker is not None:
             tracker.finish()
         return rows

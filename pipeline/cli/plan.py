@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault
-from pipeline.stages.compare.params import common_training_set
+from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.prepare.params import Data
@@ -90,15 +90,15 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
         tuple(params.training_sets),
         tuple(params.segmenters),
         len(params.segment.seeds),
-        _comparison(params),
+        _comparison(params.compare),
     )
 
 
-def _comparison(params: Params) -> str | None:
-    segmenters = params.compare.segmenters
+def _comparison(compare: Compare) -> str | None:
+    segmenters = compare.segmenters
     if segmenters is None:
         return None
-    metrics, training_set = ", ".join(segmenters.metrics), common_training_set(params.compare)
+    metrics, training_set = ", ".join(segmenters.metrics), common_training_set(compare)
     return f"every segmenter with {segmenters.reference} in {metrics}, on the training set {training_set}"
 
 

@@ -1,6 +1,5 @@
 """Checks of the study file: all its parameters, those of plug-ins included."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.cli.doctor.findings import Finding, error, errors
@@ -24,13 +23,10 @@ def read(path: Path) -> tuple[Params | None, list[Finding]]:
         params = load_params(path)
     except UserError as fault:
         return None, list(errors(CHECK, str(fault), ADVICE))
-    return params, list(_plugins(params))
-
-
-def _plugins(params: Params) -> Iterator[Finding]:
     try:
         check_plugins(params)
     except UserError as fault:
-        yield from errors(CHECK, str(fault), ADVICE)
+        return params, list(errors(CHECK, str(fault), ADVICE))
     except ImportError as fault:
-        yield error("packages", f"a plug-in cannot be loaded: {fault}", CURE)
+        return params, [error("packages", f"a plug-in cannot be loaded: {fault}", CURE)]
+    return params, []

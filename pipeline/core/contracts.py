@@ -89,10 +89,10 @@ class ImageSampler(Protocol):
         settings: "Sampling",
         sources: Sequence[NDArray[np.uint8] | None] = (),
     ) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image.
+        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image.
 
-        `sources` are for generators that look at the training image [3, H, W] whose own mask each mask is; None where
-        it is that of no training image.
+        `sources` are, for generators that need them, the training images [3, H, W] that the masks belong to; None
+        where a mask belongs to none.
         """
         ...
 
@@ -108,11 +108,11 @@ class Generator(ImageSampler, Protocol):
     objective: nn.Module
 
     def prepare(self, settings: Any) -> None:
-        """Sets the switches of the section finetune, once, before `batches`. Raises UserError for unusable ones."""
+        """Set the switches of the section finetune, once, before `batches`. Raises UserError for unusable ones."""
         ...
 
     def batches(self, pairs: Any, settings: Any, seed: str) -> Any:
-        """Global batches of the objective (as data.loading.Batches) of Pairs, under the section finetune."""
+        """Return global batches (as data.loading.Batches) of Pairs for the objective, under the section finetune."""
         ...
 
 

@@ -37,8 +37,8 @@ def fit(
     equals an uninterrupted one bit for bit on the same machine; with `recipe.schedule_steps` a finished run goes on to
     a larger `max_steps`. Raises UserError where a loss is not finite; nothing is saved after that step.
     """
-    check(recipe, batches.batch_size, runtime)
-    run = Run(objective, recipe, runtime, folder)
+    check_recipe(recipe, batches.batch_size, runtime)
+    run = TrainingRun(objective, recipe, runtime, folder)
     with Display(title, run.done, recipe.max_steps, runtime) as display:
         for step in range(run.done, recipe.max_steps):
             seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
@@ -57,7 +57,7 @@ def fit(
     return run.losses.rows
 
 
-def check(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
+def check_recipe(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
     """Raise UserError where a recipe cannot be followed here, without touching data or weights."""
     if global_batch % runtime.world:
         raise UserError(
@@ -85,7 +85,7 @@ def _track(monitoring: Monitoring, first: int, rows: list[LossRow], rate: float)
             monitoring.tracker.log(losses | {"learning_rate": rate}, step)
 
 
-class Run:
+class TrainingRun:
     """The state of one training run: everything that must survive a crash, and the training step."""
 
     def __init__(self, objective: nn.Module, recipe: Recipe, runtime: Runtime, folder: Path | None) -> None:
@@ -159,7 +159,7 @@ class Run:
         """Return the last step whose checkpoint may be resumed: before the first snapshot that is lost or damaged."""
         if self.folder is None or not self.runtime.is_main:
             return self.recipe.max_steps  # the main process chooses for all
-        lost = [step for step in self.recipe.snapshots if not is_intact(snapshot(self.folder, step))]
+        lost = [step for step in self.recipe.snapshots if not is_intact(snapshot_path(self.folder, step))]
         return min([step - 1 for step in lost], default=self.recipe.max_steps)
 
     def _averaged(self) -> AbstractContextManager[Any]:
@@ -181,7 +181,7 @@ class Run:
 
     def _write_snapshot(self, folder: Path, done: int) -> None:
         if self.runtime.is_main:
-            with files.replacing(snapshot(folder, done)) as temporary:
+            with files.replacing(snapshot_path(folder, done)) as temporary:
                 torch.save(trained_state(self.objective), temporary)
 
     def _state(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.l
     return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=length)
 
 
-def snapshot(folder: Path, step: int) -> Path:
+def snapshot_path(folder: Path, step: int) -> Path:
     """Return where `fit` keeps the trained weights after so many steps (recipe.snapshots)."""
     return folder / "snapshots" / f"{step:06d}.pt"
 

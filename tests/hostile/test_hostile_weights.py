@@ -57,7 +57,7 @@ def readers(tmp_path: Path) -> dict[str, Callable[[Path], Any]]:
 
     def edges(path: Path) -> nn.Module:
         published = pretrained.Weights("x.pth", "https://example.org/x.pth", None, "unknown")
-        return _soft_edges.fill(nn.Linear(4, 3), "x", published, _soft_edges.SoftEdges(file=str(path)))
+        return _soft_edges.load_weights(nn.Linear(4, 3), "x", published, _soft_edges.SoftEdges(file=str(path)))
 
     def checkpoint(path: Path) -> Any:
         place = tmp_path / "run" / "checkpoints" / "00000001.pt"

@@ -19,7 +19,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import controlnet, mask_image, t2i_adapter
-from pipeline.methods.generators._control import draw
+from pipeline.methods.generators._control import sample_noise_on_device
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode, no_control
@@ -134,7 +134,7 @@ def test_mask_and_image_are_trained_together(base: StableDiffusion, pairs: Pairs
         assert [float(losses[name]) for name in ("mask", "mask_image")] == [expected, expected]
         stir(generator.network)
         losses = generator.objective(batch, 0.0)
-        latents, noise, t = draw(base, batch)
+        latents, noise, t = sample_noise_on_device(base, batch)
         noisy = base.schedule.q_sample(latents, noise, t)
         encoded = encode(base.unet, noisy, t, batch.text)
         white = batch.mask[:, None].double().repeat(1, 3, 1, 1)

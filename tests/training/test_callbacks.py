@@ -112,7 +112,7 @@ def test_progress_and_learning_rate_stay_at_the_end_of_the_schedule() -> None:
             return super().forward(batch, progress)
 
     recipe = Recipe(6, 1e-2, schedule="linear", schedule_steps=4)
-    held = loop.Run(Seen(), recipe, Runtime.alone(), None)
+    held = loop.TrainingRun(Seen(), recipe, Runtime.alone(), None)
     batches = Batches(pairs(), 4, "seed")
     for step in range(6):
         held.advance(batches.batch(step), step)

@@ -10,7 +10,7 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
-from pipeline.training.loop import fit, snapshot
+from pipeline.training.loop import fit, snapshot_path
 
 
 class Brightness(nn.Module):
@@ -139,6 +139,6 @@ def test_uneven_shares_are_refused(pairs: Pairs) -> None:
 def test_snapshots_hold_the_weights_of_their_steps(pairs: Pairs, tmp_path: Path) -> None:
     objective, recipe = Brightness(), Recipe(4, 1e-2, snapshots=(2, 4))
     fit(objective, Batches(pairs, 4, "seed", dihedral), recipe, Runtime.alone(), tmp_path)
-    kept = {step: torch.load(snapshot(tmp_path, step), weights_only=True) for step in (2, 4)}
+    kept = {step: torch.load(snapshot_path(tmp_path, step), weights_only=True) for step in (2, 4)}
     assert all(torch.equal(kept[4][name], value) for name, value in objective.state_dict().items())
     assert any(not torch.equal(kept[2][name], kept[4][name]) for name in kept[4])

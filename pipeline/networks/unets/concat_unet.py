@@ -24,7 +24,7 @@ Step = Callable[[int, int], nn.Module]
 
 
 class ConcatUNet(nn.Module):
-    """(noisy masks, images, timesteps) -> what the process predicts; only the mask's path of a DualPathShape is used."""
+    """(noisy masks, images, timesteps) -> what the process predicts; uses only the mask's path of a DualPathShape."""
 
     def __init__(self, shape: DualPathShape) -> None:
         super().__init__()

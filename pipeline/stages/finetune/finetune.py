@@ -16,7 +16,7 @@ from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.study import Params
 from pipeline.training import checkpoints
 from pipeline.training.callbacks import LossRow, Monitoring
-from pipeline.training.loop import check, fit, snapshot
+from pipeline.training.loop import check_recipe, fit, snapshot_path
 
 
 def finetune(params: Params, name: str) -> None:
@@ -81,7 +81,7 @@ class FinetuneRun:
             if runtime.is_main:
                 model.save(folder)
             return
-        check(recipe(settings, self.work.name), settings.global_batch, runtime)
+        check_recipe(recipe(settings, self.work.name), settings.global_batch, runtime)
         if runtime.is_main:
             presets.note(self.work)
         model.prepare(settings)
@@ -98,8 +98,8 @@ class FinetuneRun:
         stream = generator.stream(params.seed, self.entry)
         batches = model.batches(Pairs.read(train), settings, f"{stream}/finetune")
         callbacks = previews.callbacks(settings, params.seed, model, self.real.split("val"), runtime, work, tracker)
-        recipe_of_run, title = recipe(settings, work.name), f"finetune {self.name}"
-        rows = fit(model.objective, batches, recipe_of_run, runtime, work, title, Monitoring(callbacks, tracker))
+        run_recipe, title = recipe(settings, work.name), f"finetune {self.name}"
+        rows = fit(model.objective, batches, run_recipe, runtime, work, title, Monitoring(callbacks, tracker))
         if tracker is not None:
             tracker.finish()
         return rows
@@ -129,7 +129,7 @@ def _save(model: Generator, rows: list[LossRow], snapshots: tuple[int, ...], wor
     """Write the finished generator, its losses and its snapshots."""
     model.save(folder)
     for step in snapshots:
-        weights = checkpoints.load(snapshot(work, step))
+        weights = checkpoints.load(snapshot_path(work, step))
         model.objective.load_state_dict(weights, strict=False)
         model.save(folder / "snapshots" / f"{step:06d}")
     table = [{"step": step, **row} for step, row in enumerate(rows)]

@@ -82,13 +82,13 @@ def test_validation_in_micro_batches_has_the_losses_of_the_whole_batch(ready: Pa
 def test_finished_run_goes_on_to_more_steps(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned(study())
     steps: list[int] = []
-    advance = loop.Run.advance
+    advance = loop.TrainingRun.advance
 
-    def spy(self: loop.Run, batch: Any, step: int) -> None:
+    def spy(self: loop.TrainingRun, batch: Any, step: int) -> None:
         steps.append(step)
         advance(self, batch, step)
 
-    monkeypatch.setattr(loop.Run, "advance", spy)
+    monkeypatch.setattr(loop.TrainingRun, "advance", spy)
     folder = tuned(study(max_steps=4, schedule_steps=2))
     assert steps == [2, 3]
     longer = weights(folder)

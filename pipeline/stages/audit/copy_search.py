@@ -24,7 +24,6 @@ from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Nearest
 from pipeline.networks.pretrained import Unavailable
-from pipeline.stages.audit.extractors import candidate_extractors
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.score.params import Score
 
@@ -106,7 +105,7 @@ def open_spaces(audit: Audit, score: Score, seed: int, runtime: Runtime) -> Feat
 
 def _row_extractors(audit: Audit, score: Score) -> Iterator[str]:
     """Yield the candidates that compute feature rows. Raises UserError where audit.extractors names another."""
-    for name in candidate_extractors(audit, score):
+    for name in audit.candidate_extractors(score.extractors):
         if feature_cache.output_of(name) == "rows":
             yield name
         elif audit.extractors:

@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import pipeline
 from pipeline.core import files, paths, plugins
-from pipeline.stages.audit.extractors import candidate_extractors
 from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
@@ -64,7 +63,7 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "judge", _judge(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
-        yield "audit", _record("features", candidate_extractors(params.audit, params.score))
+        yield "audit", _record("features", params.audit.candidate_extractors(params.score.extractors))
 
 
 def _judge(params: Params) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics.images.arrays import Features
+from pipeline.metrics.images.similarity import unit
 
-def nearest(rows: NDArray[np.floating], among: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+
+def nearest(rows: Features, among: Features) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return index and cosine distance of the nearest row of `among` for each row."""
-    similarity = _unit(rows) @ _unit(among).T
+    similarity = unit(rows) @ unit(among).T
     index = similarity.argmax(1)
     return index, np.maximum(1 - similarity[np.arange(len(rows)), index], 0)
-
-
-def _unit(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    wide = rows.astype(np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)

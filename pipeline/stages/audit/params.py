@@ -17,5 +17,5 @@ class Audit(Section):
     pictures: int = Field(default=12, gt=0)  # closest pairs shown
 
     def candidate_extractors(self, scored: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the candidates for feature spaces in the order in which they are tried; `scored` is score.extractors."""
+        """Return the candidates for feature spaces in the order they are tried; `scored` is score.extractors."""
         return self.extractors or tuple(dict.fromkeys([*scored, *OFFLINE]))

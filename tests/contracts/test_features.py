@@ -147,9 +147,7 @@ def test_resizing_keeps_fractions_and_a_constant() -> None:
     wide = resize(ramp)
     assert wide.shape == (1, 3, 224, 224)
     assert (wide * 255 - (wide * 255).round()).abs().max() > 0.1  # not rounded to bytes
-    assert resize(torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)) == pytest.approx(
-        torch.full((1, 3, 224, 224), 0.2)
-    )
+    assert resize(torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)) == pytest.approx(torch.full((1, 3, 224, 224), 0.2))
 
 
 def test_shrinking_is_antialiased() -> None:

@@ -117,7 +117,7 @@ def test_the_mixed_transformer_equals_that_of_the_authors() -> None:
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(10), dtype=torch.float64)
     with torch.no_grad():
         for one, other in zip(ours(image), theirs(image)[2:], strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)  # in float64: what is left is no rounding error
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)  # in float64: the rest is not rounding
 
 
 def test_names_of_older_files_of_transformers() -> None:

@@ -131,5 +131,5 @@ def _known(where: str, name: str, there: dict[str, Any]) -> None:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Reads and checks a study. Raises UserError."""
+    """Read and check a study. Raises UserError."""
     return parse(Params, read_yaml(path))

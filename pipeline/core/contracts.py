@@ -1,4 +1,4 @@
-"""What the rooms of the house promise each other: batches, objectives, recipes, generators, segmenters, embedders."""
+"""The interfaces between the rooms: batches, objectives, recipes, generators, segmenters, embedders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Batch:
         return len(self.streams)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
+        """Return the batch on another device."""
         return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams, self.synthetic)
 
     def part(self, start: int, stop: int) -> "Batch":
-        """A micro-batch."""
+        """Return a micro-batch."""
         window = slice(start, stop)
         own = self.prompts[window], self.streams[window], self.synthetic[window]
         return Batch(self.image[window], self.mask[window], *own)
@@ -163,11 +163,11 @@ class Segmenter(Protocol):
         ...
 
     def augment(self, train: Any) -> Any:
-        """What is done at random to each pair of an ImageSet in training (data.loading.Augment), or None."""
+        """Return the random augmentation of each pair of an ImageSet in training (data.loading.Augment), or None."""
         ...
 
     def scale_encoder_rate(self, factor: float) -> None:
-        """The encoder is to learn at this multiple of the learning rate. Raises UserError where there is none."""
+        """Let the encoder learn at this multiple of the learning rate. Raises UserError where there is no encoder."""
         ...
 
     def save(self, folder: Path) -> None: ...
@@ -186,7 +186,7 @@ class Embedder(Protocol):
 
 
 class Comparer(Protocol):
-    """Tells how far images are from others, pair by pair (a module of features/ with OUTPUT = "distances")."""
+    """Measures the distance of images, pair by pair (a module of features/ with OUTPUT = "distances")."""
 
     id: str  # as an Embedder's
 

@@ -1,4 +1,4 @@
-"""Tensors on their way to the accelerator, without a wait of the host."""
+"""Transfers to the accelerator that do not block the host."""
 
 import torch
 from torch import Tensor

@@ -1,5 +1,5 @@
-"""The one exception a user may cause: bad input or bad parameters, told in a sentence that says what would do."""
+"""The exception for bad input and bad parameters; its message says what was found and what would do."""
 
 
 class UserError(ValueError):
-    """Something the user can mend; stages print it as one message, without a traceback, and exit with status 2."""
+    """A fault that the user can mend; stages print its message without a traceback and exit with status 2."""

@@ -29,7 +29,7 @@ FULL_SIGNS = (
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed."""
+    """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Raises UserError naming the path where the block cannot write: a full disk, a folder that is not ours."""
+    """Raise UserError naming the path where the block cannot write: a full disk, a read-only folder."""
     try:
         yield
     except OSError as error:
@@ -55,7 +55,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def unwritable(error: OSError, folder: Path, what: str = "written") -> UserError:
-    """What is told where a file cannot be written."""
+    """Return the error of a file that cannot be written."""
     path, reason = error.filename2 or error.filename or folder, error.strerror or error
     return UserError(
         f"{path} cannot be {what} ({reason}); what is finished is kept: make room or mend the permissions, then"
@@ -64,7 +64,7 @@ def unwritable(error: OSError, folder: Path, what: str = "written") -> UserError
 
 
 def no_place(error: BaseException) -> str | None:
-    """What is told of an error that comes of a full disk or of a folder that is not ours; None: of something else."""
+    """Return the message of an error caused by a full disk or a read-only folder; None for any other error."""
     if isinstance(error, OSError) and error.errno in FULL:
         return str(unwritable(error, Path("work or outputs"), "read or written"))
     if any(sign in str(error) for sign in FULL_SIGNS):
@@ -74,18 +74,18 @@ def no_place(error: BaseException) -> str | None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file at once or not at all."""
+    """Write a file at once or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON with sorted keys, at once or not at all."""
+    """Write JSON with sorted keys, at once or not at all."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError where it is damaged, OSError where it cannot be read."""
+    """Return the content of a JSON file. Raises UserError where it is damaged, OSError where it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -94,18 +94,18 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of(content: bytes) -> str:
-    """Hash of a file's content before it is written."""
+    """Return the SHA-256 that a file with this content would have."""
     return hashlib.sha256(content).hexdigest()
 
 
 def tree_sha256(folder: Path) -> str:
-    """Hash of the names and contents of all files under a folder, without temporary ones and seals."""
+    """Return the SHA-256 of the names and contents of all files in a folder, temporary files and seals excepted."""
     total = hashlib.sha256()
     for path in _finished(folder):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
@@ -117,7 +117,7 @@ def _finished(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Flushes a finished folder to disk and writes the hashes of its files, pictures excepted; the last file of all."""
+    """Flush a finished folder to disk and write the hashes of its files, pictures excepted; the last file of all."""
     for path in (*folder.rglob("*"), folder):
         flush(path)
     sums = {p.relative_to(folder).as_posix(): sha256(p) for p in _finished(folder) if not p.name.endswith(PICTURES)}
@@ -126,12 +126,12 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder was sealed and its files are as they were then."""
+    """Return whether a folder is sealed and its files have not changed since."""
     return (folder / SEAL).is_file() and not damaged(folder)
 
 
 def damaged(folder: Path) -> list[Path]:
-    """The files of a sealed folder that are missing or changed since; none where the folder has no seal."""
+    """Return the files of a sealed folder that are missing or have changed; none where the folder has no seal."""
     if not (folder / SEAL).is_file():
         return []
     try:
@@ -142,7 +142,7 @@ def damaged(folder: Path) -> list[Path]:
 
 
 def check(folder: Path) -> None:
-    """Raises UserError where a published folder is not as it was published."""
+    """Raise UserError where a published folder has changed since it was published."""
     if changed := damaged(folder):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
@@ -159,7 +159,7 @@ def _is(path: Path, wanted: str) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, is on disk."""
+    """Wait until a file's content, or a folder's list of names, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -171,12 +171,12 @@ def flush(path: Path) -> None:
 
 
 def write_sealed(path: Path, value: Any) -> None:
-    """Writes JSON with its own hash, at once or not at all."""
+    """Write JSON with its own hash, at once or not at all."""
     write_json(path, {"value": value, "sha256": _json_sha256(value)})
 
 
 def read_sealed(path: Path) -> Any:
-    """The value that `write_sealed` wrote; None where there is none or it is damaged.
+    """Return the value that `write_sealed` wrote; None where it is missing or damaged.
 
     A file of before seals, which has neither key, is taken as it is.
     """
@@ -194,7 +194,7 @@ def _json_sha256(value: Any) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits that identify parameters, inputs and method version; any JSON-like values and pydantic models."""
+    """Return 16 hex digits that identify JSON-like values and models: parameters, inputs, a version."""
     text = json.dumps(parts, sort_keys=True, default=_plain)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -208,14 +208,14 @@ def _plain(value: Any) -> Any:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed processes left in a folder of outputs."""
+    """Remove the temporary files that killed processes left in a folder of outputs."""
     for path in folder.glob(TEMPORARY):
         if path.is_file():
             path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy."""
+    """Make a hard link where the file system allows it, else a copy."""
     try:
         os.link(source, target)
     except OSError:
@@ -227,7 +227,7 @@ def _link_or_copy_names(source: str, target: str) -> None:
 
 
 def publish(folder: Path, target: Path) -> None:
-    """Makes `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename, and sealed.
+    """Make `target` a copy (hard links where possible) of `folder`; `target` appears whole, by rename, and sealed.
 
     What killed processes left behind, temporary files in `folder` and staging folders beside `target`, is left out.
     """

@@ -1,4 +1,4 @@
-"""One process at a time on one output: a lock that the kernel takes back when its holder ends, however it ends."""
+"""Locks for one process at a time on one output; the kernel releases a lock when its holder ends, however it ends."""
 
 import fcntl
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def held(name: str) -> Iterator[None]:
-    """Holds work/locks/<name>.lock during the block. Raises UserError naming the process that holds it already.
+    """Hold work/locks/<name>.lock during the block. Raises UserError naming the process that holds it already.
 
     Where the folder cannot be written or the file system knows no locks, the block runs without one.
     """
@@ -31,7 +31,7 @@ def held(name: str) -> Iterator[None]:
 
 @contextmanager
 def waited(name: str) -> Iterator[None]:
-    """Holds work/locks/<name>.lock during the block, after whoever holds it now has ended; else as `held`."""
+    """Hold work/locks/<name>.lock during the block, waiting for the process that holds it; otherwise as `held`."""
     file = _opened(name)
     if file is None:
         yield
@@ -69,7 +69,7 @@ def _take(file: IO[str], name: str) -> None:
 
 
 def _sign(file: IO[str]) -> None:
-    """Writes who holds the lock, for the message to others; a full disk costs only that."""
+    """Write who holds the lock, for the message to others; on a full disk the message lacks the name."""
     try:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

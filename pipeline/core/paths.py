@@ -1,4 +1,7 @@
-"""Where things lie. Everything is relative to the folder in which DVC runs; the study's name stands in every output."""
+"""Paths of inputs, outputs and work in progress.
+
+They are relative to the folder in which DVC runs, and the study's name stands in every output.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -24,24 +24,24 @@ FOLDERS = {
 
 
 def names(kind: str) -> list[str]:
-    """Names of the plug-ins of one kind (a key of FOLDERS), sorted; files that start with "_" are not plug-ins."""
+    """Return the names of the plug-ins of one kind (a key of FOLDERS), sorted; files with a leading "_" are none."""
     folder = ROOT.joinpath(*FOLDERS[kind].split("."))
     return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
 
 
 def source(kind: str, name: str) -> Path:
-    """The file of one plug-in, not loaded. Raises UserError listing the names there are."""
+    """Return the file of one plug-in without loading it. Raises UserError listing the names there are."""
     if name not in names(kind):
         raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
     return ROOT.joinpath(*FOLDERS[kind].split("."), f"{name}.py")
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """The module of one plug-in. Raises UserError listing the names there are."""
+    """Return the module of one plug-in. Raises UserError listing the names there are."""
     source(kind, name)
     return importlib.import_module(f"pipeline.{FOLDERS[kind]}.{name}")
 
 
 def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
-    """The plug-in's own parameters, checked; `where` is the dotted path that an error names."""
+    """Check and return a plug-in's parameters; `where` is the dotted path that an error names."""
     return parse(load(kind, name).Params, values, where)

@@ -14,7 +14,7 @@ steps = logging.getLogger("pipeline.progress")  # a terminal shows bars instead 
 
 
 class Bar:
-    """A bar with an ETA on a terminal, and lines now and then in the log; what runs inside moves it by parts."""
+    """A progress bar with an ETA on a terminal and occasional lines in the log; nested bars advance it by fractions."""
 
     open: ClassVar[list["Bar"]] = []  # those that are shown, the outer one first; a terminal has place for one
 
@@ -40,12 +40,12 @@ class Bar:
             Bar.open.remove(self)
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Set the number of items that are done."""
         self.whole = done
         self._tell(done)
 
     def part(self, share: float) -> None:
-        """Of the next one, this share is done."""
+        """Set the share of the next item that is done."""
         self._tell(self.whole + min(share, 1.0))
 
     def _tell(self, done: float) -> None:
@@ -63,7 +63,7 @@ class Bar:
 
 
 def track(items: Iterable[T], title: str, total: int | None = None, visible: bool = True) -> Iterator[T]:
-    """The items, with a Bar."""
+    """Yield the items while a Bar follows them."""
     total = len(items) if total is None and isinstance(items, Sized) else total
     with Bar(title, total, visible) as bar:
         for count, item in enumerate(items, 1):
@@ -72,13 +72,13 @@ def track(items: Iterable[T], title: str, total: int | None = None, visible: boo
 
 
 def advance_bar(share: float) -> None:
-    """Moves the innermost bar by the share of its next item that is done, where there is one."""
+    """Advance the innermost bar, if there is one, by the share of its next item that is done."""
     if Bar.open:
         Bar.open[-1].part(share)
 
 
 def start_log(path: Path) -> Path | None:
-    """Sends all messages to standard error and to the file, which is begun anew; None where it cannot be written."""
+    """Send all messages to standard error and to the file, written anew; return None where it cannot be."""
     handlers: list[logging.Handler] = [console_handler()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def start_log(path: Path) -> Path | None:
 
 
 def console_handler() -> logging.Handler:
-    """Messages to standard error, but for lines of progress where a terminal shows bars."""
+    """Return a handler that writes to standard error, without lines of progress where a terminal shows bars."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name != steps.name or not sys.stderr.isatty())

@@ -30,7 +30,7 @@ class Runtime:
 
     @classmethod
     def start(cls, threads: int) -> "Runtime":
-        """Joins the launch (`accelerate launch`, or none) and pins the number of threads; another one changes bytes.
+        """Join the launch (`accelerate launch`, or none) and pin the number of threads; another one changes bytes.
 
         Raises UserError where the launch asks for what is not installed.
         """
@@ -45,7 +45,7 @@ class Runtime:
 
     @classmethod
     def alone(cls, threads: int | None = None, device: torch.device | None = None) -> "Runtime":
-        """A process that shares its work with nobody."""
+        """Return a runtime of one process."""
         if threads is not None:
             pin_threads(threads)
         return cls(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -56,19 +56,19 @@ class Runtime:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Waits for all processes."""
+        """Wait for all processes."""
         if self.world > 1:
             self.accelerator.wait_for_everyone()
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes, each of which gives one tensor of the same shape."""
+        """Return the mean over all processes, each of which gives one tensor of the same shape."""
         if self.world == 1:
             return values
         torch.distributed.all_reduce(values)
         return values / self.world
 
     def agreed(self, value: T) -> T:
-        """What the main process found, on every process."""
+        """Return the main process's value on every process."""
         if self.world == 1:
             return value
         held = [value]
@@ -76,7 +76,7 @@ class Runtime:
         return held[0]
 
     def tracker(self, kind: str, folder: Path, name: str) -> "Tracker | None":
-        """The tracking service, on the main process. Raises UserError on every process where it is not installed."""
+        """Return the tracking service on the main process. Raises UserError on all where it is not installed."""
         if kind == "none":
             return None
         if importlib.util.find_spec(kind) is None:
@@ -84,26 +84,26 @@ class Runtime:
         return Tracker(kind, folder, name) if self.is_main else None
 
     def peak_memory(self) -> float:
-        """Largest memory of this process so far, in GB: on its GPU, or of the machine."""
+        """Return the peak memory of this process in GB, on its GPU or of the machine."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
     def memory(self) -> int:
-        """Bytes of this process's GPU, or its share of the machine's memory."""
+        """Return the bytes of this process's GPU, or its share of the machine's memory."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_properties(self.device).total_memory
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.world > 1 else 1
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // beside
 
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
-        """bf16 arithmetic where it is safe, or plain float32."""
+        """Return autocast to bfloat16, or a context that leaves float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _sharding() -> Sharding:
-    """What `accelerate launch` was configured for; it tells its processes by these variables."""
+    """Return the sharding that `accelerate launch` was configured for, from its environment variables."""
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError(
@@ -123,7 +123,7 @@ def _asked(variable: str) -> bool:
 
 
 class Tracker:
-    """Sends numbers by name to a tracking service on the main process; no path, parameter or image."""
+    """Send numbers by name to a tracking service on the main process; no path, parameter or image."""
 
     def __init__(self, kind: str, folder: Path, name: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -140,22 +140,22 @@ class Tracker:
             self.service.start()
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Sends the numbers of one step."""
+        """Send the numbers of one step."""
         self.service.log(values, step=step)
 
     def finish(self) -> None:
-        """Sends what is left."""
+        """Send what is still buffered."""
         self.service.finish()
 
 
 def pin_threads(threads: int) -> None:
-    """Fixes the number of threads of this process."""
+    """Fix the number of threads of this process."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
 
 
 def counter(runtime: Runtime, name: str) -> "Counter":
-    """A counter shared by all processes of the launch; each call gives the next free number."""
+    """Return a counter shared by all processes of the launch; each call gives the next free number."""
     if runtime.world == 1:
         return Counter(None, name)
     store = torch.distributed.distributed_c10d._get_default_store()
@@ -163,13 +163,13 @@ def counter(runtime: Runtime, name: str) -> "Counter":
 
 
 class Counter:
-    """Numbers 0, 1, 2 ... each given to one process only."""
+    """The numbers 0, 1, 2 ..., each given to one process only."""
 
     def __init__(self, store: Any, name: str) -> None:
         self.store, self.name, self.own = store, name, 0
 
     def next(self) -> int:
-        """The next number that no process has had."""
+        """Return the next number that no process has taken."""
         if self.store is not None:
             return int(self.store.add(self.name, 1)) - 1
         self.own += 1

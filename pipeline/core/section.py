@@ -1,4 +1,4 @@
-"""Parsing of params.yaml: read as DVC reads it, faults told by dotted path, unknown keys refused."""
+"""Sections of params.yaml: read as DVC reads it; faults are named by their dotted path, unknown keys refused."""
 
 import difflib
 from pathlib import Path
@@ -26,7 +26,7 @@ class Entry(BaseModel):
 
     @property
     def own(self) -> dict[str, Any]:
-        """The keys that belong to the plug-in."""
+        """Return the keys that belong to the plug-in."""
         return dict(self.model_extra or {})
 
 
@@ -34,7 +34,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def parse(section: type[S], values: Any, where: str = "") -> S:
-    """Checks values against a section. Raises UserError naming every fault by its dotted path below `where`."""
+    """Check values against a section. Raises UserError naming every fault by its dotted path below `where`."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -54,7 +54,7 @@ def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
 
 
 def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that `location` leads to."""
+    """Return the field names of the section at `location`."""
     for part in location:
         field = getattr(section, "model_fields", {}).get(part)
         candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
@@ -64,13 +64,13 @@ def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:
 
 
 def shortened(value: Any) -> str:
-    """A value as Python writes it, at most 200 signs of it."""
+    """Return a value as Python writes it, cut after 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it. Raises UserError.
+    """Return the content of a YAML 1.2 file (1e-5 is a number, no is a string), as DVC reads it. Raises UserError.
 
     Only plain values are made, never other objects; aliases that unfold to more than LARGEST of them are refused.
     """
@@ -95,7 +95,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _unfolded(value: Any, depth: int = 0) -> int:
-    """How many values there are when every alias is written out, or more than LARGEST where they are too many."""
+    """Return the number of values with every alias written out; counting stops beyond LARGEST."""
     if not isinstance(value, dict | list | tuple | set):
         return 1
     inner = [*value, *value.values()] if isinstance(value, dict) else value

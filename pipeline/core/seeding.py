@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
 
 def number(*names: object) -> int:
-    """A 63-bit number that depends on nothing but the names, the same on every machine."""
+    """Return a 63-bit number that depends on nothing but the names, the same on every machine."""
     digest = hashlib.blake2b("/".join(map(str, names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 
 def numpy_rng(*names: object) -> np.random.Generator:
-    """A NumPy stream named by its arguments."""
+    """Return a NumPy generator seeded by names."""
     return np.random.default_rng(number(*names))
 
 
 def torch_rng(*names: object) -> "torch.Generator":
-    """A torch stream on the CPU, so that its numbers do not vary with the device."""
+    """Return a torch generator seeded by names, on the CPU, so that its numbers do not vary with the device."""
     import torch
 
     return torch.Generator().manual_seed(number(*names))
 
 
 def seed_everything(*names: object) -> None:
-    """Seeds the global streams that libraries use on their own (initial weights, dropout)."""
+    """Seed the global streams that libraries use on their own (initial weights, dropout)."""
     import torch
 
     seed = number(*names)

@@ -1,4 +1,4 @@
-"""Records of what a study without generators does not make: its stages base and judge say so, and publish no more."""
+"""Records of skipped stages: without generators, base and judge publish a note that there is none."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ REASON = "the study has no generators"
 
 
 def record(what: str, target: Path) -> None:
-    """Publishes a folder with metrics.json only: that there is no such thing, and why."""
+    """Publish a folder whose metrics.json says that there is no such thing, and why."""
     told = {what: f"none: {REASON}"}
     work = paths.work(what, files.fingerprint(told))
     files.write_json(work / "metrics.json", told)

@@ -11,7 +11,7 @@ from pipeline.core.errors import UserError
 
 
 def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes metrics for `dvc metrics show`; a value that is not finite becomes null."""
+    """Write metrics for `dvc metrics show`; a value that is not finite becomes null."""
     files.write_json(path, _finite(values))
 
 
@@ -24,7 +24,7 @@ def _finite(value: Any) -> Any:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Writes rows as CSV; the columns are those of the first row unless given."""
+    """Write rows as CSV; the columns are those of the first row unless given."""
     columns = columns or (list(rows[0]) if rows else [])
     with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
@@ -33,7 +33,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file. Raises UserError where it is damaged, OSError where it cannot be read."""
+    """Return the rows of a CSV file. Raises UserError where it is damaged, OSError where it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))

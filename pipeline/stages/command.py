@@ -22,7 +22,7 @@ WRONG, BROKEN, STOPPED = 2, 1, 130  # exit statuses: the user's to mend, ours to
 
 
 def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list[str] | None = None) -> None:
-    """Runs `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
+    """Run `stage(params, **chosen)` with the entries named on the command line (default: the first of params.yaml).
 
     Progress and messages also go to work/logs/<stage>_<entry>.log, with the traceback of what was not foreseen. A run
     that fails ends with one line and that file's place; of several processes the first to fail tells it.
@@ -68,7 +68,7 @@ def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:
 
 
 def record(log: Path) -> Path | None:
-    """Adds the traceback of the error at hand to a log; None where it cannot be written."""
+    """Add the traceback of the error at hand to a log; None where it cannot be written."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:

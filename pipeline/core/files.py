@@ -51,10 +51,10 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(error, folder) from error
+        raise write_error(error, folder) from error
 
 
-def unwritable(error: OSError, folder: Path, what: str = "written") -> UserError:
+def write_error(error: OSError, folder: Path, what: str = "written") -> UserError:
     """Return the error of a file that cannot be written."""
     path, reason = error.filename2 or error.filename or folder, error.strerror or error
     return UserError(
@@ -63,13 +63,13 @@ def unwritable(error: OSError, folder: Path, what: str = "written") -> UserError
     )
 
 
-def no_place(error: BaseException) -> str | None:
+def write_failure(error: BaseException) -> str | None:
     """Return the message of an error caused by a full disk or a read-only folder; None for any other error."""
     if isinstance(error, OSError) and error.errno in FULL:
-        return str(unwritable(error, Path("work or outputs"), "read or written"))
+        return str(write_error(error, Path("work or outputs"), "read or written"))
     if any(sign in str(error) for sign in FULL_SIGNS):
         first = str(error).splitlines()[0]
-        return str(unwritable(OSError(first), Path("a file in work or outputs")))
+        return str(write_error(OSError(first), Path("a file in work or outputs")))
     return None
 
 
@@ -125,7 +125,7 @@ def seal(folder: Path) -> None:
     flush(folder)
 
 
-def is_whole(folder: Path) -> bool:
+def is_intact(folder: Path) -> bool:
     """Return whether a folder is sealed and its files have not changed since."""
     return (folder / SEAL).is_file() and not damaged(folder)
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(name: str) -> Iterator[None]:
+def exclusive(name: str) -> Iterator[None]:
     """Hold work/locks/<name>.lock during the block. Raises UserError naming the process that holds it already.
 
     Where the folder cannot be written or the file system knows no locks, the block runs without one.
@@ -30,8 +30,8 @@ def held(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def waited(name: str) -> Iterator[None]:
-    """Hold work/locks/<name>.lock during the block, waiting for the process that holds it; otherwise as `held`."""
+def wait_for(name: str) -> Iterator[None]:
+    """Hold work/locks/<name>.lock during the block, waiting for the process that holds it; otherwise as `exclusive`."""
     file = _opened(name)
     if file is None:
         yield

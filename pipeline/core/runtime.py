@@ -67,7 +67,7 @@ class Runtime:
         torch.distributed.all_reduce(values)
         return values / self.world
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the main process's value on every process."""
         if self.world == 1:
             return value

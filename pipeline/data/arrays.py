@@ -34,8 +34,8 @@ def load_arrays(images: ImageSet) -> Arrays:
         image, mask = np.stack([images.image(row) for row in images]), np.stack([images.mask(row) for row in images])
         return Arrays(image, mask, np.stack([images.masks(row) for row in images]) if _is_multirater(images) else None)
     folder = paths.decoded(images.digest)
-    with locks.waited(f"decoded_{folder.name}"):
-        if not files.is_whole(folder):
+    with locks.wait_for(f"decoded_{folder.name}"):
+        if not files.is_intact(folder):
             with files.writing_to(folder):
                 _write(images, folder)
     mapped = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}  # c: nothing is written back

@@ -38,7 +38,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     try:
         params = load_params()
         chosen = {entry: _choice(params, entry, arguments[entry]) for entry in entries}
-        with locks.held("_".join([name, *chosen.values()])) if rank == 0 else nullcontext():
+        with locks.exclusive("_".join([name, *chosen.values()])) if rank == 0 else nullcontext():
             log = progress.start_log(paths.log(name, chosen.values(), rank))
             stage(params, **chosen)
     except UserError as error:
@@ -46,7 +46,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     except KeyboardInterrupt:
         _end(f"{name} was stopped; the same command goes on", STOPPED, log, rank)
     except Exception as error:
-        if refused := files.no_place(error):
+        if refused := files.write_failure(error):
             _end(f"error: {refused}", WRONG, log, rank)
         if log is None:
             raise

@@ -76,7 +76,7 @@ class Checkpoints:
             for left_behind in self.folder.glob(files.TEMPORARY):
                 left_behind.unlink(missing_ok=True)
             name = next((path.name for path in reversed(self._paths(until))), None)
-        name = self.runtime.agreed(name)
+        name = self.runtime.broadcast(name)
         return None if self.folder is None or name is None else self.folder / name
 
     def _paths(self, until: int) -> list[Path]:

@@ -61,19 +61,19 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> N
 
 
 def test_a_sealed_folder_knows_what_was_changed_or_lost(folder: Path, tmp_path: Path) -> None:
-    assert not files.is_whole(folder)
+    assert not files.is_intact(folder)
     files.publish(folder, tmp_path / "out")
     out, before = tmp_path / "out", files.tree_sha256(folder)
-    assert files.is_whole(out) and files.damaged(out) == []
+    assert files.is_intact(out) and files.damaged(out) == []
     assert files.tree_sha256(out) == before  # the seal is no content
     (out / "images" / "a.png").write_bytes(b"b")
-    assert files.is_whole(out)  # pictures have their hashes in the manifest of their set
+    assert files.is_intact(out)  # pictures have their hashes in the manifest of their set
     (out / "metadata.json").write_text('{"a": 2}')
     assert files.damaged(out) == [out / "metadata.json"]
     with pytest.raises(UserError, match=f"metadata.json: damaged.* remove {out} and run the stage"):
         files.check(out)
     (out / "metadata.json").unlink()
-    assert not files.is_whole(out)
+    assert not files.is_intact(out)
 
 
 def test_a_seal_that_cannot_be_read_is_damage(folder: Path) -> None:
@@ -102,5 +102,5 @@ def test_sealed_json_is_read_back_or_not_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_a_full_disk_is_known_by_its_errors(error: Exception, told: str | None) -> None:
-    found = files.no_place(error)
+    found = files.write_failure(error)
     assert found is None if told is None else told in str(found)

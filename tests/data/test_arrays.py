@@ -83,7 +83,7 @@ def test_what_was_stopped_or_damaged_is_decoded_again(here: Path, monkeypatch: p
         patch.setattr(files, "seal", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             arrays.load_arrays(images)
-    assert not files.is_whole(folder)
+    assert not files.is_intact(folder)
     whole = arrays.load_arrays(images)
     wanted = np.array(whole.image)
     content = bytearray((folder / "image.npy").read_bytes())
@@ -99,7 +99,7 @@ def test_a_damaged_image_is_an_error_and_no_file(here: Path) -> None:
     (here / "set/images/v3.nii.gz").write_bytes(b"something else")
     with pytest.raises(UserError, match=r"v3\.nii\.gz is damaged"):
         arrays.load_arrays(images)
-    assert not files.is_whole(paths.decoded(images.digest))
+    assert not files.is_intact(paths.decoded(images.digest))
 
 
 def test_processes_wait_for_the_one_that_decodes(here: Path) -> None:

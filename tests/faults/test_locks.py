@@ -24,20 +24,20 @@ def test_a_held_lock_names_its_holder_and_is_given_back(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     holder = f"mix_real .* by process {os.getpid()} on {socket.gethostname()}"
     with (
-        locks.held("mix_real"),
-        locks.held("mix_other"),
+        locks.exclusive("mix_real"),
+        locks.exclusive("mix_other"),
         pytest.raises(UserError, match=holder),
-        locks.held("mix_real"),
+        locks.exclusive("mix_real"),
     ):
         pass
-    with locks.held("mix_real"):
+    with locks.exclusive("mix_real"):
         pass
 
 
 def test_without_a_folder_to_write_in_there_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths.WORK.write_text("a file")
-    with locks.held("mix"), locks.held("mix"):
+    with locks.exclusive("mix"), locks.exclusive("mix"):
         pass
 
 

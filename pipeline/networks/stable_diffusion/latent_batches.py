@@ -93,7 +93,7 @@ def _moments(model: StableDiffusion, images: Tensor, flipped: bool) -> Tensor:
         return _encoded(model, images, flipped)
     folder = model.keep / _content(model, images, flipped)
     path = folder / "moments.safetensors"
-    if files.is_whole(folder):
+    if files.is_intact(folder):
         return load_file(path)["moments"]
     moments = _encoded(model, images, flipped).contiguous()
     with files.replacing(path) as temporary:

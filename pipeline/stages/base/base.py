@@ -24,7 +24,7 @@ def make_base(params: Params) -> None:
     fingerprint = files.fingerprint(VERSION, settings, params.seed, params.threads, source)
     work = paths.work("base", fingerprint)
     folder = work / "base"
-    if not files.is_whole(folder):
+    if not files.is_intact(folder):
         shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
         if base.source == "scratch":
             pretrain(base, params.data.size, params.seed, train, Runtime.alone(params.threads), work)

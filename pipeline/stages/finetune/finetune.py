@@ -29,7 +29,7 @@ def finetune(params: Params, name: str) -> None:
     real = ImageSet.open(paths.real(params.study))
     work = paths.work("finetune", trajectory(params, name, real.split("train")))
     run = FinetuneRun(params, name, real, runtime, work)
-    with locks.held(work.name) if runtime.is_main else nullcontext():
+    with locks.exclusive(work.name) if runtime.is_main else nullcontext():
         folder = run.finished_folder()
         if runtime.is_main:
             files.publish(folder, paths.generator(params.study, name))
@@ -59,7 +59,7 @@ class FinetuneRun:
     def finished_folder(self) -> Path:
         """Return the folder of the finished generator, trained unless it is there and complete."""
         folder = self.work / f"generator_{self.max_steps:06d}"
-        if self.runtime.agreed(files.is_whole(folder)):
+        if self.runtime.broadcast(files.is_intact(folder)):
             return folder
         if self.runtime.is_main:
             shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them

@@ -86,7 +86,7 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
             GeneratorPlan(name, entry.method_of(name), entry.masks, entry.copies, image_count(entry, pairs))
             for name, entry in entries
         ),
-        len({(entry.method_of(name), repr(sorted(entry.own.items()))) for name, entry in entries}),
+        len({(entry.method_of(name), repr(sorted(entry.options.items()))) for name, entry in entries}),
         tuple(params.training_sets),
         tuple(params.segmenters),
         len(params.segment.seeds),
@@ -109,12 +109,12 @@ def training_pairs(study: str, data: Data) -> int | None:
 
 def published_pairs(study: str, data: Data) -> int | None:
     """Return the number of training pairs that is known without the data; None where only the data tells."""
-    return data.train_limit or data.own.get("train") or STUDY_PAIRS.get(study) or READER_PAIRS.get(data.reader)
+    return data.train_limit or data.options.get("train") or STUDY_PAIRS.get(study) or READER_PAIRS.get(data.reader)
 
 
 def listed_pairs(data: Data) -> int | None:
     """Return the number of training pairs that the reader lists, decoding none; None where it finds no data."""
-    params = plugins.read_params("readers", data.reader, data.own, "data")
+    params = plugins.read_params("readers", data.reader, data.options, "data")
     try:
         items = list(plugins.load("readers", data.reader).read(data, params))
     except UserError:
@@ -142,7 +142,7 @@ def equal_costs(generators: Mapping[str, GeneratorEntry]) -> list[list[str]]:
     """Group the entries that cost the same: one method, and parameters that differ in weights above 0 only."""
     groups: dict[str, list[str]] = {}
     for name, entry in generators.items():
-        switches = {key: value > 0 if isinstance(value, float) else value for key, value in entry.own.items()}
+        switches = {key: value > 0 if isinstance(value, float) else value for key, value in entry.options.items()}
         relevant = {
             key: value for key, value in switches.items() if key not in ("w_c", "w_m", "start") and value is not True
         }
@@ -155,6 +155,6 @@ def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
     first: dict[str, str] = {}
     sources = {}
     for name, entry in generators.items():
-        key = f"{entry.method_of(name)} {sorted(entry.own.items())} {entry.seed}"
+        key = f"{entry.method_of(name)} {sorted(entry.options.items())} {entry.seed}"
         sources[name] = first.setdefault(key, name)
     return sources

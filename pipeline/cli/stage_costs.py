@@ -46,7 +46,7 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     None where they cannot be counted. Initial weights do not matter, so none are read or downloaded.
     """
     method = entry.method_of(name)
-    params = plugins.read_params("segmenters", method, entry.own, f"segmenters.{name}")
+    params = plugins.read_params("segmenters", method, entry.options, f"segmenters.{name}")
     if hasattr(params, "weights"):
         params = params.model_copy(update={"weights": "none"})
     segmenter = plugins.load("segmenters", method).build(params, spec)

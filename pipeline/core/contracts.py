@@ -31,8 +31,8 @@ class Batch:
     def part(self, start: int, stop: int) -> "Batch":
         """Return a micro-batch."""
         window = slice(start, stop)
-        own = self.prompts[window], self.streams[window], self.synthetic[window]
-        return Batch(self.image[window], self.mask[window], *own)
+        rest = self.prompts[window], self.streams[window], self.synthetic[window]
+        return Batch(self.image[window], self.mask[window], *rest)
 
 
 @dataclass(frozen=True)

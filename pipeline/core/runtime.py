@@ -166,11 +166,11 @@ class Counter:
     """The numbers 0, 1, 2 ..., each given to one process only."""
 
     def __init__(self, store: Any, name: str) -> None:
-        self.store, self.name, self.own = store, name, 0
+        self.store, self.name, self.served = store, name, 0
 
     def next(self) -> int:
         """Return the next number that no process has taken."""
         if self.store is not None:
             return int(self.store.add(self.name, 1)) - 1
-        self.own += 1
-        return self.own - 1
+        self.served += 1
+        return self.served - 1

@@ -25,9 +25,19 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     @property
-    def own(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Return the keys that belong to the plug-in."""
         return dict(self.model_extra or {})
+
+
+class MethodEntry(Entry):
+    """An entry of params.yaml that names a method, a plug-in, or has the method's name as its own."""
+
+    method: str | None = None  # None: the entry's name
+
+    def method_of(self, name: str) -> str:
+        """Return the method of the entry with this name."""
+        return self.method or name
 
 
 S = TypeVar("S", bound=BaseModel)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.errors import UserError
-from pipeline.core.section import Entry, Section, parse
+from pipeline.core.section import MethodEntry, Section, parse
 
 
 class Mark(Enum):
@@ -134,15 +134,10 @@ class Segment(Section):
         return self
 
 
-class SegmenterEntry(Entry):
+class SegmenterEntry(MethodEntry):
     """A segmenter and its own keys."""
 
-    method: str | None = None  # None: the entry's name
     segment: dict[str, Any] = Field(default_factory=dict)  # overrides of the section segment, in every arm
-
-    def method_of(self, name: str) -> str:
-        """Return the plug-in of this entry, whose key in `segmenters` is `name`."""
-        return self.method or name
 
 
 def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segment:

@@ -30,7 +30,7 @@ def save_model(segmenter: Segmenter, spec: DatasetSpec, folder: Path, reading: M
 
 def reader_settings(data: Data) -> dict[str, Any]:
     """Return the reader of a study and, of volumes, how it scales intensities; no path."""
-    scaling = {key: data.own[key] for key in Intensities.model_fields if key in data.own} if data.shape else {}
+    scaling = {key: data.options[key] for key in Intensities.model_fields if key in data.options} if data.shape else {}
     return {"reader": data.reader, **scaling}
 
 

@@ -103,14 +103,14 @@ def test_names_of_folders_and_the_masks_suffix_are_written(capsys: pytest.Captur
     paired(Path("data/mine"))
     data = written(init(capsys, "--images", "data/mine/Scans", "--masks", "data/mine/Ground Truth")).data
     expected = {"root": "data/mine", "images": "Scans", "masks": "Ground Truth", "mask_suffix": "_mask"}
-    assert data.own == expected
+    assert data.options == expected
 
 
 def test_images_and_masks_of_one_folder_are_told_apart_by_the_suffix(capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(12):
         drawn(Path(f"busi/benign ({n}).png"), Path(f"busi/benign ({n})_mask.png"), f"busi {n}")
     told = init(capsys, "--root", "busi")
-    assert (told["pairs"], written(told).data.own["mask_suffix"]) == (12, "_mask")
+    assert (told["pairs"], written(told).data.options["mask_suffix"]) == (12, "_mask")
 
 
 def test_a_gpu_gets_a_pretrained_base_and_larger_images(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,4 +83,4 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 
 def test_keys_of_a_plug_in_are_kept_for_it(toy_params: Params) -> None:
-    assert toy_params.segmenters["unet"].own == {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}
+    assert toy_params.segmenters["unet"].options == {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}

@@ -23,7 +23,7 @@ class Case:
     gone: tuple[str, ...] = ()  # patterns of work that the stage is to make again
 
     @property
-    def own(self) -> bool:
+    def options(self) -> bool:
         """Whether it lies in the work of the stage."""
         return self.files.startswith("work")
 
@@ -124,7 +124,7 @@ def follow(text: str, study: Path) -> None:
 def tried(clean: Clean, folder: Path, case: Case, kind: str, work: bool) -> None:
     study, rng = copy(clean.folder, folder / "study", work=work), random.Random(f"{case}/{kind}")
     hit(study, case, kind, rng)
-    if not case.own:
+    if not case.options:
         forget(study, case.stage)
     for pattern in case.gone:
         for path in (study / "work").glob(pattern):

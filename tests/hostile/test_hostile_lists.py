@@ -43,7 +43,7 @@ def refused(read: Callable[[], Any]) -> bool:
 
 def of_reader(data: Data) -> list[Any]:
     """Everything that a reader yields; nothing is decoded but what the reader itself decodes."""
-    own = plugins.read_params("readers", data.reader, data.own, "data")
+    own = plugins.read_params("readers", data.reader, data.options, "data")
     return list(plugins.load("readers", data.reader).read(data, own))
 
 
@@ -79,7 +79,7 @@ def test_lists_of_several_raters(tmp_path: Path, examples: int) -> None:
     def check(content: bytes) -> None:
         (tmp_path / "manifest.csv").write_bytes(content)
         with contextlib.suppress(UserError):
-            own = plugins.read_params("readers", data.reader, data.own, "data")
+            own = plugins.read_params("readers", data.reader, data.options, "data")
             next(iter(plugins.load("readers", data.reader).read(data, own)))  # the table is read before all cases
 
     tried(examples, bent([original]), check)
@@ -228,7 +228,7 @@ def test_parameters(tmp_path: Path, examples: int) -> None:
         def use() -> None:
             params = load_params(place)
             files.fingerprint(params)
-            plugins.read_params("readers", params.data.reader, params.data.own, "data")
+            plugins.read_params("readers", params.data.reader, params.data.options, "data")
 
         refused(use)
 

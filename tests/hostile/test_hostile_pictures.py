@@ -137,7 +137,7 @@ def test_a_bent_volume_of_a_set_of_volumes(tmp_path: Path, examples: int) -> Non
         path.write_bytes(content)
     about = {"reader": "volumes", "root": str(tmp_path), "shape": [8, 8, 8], "prompt": "A volume.", "num_classes": 2}
     settings = parse(Data, about)
-    own = plugins.read_params("readers", "volumes", settings.own, "data")
+    own = plugins.read_params("readers", "volumes", settings.options, "data")
     (item,) = plugins.load("readers", "volumes").read(settings, own)
 
     def check(contents: tuple[bytes, bytes]) -> None:

@@ -23,7 +23,7 @@ VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 
 def read(reader: str, **values: Any) -> list[Item]:
     section = data(reader, **values)
-    own = plugins.read_params("readers", reader, section.own, "data")
+    own = plugins.read_params("readers", reader, section.options, "data")
     return list(plugins.load("readers", reader).read(section, own))
 
 

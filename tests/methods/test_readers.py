@@ -23,7 +23,7 @@ REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")
 def read(reader: str, **values: Any) -> list[Item]:
     section = data(reader, **values)
     return list(
-        plugins.load("readers", reader).read(section, plugins.read_params("readers", reader, section.own, "data"))
+        plugins.load("readers", reader).read(section, plugins.read_params("readers", reader, section.options, "data"))
     )
 
 

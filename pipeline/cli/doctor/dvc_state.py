@@ -19,7 +19,7 @@ LARGEST = 4e9  # bytes of one output that are hashed; of larger ones number and 
 
 def unwatched_data(data: Data) -> Iterator[Finding]:
     """Find data that DVC does not watch."""
-    root = data.own.get("root") or data.own.get("file")
+    root = data.options.get("root") or data.options.get("file")
     if root and not Path(str(root)).resolve().is_relative_to(Path("data").resolve()):
         message = f"the data lies outside data/ ({root}), so DVC does not see it change"
         yield note("dvc", message, "after a change of the data: dvc repro --force prepare")

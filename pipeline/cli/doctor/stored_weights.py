@@ -51,7 +51,7 @@ def extractors(names: Iterable[str], overrides: Mapping[str, WeightFile]) -> Ite
 def segmenters(entries: Mapping[str, SegmenterEntry]) -> Iterator[Finding]:
     """Check the files that entries of segmenters name; weights from the hub are noted."""
     for name, entry in entries.items():
-        params = plugins.read_params("segmenters", entry.method_of(name), entry.own, f"segmenters.{name}")
+        params = plugins.read_params("segmenters", entry.method_of(name), entry.options, f"segmenters.{name}")
         weights: Any = getattr(params, "weights", None)
         if isinstance(weights, Path) and not weights.is_file():
             found = f"segmenters.{name}.weights: there is no file {weights}"
@@ -66,7 +66,7 @@ def segmenters(entries: Mapping[str, SegmenterEntry]) -> Iterator[Finding]:
 def conditionings(generators: Mapping[str, GeneratorEntry]) -> Iterator[Finding]:
     """Check the files of conditionings that are networks themselves."""
     for name, entry in generators.items():
-        conditioning = entry.own.get("conditioning")
+        conditioning = entry.options.get("conditioning")
         if conditioning not in plugins.names("conditioning"):
             continue
         published: pretrained.Weights | None = getattr(plugins.load("conditioning", str(conditioning)), "WEIGHTS", None)
@@ -74,7 +74,7 @@ def conditionings(generators: Mapping[str, GeneratorEntry]) -> Iterator[Finding]
             continue
         where = f"generators.{name}.conditioning"
         try:
-            yield from _conditioning(where, str(conditioning), published, entry.own.get("conditioning_params") or {})
+            yield from _conditioning(where, str(conditioning), published, entry.options.get("conditioning_params") or {})
         except UserError as fault:
             yield from errors("conditioning_weights", str(fault), GUIDE)
 

@@ -116,7 +116,7 @@ def _items(layout: DatasetLayout) -> list[Item]:
     values = {"reader": layout.reader, "root": str(layout.root), "size": 64, "prompt": layout.prompt, **layout.keys}
     data = parse(Data, values)
     return list(
-        plugins.load("readers", data.reader).read(data, plugins.read_params("readers", data.reader, data.own, ""))
+        plugins.load("readers", data.reader).read(data, plugins.read_params("readers", data.reader, data.options, ""))
     )
 
 

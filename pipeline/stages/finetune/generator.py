@@ -14,7 +14,7 @@ from pipeline.stages.finetune.params import GeneratorEntry
 
 def options(name: str, entry: GeneratorEntry) -> Section:
     """Return the checked parameters of an entry's plug-in. Raises UserError naming a fault by its dotted path."""
-    return plugins.read_params("generators", entry.method_of(name), entry.own, f"generators.{name}")
+    return plugins.read_params("generators", entry.method_of(name), entry.options, f"generators.{name}")
 
 
 def stream(seed: int, entry: GeneratorEntry) -> int | str:

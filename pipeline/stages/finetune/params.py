@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.section import Entry, Section
+from pipeline.core.section import MethodEntry, Section
 
 
 class Finetune(Section):
@@ -53,16 +53,11 @@ class Finetune(Section):
         return self
 
 
-class GeneratorEntry(Entry):
+class GeneratorEntry(MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
-    method: str | None = None  # None: the entry's name
     seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
     copies: int = Field(gt=0)  # images per mask
     masks: str = "real"  # a file of pipeline/methods/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
-
-    def method_of(self, name: str) -> str:
-        """Return the method of the entry of this name: the name itself where the entry gives none."""
-        return self.method or name

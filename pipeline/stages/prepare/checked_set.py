@@ -90,7 +90,7 @@ def inspect(data: Data, seed: int) -> InspectedSet:
 
 def read_pairs(data: Data) -> ReadPairs:
     """Return all pairs that can be used, and the faults of the others."""
-    reader_params = plugins.read_params("readers", data.reader, data.own, "data")
+    reader_params = plugins.read_params("readers", data.reader, data.options, "data")
     items = list(plugins.load("readers", data.reader).read(data, reader_params))
     candidates: list[Candidate] = []
     faults: list[Fault] = []

@@ -17,11 +17,11 @@ def check_plugins(params: Params) -> None:
 def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield a dotted path and a function that raises UserError if its plug-in or the plug-in's parameters are wrong."""
     data = params.data
-    yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.own, "data")
+    yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.options, "data")
     for kind in ("generators", "segmenters"):
         for name, entry in getattr(params, kind).items():
             where, method = f"{kind}.{name}", entry.method_of(name)
-            yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.own, w)
+            yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.options, w)
     for name, entry in params.generators.items():
         where = f"generators.{name}.mask_params"
         yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)

@@ -55,7 +55,7 @@ def stage_records() -> Iterator[tuple[str, dict[str, str]]]:
 def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
-        hint = _record("conditioning", [str(entry.own.get("conditioning", "mask"))])
+        hint = _record("conditioning", [str(entry.options.get("conditioning", "mask"))])
         yield f"generators/{name}", _record("generators", [entry.method_of(name)]) | hint
         yield f"masks/{name}", _record("masks", [entry.masks])
     for name, segmenter in params.segmenters.items():

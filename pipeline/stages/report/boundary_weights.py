@@ -75,7 +75,7 @@ def weight_maps(study: str, options: Mapping[str, Any]) -> Pixels:
 def _options(segmenters: Mapping[str, SegmenterEntry]) -> dict[str, dict[str, Any]]:
     """Return the plug-in's keys of the entries of DermoSegDiff with loss B."""
     entries = {name: entry for name, entry in segmenters.items() if entry.method_of(name) == "dermosegdiff"}
-    return {name: entry.own for name, entry in entries.items() if entry.own.get("loss", "B") == "B"}
+    return {name: entry.options for name, entry in entries.items() if entry.options.get("loss", "B") == "B"}
 
 
 def _process(options: Mapping[str, Any]) -> tuple[int, float]:

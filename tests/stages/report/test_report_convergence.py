@@ -53,7 +53,7 @@ def test_dice_over_training_and_the_losses_that_segmenters_share(study: Params) 
 def test_the_weight_of_the_middling_mask_is_shown_for_loss_b(study: Params) -> None:
     (one,) = boundary_weights.boundary_weights("toy", study.segmenters)
     assert (one.segmenter, one.moments) == ("b", "0 T, 0.25 T, 0.5 T, 0.75 T, 1 T")
-    drawn = boundary_weights.weight_maps("toy", study.segmenters["b"].own)
+    drawn = boundary_weights.weight_maps("toy", study.segmenters["b"].options)
     assert drawn.shape == (32, 6 * 32 + 5 * boundary_weights.GAP, 3)
     train = ImageSet.open(paths.real("toy")).split("train")
     areas = sorted(int((train.mask(row) > 0).sum()) for row in train)

@@ -74,7 +74,8 @@ def conditionings(generators: Mapping[str, GeneratorEntry]) -> Iterator[Finding]
             continue
         where = f"generators.{name}.conditioning"
         try:
-            yield from _conditioning(where, str(conditioning), published, entry.options.get("conditioning_params") or {})
+            options = entry.options.get("conditioning_params") or {}
+            yield from _conditioning(where, str(conditioning), published, options)
         except UserError as fault:
             yield from errors("conditioning_weights", str(fault), GUIDE)
 

@@ -15,7 +15,7 @@
 | 8 DDIM timesteps and the alpha-bars between them | test_siamese_exactness.py::test_ddim_steps_from_981_to_1 |
 | 9 the branch without prompt sees the mask | test_generators.py::test_the_branch_without_prompt_sees_the_mask |
 | 10 a saved mask is the mask | test_siamese_exactness.py::test_a_saved_mask_is_the_mask |
-| | test_generation.py::test_every_mask_has_its_copies_and_the_columns_tell_all |
+| | test_generate.py::test_every_mask_has_its_copies_and_the_columns_tell_all |
 | 11 processes draw different timesteps | test_siamese_exactness.py::test_processes_draw_different_timesteps |
 | 12 images do not depend on batches and processes | test_sampling.py::test_an_image_does_not_depend_on_its_batch |
 | | test_kill_and_ranks.py::test_one_two_and_three_processes_make_the_same_files |
@@ -56,7 +56,7 @@ def test_every_test_of_the_table_exists() -> None:
     named = re.findall(r"(\w+\.py)::(\w+)", str(__doc__))
     assert len(named) == 20
     for file, test in named:
-        (path,) = (REPOSITORY / "tests").glob(f"*/{file}")
+        (path,) = (REPOSITORY / "tests").rglob(file)
         assert f"def {test}(" in path.read_text(), f"{file}::{test}"
 
 

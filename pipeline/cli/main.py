@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130
-    except Exception as error:  # noqa: BLE001, told with its traceback in a log
+    except Exception as error:  # noqa: BLE001, its traceback goes to a log
         return _unforeseen(arguments.verb, error)
 
 

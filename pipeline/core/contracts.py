@@ -19,7 +19,7 @@ class Batch:
     mask: Tensor  # [B, *spatial] long label maps; of several raters one each, drawn by the sample's stream
     prompts: tuple[str, ...]
     streams: tuple[str, ...]  # name of each sample's random stream: seed, step and index in the global batch
-    synthetic: tuple[bool, ...] = ()  # which samples are synthetic; empty: not told, none are
+    synthetic: tuple[bool, ...] = ()  # which samples are synthetic; empty: none are
 
     def __len__(self) -> int:
         return len(self.streams)

@@ -9,7 +9,7 @@ REASON = "the study has no generators"
 
 def record(what: str, target: Path) -> None:
     """Publish a folder whose metrics.json says that there is no such thing, and why."""
-    told = {what: f"none: {REASON}"}
-    work = paths.work(what, files.fingerprint(told))
-    files.write_json(work / "metrics.json", told)
+    message = {what: f"none: {REASON}"}
+    work = paths.work(what, files.fingerprint(message))
+    files.write_json(work / "metrics.json", message)
     files.publish(work, target)

@@ -194,7 +194,7 @@ def output_of(extractor: str) -> Literal["rows", "distances"]:
 
 
 def build_extractor(name: str, score: Score) -> Any:
-    """Build one Embedder or Comparer. Raises pretrained.Unavailable where its weights cannot be had."""
+    """Build one Embedder or Comparer. Raises pretrained.Unavailable where its weights are not available."""
     module = plugins.load("features", name)
     file = None
     if module.WEIGHTS is not None:

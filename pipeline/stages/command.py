@@ -1,4 +1,4 @@
-"""What stages share: arguments that name an entry of params.yaml, a log, and errors told in one line."""
+"""What stages share: arguments that name an entry of params.yaml, a log, and errors in one line."""
 
 import argparse
 import os

@@ -64,6 +64,15 @@ def by_cluster(table: Table, clusters: Sequence[str]) -> Table:
     return means + (table - means) @ member * (member.shape[1] / len(member))
 
 
+def cluster_means(table: Table, clusters: Sequence[str]) -> Table:
+    """Return [seeds, clusters], the plain mean of each cluster's images: columns that may be ranked.
+
+    The columns of `by_cluster` may not: each holds a share of its seed's mean, and so of the largest cluster.
+    """
+    member = membership(tuple(clusters))
+    return table @ member / member.sum(0)
+
+
 @lru_cache(maxsize=8)
 def membership(clusters: tuple[str, ...]) -> NDArray[np.float64]:
     """Return [images, clusters]: 1 where an image belongs to a cluster; clusters in the order of their names."""

@@ -18,6 +18,7 @@ class Trend:
 def page_trend(scores: NDArray[np.float64]) -> Trend:
     """Compute Page's L of scores [blocks, levels], levels in their order (Page 1963); exact where there are few blocks.
 
+    Scores are ranked within a block, so a block may hold nothing of the other blocks, such as their common mean.
     Two-sided: twice the smaller p of a rise and of a fall, at most 1.
     """
     rise = float(stats.page_trend_test(scores).pvalue)

@@ -111,14 +111,16 @@ def choices(design: Design, segmenter: str, results: Results) -> list[Choice]:
 def trends(design: Design, segmenter: str, results: Results) -> list[MultiplierTrend]:
     """Return Page's test over the multipliers of each generator: on images (of these models), and on seeds as blocks.
 
-    Left out with fewer than three levels. `p` covers new images only, `p_seeds` newly trained segmenters.
+    Left out with fewer than three levels. `p` covers new images only, `p_seeds` newly trained segmenters. Where
+    clusters are known, a block is the mean over a cluster's images.
     """
     rows = []
     for generator, names in design.ladders():
-        tables = np.stack([results.by_unit(results.tables[name, "test", "dice"], "test") for name in names])
-        if len(names) < 3 or tables.shape[2] < 2:
+        tables = np.stack([results.tables[name, "test", "dice"] for name in names])
+        units = np.stack([results.unit_means(table.mean(0, keepdims=True), "test")[0] for table in tables], axis=1)
+        if len(names) < 3 or len(units) < 2:
             continue
-        over_images, seeds = page_trend(tables.mean(1).T), tables.mean(2).T
+        over_images, seeds = page_trend(units), tables.mean(2).T
         levels = "<".join(str(design.training_sets[name].multiplier) for name in names)
         p_seeds = page_trend(seeds).p if len(seeds) > 1 else None
         rows.append(MultiplierTrend(segmenter, generator, levels, over_images.direction, over_images.p, p_seeds))

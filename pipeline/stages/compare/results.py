@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.statistics.paired import Table, by_cluster, membership
+from pipeline.metrics.statistics.paired import Table, by_cluster, cluster_means, membership
 
 Record = dict[str, Any]
 Cells = Mapping[tuple[str, str, str], Mapping[tuple[str, str], Record]]  # by (training set, split, seed), then by image
@@ -36,6 +36,10 @@ class Results:
     def by_unit(self, table: Table, split: str) -> Table:
         """Return a table of a split as [seeds, units]."""
         return by_cluster(table, self.units(split)) if split in self.clusters else table
+
+    def unit_means(self, table: Table, split: str) -> Table:
+        """Return the plain means of a table of a split as [seeds, units], each unit's own and so fit for ranks."""
+        return cluster_means(table, self.units(split)) if split in self.clusters else table
 
     def sums(self, values: NDArray[np.float64], split: str) -> NDArray[np.float64]:
         """Sum values of images by unit."""

@@ -72,6 +72,17 @@ def test_two_levels_are_no_trend() -> None:
     assert multipliers.trends(design(params), "unet", results(scores({"real": 0.0, "x1": 0.01}))) == []
 
 
+@pytest.mark.parametrize("sizes", [[100, *[1] * 9], [2**k for k in range(8)]], ids=["one large", "geometric"])
+def test_unequal_patients_alone_are_no_trend(sizes: list[int]) -> None:
+    arms, rng, patients = design(study(LADDER, {"siamese": {"copies": 4}})), np.random.default_rng(0), len(sizes)
+    clusters, found, runs = tuple(f"{k:02d}" for k in np.repeat(range(patients), sizes)), 0, 300
+    for _ in range(runs):
+        tables = {arm: rng.normal(0.7, 0.1, (3, sum(sizes))) for arm in ("real", "x1", "x4")}
+        (trend,) = multipliers.trends(arms, "unet", results(tables, clusters))
+        found += trend.p < 0.05
+    assert 0.01 <= found / runs <= 0.08  # 5 %, less what exact p leave out, more three standard errors
+
+
 def test_spread_between_generator_seeds_by_hand() -> None:
     generators = {
         "siamese": {"copies": 1},

@@ -158,7 +158,8 @@ def verdicts() -> Figure:
         spread = error / 1.96
         p = 2 * stats.norm.sf(abs(difference) / spread)
         outside = float(stats.norm.sf((settings.margin - abs(difference)) / spread))
-        evidence = Evidence(difference, difference - error, difference + error, p, p, outside, n_images=128, n_seeds=3)
+        sizes = {"n_images": 128, "n_seeds": 3, "n_units": 128}
+        evidence = Evidence(difference, difference - error, difference + error, p, p, outside, **sizes)
         axes.errorbar(100 * difference, row, xerr=100 * error, color="#333", marker="o", ms=4, capsize=3)
         axes.text(4.2, row, str(decide(evidence, p, settings)), va="center")
     axes.text(0, -0.75, "margin", ha="center", color="#1d6b50")

@@ -77,6 +77,7 @@ class Arm:
         record = {field.name: getattr(self, field.name) for field in fields(self)[:-3]}
         for part in (self.evidence, self.statistics):
             record |= asdict(part) if part else {}
+        record.pop("n_units", None)  # n_clusters or n_images
         return record | (asdict(self.conclusion) if self.conclusion else {"verdict": None})
 
 

@@ -47,6 +47,7 @@ class Evidence:
     p_equivalent: float  # that the difference is not within the margin
     n_images: int
     n_seeds: int
+    n_units: int  # clusters of images where they are known, else images
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def weigh_evidence(
         p_equivalent=equivalence_p(mean, half, margin),
         n_images=n_images,
         n_seeds=n_seeds,
+        n_units=difference.units.shape[1],
     )
 
 

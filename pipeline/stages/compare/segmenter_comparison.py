@@ -49,7 +49,7 @@ COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
     *("val_mean", "seed_sd", "difference", "difference_low", "difference_high", "bootstrap_low", "bootstrap_high"),
     *("p", "p_holm", "p_images", "p_images_holm", "p_equivalent", "t", "p_t", "t_significant", "effect_size"),
-    *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict"),
+    *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict", "reason"),
 )
 TITLES = {
     "dice": "Dice",
@@ -199,7 +199,8 @@ def sentence(rows: Sequence[SegmenterScore], compare: Compare) -> str:
     parts = [f"{verdict}: " + ", ".join(map(_numbers, group)) for verdict, group in groups.items() if group]
     seeds = primary[0].n_seeds
     count = f"n = {primary[0].n_images} images, {seeds} seed{'s' if seeds != 1 else ''}"
-    caveat = " One seed cannot tell an effect from chance." if seeds < 2 else ""
+    reasons = dict.fromkeys(_reason(row) for row in primary)
+    caveat = "".join(f" {reason}" for reason in reasons if reason)
     subject = f"{title(section.metrics[0])} against {section.reference}, all trained on {common_training_set(compare)}"
     return f"{subject} ({count}): {'; '.join(parts)}.{caveat}"
 
@@ -214,6 +215,10 @@ def title(metric: str) -> str:
 
 def _verdict(row: SegmenterScore) -> Verdict | None:
     return row.difference.conclusion.verdict if row.difference and row.difference.conclusion else None
+
+
+def _reason(row: SegmenterScore) -> str | None:
+    return row.difference.conclusion.reason if row.difference and row.difference.conclusion else None
 
 
 def _numbers(row: SegmenterScore) -> str:

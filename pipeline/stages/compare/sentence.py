@@ -51,13 +51,13 @@ def _numbers(arm: Arm, compare: Compare) -> str:
 def _caveats(arm: Arm, failed: Sequence[Arm]) -> list[str]:
     evidence, _, conclusion = _parts(arm)
     notes = []
-    if arm.n_seeds < 2:
-        notes.append("One seed cannot tell an effect from chance.")
+    if conclusion.reason:
+        notes.append(conclusion.reason)
     for control in failed:
         gap = f"{100 * _parts(control)[0].difference:+.1f} points"
         notes.append(f"The control {control.training_set}, trained on the same images, differs too ({gap}).")
     excludes_zero = not evidence.difference_low <= 0 <= evidence.difference_high
-    if conclusion.verdict == Verdict.INCONCLUSIVE and arm.n_seeds > 1 and excludes_zero:
+    if conclusion.verdict == Verdict.INCONCLUSIVE and not conclusion.reason and excludes_zero:
         p = conclusion.largest_p
         notes.append(f"The interval leaves out 0, but not after the correction for several arms (p = {p:.2g}).")
     return notes

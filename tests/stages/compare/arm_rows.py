@@ -5,9 +5,10 @@ from typing import Any
 
 from pipeline.stages.compare.arms import Arm, DifferenceStatistics
 from pipeline.stages.compare.paired_difference import Evidence
-from pipeline.stages.compare.verdict import Conclusion, Verdict
+from pipeline.stages.compare.verdict import Conclusion, Verdict, no_verdict
 
-USUAL = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128, "n_seeds": 3}
+USUAL = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128}
+USUAL |= {"n_units": 128, "n_seeds": 3}
 USUAL |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
 USUAL |= {"p_holm": 0.01, "p_images_holm": 0.01, "p_equivalent": 0.9, "verdict": "better"}
 
@@ -19,7 +20,8 @@ def row(**changes: Any) -> Arm:
         part(**{field.name: values.get(field.name) for field in fields(part)})
         for part in (Evidence, DifferenceStatistics)
     ]
-    conclusion = Conclusion(values["p_holm"], values["p_images_holm"], Verdict(values["verdict"]))
+    adjusted = values["p_holm"], values["p_images_holm"]
+    conclusion = Conclusion(*adjusted, Verdict(values["verdict"]), no_verdict(parts[0]))
     names = [field.name for field in fields(Arm)[:-3]]
     return Arm(
         **{name: values.get(name) for name in names}, evidence=parts[0], statistics=parts[1], conclusion=conclusion

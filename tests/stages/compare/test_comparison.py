@@ -153,6 +153,9 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) ->
         ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent": 0.06}, Verdict.INCONCLUSIVE),
         ({"n_seeds": 1}, Verdict.INCONCLUSIVE),
         ({"n_seeds": 1, "p_equivalent": 0.001}, Verdict.INCONCLUSIVE),
+        ({"n_units": 6, "p_equivalent": 0.001}, Verdict.EQUIVALENT),
+        ({"n_units": 5, "p_equivalent": 0.001}, Verdict.INCONCLUSIVE),
+        ({"n_units": 5}, Verdict.INCONCLUSIVE),
     ],
 )
 def test_verdicts_by_hand(changes: dict[str, Any], verdict: Verdict) -> None:

@@ -11,6 +11,7 @@ from pipeline.stages.compare import multipliers
 from pipeline.stages.compare.arms import compare_arms, conclude_arms, evidence, needs
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.results import Results
+from pipeline.stages.compare.sentence import sentence
 from pipeline.stages.finetune.generator import stream
 from pipeline.study import Params, load_params
 from tests.stages.compare.arm_rows import row
@@ -111,7 +112,7 @@ def test_images_of_one_patient_count_once() -> None:
     patients = tuple(f"{k:02d}" for k in np.repeat(range(30), 4))
     arms = design(params)
     single, frames = evidence(arms, "x1", results(few)), evidence(arms, "x1", results(many, patients))
-    sizes = {"n_images": 120}
+    sizes = {"n_images": 120, "n_units": 30}
     assert asdict(frames) == pytest.approx(asdict(single) | sizes, abs=1e-3)
     assert evidence(arms, "x1", results(many)).p < single.p / 5  # were they taken for independent
     about = compare_arms(arms, "unet", results(many, patients))
@@ -119,6 +120,26 @@ def test_images_of_one_patient_count_once() -> None:
     needed = needs(arms, "x1", results(few)).images_needed
     assert needed is not None
     assert needs(arms, "x1", results(many, patients)).images_needed == pytest.approx(4 * needed)
+
+
+@pytest.mark.parametrize("patients", [1, 5])
+def test_few_patients_carry_no_verdict_however_many_their_images(patients: int) -> None:
+    """A gain of 3 points in truth; each patient's own difference has an SD of 3 points."""
+    params, rng = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}}), np.random.default_rng(0)
+    owner = np.arange(40) % patients
+    verdicts = []
+    for _ in range(100):
+        gain = (0.03 + rng.normal(0, 0.03, patients))[owner] + rng.normal(0, 0.01, (3, 40))
+        scores = results({"real": np.full((3, 40), 0.7), "x1": 0.7 + gain}, tuple(map(str, owner)))
+        arms = conclude_arms(compare_arms(design(params), "unet", scores), params.compare)
+        verdicts.append(arms[1].record()["verdict"])
+    assert set(verdicts) == {"inconclusive"}, verdicts.count("equivalent")
+    reason = (
+        f"Only 40 test images in {patients} group{'s' if patients > 1 else ''} (such as a patient); a verdict takes 6"
+    )
+    assert arms[1].record()["reason"] == f"{reason} that are independent."
+    assert arms[1].record()["reason"] in sentence(arms, params.compare)
+    assert list(arms[1].record())[-1] == "reason"
 
 
 def test_one_seed_needs_are_not_told() -> None:

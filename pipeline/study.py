@@ -20,7 +20,7 @@ from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import TrainingSet, check_training_sets
+from pipeline.stages.mix.params import TrainingSet, check_ladders, check_training_sets
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
@@ -100,6 +100,7 @@ class Params(Section):
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)
         _known("compare.reference", self.compare.reference, self.training_sets)
+        check_ladders(self.training_sets, self.compare.reference)
         if between := self.compare.segmenters:
             _known("compare.segmenters.reference", between.reference, self.segmenters)
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)

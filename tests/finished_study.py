@@ -32,16 +32,24 @@ def leave_results() -> None:
         arm("siamese_x1", "arm", 1, 0.8125),
     ]
     curve = [
-        {"segmenter": "unet", "generator": "siamese", "multiplier": m, "dice": d, "low": d - 0.05, "high": d + 0.05}
+        {
+            "segmenter": "unet",
+            "generator": "siamese",
+            "multiplier": m,
+            "dice": d,
+            "low": d - 0.05,
+            "high": d + 0.05,
+            "options": "",
+        }
         for m, d in ((0, 0.7), (1, 0.8125))
     ]
     comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
     choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
     trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
     seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
-    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True}]
-    comparison["trend"] = [trend | {"p_seeds": 0.0417}]
-    comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244}]
+    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True, "options": ""}]
+    comparison["trend"] = [trend | {"p_seeds": 0.0417, "options": ""}]
+    comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244, "options": ""}]
     files.write_json(paths.comparison("toy") / "comparison.json", comparison)
     tables.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})

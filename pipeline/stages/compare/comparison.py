@@ -95,10 +95,10 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     verdict, verdicts = _verdicts(params.compare, list(params.segmenters), arms, segmenters_verdict)
     return Comparison(
         arms,
-        multipliers.multiplier_curve(arms),
+        multipliers.multiplier_curve(design, arms),
         choice,
         trend,
-        multipliers.generator_seeds(params.generators, arms),
+        multipliers.generator_seeds(design, params.generators, arms),
         params.compare,
         verdict,
         verdicts,

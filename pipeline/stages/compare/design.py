@@ -1,10 +1,20 @@
 """The design of a comparison of training sets: the role of each, and the multipliers of each generator in order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.core.errors import UserError
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.params import TrainingSet, check_ladders
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Training sets that differ in their multiplier alone."""
+
+    generator: str
+    options: str  # what they share beside the generator: TrainingSet.options
+    names: tuple[str, ...]  # in the order of the multipliers
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,24 @@ class Design:
         """Return whether the training set holds synthetic images and is not the reference."""
         return self.role(name) == "arm"
 
-    def ladders(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield each generator with its training sets in the order of their multipliers, the reference first.
+    def ladders(self) -> list[Ladder]:
+        """Return the ladders in the order of their first set; screened sets and those with other seeds stand on none.
 
-        Screened sets and those with other seeds are left out.
+        Sets of one ladder are alike in all but the multiplier. The reference is the first rung, unless its real images
+        are not those of the ladder. Raises UserError where the reference holds synthetic images itself.
         """
-        candidates = {
-            name: training_set
-            for name, training_set in self.training_sets.items()
-            if training_set.generator and not training_set.screened and not training_set.seed_offset
-        }
-        for generator in dict.fromkeys(one.generator for one in candidates.values() if one.generator):
-            names = [name for name, one in candidates.items() if one.generator == generator and name != self.reference]
-            if names:
-                yield generator, [self.reference, *sorted(names, key=lambda name: candidates[name].multiplier)]
+        try:
+            check_ladders(self.training_sets, self.reference)
+        except ValueError as error:
+            raise UserError(f"params.yaml: {error}") from None
+        rungs: dict[tuple[str, str], list[str]] = {}
+        for name, one in self.training_sets.items():
+            if one.on_ladder and one.generator and name != self.reference:
+                rungs.setdefault((one.generator, one.options), []).append(name)
+        return [Ladder(*key, self._with_reference(names)) for key, names in rungs.items()]
+
+    def _with_reference(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the sets of one ladder in the order of their multipliers, the reference first where it fits."""
+        sets, reference = self.training_sets, self.training_sets[self.reference]
+        fits = all((sets[name].real, sets[name].repeat) == (reference.real, reference.repeat) for name in names)
+        return (*([self.reference] if fits else []), *sorted(names, key=lambda name: sets[name].multiplier))

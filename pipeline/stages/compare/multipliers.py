@@ -19,11 +19,12 @@ class CurvePoint:
     """One multiplier of one generator: mean Dice with its interval, rounded. One row of multiplier_curve.csv."""
 
     segmenter: str
-    generator: str | None
+    generator: str
     multiplier: int
     dice: float
     low: float
     high: float
+    options: str  # see Ladder
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Choice:
     val_dice: float
     wins: float  # share of resamples in which it has the highest mean
     chosen: bool
+    options: str  # see Ladder
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class MultiplierTrend:
     direction: str
     p: float  # over images, of these models
     p_seeds: float | None  # over seeds as blocks
+    options: str  # see Ladder
 
 
 @dataclass(frozen=True)
@@ -64,44 +67,44 @@ class GeneratorSpread:
     seed_sd: float  # noise that no test of one generator can see
     least: float
     most: float
+    options: str  # of their training sets, see Ladder
 
 
-def multiplier_curve(arms: Sequence[Arm]) -> list[CurvePoint]:
-    """Return Dice by segmenter, generator and multiplier; 0 is the reference. Screened arms are left out."""
+def multiplier_curve(design: Design, arms: Sequence[Arm]) -> list[CurvePoint]:
+    """Return Dice by segmenter, ladder and multiplier; 0 is the reference."""
     curve = []
     for segmenter in dict.fromkeys(arm.segmenter for arm in arms):
-        of_segmenter = [arm for arm in arms if arm.segmenter == segmenter]
-        reference = next(arm for arm in of_segmenter if arm.role == "reference")
-        synthetic = [arm for arm in of_segmenter if arm.role == "arm" and not arm.screened]
-        for generator in dict.fromkeys(arm.generator for arm in synthetic):
-            steps = [reference, *(arm for arm in synthetic if arm.generator == generator)]
-            for arm in sorted(steps, key=lambda arm: arm.multiplier):
+        by_name = {arm.training_set: arm for arm in arms if arm.segmenter == segmenter}
+        for ladder in design.ladders():
+            for arm in (by_name[name] for name in ladder.names):
                 values = [round(value, 6) for value in (arm.dice, arm.dice_low, arm.dice_high)]
-                curve.append(CurvePoint(segmenter, generator, arm.multiplier, *values))
+                curve.append(CurvePoint(segmenter, ladder.generator, arm.multiplier, *values, ladder.options))
     return curve
 
 
 def choices(design: Design, segmenter: str, results: Results) -> list[Choice]:
-    """Return, per generator, the multiplier with the highest Dice on validation images, and how often each would win.
+    """Return, per ladder, the multiplier with the highest Dice on validation images, and how often each would win.
 
     Seeds and validation images (clusters, where known) are drawn again, the same for all multipliers; `wins` is the
     share of such draws in which a multiplier has the highest mean.
     """
     rows = []
-    for generator, names in design.ladders():
+    for ladder in design.ladders():
+        names = ladder.names
         tables = np.stack([results.by_unit(results.tables[name, "val", "dice"], "val") for name in names])
-        rng = seeding.numpy_rng(design.seed, "compare", "choice", generator)
+        rng = seeding.numpy_rng(design.seed, "compare", "choice", ladder.generator)
         best = two_level_bootstrap(tables, design.compare.resamples, rng).argmax(1)
         means = tables.mean((1, 2))
         rows += [
             Choice(
                 segmenter,
-                generator,
+                ladder.generator,
                 design.training_sets[name].multiplier,
                 name,
                 val_dice=float(means[place]),
                 wins=float((best == place).mean()),
                 chosen=bool(means.argmax() == place),
+                options=ladder.options,
             )
             for place, name in enumerate(names)
         ]
@@ -109,13 +112,14 @@ def choices(design: Design, segmenter: str, results: Results) -> list[Choice]:
 
 
 def trends(design: Design, segmenter: str, results: Results) -> list[MultiplierTrend]:
-    """Return Page's test over the multipliers of each generator: on images (of these models), and on seeds as blocks.
+    """Return Page's test over the multipliers of each ladder: on images (of these models), and on seeds as blocks.
 
     Left out with fewer than three levels. `p` covers new images only, `p_seeds` newly trained segmenters. Where
     clusters are known, a block is the mean over a cluster's images.
     """
     rows = []
-    for generator, names in design.ladders():
+    for ladder in design.ladders():
+        names = ladder.names
         tables = np.stack([results.tables[name, "test", "dice"] for name in names])
         units = np.stack([results.unit_means(table.mean(0, keepdims=True), "test")[0] for table in tables], axis=1)
         if len(names) < 3 or len(units) < 2:
@@ -123,22 +127,27 @@ def trends(design: Design, segmenter: str, results: Results) -> list[MultiplierT
         over_images, seeds = page_trend(units), tables.mean(2).T
         levels = "<".join(str(design.training_sets[name].multiplier) for name in names)
         p_seeds = page_trend(seeds).p if len(seeds) > 1 else None
-        rows.append(MultiplierTrend(segmenter, generator, levels, over_images.direction, over_images.p, p_seeds))
+        tested = over_images.direction, over_images.p, p_seeds
+        rows.append(MultiplierTrend(segmenter, ladder.generator, levels, *tested, ladder.options))
     return rows
 
 
-def generator_seeds(generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm]) -> list[GeneratorSpread]:
-    """Return the spread between generators that differ in their seed alone, per segmenter, method and multiplier.
+def generator_seeds(
+    design: Design, generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm]
+) -> list[GeneratorSpread]:
+    """Return the spread between generators that differ in their seed alone, per segmenter, method, multiplier, options.
 
     `seed_sd` is the SD of the differences between such generators: noise that no test of one generator can see.
     """
-    groups: dict[tuple[str, str, int], list[tuple[str, float]]] = {}
+    groups: dict[tuple[str, str, int, str], list[tuple[str, float]]] = {}
     for arm in arms:
-        if arm.role == "arm" and not arm.screened and arm.generator and arm.evidence:
-            key = (arm.segmenter, _recipe(generators[arm.generator], arm.generator), arm.multiplier)
+        training_set = design.training_sets[arm.training_set]
+        if training_set.on_ladder and arm.generator and arm.evidence:
+            recipe = _recipe(generators[arm.generator], arm.generator)
+            key = (arm.segmenter, recipe, arm.multiplier, training_set.options)
             groups.setdefault(key, []).append((arm.generator, arm.evidence.difference))
     rows = []
-    for (segmenter, _, multiplier), members in groups.items():
+    for (segmenter, _, multiplier, options), members in groups.items():
         names = [name for name, _ in members]
         if len(set(names)) < 2:
             continue
@@ -154,6 +163,7 @@ def generator_seeds(generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm
                 seed_sd=float(differences.std(ddof=1)),
                 least=float(differences.min()),
                 most=float(differences.max()),
+                options=options,
             )
         )
     return rows

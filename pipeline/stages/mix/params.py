@@ -31,6 +31,17 @@ class TrainingSet(Section):
         """Whether any synthetic image may be dropped."""
         return self.by_dice or self.drop_copies
 
+    @property
+    def on_ladder(self) -> bool:
+        """Whether the set is one of the multipliers of its generator that are compared with each other."""
+        return self.generator is not None and not self.screened and not self.seed_offset
+
+    @property
+    def options(self) -> str:
+        """All that was chosen beside generator and multiplier, such as `synthetic_share 0.2`; empty for none."""
+        chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
+        return ", ".join(f"{key} {value}" for key, value in chosen.items())
+
     @model_validator(mode="after")
     def generator_and_multiplier_belong_together(self) -> Self:
         if (self.generator is None) != (self.multiplier == 0):
@@ -58,6 +69,16 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
         if arm.by_dice and "faithfulness" not in metrics:
             key = "screen" if arm.screen is not None else "screen_min_dice"
             raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
+
+
+def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
+    """Raise ValueError where multipliers are to be compared with a reference that holds synthetic images itself."""
+    multiplier, others = sets[reference].multiplier, [name for name in sets if name != reference]
+    if multiplier and any(sets[name].on_ladder for name in others):
+        raise ValueError(
+            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared from 0 on:"
+            " name a training set of multiplier 0"
+        )
 
 
 def _check_real(where: str, arm: TrainingSet) -> None:

@@ -91,7 +91,7 @@ def _curves(comparison: Record) -> Iterator[Drawing]:
         for point in comparison["curve"]:
             if point["segmenter"] == arm["segmenter"]:
                 value = Point(point["multiplier"], point["dice"], point["low"], point["high"])
-                lines.setdefault(point["generator"], []).append(value)
+                lines.setdefault(", ".join(filter(None, (point["generator"], point["options"]))), []).append(value)
         reference = Point(0, arm["dice"], arm["dice_low"], arm["dice_high"])
         yield figures.multiplier_curve(arm["segmenter"], lines, reference)
 

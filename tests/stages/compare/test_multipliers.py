@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.stages.compare import multipliers
 from pipeline.stages.compare.arms import compare_arms, conclude_arms, evidence, needs
 from pipeline.stages.compare.design import Design
@@ -68,6 +69,34 @@ def test_the_trend_goes_over_the_multipliers_in_their_order() -> None:
     assert trend.direction == "down"
 
 
+def test_sets_of_different_treatment_stand_on_ladders_of_their_own() -> None:
+    share = {"generator": "siamese", "multiplier": 4, "synthetic_share": 0.2}
+    sets = {"share_x4": share, **LADDER, "twice_x1": LADDER["x1"] | {"repeat": 2}}
+    sets["again"] = LADDER["x1"] | {"seed_offset": 1000}
+    params = study(sets, {"siamese": {"copies": 4}})
+    dice = results(scores({"real": 0.0, "x1": 0.01, "x4": 0.03, "share_x4": -0.1, "twice_x1": 0.0, "again": 0.0}))
+    rows = multipliers.choices(design(params), "unet", dice)
+    ladders: dict[str, list[str]] = {}
+    for one in rows:
+        ladders.setdefault(one.options, []).append(one.training_set)
+    without_reference = {"repeat 2": ["twice_x1"]}  # its real images are not the reference's
+    assert ladders == {"synthetic_share 0.2": ["real", "share_x4"], "": ["real", "x1", "x4"]} | without_reference
+    (trend,) = multipliers.trends(design(params), "unet", dice)
+    assert (trend.multipliers, trend.direction) == ("0<1<4", "up")
+    curve = multipliers.multiplier_curve(design(params), compare_arms(design(params), "unet", dice))
+    found = [(point.options, point.multiplier) for point in curve]
+    assert found == [("synthetic_share 0.2", 0), ("synthetic_share 0.2", 4), ("", 0), ("", 1), ("", 4), ("repeat 2", 1)]
+
+
+def test_a_ladder_refuses_a_reference_with_synthetic_images() -> None:
+    with pytest.raises(ValueError, match=r"compare\.reference is 'x1', whose multiplier is 1"):
+        study(LADDER, {"siamese": {"copies": 4}}, reference="x1")
+    params = study(LADDER, {"siamese": {"copies": 4}})
+    synthetic = params.compare.model_copy(update={"reference": "x1"})
+    with pytest.raises(UserError, match="name a training set of multiplier 0"):
+        Design(synthetic, params.training_sets, 1, 0).ladders()
+
+
 def test_two_levels_are_no_trend() -> None:
     params = study({"real": {}, "x1": LADDER["x1"]}, {"siamese": {"copies": 4}})
     assert multipliers.trends(design(params), "unet", results(scores({"real": 0.0, "x1": 0.01}))) == []
@@ -93,8 +122,8 @@ def test_spread_between_generator_seeds_by_hand() -> None:
     sets = {"real": {}} | {name: {"generator": name, "multiplier": 1} for name in generators}
     params = study(sets, generators)
     gains = {"siamese": 0.01, "second": 0.03, "other": -0.2}
-    arms = [row(multiplier=1, screened=False, generator=g, difference=d) for g, d in gains.items()]
-    (found,) = multipliers.generator_seeds(params.generators, arms)
+    arms = [row(training_set=g, multiplier=1, generator=g, difference=d) for g, d in gains.items()]
+    (found,) = multipliers.generator_seeds(design(params), params.generators, arms)
     assert (found.method, found.generators, found.seeds) == ("siamese", "siamese second", "0 7")
     assert (found.difference, found.least, found.most) == pytest.approx((0.02, 0.01, 0.03))
     assert found.seed_sd == pytest.approx(0.02 / np.sqrt(2))

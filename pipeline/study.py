@@ -20,7 +20,7 @@ from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import TrainingSet, check_ladders, check_training_sets
+from pipeline.stages.mix.params import TrainingSet, check_ladders, check_seeds, check_training_sets
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
@@ -97,6 +97,7 @@ class Params(Section):
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
         check_training_sets(self.training_sets, copies, self.score.metrics)
+        check_seeds(self.training_sets, self.segment.seeds)
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)
         _known("compare.reference", self.compare.reference, self.training_sets)

@@ -1,6 +1,7 @@
 """The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mix.py and screening.py)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -69,6 +70,24 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
         if arm.by_dice and "faithfulness" not in metrics:
             key = "screen" if arm.screen is not None else "screen_min_dice"
             raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
+
+
+def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
+    """Raise ValueError where two sets that differ in their offset at most train a model of one seed twice."""
+    alike: dict[str, list[str]] = {}
+    for name, one in sets.items():
+        alike.setdefault(one.model_dump_json(exclude={"seed_offset"}), []).append(name)
+    for names in alike.values():
+        used: dict[int, str] = {}  # which set trains a seed
+        for name in names:
+            offset = sets[name].seed_offset
+            if twice := [seed + offset for seed in seeds if seed + offset in used]:
+                free = next(number for number in count() if not {seed + number for seed in seeds} & used.keys())
+                raise ValueError(
+                    f"training_sets.{name}.seed_offset is {offset}: it is trained as {used[twice[0]]} is, with the same"
+                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; {free} would do"
+                )
+            used |= {seed + offset: name for seed in seeds}
 
 
 def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:

@@ -90,7 +90,8 @@ def study(arms: int, margin: float = 0.01) -> Params:
     values = load_params(Path(__file__).parents[1] / "params.yaml").model_dump()
     sets = {"real": {}} | {f"x{k}": {"generator": "siamese", "multiplier": k} for k in range(1, arms + 1)}
     values |= {"training_sets": sets, "segmenters": {"unet": {}}, "generators": {"siamese": {"copies": arms}}}
-    return Params.model_validate(values | {"judge": {"segmenter": "unet"}, "compare": {"margin": margin}})
+    values |= {"judge": {"segmenter": "unet"}, "compare": {"margin": margin, "resamples": 5000}}
+    return Params.model_validate(values)
 
 
 def design(params: Params) -> Design:

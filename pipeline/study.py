@@ -16,7 +16,7 @@ from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.compare.params import Compare, common_training_set
+from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
@@ -107,6 +107,13 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
+        return self
+
+    @model_validator(mode="after")
+    def resamples_suffice(self) -> Self:
+        synthetic = [n for n, one in self.training_sets.items() if one.generator and n != self.compare.reference]
+        others = len(self.segmenters) - 1 if self.compare.segmenters else 0
+        check_resamples(self.compare, max(len(synthetic) * len(self.segmenters), others))
         return self
 
     @model_validator(mode="after")

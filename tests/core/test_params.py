@@ -51,6 +51,10 @@ SCRATCH = {
          "training_sets.real_twin.seed_offset is 0: it is trained as real is, with the same seeds 0, 1; 2 would do"),
         (lambda v: v["training_sets"].update(third={"seed_offset": 1001}),
          "third.seed_offset is 1001: it is trained as real_again is, with the same seed 1001; 2 would do"),
+        (lambda v: v["segmenters"].update({f"unet_{k}": {"method": "unet"} for k in range(5)}) or
+         v.update(compare={"resamples": 200}),
+         "compare.resamples is 200: with 12 comparisons no p can fall below half of 0.05; at least 480 would do"),
+        (lambda v: v.update(compare={"resamples": 200, "confidence": 0.99}), "at least 400 would do"),
         (lambda v: v.update(study="My study"), "study: String should match pattern"),
         (lambda v: v["segmenters"].update({"U-Net": {}}), "segmenters.U-Net: a name has lower-case letters"),
         (lambda v: v["base"].update(source="scratch"), "source scratch needs the sections autoencoder and denoiser"),

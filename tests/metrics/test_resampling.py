@@ -195,6 +195,18 @@ def test_the_bootstrap_finds_the_two_parts_of_the_variance() -> None:
     assert draws.mean() == pytest.approx(0, abs=0.03)
 
 
+def test_the_bootstrap_in_parts_is_that_of_one_draw() -> None:
+    tables, images, resamples = np.random.default_rng(0).normal(size=(2, 3, 1500)), 1500, 4000
+    drawn, rng = two_level_bootstrap(tables, resamples, np.random.default_rng(1)), np.random.default_rng(1)
+    seeds = rng.multinomial(3, np.full(3, 1 / 3), size=resamples) / 3
+    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples) / images
+    means = tables.mean(2)
+    for arm, table in enumerate(tables):
+        inner = ((seeds @ (table - means[arm][:, None])) * weights).sum(1)
+        outer = means[arm].mean() + np.sqrt(3 / 2) * seeds @ (means[arm] - means[arm].mean())
+        assert np.allclose(drawn[:, arm], outer + inner)
+
+
 def test_the_bootstrap_draws_the_same_seeds_and_images_for_all_arms() -> None:
     table = rng().normal(size=(3, 40))
     draws = two_level_bootstrap(np.stack([table, table + 1]), 50, rng())

@@ -160,9 +160,11 @@ def two_level_bootstrap(tables: NDArray[np.float64], resamples: int, rng: np.ran
     means = tables.mean(2)  # [arms, seeds]
     grand = means.mean(1)
     drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
-    drawn_images = rng.multinomial(images, np.full(images, 1 / images), size=resamples) / images
     widen = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     draws = grand + widen * drawn_seeds @ (means - grand[:, None]).T
-    for arm, inner in enumerate(tables - means[:, :, None]):
-        draws[:, arm] += ((drawn_seeds @ inner) * drawn_images).sum(1)
+    inner = tables - means[:, :, None]
+    for part in np.array_split(np.arange(resamples), max(1, resamples * images // 2_000_000)):  # bounds the memory
+        drawn_images = rng.multinomial(images, np.full(images, 1 / images), size=len(part)) / images
+        for arm in range(len(tables)):
+            draws[part, arm] += ((drawn_seeds[part] @ inner[arm]) * drawn_images).sum(1)
     return draws

@@ -77,8 +77,8 @@ def multiplier_curve(design: Design, arms: Sequence[Arm]) -> list[CurvePoint]:
         by_name = {arm.training_set: arm for arm in arms if arm.segmenter == segmenter}
         for ladder in design.ladders():
             for arm in (by_name[name] for name in ladder.names):
-                values = [round(value, 6) for value in (arm.dice, arm.dice_low, arm.dice_high)]
-                curve.append(CurvePoint(segmenter, ladder.generator, arm.multiplier, *values, ladder.options))
+                dice, low, high = (round(value, 6) for value in (arm.dice, arm.dice_low, arm.dice_high))
+                curve.append(CurvePoint(segmenter, ladder.generator, arm.multiplier, dice, low, high, ladder.options))
     return curve
 
 

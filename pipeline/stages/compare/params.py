@@ -1,5 +1,6 @@
 """The section `compare` of a study: how arms are compared, and segmenters with each other on one training set."""
 
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -51,10 +52,21 @@ class Compare(Section):
 
     reference: str = "real"
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=5000, ge=200)
+    resamples: int = Field(default=20_000, ge=200)  # of bootstraps and sign flips; p is 1 / (resamples + 1) or more
     margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
     power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found
     segmenters: SegmenterComparison | None = None  # compare segmenters with each other too
+
+
+def check_resamples(compare: Compare, comparisons: int) -> None:
+    """Raise ValueError where Holm's correction over so many comparisons keeps the p of sign flips near the level."""
+    level = 1 - compare.confidence
+    fewest = math.floor(round(2 * comparisons / level, 6))  # comparisons / (fewest + 1) < level / 2
+    if compare.resamples < fewest:
+        raise ValueError(
+            f"compare.resamples is {compare.resamples}: with {comparisons} comparisons no p can fall below half of"
+            f" {level:.3g}; at least {fewest} would do"
+        )
 
 
 def common_training_set(compare: Compare) -> str:

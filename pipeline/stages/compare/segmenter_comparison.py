@@ -43,7 +43,7 @@ from pipeline.stages.compare.params import (
     common_training_set,
 )
 from pipeline.stages.compare.results import Record, Results, ResultsReader
-from pipeline.stages.compare.verdict import Conclusion, Verdict, conclude
+from pipeline.stages.compare.verdict import Conclusion, Verdict, close_call, conclude
 
 COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
@@ -196,7 +196,11 @@ def sentence(rows: Sequence[SegmenterScore], compare: Compare) -> str:
     assert section is not None
     primary = [row for row in rows if row.metric == section.metrics[0] and row.difference is not None]
     groups = {verdict: [row for row in primary if _verdict(row) == verdict] for verdict in Verdict}
-    parts = [f"{verdict}: " + ", ".join(map(_numbers, group)) for verdict, group in groups.items() if group]
+    parts = [
+        f"{verdict}: " + ", ".join(_numbers(row, compare) for row in group)
+        for verdict, group in groups.items()
+        if group
+    ]
     seeds = primary[0].n_seeds
     count = f"n = {primary[0].n_images} images, {seeds} seed{'s' if seeds != 1 else ''}"
     reasons = dict.fromkeys(_reason(row) for row in primary)
@@ -221,11 +225,12 @@ def _reason(row: SegmenterScore) -> str | None:
     return row.difference.conclusion.reason if row.difference and row.difference.conclusion else None
 
 
-def _numbers(row: SegmenterScore) -> str:
-    assert row.difference is not None
+def _numbers(row: SegmenterScore, compare: Compare) -> str:
+    assert row.difference and row.difference.conclusion
     evidence = row.difference.evidence
     interval = f"[{evidence.difference_low:.3f}, {evidence.difference_high:.3f}]"
-    return f"{row.segmenter} {evidence.difference:+.3f} {interval}"
+    close = close_call(evidence, row.difference.conclusion, compare)
+    return f"{row.segmenter} {evidence.difference:+.3f} {interval}" + (f" ({close})" if close else "")
 
 
 def _score(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.stages.compare.arms import Arm, DifferenceStatistics
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.compare.verdict import Conclusion, Verdict
+from pipeline.stages.compare.verdict import Conclusion, Verdict, close_call, near_level
 
 OPENINGS = {
     Verdict.BETTER: "Synthetic data helped:",
@@ -28,8 +28,12 @@ def sentence(arms: Sequence[Arm], compare: Compare) -> str:
         return "Inconclusive: no training set holds synthetic images."
     controls = [one for one in arms if one.role == "control" and one.segmenter == arm.segmenter]
     failed = [one for one in controls if _parts(one)[2].verdict in (Verdict.BETTER, Verdict.WORSE)]
-    verdict = Verdict.INCONCLUSIVE if failed else _parts(arm)[2].verdict
-    return " ".join([OPENINGS[verdict], _numbers(arm, compare), *_caveats(arm, failed)])
+    evidence, _, conclusion = _parts(arm)
+    verdict = Verdict.INCONCLUSIVE if failed else conclusion.verdict
+    close = None if failed else close_call(evidence, conclusion, compare)
+    numbers = "; ".join(filter(None, [_numbers(arm, compare), close]))
+    notes = [*_caveats(arm, failed), *_close_controls(arm, controls, compare)]
+    return " ".join([OPENINGS[verdict], f"{numbers}.", *notes])
 
 
 def _parts(arm: Arm) -> tuple[Evidence, DifferenceStatistics, Conclusion]:
@@ -44,7 +48,7 @@ def _numbers(arm: Arm, compare: Compare) -> str:
     seeds = f"{arm.n_seeds} seed{'s' if arm.n_seeds != 1 else ''}"
     return (
         f"{arm.segmenter}, {arm.training_set} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
-        f" over {compare.reference} (n = {arm.n_images} images, {seeds})."
+        f" over {compare.reference} (n = {arm.n_images} images, {seeds})"
     )
 
 
@@ -61,3 +65,11 @@ def _caveats(arm: Arm, failed: Sequence[Arm]) -> list[str]:
         p = conclusion.largest_p
         notes.append(f"The interval leaves out 0, but not after the correction for several arms (p = {p:.2g}).")
     return notes
+
+
+def _close_controls(arm: Arm, controls: Sequence[Arm], compare: Compare) -> list[str]:
+    """Return a note on every control that all but withdraws the arm's claim, or only just does."""
+    if _parts(arm)[2].verdict == Verdict.INCONCLUSIVE:
+        return []
+    calls = [(one.training_set, near_level([_parts(one)[2].largest_p], compare)) for one in controls]
+    return [f"The control {name} is {call}." for name, call in calls if call]

@@ -1,5 +1,6 @@
 """From numbers to verdicts: better, worse, equivalent or inconclusive."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,3 +72,23 @@ def no_verdict(evidence: Evidence) -> str | None:
             images += f" in {evidence.n_units} group{'s' if evidence.n_units > 1 else ''} (such as a patient)"
         return f"Only {images}; a verdict takes {FEWEST_UNITS} that are independent."
     return None
+
+
+def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> str | None:
+    """Say how near the p that decides is to the level, where it is within a factor of two; None elsewhere.
+
+    Equivalence is decided first: its p may overturn any verdict, the others only a verdict that is not equivalence.
+    """
+    deciding = [evidence.p_equivalent]
+    if conclusion.verdict != Verdict.EQUIVALENT:
+        deciding.append(conclusion.largest_p)
+    return None if conclusion.reason else near_level(deciding, compare)
+
+
+def near_level(p_values: Sequence[float], compare: Compare) -> str | None:
+    """Return the p nearest to the level in words, where it is within a factor of two of it; None elsewhere."""
+    level = 1 - compare.confidence
+    p = min(p_values, key=lambda p: abs(math.log(p / level)))
+    if not level / 2 <= p <= 2 * level:
+        return None
+    return f"close: p {p:.3g} of {level:.3g}; another processor may decide otherwise"

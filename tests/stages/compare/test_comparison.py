@@ -178,6 +178,37 @@ def test_one_seed_and_no_arm_are_said() -> None:
     assert sentence([row(role="reference")], Compare()) == "Inconclusive: no training set holds synthetic images."
 
 
+@pytest.mark.parametrize(
+    ("changes", "close"),
+    [
+        ({"p_holm": 0.0481}, "0.0481"),
+        ({"p_images_holm": 0.08, "verdict": "inconclusive"}, "0.08"),
+        ({"p_equivalent": 0.03, "verdict": "equivalent", "p_holm": 0.0481}, "0.03"),  # it decides first
+        ({"p_equivalent": 0.06, "verdict": "inconclusive", "p_holm": 0.09}, "0.06"),  # the nearer of two
+        ({"p_holm": 0.02}, None),
+        ({"p_holm": 0.11, "verdict": "inconclusive"}, None),
+        ({"p_equivalent": 0.001, "verdict": "equivalent", "p_holm": 0.0481}, None),
+        ({"p_holm": 0.0481, "n_units": 5, "verdict": "inconclusive"}, None),
+    ],
+)
+def test_a_verdict_near_its_threshold_says_so(changes: dict[str, Any], close: str | None) -> None:
+    said = sentence([row(**changes)], Compare())
+    if close is None:
+        assert "close" not in said
+    else:
+        assert f"3 seeds); close: p {close} of 0.05; another processor may decide otherwise." in said
+
+
+def test_a_control_near_its_threshold_says_so() -> None:
+    near = row(training_set="real_again", role="control", p_holm=0.06, verdict="inconclusive")
+    told = "The control real_again is close: p 0.06 of 0.05; another processor may decide otherwise."
+    assert told in sentence([row(), near], Compare())
+    assert "close" not in sentence([row(p_holm=0.5, verdict="inconclusive"), near], Compare())  # no claim to withdraw
+    failed = row(training_set="real_again", role="control", p_holm=0.04)
+    said = sentence([row(p_holm=0.0481), failed], Compare())
+    assert said.startswith("Inconclusive:") and "is close: p 0.04 of 0.05" in said and "0.0481" not in said
+
+
 def write_scores(params: Params, results: Results, drop: int = 0) -> None:
     rows = []
     for (arm, split, metric), table in results.tables.items():

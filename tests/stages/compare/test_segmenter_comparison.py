@@ -1,5 +1,6 @@
 """Facts of the comparison of segmenters with each other: what is paired, which way is better, what is claimed."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.stages.compare.segmenter_comparison import (
     compare_segmenters,
     pair_scores,
     paired_t_test,
+    sentence,
     title,
 )
 from pipeline.study import Params
@@ -119,6 +121,25 @@ def test_a_true_difference_in_dice_is_told(gain: float, verdict: str) -> None:
     assert row["difference_low"] < row["difference"] < row["difference_high"]
     assert row["t_significant"] is (gain != 0)
     assert row["n_images"] == 60 and row["n_seeds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("gain", "images", "words"),
+    [
+        (
+            0.0075,
+            60,
+            r"equivalent: other .*\] \(close: p 0\.04\d+ of 0\.05; another processor may decide",
+        ),
+        (0.0076, 60, r"better: other .*\] \(close: p 0\.05\d+ of 0\.05; another processor may decide otherwise\)\.$"),
+        (0.1, 60, r"better: other [^(]*\]\.$"),
+        (0.1, 5, r"inconclusive: other [^(]*\]\. Only 5 test images; a verdict takes 6 that are independent\.$"),
+    ],
+)
+def test_the_sentence_tells_what_is_close_and_what_is_too_little(gain: float, images: int, words: str) -> None:
+    params, found = study("unet", "other"), drawn(np.random.default_rng(3), gain, n=images)
+    rows = compare_segmenters(params.compare, list(params.segmenters), params.seed, lambda name, *_: found[name])
+    assert re.search(words, sentence(rows, params.compare))
 
 
 @pytest.mark.parametrize("metric", ["ged", "hd95_2"])

@@ -24,7 +24,7 @@ from pipeline.stages.compare.multipliers import Choice, CurvePoint, GeneratorSpr
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
-from pipeline.stages.compare.sentence import sentence
+from pipeline.stages.compare.sentence import sentence, withdraw_claims
 from pipeline.study import Params
 
 
@@ -98,6 +98,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
     verdict, verdicts = _verdicts(params.compare, list(params.segmenters), arms, segmenters_verdict)
+    arms = withdraw_claims(arms)
     return Comparison(
         arms,
         multipliers.multiplier_curve(arms),

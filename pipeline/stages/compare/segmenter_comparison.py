@@ -50,7 +50,7 @@ COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
     *("val_mean", "seed_sd", "difference", "difference_low", "difference_high", "bootstrap_low", "bootstrap_high"),
     *("p", "p_holm", "p_images", "p_images_holm", "p_equivalent", "t", "p_t", "t_significant", "effect_size"),
-    *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict"),
+    *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict", "reason"),
 )
 TITLES = {
     "dice": "Dice",

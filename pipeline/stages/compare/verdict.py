@@ -25,6 +25,7 @@ class Conclusion:
     p_holm: float
     p_images_holm: float
     verdict: Verdict
+    reason: str | None = None  # why there can be no verdict, as a sentence
 
     @property
     def largest_p(self) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core import paths, plugins
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.data.sample import DatasetSpec
+from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.evaluation.feature_cache import JUDGE, FeatureCache
 from pipeline.methods.image_metrics import faithfulness
 from pipeline.methods.image_metrics._pieces import pieces
@@ -151,11 +151,59 @@ def test_one_mask_alone_has_no_control(sets: tuple[ImageSet, ImageSet]) -> None:
     assert (shuffled.value, shuffled.reason) == (None, "one mask only: no other to shuffle with")
 
 
-def test_dice_of_classes_is_averaged(sets: tuple[ImageSet, ImageSet]) -> None:
+def test_dice_is_averaged_over_the_classes_in_mask_or_prediction(sets: tuple[ImageSet, ImageSet]) -> None:
     _, synthetic = sets
-    three = DatasetSpec(name="blobs", size=32, num_classes=3)  # class 2 is nowhere, and nowhere found: Dice 1
+    three = DatasetSpec(name="blobs", size=32, num_classes=3)  # class 2 is nowhere, and nowhere found: no part of it
     found = faithfulness.dice(ImageSet(synthetic.folder, three, synthetic.rows), Inverted())
-    assert found == pytest.approx(0.5)
+    assert found.tolist() == [0.0] * 16
+
+
+def of_five_classes(masks: list[int], split: str = "") -> ImageSet:
+    """Images whose mask is full of one class (0: background) of five."""
+    spec = DatasetSpec(name="blobs", size=16, num_classes=5)
+    samples = (
+        (
+            Sample(f"five_{k}", np.zeros((3, 16, 16), np.uint8), np.full((1, 16, 16), label, np.uint8), ""),
+            {"source_id": f"five_{k}", "copy": 0, "split": split},
+        )
+        for k, label in enumerate(masks)
+    )
+    return ImageSet.create(paths.synthetic("toy", f"five{split}"), spec, samples)
+
+
+class Finds(FeatureCache):
+    """A judge that finds a fixed class in each image."""
+
+    def __init__(self, *labels: int) -> None:
+        super().__init__({}, {}, {}, Score(resamples=100), 0, Runtime(torch.device("cpu")))
+        object.__setattr__(self, "labels", labels)
+
+    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
+        labels: tuple[int, ...] = getattr(self, "labels")  # noqa: B009
+        return np.stack([np.full((16, 16), labels[k], np.uint8) for k in range(len(images))])
+
+
+@pytest.mark.usefixtures("toy_study")
+def test_a_missed_class_of_five_scores_nothing_and_empty_pairs_are_counted_apart() -> None:
+    images = of_five_classes([1, 0, 2, 0])
+    store = Finds(0, 0, 2, 3)  # missed; nothing there and nothing found; found; imagined
+    np.testing.assert_array_equal(faithfulness.dice(images, store), [0.0, np.nan, 1.0, 0.0])
+    assert faithfulness.per_image(images, images, store) == {"dice": [0.0, None, 1.0, 0.0]}
+    test = of_five_classes([1, 0, 2, 0], "test")
+    scores = {one.name: one for one in faithfulness.score(test, images, store)}
+    for name in ("faithfulness", "judge_dice"):
+        assert (scores[name].value, scores[name].n, scores[name].left_out) == (pytest.approx(1 / 3), 3, 1)
+    assert scores["faithfulness_ratio"].value == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("toy_study")
+def test_a_set_without_any_foreground_has_no_faithfulness() -> None:
+    images, test = of_five_classes([0, 0]), of_five_classes([0, 1], "test")
+    scores = {one.name: one for one in faithfulness.score(test, images, Finds(0, 0))}
+    assert scores["faithfulness"].value is None
+    assert scores["faithfulness"].left_out == 2
+    assert scores["faithfulness_ratio"].value is None
+    assert scores["judge_dice"].value == 0
 
 
 class Inverted(FeatureCache):

@@ -63,3 +63,16 @@ def test_scores_of_an_image_are_means_over_its_foreground_classes() -> None:
 def test_a_binary_image_has_no_columns_per_class() -> None:
     scores = image_scores(chances(np.zeros((2, 2), np.uint8), 2), np.ones((2, 2), np.uint8))
     assert set(scores) == {"area", *METRICS}
+
+
+def test_classes_in_neither_mask_are_no_part_of_the_mean_over_occurring_classes() -> None:
+    true = np.array([[0, 1], [0, 0]])
+    assert overlap.mean_over_occurring(overlap.dice, np.zeros_like(true), true, 5) == 0
+    assert overlap.mean_over_occurring(overlap.dice, np.array([[0, 1], [2, 0]]), true, 5) == 0.5
+    assert overlap.mean_over_occurring(overlap.iou, np.array([[1, 1], [0, 0]]), true, 5) == 0.5
+    assert np.isnan(overlap.mean_over_occurring(overlap.dice, 0 * true, 0 * true, 5))
+
+
+def test_the_endpoint_of_segmenters_keeps_the_documented_rule_for_absent_classes() -> None:
+    true = np.array([[0, 1], [0, 0]])
+    assert overlap.mean_dice(np.zeros_like(true), true, 5) == 0.75

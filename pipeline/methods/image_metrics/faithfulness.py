@@ -1,7 +1,8 @@
 """Mask faithfulness: does a synthetic image show what its mask asks for?
 
 The judge, a segmenter that has seen real images only, predicts on every synthetic image; Dice with the mask that
-conditioned the image. Also reported: the judge's Dice on real test images (what it can reach), and the control: the
+conditioned the image, over the classes in either of the two; an image without foreground in both has no Dice and is
+counted apart (left_out). Also reported: the judge's Dice on real test images (what it can reach), and the control: the
 same predictions with the masks of other images. Intervals: bootstrap over the sources of masks, as clusters of images.
 """
 
@@ -17,46 +18,36 @@ from pipeline.metrics.segmentation import overlap
 from pipeline.metrics.statistics.resampling import bootstrap_means, derangement, percentile_interval
 
 DIRECTION: Direction = "higher"
+EMPTY = "no image has foreground in its mask or in the judge's prediction"
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """Return faithfulness, faithfulness_shuffled, judge_dice (real test images) and their ratio faithfulness_ratio."""
     test = real.split("test")
     faithful, reached = dice(synthetic, store), dice(test, store)
-    faithful_draws = _draws(synthetic, faithful, store, "faithfulness")
-    test_draws = _draws(test, reached, store, "judge")
-    scores = [
-        _score("faithfulness", faithful, faithful_draws, store),
-        _shuffled(synthetic, store),
-        _score("judge_dice", reached, test_draws, store),
-    ]
-    if reached.mean() == 0:
-        reason = "the judge finds nothing on real test images"
-        return [*scores, ScoreResult("faithfulness_ratio", None, len(faithful), DIRECTION, store.seed, reason=reason)]
-    ratio, draws = faithful.mean() / reached.mean(), faithful_draws / np.maximum(test_draws, 1e-9)
     return [
-        *scores,
-        ScoreResult(
-            "faithfulness_ratio", float(ratio), len(faithful), DIRECTION, store.seed, "", *percentile_interval(draws)
-        ),
+        _score("faithfulness", faithful, _draws(synthetic, faithful, store, "faithfulness"), store),
+        _shuffled(synthetic, store),
+        _score("judge_dice", reached, _draws(test, reached, store, "judge"), store),
+        _ratio(synthetic, faithful, test, reached, store),
     ]
 
 
-def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float]]:
-    """Return the column `dice` of images.csv, in the order of the synthetic rows."""
-    return {"dice": [round(float(value), 6) for value in dice(synthetic, store)]}
+def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float | None]]:
+    """Return the column `dice` of images.csv, in the order of the synthetic rows; None where an image has none."""
+    values = dice(synthetic, store)
+    return {"dice": [None if np.isnan(value) else round(float(value), 6) for value in values]}
 
 
 def dice(images: ImageSet, store: FeatureStore, masks_of: dict[str, int] | None = None) -> Array:
-    """Return mean foreground Dice [N] of the judge's predictions and the masks of the images or of rows `masks_of`."""
+    """Return Dice [N] of the judge's predictions and the masks of the images or of rows `masks_of`.
+
+    The mean over the foreground classes in the mask or the prediction; NaN where there is none in either.
+    """
     predictions, classes = store.predictions(images), images.spec.num_classes
     masks = (images.mask(row if masks_of is None else images.rows[masks_of[row["id"]]]) for row in images)
-    return np.array(
-        [
-            overlap.dice(overlap.foreground_masks(predicted, classes), overlap.foreground_masks(mask, classes)).mean()
-            for predicted, mask in zip(predictions, masks, strict=True)
-        ]
-    )
+    pairs = zip(predictions, masks, strict=True)
+    return np.array([overlap.mean_over_occurring(overlap.dice, found, mask, classes) for found, mask in pairs])
 
 
 def mismatched_masks(images: ImageSet, rng: np.random.Generator) -> dict[str, int]:
@@ -80,10 +71,37 @@ def _shuffled(synthetic: ImageSet, store: FeatureStore) -> ScoreResult:
     return _score(name, values, _draws(synthetic, values, store, name), store)
 
 
+def _ratio(synthetic: ImageSet, faithful: Array, test: ImageSet, reached: Array, store: FeatureStore) -> ScoreResult:
+    name, n = "faithfulness_ratio", _count(faithful)
+    if not n or not _count(reached):
+        return ScoreResult(name, None, len(faithful), DIRECTION, store.seed, reason=EMPTY)
+    if np.nanmean(reached) == 0:
+        reason = "the judge finds nothing on real test images"
+        return ScoreResult(name, None, n, DIRECTION, store.seed, reason=reason)
+    value = float(np.nanmean(faithful) / np.nanmean(reached))
+    draws = _draws(synthetic, faithful, store, "faithfulness") / np.maximum(_draws(test, reached, store, "judge"), 1e-9)
+    return ScoreResult(
+        name, value, n, DIRECTION, store.seed, "", *percentile_interval(draws), left_out=len(faithful) - n
+    )
+
+
 def _draws(images: ImageSet, values: Array, store: FeatureStore, name: str) -> Array:
+    """Return bootstrap means of the values that are there; none where no image has one."""
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return np.empty(0)
     rng = seeding.numpy_rng(store.seed, name, "bootstrap")
-    return bootstrap_means(values, families(images), store.settings.resamples, rng)
+    clusters = [cluster for cluster, keep in zip(families(images), kept, strict=True) if keep]
+    return bootstrap_means(values[kept], clusters, store.settings.resamples, rng)
 
 
 def _score(name: str, values: Array, draws: Array, store: FeatureStore) -> ScoreResult:
-    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, "", *percentile_interval(draws))
+    n = _count(values)
+    if not n:
+        return ScoreResult(name, None, len(values), DIRECTION, store.seed, reason=EMPTY, left_out=len(values))
+    mean, ends = float(np.nanmean(values)), percentile_interval(draws)
+    return ScoreResult(name, mean, n, DIRECTION, store.seed, "", *ends, left_out=len(values) - n)
+
+
+def _count(values: Array) -> int:
+    return int((~np.isnan(values)).sum())

@@ -23,6 +23,7 @@ class ScoreResult:
     standard_error: float | None = None  # of the value, if it is an estimate from random subsets
     p_value: float | None = None  # of "synthetic and real images have one distribution", if it is tested
     reason: str | None = None
+    left_out: int | None = None  # images without a value, if the score knows such; not part of n
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Overlap of masks: Dice and intersection over union per image, on NumPy arrays."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,22 @@ def mean_dice(predicted: NDArray[np.integer], true: NDArray[np.integer], num_cla
     """Return the mean Dice over the foreground classes of label maps [*spatial]."""
     flat = predicted.reshape(1, -1), true.reshape(1, -1)
     return float(np.mean([dice(flat[0] == label, flat[1] == label) for label in range(1, num_classes)]))
+
+
+def mean_over_occurring(
+    score: Callable[[Masks, Masks], NDArray[np.float64]],
+    predicted: NDArray[np.integer],
+    true: NDArray[np.integer],
+    num_classes: int,
+) -> float:
+    """Return the mean of `dice` or `iou` over the foreground classes in either label map [*spatial]; NaN without one.
+
+    The endpoint of segmenters counts the classes in neither as found (docs/protocol.md); faithfulness must not.
+    """
+    flat = predicted.reshape(1, -1), true.reshape(1, -1)
+    pairs = [(flat[0] == label, flat[1] == label) for label in range(1, num_classes)]
+    scores = [score(one, other) for one, other in pairs if one.any() or other.any()]
+    return float(np.mean(scores)) if scores else float("nan")
 
 
 def foreground_masks(labels: NDArray[np.integer], num_classes: int) -> Masks:

@@ -16,14 +16,15 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import multipliers, segmenter_comparison
+from pipeline.stages.compare import machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, GeneratorSpread, MultiplierTrend
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
-from pipeline.stages.compare.sentence import sentence
+from pipeline.stages.compare.sentence import sentence, withdraw_claims
 from pipeline.study import Params
 
 
@@ -84,15 +85,20 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     arms: list[Arm] = []
     choice: list[Choice] = []
     trend: list[MultiplierTrend] = []
+    cells: list[Machine] = []
     for segmenter in params.segmenters:
         results = read(segmenter, list(params.training_sets))
+        machines.check_arms(segmenter, results.machines, design.reference)
+        cells += results.machines.values()
         arms += compare_arms(design, segmenter, results)
         choice += multipliers.choices(design, segmenter, results)
         trend += multipliers.trends(design, segmenter, results)
+    machines.mention_unknown(cells)
     arms = conclude_arms(arms, params.compare)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
     verdict, verdicts = _verdicts(params.compare, list(params.segmenters), arms, segmenters_verdict)
+    arms = withdraw_claims(arms)
     return Comparison(
         arms,
         multipliers.multiplier_curve(design, arms),

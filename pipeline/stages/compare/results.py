@@ -12,6 +12,7 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import Table, by_cluster, cluster_means, membership
+from pipeline.stages.compare.machines import Machines, read_machines
 
 Record = dict[str, Any]
 Cells = Mapping[tuple[str, str, str], Mapping[tuple[str, str], Record]]  # by (training set, split, seed), then by image
@@ -28,6 +29,7 @@ class Results:
     seeds: tuple[str, ...]
     images: Mapping[str, tuple[tuple[str, str], ...]]  # split -> (test set, image) in the order of the columns
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # split -> patient or sequence of each image
+    machines: Machines = field(default_factory=dict)  # where the cells were trained; {}: pooled from several studies
 
     def units(self, split: str) -> tuple[str, ...]:
         """Return what is drawn at random in a split: clusters where they are known, else images."""
@@ -81,7 +83,8 @@ def read_results(
         for metric in metrics
     }
     columns = {split: tuple(names) for split, names in images.items()}
-    return Results(scores, tuple(seed_names), columns, _clusters(study, columns))
+    machines = read_machines(path.parent, training_sets, seed_names)
+    return Results(scores, tuple(seed_names), columns, _clusters(study, columns), machines)
 
 
 def _clusters(study: str, images: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, tuple[str, ...]]:

@@ -25,6 +25,7 @@ from pipeline.metrics.statistics.paired import (
     seed_noise,
     unpaired_noise,
 )
+from pipeline.stages.compare import machines
 from pipeline.stages.compare.paired_difference import (
     Evidence,
     ImageEffect,
@@ -159,6 +160,8 @@ def compare_segmenters(
     if section is None:
         return []
     results = {name: read(name, [common_training_set(compare)], section.metrics) for name in segmenters}
+    cells = {name: result.machines for name, result in results.items()}
+    machines.check_segmenters(cells, common_training_set(compare), section.reference)
     rows: list[SegmenterScore] = []
     for metric in track(section.metrics, "compare segmenters"):
         scores = [_score(compare, section, metric, name, results, seed) for name in segmenters]

@@ -1,6 +1,11 @@
-"""The one sentence that a study of arms ends in."""
+"""The one sentence that a study of arms ends in, and the rule by which a failed control withdraws every claim.
+
+The sentence speaks of the arm with the highest Dice on validation images. Where an A/A control differs from the
+reference under a segmenter, no comparison under that segmenter keeps its verdict, in the sentence and in the table.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.stages.compare.arms import Arm, DifferenceStatistics
 from pipeline.stages.compare.paired_difference import Evidence
@@ -16,9 +21,34 @@ OPENINGS = {
 
 
 def headline(arms: Sequence[Arm]) -> Arm | None:
-    """Return the arm of the sentence, the largest gain on validation images; None where no arm is synthetic."""
+    """Return the arm of the sentence, the highest Dice on validation images; None where no arm is synthetic."""
     candidates = [arm for arm in arms if arm.role == "arm"]
-    return max(candidates, key=lambda arm: _parts(arm)[1].val_difference, default=None)
+    return max(candidates, key=lambda arm: arm.val_dice, default=None)
+
+
+def failed_controls(arms: Sequence[Arm], segmenter: str) -> list[Arm]:
+    """Return the A/A controls of a segmenter that differ from its reference."""
+    controls = [arm for arm in arms if arm.role == "control" and arm.segmenter == segmenter]
+    return [arm for arm in controls if _parts(arm)[2].verdict in (Verdict.BETTER, Verdict.WORSE)]
+
+
+def withdraw_claims(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms; where a control failed, all others of its segmenter are inconclusive, with the reason."""
+    return [_withdrawn(arm, failed_controls(arms, arm.segmenter)) for arm in arms]
+
+
+def _withdrawn(arm: Arm, failed: Sequence[Arm]) -> Arm:
+    """Return an arm without its claim, if it makes one that failed controls contradict."""
+    conclusion = arm.conclusion
+    if not failed or arm.role == "control" or conclusion is None or conclusion.verdict == Verdict.INCONCLUSIVE:
+        return arm
+    reason = " ".join(map(_control_note, failed))
+    return replace(arm, conclusion=replace(conclusion, verdict=Verdict.INCONCLUSIVE, reason=reason))
+
+
+def _control_note(control: Arm) -> str:
+    gap = f"{100 * _parts(control)[0].difference:+.1f} points"
+    return f"The control {control.training_set}, trained on the same images, differs too ({gap})."
 
 
 def sentence(arms: Sequence[Arm], compare: Compare) -> str:
@@ -26,12 +56,12 @@ def sentence(arms: Sequence[Arm], compare: Compare) -> str:
     arm = headline(arms)
     if arm is None:
         return "Inconclusive: no training set holds synthetic images."
-    controls = [one for one in arms if one.role == "control" and one.segmenter == arm.segmenter]
-    failed = [one for one in controls if _parts(one)[2].verdict in (Verdict.BETTER, Verdict.WORSE)]
+    failed = failed_controls(arms, arm.segmenter)
     evidence, _, conclusion = _parts(arm)
     verdict = Verdict.INCONCLUSIVE if failed else conclusion.verdict
     close = None if failed else close_call(evidence, conclusion, compare)
     numbers = "; ".join(filter(None, [_numbers(arm, compare), close]))
+    controls = [one for one in arms if one.role == "control" and one.segmenter == arm.segmenter]
     notes = [*_caveats(arm, failed), *_close_controls(arm, controls, compare)]
     return " ".join([OPENINGS[verdict], f"{numbers}.", *notes])
 
@@ -58,8 +88,7 @@ def _caveats(arm: Arm, failed: Sequence[Arm]) -> list[str]:
     if conclusion.reason:
         notes.append(conclusion.reason)
     for control in failed:
-        gap = f"{100 * _parts(control)[0].difference:+.1f} points"
-        notes.append(f"The control {control.training_set}, trained on the same images, differs too ({gap}).")
+        notes.append(_control_note(control))
     excludes_zero = not evidence.difference_low <= 0 <= evidence.difference_high
     if conclusion.verdict == Verdict.INCONCLUSIVE and not conclusion.reason and excludes_zero:
         p = conclusion.largest_p

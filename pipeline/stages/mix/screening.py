@@ -3,7 +3,8 @@
 All images of the first copies are ranked together, not mask by mask, and every rule applies to all of them: `screen`
 keeps the share with the highest Dice between the judge's prediction and the mask (for equal Dice, the first ids),
 `screen_min_dice` those with at least this Dice, `drop_copies` those that the audit does not suspect. An image is kept
-if every requested rule keeps it.
+if every requested rule keeps it. An image without a Dice (neither its mask nor the judge's prediction holds
+foreground) is kept by the rules on Dice, is no part of the share, and is counted (`not_screened`).
 
 Effect on the arm: it has fewer synthetic images than its multiplier says, more of them of masks that the generator
 follows well. Its optimiser steps stay the same, so that each remaining image, real ones included, is seen more often.
@@ -53,10 +54,11 @@ def screen(study: str, name: str, recipe: TrainingSet, images: ImageSet) -> Scre
 
 
 def faithfulness(study: str, recipe: TrainingSet, images: ImageSet) -> dict[str, float]:
-    """Return Dice by id from the stage score. Raises UserError if that has not run."""
+    """Return Dice by id from the stage score, of images that have one. Raises UserError if that has not run."""
     path = paths.scores(study, str(recipe.generator)) / "images.csv"
     hint = f"put faithfulness into score.metrics and run the stage score for {recipe.generator}"
-    return {name: float(value) for name, value in _column(path, "dice", images, hint).items()}
+    column = _column(path, "dice", images, hint, may_be_blank=True)
+    return {name: float(value) for name, value in column.items() if value}
 
 
 def suspects(study: str, recipe: TrainingSet, images: ImageSet) -> set[str]:
@@ -96,6 +98,7 @@ def _record(
         "asked": recipe.model_dump(include={"multiplier", "screen", "screen_min_dice", "drop_copies"}),
         "images": len(images),
         "kept": len(images) - len(all_dropped),
+        **({"not_screened": len(images) - len(dice)} if recipe.by_dice else {}),
         "dropped": {rule: len(ids) for rule, ids in dropped.items()},
         "dice_threshold": min((value for i, value in dice.items() if i not in unfaithful), default=None),
         "mean_dice": {"before": _mean(list(dice.values())), "after": _mean(kept)},
@@ -110,7 +113,7 @@ def _mean(values: list[float]) -> float | None:
     return round(fmean(values), DIGITS) if values else None
 
 
-def _column(path: Path, column: str, images: ImageSet, hint: str) -> dict[str, str]:
+def _column(path: Path, column: str, images: ImageSet, hint: str, *, may_be_blank: bool = False) -> dict[str, str]:
     """Return a column of a table of images by id, in the order of the images. Raises UserError on missing values."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; {hint}")
@@ -119,6 +122,6 @@ def _column(path: Path, column: str, images: ImageSet, hint: str) -> dict[str, s
     if rows and column not in rows[0]:
         raise UserError(f"{path} has no column {column}; {hint}")
     values = {row["id"]: row[column] for row in rows}
-    if missing := [name for name in images.ids if not values.get(name)]:
+    if missing := [name for name in images.ids if name not in values or not (values[name] or may_be_blank)]:
         raise UserError(f"{path} says nothing of {missing[0]} ({len(missing)} of {len(images)} images); {hint}")
     return {name: values[name] for name in images.ids}

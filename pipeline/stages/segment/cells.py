@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -56,6 +58,8 @@ class CellRecord:
     stream: str
     steps: int
     weights: dict[str, Any]  # where the initial weights came from
+    device: str | None  # cpu or cuda; None, as torch: a cell finished before they were recorded
+    torch: str | None  # version, without the build
 
     def record(self) -> dict[str, Any]:
         """Return the line as plain JSON."""
@@ -122,11 +126,18 @@ class Cell:
             stream=self.stream,
             steps=result["steps"],
             weights=result["weights"],
+            device=result.get("device"),
+            torch=result.get("torch"),
         )
 
 
 def run_cell(setup: SegmenterSetup, cell: Cell, runtime: Runtime) -> dict[str, Any]:
-    """Train one segmenter, save it if asked to, and score it on validation and test images."""
+    """Train one segmenter, save it if asked to, and score it on validation and test images.
+
+    The kind of device and the version of torch are recorded, but are no part of the fingerprint: moving a half-finished
+    grid to another machine must not silently train anew what hours have finished, and grids of one kind of machine
+    compare well. What must not happen is a pair of two kinds; the stage compare refuses it (compare.machines).
+    """
     real, segment = ImageSet.open(paths.real(setup.study)), setup.segment
     curve = Convergence(real.split("val"), segment)
     options = TrainingOptions(synthetic_share=cell.synthetic_share, convergence=curve)
@@ -138,6 +149,8 @@ def run_cell(setup: SegmenterSetup, cell: Cell, runtime: Runtime) -> dict[str, A
     heatmaps.write_heatmaps(trained, test, segment, cell.heatmaps)
     trajectory = trajectories.dice_over_steps(trained, test, segment)
     return {
+        "device": runtime.device.type,
+        "torch": torch.__version__.split("+")[0],
         "weights": trained.about["weights"],
         "steps": len(losses),
         "scores": [row for name in SCORED for row in score_set(trained, real.split(name), segment)],

@@ -19,7 +19,7 @@ from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import Results
-from pipeline.stages.compare.sentence import headline, sentence
+from pipeline.stages.compare.sentence import headline, sentence, withdraw_claims
 from pipeline.stages.compare.verdict import Verdict, conclude, decide
 from pipeline.study import Params, load_params
 from tests.stages.compare.arm_rows import row
@@ -169,6 +169,40 @@ def test_a_control_that_differs_withdraws_the_claim() -> None:
     said = sentence([row(), control], Compare())
     assert said.startswith("Inconclusive: unet, siamese_x1 +2.0 Dice points [0.5, 3.5] over real")
     assert "The control real_again, trained on the same images, differs too (+3.0 points)." in said
+
+
+def test_the_headline_is_the_arm_with_the_highest_validation_dice_not_the_largest_gain() -> None:
+    arms = [
+        row(segmenter="weak", val_dice=0.6, val_difference=0.1),
+        row(segmenter="strong", val_dice=0.9, val_difference=0.01),
+        row(segmenter="strong", training_set="siamese_x2", val_dice=0.89, val_difference=0.2),
+    ]
+    chosen = headline(arms)
+    assert chosen is arms[1]
+    assert sentence(arms, Compare()).startswith("Synthetic data helped: strong, siamese_x1 ")
+
+
+def test_a_failed_control_leaves_no_claim_in_the_table(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    gains = {"real_again": 6.0, "siamese_x1": 6.0, "siamese_x2": -6.0}
+    write_scores(params, simulated(np.random.default_rng(3), 0.5, 6, gains))
+    comparison = compare(params)
+    publish_comparison(params.study, comparison)
+    arms = {arm["training_set"]: arm for arm in tables.read_table(paths.comparison(params.study) / "arms.csv")}
+    assert {arms[name]["verdict"] for name in ("siamese_x1", "siamese_x2", "siamese_x4")} == {"inconclusive"}
+    assert "The control real_again, trained on the same images, differs too (+" in arms["siamese_x1"]["reason"]
+    assert arms["real_again"]["verdict"] == "better"  # the evidence against the others keeps its own verdict
+    assert comparison.verdict.startswith("Inconclusive:")
+    assert comparison.verdict.count("The control real_again") == 1
+
+
+def test_a_control_of_another_segmenter_withdraws_nothing() -> None:
+    control = row(segmenter="other", training_set="real_again", role="control", difference=0.03)
+    kept, withdrawn, _ = withdraw_claims([row(), row(segmenter="other"), control])
+    assert kept.conclusion and withdrawn.conclusion
+    assert (kept.conclusion.verdict, withdrawn.conclusion.verdict) == (Verdict.BETTER, Verdict.INCONCLUSIVE)
 
 
 def test_one_seed_and_no_arm_are_said() -> None:

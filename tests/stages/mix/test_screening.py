@@ -59,6 +59,18 @@ def test_share_keeps_the_most_faithful_of_all_images() -> None:
     assert found.record["mean_dice"] == {"before": 0.375, "after": 0.675}
 
 
+def test_images_without_a_dice_are_kept_and_counted(toy_study: Params) -> None:
+    """Neither their mask nor the judge's prediction holds foreground."""
+    blank = {"train_0_c0", "train_7_c1"}
+    rows = [{"id": name, "dice": "" if name in blank else value} for name, value in DICE.items()]
+    tables.write_table(paths.scores(toy_study.study, "siamese") / "images.csv", rows)
+    found = screened(study(screen=0.25, screen_min_dice=0.65), taken())
+    assert found.images.ids == ["train_0_c0", "train_6_c1", "train_7_c0", "train_7_c1"]  # of 14: 0.6, 0.65, 0.7
+    assert (found.record["images"], found.record["kept"], found.record["not_screened"]) == (16, 4, 2)
+    assert found.record["dropped"] == {"screen": 11, "screen_min_dice": 12}
+    assert found.record["mean_dice"]["after"] == 0.675
+
+
 @pytest.mark.usefixtures("score_and_audit")
 def test_least_dice_is_kept_itself() -> None:
     found = screened(study(screen_min_dice=0.65), taken())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from benchmarks import grid as benchmark
@@ -134,6 +135,8 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
     records = {(r["training_set"], r["seed"]): r for r in files.read_json(folder / "cells.json")}
     assert (records["siamese_x2", 1]["n_real"], records["siamese_x2", 1]["n_synthetic"]) == (8, 16)
     assert records["real_again", 1]["stream"] == "segment/1001"
+    here = {"device": "cpu", "torch": torch.__version__.split("+")[0]}
+    assert all(here.items() <= record.items() for record in records.values())
 
     def never(*_: object) -> None:
         raise AssertionError("a finished cell was run again")
@@ -141,6 +144,15 @@ def test_tables_and_no_second_run(mixed: Params, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(grid, "run_cell", never)
     grid.run_grid(mixed, "unet", Runtime.alone(1))
     assert files.tree_sha256(folder) == first
+
+
+def test_a_cell_finished_before_machines_were_recorded_stays_readable(mixed: Params) -> None:
+    cell = plan(mixed)[0]
+    old = {"steps": 2, "weights": {"source": "none"}, "scores": [], "losses": []}
+    files.write_sealed(cell.path, old)
+    assert cell.is_finished
+    record = cell.record("unet", cell.result)
+    assert (record.device, record.torch) == (None, None)
 
 
 def test_arms_with_one_seed_start_from_the_same_weights(mixed: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""The judge's reference values follow the rule of faithfulness, not that of the segmenters' endpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.core import files, paths, tables
+from pipeline.core.runtime import Runtime
+from pipeline.data.image_set import ImageSet
+from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.stages.judge import train
+from pipeline.study import Params
+
+
+class FindsNothing:
+    """A judge of five classes that sees background everywhere."""
+
+    about: dict[str, Any] = {}  # noqa: RUF012
+
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
+        background = torch.tensor([1.0, 0, 0, 0, 0])[:, None, None]
+        return background.expand(len(image), 1, 5, *image.shape[2:])
+
+    def save(self, folder: Path) -> None:
+        """Save nothing."""
+
+
+def test_a_judge_that_finds_nothing_reaches_nothing(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = DatasetSpec(name="blobs", size=16, num_classes=5)
+    samples = (
+        (
+            Sample(f"test_{k}", np.zeros((3, 16, 16), np.uint8), np.full((1, 16, 16), label, np.uint8), split="test"),
+            {"synthetic": False, "split": "test", "source": ""},
+        )
+        for k, label in enumerate((1, 2, 0))
+    )
+    ImageSet.create(paths.real("toy"), spec, samples)
+    monkeypatch.setattr(train, "train_segmenter", lambda *_: (FindsNothing(), []))
+    train.train_judge(toy_study, Runtime.alone(1))
+    metrics = files.read_json(paths.judge("toy") / "metrics.json")
+    assert metrics == {"dice": 0.0, "iou": 0.0, "n": 2, "left_out": 1}
+    rows = tables.read_table(paths.judge("toy") / "scores.csv")  # by docs/protocol.md
+    assert [float(row["dice"]) for row in rows] == [0.75, 0.75, 1.0]

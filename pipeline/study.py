@@ -62,6 +62,16 @@ class Params(Section):
         return {} if value is None else value  # DVC wants the key there, whatever it holds
 
     @model_validator(mode="after")
+    def keys_are_names(self) -> Self:
+        for section in ("generators", "training_sets", "segmenters"):
+            for key in getattr(self, section):
+                if not re.fullmatch(NAME, key):
+                    raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
+        if "shuffled" in self.generators:
+            raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
+        return self
+
+    @model_validator(mode="after")
     def generators_have_their_sections(self) -> Self:
         if self.generators and (absent := [name for name in OF_GENERATORS if getattr(self, name) is None]):
             raise ValueError(f"{absent[0]} is missing; a study with generators needs the section {absent[0]}")
@@ -121,16 +131,6 @@ class Params(Section):
         settings = [entry_settings(self.segment, name, entry) for name, entry in self.segmenters.items()]
         if not self.data.native_masks and any(segment.resolution == "native" for segment in settings):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
-        return self
-
-    @model_validator(mode="after")
-    def keys_are_names(self) -> Self:
-        for section in ("generators", "training_sets", "segmenters"):
-            for key in getattr(self, section):
-                if not re.fullmatch(NAME, key):
-                    raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
-        if "shuffled" in self.generators:
-            raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
         return self
 
 

@@ -126,9 +126,7 @@ def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     file.read(int(offset) - HEADER if HEADER <= offset < 2**20 else 4)
     content = _read_bytes(file, size)
     if len(content) < size:
-        raise InvalidData(
-            f"holds {len(content)} bytes of voxels, its header tells of {size}; it is cut off: replace it"
-        )
+        raise InvalidData(f"holds {len(content)} bytes of voxels, its header states {size}; it is cut off: replace it")
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
     if slope == 0 or not math.isfinite(slope) or (slope == 1 and intercept == 0):  # 0: not scaled
         return voxels

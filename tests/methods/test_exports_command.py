@@ -167,7 +167,7 @@ def test_a_file_that_is_not_that_of_the_manifest_is_refused(name: str, capsys: p
     folder = paths.training_set("toy", "siamese_x2")
     shutil.copyfile(folder / "images/train_0.png", folder / "images/train_1_c0.png")
     told = refused(capsys, name, "--study", "toy", "--training-set", "siamese_x2", "--out", "out")
-    assert "images/train_1_c0.png is not the file that the manifest tells of" in told
+    assert "images/train_1_c0.png is not the file that the manifest lists" in told
 
 
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_axes_of_length_one_behind_the_third_are_dropped(tmp_path: Path) -> None
         (344, b"ni1\0", "hdr with .img"),
         (70, b"\x80\0", "numbers of type 128"),
         (42, b"\xff\x7f\xff\x7f\xff\x7f", "GiB of voxels"),
-        (42, b"\x03\0\x03\0\x04\0", "holds 48 bytes of voxels, its header tells of 72"),
+        (42, b"\x03\0\x03\0\x04\0", "holds 48 bytes of voxels, its header states 72"),
         (40, b"\x02\0", "has the axes [2, 3]"),
         (42, b"\0\0", "has the axes [0, 3, 4]"),
     ],

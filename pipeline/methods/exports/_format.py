@@ -72,7 +72,5 @@ def class_names(num_classes: int) -> list[str]:
 def _read_verified(path: Path, sha256: str) -> bytes:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(
-            f"{path} is not the file that the manifest tells of (sha256); run the stage that makes it again"
-        )
+        raise UserError(f"{path} is not the file that the manifest lists (sha256); run the stage that makes it again")
     return content

@@ -17,7 +17,7 @@ from pipeline.metrics.images.score import ScoreResult, nested
 from pipeline.stages.score.params import Score
 from tests.conftest import blobs, copies
 
-DISTANCES = ("frechet", "frechet_infinity", "kernel", "cmmd")
+DISTANCES = ("frechet", "frechet_infinity", "frechet_infinity_both", "kernel", "cmmd")
 VARIANTS = ["train", "train_half", "heldout"]
 Sets = tuple[ImageSet, ImageSet]
 
@@ -57,7 +57,7 @@ def larger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sets:
 
 
 def look(*extractors: str, unavailable: dict[str, str] | None = None, seed: int = 0) -> FeatureCache:
-    settings = Score(extractors=(*extractors, *(unavailable or {})), resamples=200, subsets=10, subset_size=6)
+    settings = Score(extractors=(*extractors, *(unavailable or {})), resamples=200, kid_subsets=10, kid_subset_size=6)
     runtime = Runtime(torch.device("cpu"))
     return FeatureCache({name: Colours() for name in extractors}, {}, unavailable or {}, settings, seed, runtime)
 
@@ -75,6 +75,9 @@ def scored(metric: str, sets: Sets, cache: FeatureCache) -> dict[tuple[str, str]
         ("frechet_infinity", "inception", {"fid_infinity"}),
         ("frechet_infinity", "inception_legacy", {"fid_infinity_legacy"}),
         ("frechet_infinity", "clip_b32", {"frechet_infinity.clip_b32"}),
+        ("frechet_infinity_both", "inception", {"fid_infinity_both"}),
+        ("frechet_infinity_both", "inception_legacy", {"fid_infinity_both_legacy"}),
+        ("frechet_infinity_both", "clip_b32", {"frechet_infinity_both.clip_b32"}),
         ("kernel", "inception", {"kid"}),
         ("kernel", "inception_legacy", {"kid_legacy"}),
         ("kernel", "clip_l14_336", {"kernel.clip_l14_336"}),
@@ -98,7 +101,8 @@ def test_cmmd_on_another_extractor_has_another_name_and_cmmd_itself_is_null(sets
 def test_missing_weights_leave_null_with_the_reason_and_the_images_there_were(metric: str, sets: Sets) -> None:
     cache = look("inception", unavailable={"efficientnet_lite0": "no file of weights"})
     scores = [s for (name, _), s in scored(metric, sets, cache).items() if name.endswith(".efficientnet_lite0")]
-    assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": 4}
+    heldout = 8 if metric == "frechet_infinity" else 4  # all synthetic images, however few the real ones
+    assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": heldout}
     assert {score.value for score in scores} == {None}
     assert {score.reason for score in scores} == {"no file of weights"}
     assert all(value is None for value in nested(scores)[scores[0].key[0]].values())
@@ -134,7 +138,7 @@ def test_an_extrapolation_needs_more_images_than_features(larger: Sets) -> None:
     cache = look("inception")
     cache = FeatureCache({"inception": Wide()}, {}, {}, cache.settings, 0, cache.runtime)
     score = scored("frechet_infinity", larger, cache)["fid_infinity", "train"]
-    assert (score.value, score.reason) == (None, "40 images per set; an extrapolation of 40 features needs 41")
+    assert (score.value, score.reason) == (None, "40 synthetic images; an extrapolation of 40 features needs 41")
 
 
 @pytest.mark.parametrize("metric", DISTANCES)

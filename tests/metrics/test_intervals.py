@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.methods.image_metrics import cmmd, frechet_infinity, kernel
+from pipeline.methods.image_metrics import cmmd, frechet_infinity_both, kernel
 from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.kernel import cubic, gaussian, unit_length
@@ -28,7 +28,7 @@ def scores(metric: ModuleType, names: list[str], n: int) -> list[ScoreResult]:
     found = []
     for trial in range(TRIALS):
         piece = Piece("train", rows(2 * trial, n), rows(2 * trial + 1, n, SHIFT), None)
-        cache: Any = SimpleNamespace(seed=trial, settings=Score(subset_size=30))
+        cache: Any = SimpleNamespace(seed=trial, settings=Score(kid_subset_size=30))
         found.append(metric._scores(names, piece, cache)[-1])
     return found
 
@@ -38,11 +38,11 @@ def discrepancy(kernel_of: mmd.Kernel, both: np.ndarray) -> float:
     return float(mmd.mmd2(both, mmd.all_rows(MANY, MANY), kernel_of).unbiased[0])
 
 
-@pytest.mark.parametrize("metric", ["frechet_infinity", "kernel", "cmmd_unbiased"])
+@pytest.mark.parametrize("metric", ["frechet_infinity_both", "kernel", "cmmd_unbiased"])
 def test_the_interval_holds_the_truth(metric: str) -> None:
     both = np.concatenate([rows(9998, MANY), rows(9999, MANY, SHIFT)])
     truth, found = {
-        "frechet_infinity": lambda: (SHIFT**2, scores(frechet_infinity, ["x"], 60)),
+        "frechet_infinity_both": lambda: (SHIFT**2, scores(frechet_infinity_both, ["x"], 60)),
         "kernel": lambda: (discrepancy(cubic, both), scores(kernel, ["x"], 60)),
         "cmmd_unbiased": lambda: (
             1000 * discrepancy(gaussian, unit_length(both)),

@@ -10,7 +10,7 @@ from pipeline.methods.image_metrics._names import distance_name
 from pipeline.methods.image_metrics._pieces import Piece, pieces, sizes
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.score import Direction, ScoreResult
-from pipeline.metrics.statistics.grouped import labels_of
+from pipeline.metrics.statistics.grouped import Blocks, labels_of
 
 DIRECTION: Direction = "lower"
 SHARED_MASKS = "a synthetic image and the training image of its mask are not independent"
@@ -48,13 +48,22 @@ def on_extractors(
             ]
             continue
         for piece in pieces(*sets, store, extractor, whole_real):
-            scores += score_piece(names, piece, store)
+            if reason := piece.missing_half:
+                scores += [without_value(name, 0, piece.variant, store, reason) for name in names]
+            else:
+                scores += score_piece(names, piece, store)
     return scores
 
 
 def without_value(name: str, n: int, variant: str, store: FeatureStore, reason: str) -> ScoreResult:
     """Return a score without a value; it is null in metrics.json."""
     return ScoreResult(name, None, n, DIRECTION, store.seed, variant, reason=reason)
+
+
+def without_blocks(blocks: Blocks) -> mmd.Selections:
+    """Return all rows but those of each block, or nothing if that leaves too few rows or there is one block."""
+    selections = mmd.without_blocks(blocks.first, blocks.second)
+    return selections if blocks.suffice() else selections.first_few(0)
 
 
 def permutations(piece: Piece, store: FeatureStore, name: str) -> Permutations:

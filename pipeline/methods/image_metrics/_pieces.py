@@ -14,6 +14,7 @@ from pipeline.methods.image_metrics._groups import units_of
 from pipeline.methods.image_metrics._partners import families
 from pipeline.metrics.statistics.grouped import Blocks, Units, blocks_by_position, blocks_by_unit
 
+ONE_HALF = "the training images come from one group (such as a patient), which cannot be halved"
 Features = NDArray[np.float32]
 
 
@@ -49,6 +50,12 @@ class Piece:
         if units is None or not units.are_groups:
             return blocks_by_position(len(self.synthetic), len(self.synthetic))
         return blocks_by_unit(units, units)
+
+    @property
+    def missing_half(self) -> str | None:
+        """Why there are no halves to compare; None if there are."""
+        grouped = self.real_units is not None and self.real_units.are_groups
+        return ONE_HALF if grouped and self.variant == "train_half" and not len(self.real) else None
 
     @property
     def shares_masks(self) -> bool:

@@ -13,7 +13,13 @@ import numpy as np
 
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, permutations, without_value
+from pipeline.methods.image_metrics._distances import (
+    DIRECTION,
+    on_extractors,
+    permutations,
+    without_blocks,
+    without_value,
+)
 from pipeline.methods.image_metrics._names import CMMD_EXTRACTOR
 from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
@@ -37,20 +43,21 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason) for name in names]
     blocks, permuted = piece.blocks, permutations(piece, store, names[0])
-    selections = mmd.without_blocks(blocks.first, blocks.second) + (permuted.selections or mmd.all_rows(n, n))
+    left_out = without_blocks(blocks)
+    selections = left_out + (permuted.selections or mmd.all_rows(n, n))
     estimates = _estimates(piece.real, piece.synthetic, selections)
     floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.all_rows(n, n))
     scores: list[ScoreResult] = []
     for k, name in enumerate(names):
         floor = None if floors is None else float(floors[k][0])
         score = ScoreResult(name, None, n, DIRECTION, store.seed, piece.variant, floor=floor, p_reason=permuted.reason)
-        scores.append(_completed(score, estimates[k], blocks))
+        scores.append(_completed(score, estimates[k], len(left_out), blocks))
     return scores
 
 
-def _completed(score: ScoreResult, estimates: Array, blocks: Blocks) -> ScoreResult:
-    """Complete a score from estimates without each block, then of all rows, then, if any, with permuted labels."""
-    value, permuted = float(estimates[blocks.count]), estimates[blocks.count + 1 :]
+def _completed(score: ScoreResult, estimates: Array, start: int, blocks: Blocks) -> ScoreResult:
+    """Complete a score from estimates without each block, then (at `start`) of all rows, then with permuted labels."""
+    value, permuted = float(estimates[start]), estimates[start + 1 :]
     p = mmd.permutation_p(value, permuted) if len(permuted) else None
     interval = jackknife(value, lambda block: float(estimates[block]), blocks)
     return replace(score, value=value, p_value=p).within(interval)

@@ -15,7 +15,13 @@ import numpy as np
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, permutations, without_value
+from pipeline.methods.image_metrics._distances import (
+    DIRECTION,
+    on_extractors,
+    permutations,
+    without_blocks,
+    without_value,
+)
 from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.arrays import Array, Features
@@ -35,10 +41,11 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason)]
     blocks, subsets, permuted = piece.blocks, _subsets(name, piece, store), permutations(piece, store, name)
-    selections = mmd.without_blocks(blocks.first, blocks.second) + subsets
+    left_out = without_blocks(blocks)
+    selections = left_out + subsets
     all_selections = selections if permuted.selections is None else selections + permuted.selections
     estimates = _estimates(piece.real, piece.synthetic, all_selections)
-    drawn, tested = estimates[blocks.count : len(selections)], estimates[len(selections) :]
+    drawn, tested = estimates[len(left_out) : len(selections)], estimates[len(selections) :]
     value = float(drawn.mean())
     sd = float(drawn.std(ddof=1)) if len(drawn) > 1 else None
     floor = None if piece.stand_in is None else float(_estimates(piece.real, piece.stand_in, subsets).mean())

@@ -40,12 +40,14 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
 
 def _scores(extractor: str, piece: Piece, store: FeatureStore) -> list[ScoreResult]:
     n = len(piece.real)
+    if reason := piece.missing_half:
+        return [_absent(name, extractor, n, store, reason, piece.variant) for name in NAMES]
     if n <= NEIGHBOURS + 1:
         reason = f"{n} images per set; {NEIGHBOURS} neighbours need at least {NEIGHBOURS + 2}"
         return [_absent(name, extractor, n, store, reason, piece.variant) for name in NAMES]
     values, blocks = prdc(piece.real, piece.synthetic, NEIGHBOURS), piece.blocks
     without: dict[str, Array] = {}
-    if blocks.count > 1 and blocks.fewest_left > NEIGHBOURS:
+    if blocks.suffice(NEIGHBOURS + 1):
         without = prdc_without(piece.real, piece.synthetic, NEIGHBOURS, blocks.first, blocks.second)
     floors = {} if piece.stand_in is None else prdc(piece.real, piece.stand_in, NEIGHBOURS)
     scores: list[ScoreResult] = []

@@ -39,6 +39,10 @@ class Selections:
     def __len__(self) -> int:
         return len(self.first)
 
+    def first_few(self, count: int) -> "Selections":
+        """Return the first `count` selections."""
+        return Selections(self.first[:count], self.second[:count])
+
 
 def mmd2(rows: Features, selections: Selections, kernel: Kernel) -> Estimates:
     """Return MMD^2 of the two sets of every selection of rows [N, D]; each set needs two rows."""

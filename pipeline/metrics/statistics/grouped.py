@@ -66,6 +66,10 @@ class Blocks:
         sides = (np.bincount(side, minlength=self.count) for side in (self.first, self.second))
         return min(int(sizes.sum() - sizes.max()) for sizes in sides)
 
+    def suffice(self, least: int = 2) -> bool:
+        """Return whether there are two blocks, and `least` rows of each set remain when any of them is left out."""
+        return self.count > 1 and self.fewest_left >= least
+
     @property
     def shares(self) -> Array | None:
         """Share of the rows in each block; None where blocks hold single rows dealt out evenly."""

@@ -1,6 +1,7 @@
 """What distances are called, what they say where they cannot be told, and what stands beside their values."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,6 +199,40 @@ class Changed(FeatureCache):
     def features(self, images: ImageSet, extractor: str) -> np.ndarray:
         rows = super().features(images, extractor)
         return rows if images.folder.name == "real" else rows * [1.0, 1.6, 0.5]
+
+
+def test_a_kernel_distance_names_its_subsets_and_their_spread(larger: Sets) -> None:
+    """The deviation over subsets, as papers print it, stays; the error of their mean falls with their number."""
+
+    def of(**changes: Any) -> ScoreResult:
+        settings = Score(extractors=("inception",), resamples=100, **changes)
+        cache = FeatureCache({"inception": Colours()}, {}, {}, settings, 0, Runtime(torch.device("cpu")))
+        return scored("kernel", larger, cache)["kid", "train"]
+
+    few, many = of(kid_subsets=20, kid_subset_size=8), of(kid_subsets=500, kid_subset_size=8)
+    assert (few.subsets, few.subset_size, many.subsets) == (20, 8, 500)
+    for score in (few, many):
+        assert score.subset_sd is not None
+        assert score.standard_error == pytest.approx(score.subset_sd / np.sqrt(score.subsets or 0))
+    assert many.subset_sd == pytest.approx(few.subset_sd, rel=0.5)
+    assert (few.standard_error or 0) > 3 * (many.standard_error or 0)
+    whole = of(kid_subset_size=1000)
+    assert (whole.subsets, whole.subset_size, whole.subset_sd, whole.standard_error) == (1, 40, None, 0)
+
+
+def test_the_published_extrapolation_takes_all_real_images(larger: Sets) -> None:
+    """45 test images against all 40 synthetic ones; the variant takes as many of each."""
+    published = scored("frechet_infinity", larger, look("inception"))
+    both = scored("frechet_infinity_both", larger, look("inception"))
+    assert (published["fid_infinity", "heldout"].n, published["fid_infinity", "heldout"].n_real) == (40, 45)
+    assert (both["fid_infinity_both", "heldout"].n, both["fid_infinity_both", "heldout"].n_real) == (40, None)
+    fewer = larger[0].select(row for row in larger[0] if row["split"] != "test" or row["id"] < "test_2")
+    few = scored("frechet_infinity", (fewer, larger[1]), look("inception"))["fid_infinity", "heldout"]
+    assert (few.n, few.n_real, few.reason) == (40, 12, None)
+    assert few.floor is not None  # the training images, as many as synthetic ones
+    reason = "2 real images; a covariance and its jackknife need 3"
+    two = fewer.select([*fewer.split("train"), *fewer.split("test").rows[:2]])
+    assert scored("frechet_infinity", (two, larger[1]), look("inception"))["fid_infinity", "heldout"].reason == reason
 
 
 @pytest.mark.parametrize("metric", DISTANCES)

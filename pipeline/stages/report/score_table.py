@@ -49,10 +49,11 @@ def _title(record: Record) -> str:
 
 def _notes(record: Record, digits: int) -> str:
     """Return what stands behind an interval: images left out, groups, and the subsets of a kernel distance."""
-    sd, subsets = record["subset_sd"], f"{record['subsets']} subsets of m = {record['subset_size']}"
+    groups, sd = record["n_groups"], record["subset_sd"]
+    subsets = f"{record['subsets']} subsets of m = {record['subset_size']}"
     notes = [
         f"{record['left_out']} left out" if record["left_out"] else "",
-        f"{record['n_groups']} groups" if record["n_groups"] is not None else "",
+        "" if groups is None else f"{groups} group{'' if groups == 1 else 's'}",
         f"no interval: {record['interval_reason']}" if record["interval_reason"] else "",
         "" if sd is None else f"SD {sd:.{digits}f} over {subsets}",
         f"{record['n_real']} real images" if record["n_real"] is not None else "",

@@ -104,7 +104,7 @@ class FeatureCache:
         return [name for name in self.probes if name.split("/")[0] == JUDGE]
 
     def _judged_by(self, images: ImageSet) -> list[tuple[int, ...]]:
-        return judged_by(images, self.folds, len(self._judges))
+        return judged_by(images.rows, self.folds, len(self._judges))
 
     def distances(self, first: ImageSet, second: ImageSet, extractor: str) -> NDArray[np.float32]:
         """Return distances [N] between row k of the first set and row k of the second; a set's rows may repeat."""

@@ -6,12 +6,12 @@ is then judged by a segmenter that has never met that image.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.contracts import Segmenter
-from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.image_set import Row
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Judges:
         assert self.folds is not None or len(self.segmenters) == 1
 
 
-def judged_by(images: ImageSet, folds: Mapping[str, int] | None, count: int) -> list[tuple[int, ...]]:
-    """Return for every image the numbers of the judges, of `count`, that judge it.
+def judged_by(rows: Sequence[Row], folds: Mapping[str, int] | None, count: int) -> list[tuple[int, ...]]:
+    """Return for every row the numbers of the judges, of `count`, that judge its image.
 
     An image whose row names training pairs of one fold is judged by the judge of that fold. All judges judge an image
     that names none (held-out real images, masks of a bank), and one that names pairs of several folds, of which every
@@ -34,8 +34,8 @@ def judged_by(images: ImageSet, folds: Mapping[str, int] | None, count: int) -> 
     """
     everyone = tuple(range(count))
     if folds is None:
-        return [everyone] * len(images)
-    of_rows = ({folds[name] for name in named_pairs(row) if name in folds} for row in images)
+        return [everyone] * len(rows)
+    of_rows = ({folds[name] for name in named_pairs(row) if name in folds} for row in rows)
     return [tuple(found) if len(found) == 1 else everyone for found in of_rows]
 
 

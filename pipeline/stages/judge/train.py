@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.core import files, paths, tables
 from pipeline.core.contracts import Segmenter
@@ -131,22 +132,29 @@ def _mean(values: Sequence[Any]) -> float | None:
     return None if None in values else round(float(np.mean(values)), 6)
 
 
-def reference_scores(judges: Sequence[Segmenter], images: ImageSet, segment: Segment) -> dict[str, float | int | None]:
+def reference_scores(judges: Sequence[Segmenter], images: ImageSet, segment: Segment) -> dict[str, Any]:
     """Return what the judges can reach, by the rule of faithfulness: means over the classes in mask or prediction.
 
     The scores of an image are the means over the judges. `n` images count; `left_out` have no foreground in either.
+    Of several judges each one's own means follow under `fold_<number>`, so that one that has learnt nothing is seen.
     scores.csv keeps the rule of docs/protocol.md.
     """
+    found = [[samples.mean(0).argmax(0) for samples in predict_set(judge, images, segment)] for judge in judges]
+    means, counted = _means(found, images)
+    own = {f"fold_{fold}": _means([one], images)[0] for fold, one in enumerate(found)} if len(judges) > 1 else {}
+    return means | {"n": counted, "left_out": len(images) - counted} | own
+
+
+def _means(found: Sequence[Sequence[NDArray[Any]]], images: ImageSet) -> tuple[dict[str, float | None], int]:
+    """Return the mean Dice and IoU of the label maps that each judge found, and how many images have any."""
     classes = images.spec.num_classes
-    predictions = [[samples.mean(0).argmax(0) for samples in predict_set(one, images, segment)] for one in judges]
-    pairs = [(found, images.mask(row)) for *found, row in zip(*predictions, images, strict=True)]
+    pairs = [(maps, images.mask(row)) for *maps, row in zip(*found, images, strict=True)]
     values = {
-        name: np.array([overlap.mean_over_judges(score, found, mask, classes) for found, mask in pairs])
+        name: np.array([overlap.mean_over_judges(score, maps, mask, classes) for maps, mask in pairs])
         for name, score in (("dice", overlap.dice), ("iou", overlap.iou))
     }
     counted = int((~np.isnan(values["dice"])).sum())
-    means = {name: float(np.nanmean(column)) if counted else None for name, column in values.items()}
-    return means | {"n": counted, "left_out": len(pairs) - counted}
+    return {name: float(np.nanmean(column)) if counted else None for name, column in values.items()}, counted
 
 
 def judge_settings(judge: Judge, segment: Segment) -> Segment:

@@ -11,11 +11,13 @@ from pipeline.core.errors import UserError
 from pipeline.stages.compare import multipliers
 from pipeline.stages.compare.arms import compare_arms, conclude_arms, evidence, needs
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.generator_level import treatment_effects
 from pipeline.stages.compare.results import Results
 from pipeline.stages.compare.sentence import sentence
 from pipeline.stages.finetune.generator import stream
+from pipeline.stages.mix.treatments import treatments
 from pipeline.study import Params, load_params
-from tests.stages.compare.arm_rows import row
+from tests.stages.compare.arm_rows import claim_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,12 +123,19 @@ def test_spread_between_generator_seeds_by_hand() -> None:
     }
     sets = {"real": {}} | {name: {"generator": name, "multiplier": 1} for name in generators}
     params = study(sets, generators)
-    gains = {"siamese": 0.01, "second": 0.03, "other": -0.2}
-    arms = [row(training_set=g, multiplier=1, generator=g, difference=d) for g, d in gains.items()]
-    (found,) = multipliers.generator_seeds(design(params), params.generators, arms)
-    assert (found.method, found.generators, found.seeds) == ("siamese", "siamese second", "0 7")
-    assert (found.difference, found.least, found.most) == pytest.approx((0.02, 0.01, 0.03))
-    assert found.seed_sd == pytest.approx(0.02 / np.sqrt(2))
+    gains = {"real": 0.0, "siamese": 0.01, "second": 0.03, "other": -0.2}
+    noise = np.random.default_rng(0).normal(0, 0.01, (5, 12))
+    tables = {(name, "test", "dice"): 0.7 + noise + gain for name, gain in gains.items()}
+    found_scores = Results(tables, tuple("01234"), {"test": tuple(("", str(place)) for place in range(12))})
+    grouped = treatments(params.training_sets, params.generators, "real")
+    (found,) = treatment_effects(design(params), grouped, params.generators, "unet", found_scores)
+    spread, evidence = found.spread, found.evidence
+    assert (spread.method, spread.generators, spread.seeds) == ("siamese", "siamese second", "0 7")
+    assert (evidence.difference, spread.least, spread.most) == pytest.approx((0.02, 0.01, 0.03))
+    assert spread.seed_sd == pytest.approx(0.02 / np.sqrt(2))
+    # nothing differs but the generators: t(1) = 12.706, times the SD over the root of two
+    assert evidence.difference_high - 0.02 == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert evidence.n_generators == 2
     first, second, third = (stream(params.seed, params.generators[name]) for name in ("siamese", "second", "other"))
     assert first == params.seed  # as before there were seeds of entries
     assert second == third != params.seed
@@ -167,7 +176,7 @@ def test_few_patients_carry_no_verdict_however_many_their_images(patients: int) 
         f"Only 40 test images in {patients} group{'s' if patients > 1 else ''} (such as a patient); a verdict takes 6"
     )
     assert arms[1].record()["reason"] == f"{reason} that are independent."
-    assert arms[1].record()["reason"] in sentence(arms, params.compare)
+    assert arms[1].record()["reason"] in sentence(claim_of(arms), arms, params.compare)
     assert list(arms[1].record())[-1] == "reason"
 
 

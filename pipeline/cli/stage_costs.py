@@ -39,7 +39,7 @@ def autoencoder_operations(base: Base) -> float:
 
 
 def _perceptual(section: Autoencoder, image: Tensor) -> float:
-    """Three forward passes of the frozen network: of the crop, of its reconstruction, and the gradient of the latter."""
+    """Three forward passes of the frozen network: for the crop, its reconstruction and the gradient of the latter."""
     if not section.perceptual_weight:
         return 0.0
     with META:

@@ -13,7 +13,7 @@ WARM_UP = 50  # optimiser steps that the discriminator makes before the decoder 
 
 
 class Adversarial(nn.Module):
-    """A discriminator that learns from some step on and, with a fixed weight, counts for the decoder from a later one."""
+    """A discriminator that learns from some step on and counts for the decoder, with a fixed weight, from a later."""
 
     def __init__(self, discriminator: nn.Module, weight: float, start: float, max_steps: int) -> None:
         """Count after a share `start` of `max_steps`; the discriminator begins to learn WARM_UP steps earlier."""

@@ -39,7 +39,9 @@ def sets(toy_study: Params) -> tuple[ImageSet, ImageSet]:
 
 
 def look(seed: int = 0, **changes: Any) -> FeatureCache:
-    settings = Score(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
+    settings = Score(
+        **{"extractors": (EXTRACTOR,), "resamples": 200, "kid_subsets": 10, "kid_subset_size": 6} | changes
+    )
     return FeatureCache(
         {EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, {}, {}, settings, seed, Runtime(torch.device("cpu"))
     )

@@ -19,13 +19,14 @@ from pipeline.core.errors import UserError
 from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.claim import Claim, headline
-from pipeline.stages.compare.confirmation import Confirmation
+from pipeline.stages.compare.components import NoiseComponents, noise_components
+from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
+from pipeline.stages.compare.results import METRICS, Record, Results, ResultsReader, read_results
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
 from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdrawn
 from pipeline.stages.compare.verdict import conclude
@@ -46,6 +47,7 @@ class Comparison:
     headline: Claim | None  # what the verdict speaks of
     verdict: str
     verdicts: Mapping[str, str]  # by segmenter
+    noise: Sequence[NoiseComponents] = ()  # by segmenter, for planning
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
 
@@ -61,6 +63,7 @@ class Comparison:
             "headline": self.headline.record() if self.headline else None,
             "verdict": self.verdict,
             "verdicts": dict(self.verdicts),
+            "noise": [asdict(row) for row in self.noise],
             "about": {"primary": "dice", **settings},
         }
         if self.segmenters:
@@ -82,11 +85,13 @@ TABLES = {
 }
 
 
-def compare(params: Params, read: ResultsReader | None = None, confirmation: Confirmation | None = None) -> Comparison:
+def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     """Compare arms, and segmenters where asked for; `read` defaults to the scores of this study.
 
-    Raises UserError without a score.
+    With scores from elsewhere, the sentence rests on these alone, without the confirmation of the study. Raises
+    UserError without a score.
     """
+    confirmation = read_confirmation(params.study) if read is None and params.confirm else None
     read = read or partial(read_results, params.study, params.segment.seeds)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
     grouped = treatments(params.training_sets, params.generators, design.reference)
@@ -94,6 +99,7 @@ def compare(params: Params, read: ResultsReader | None = None, confirmation: Con
     choice: list[Choice] = []
     trend: list[MultiplierTrend] = []
     effects: list[TreatmentEffect] = []
+    noise: list[NoiseComponents | None] = []
     cells: list[Machine] = []
     for segmenter in params.segmenters:
         results = read(segmenter, list(params.training_sets))
@@ -103,6 +109,7 @@ def compare(params: Params, read: ResultsReader | None = None, confirmation: Con
         choice += multipliers.choices(design, segmenter, results)
         trend += multipliers.trends(design, segmenter, results)
         effects += generator_level.treatment_effects(design, grouped, params.generators, segmenter, results)
+        noise.append(noise_components(design, segmenter, grouped, results))
     machines.mention_unknown(cells)
     arms = conclude_arms(arms, params.compare)
     effects = generator_level.conclude_treatments(effects, params.compare)
@@ -128,20 +135,21 @@ def compare(params: Params, read: ResultsReader | None = None, confirmation: Con
         claim and withdrawn(claim, failed_controls(arms, claim.segmenter)),
         verdict,
         verdicts,
+        [one for one in noise if one],
         segmenters,
         segmenters_verdict,
     )
 
 
-def _confirmed(design: Design, confirmation: Confirmation | None) -> Claim | None:
+def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> Claim | None:
     """Return the claim of models with fresh seeds: one difference, decided at the full level."""
     if confirmation is None:
         return None
-    machines.check_arms(confirmation.segmenter, confirmation.results.machines, design.reference)
-    treatment = Treatment(confirmation.training_sets)
-    evidence = generator_level.treatment_evidence(design, treatment, confirmation.results)
+    choice, results = confirmation
+    treatment = Treatment(tuple(choice["training_sets"]))
+    evidence = generator_level.treatment_evidence(design, treatment, results)
     (conclusion,) = conclude([evidence], design.compare)
-    return Claim(confirmation.segmenter, treatment.training_sets, evidence, conclusion, confirmed=True)
+    return Claim(choice["segmenter"], treatment.training_sets, evidence, conclusion, confirmed=True)
 
 
 def publish_comparison(study: str, comparison: Comparison) -> None:

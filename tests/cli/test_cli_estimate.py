@@ -220,6 +220,23 @@ def test_the_paper_s_study_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.fits[0].fits and {part.stage for part in found.work} == {"finetune", "generate", "judge", "segment"}
 
 
+def judge_steps(judge: dict[str, Any], segment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int | None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    params = toy(**plain_unet(), segment=TOY_STUDY["segment"] | segment, judge={"segmenter": "unet"} | judge)
+    (part,) = (part for part in stage_work(params, {}, pairs=11) if part.stage == "judge")
+    each = unet_operations(params) or 0
+    assert part.operations == pytest.approx(each * (part.steps or 0) * 4)
+    return part.steps
+
+
+def test_cross_fitted_judges_take_two_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    crossed, epochs = {"cross_fit": True}, {"max_steps": None, "epochs": 4}
+    assert judge_steps({"max_steps": 5}, {}, monkeypatch) == 5
+    assert judge_steps({"max_steps": 5} | crossed, {}, monkeypatch) == 10
+    assert judge_steps({}, epochs, monkeypatch) == 11
+    assert judge_steps(crossed, epochs, monkeypatch) == 12  # of 6 pairs at most, in batches of 4
+
+
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped study in an empty folder."""

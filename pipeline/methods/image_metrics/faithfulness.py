@@ -5,9 +5,14 @@ conditioned the image, over the classes in either of the two; an image without f
 counted apart (left_out). Also reported: the judge's Dice on real test images (what it can reach), and the control: the
 same predictions with the masks of other images. Intervals: bootstrap over the groups (patients, sequences) of the real
 images that the masks come from, where they are known, else over the sources of masks.
+
+Of cross-fitted judges the one that has not seen the pair of the mask judges an image; where there is no such pair, all
+do, and the mean of their Dice counts. Their predictions are not averaged: that would be a better segmenter than each of
+them, and its Dice on real test images no reference for what one of them says.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,21 +70,26 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
     ]
 
 
-def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[float | None]]:
-    """Return the column `dice` of images.csv, in the order of the synthetic rows; None where an image has none."""
-    values = dice(synthetic, store)
-    return {"dice": [None if np.isnan(value) else round(float(value), 6) for value in values]}
+def per_image(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> dict[str, list[Any]]:
+    """Return the column `dice` of images.csv, in the order of the synthetic rows; None where an image has none.
+
+    Of cross-fitted judges also the column `judges`: the numbers of those that judged the image, joined by "+".
+    """
+    values, judges = dice(synthetic, store), store.cross_fitted_by(synthetic)
+    columns: dict[str, list[Any]] = {"dice": [None if np.isnan(value) else round(float(value), 6) for value in values]}
+    return columns if judges is None else columns | {"judges": ["+".join(map(str, numbers)) for numbers in judges]}
 
 
 def dice(images: ImageSet, store: FeatureStore, masks_of: dict[str, int] | None = None) -> Array:
     """Return Dice [N] of the judge's predictions and the masks of the images or of rows `masks_of`.
 
-    The mean over the foreground classes in the mask or the prediction; NaN where there is none in either.
+    The mean over the foreground classes in the mask or the prediction; NaN where there is none in either. Where several
+    judges judge an image, the mean of their Dice, without those that have none.
     """
     predictions, classes = store.predictions(images), images.spec.num_classes
     masks = (images.mask(row if masks_of is None else images.rows[masks_of[row["id"]]]) for row in images)
     pairs = zip(predictions, masks, strict=True)
-    return np.array([overlap.mean_over_occurring(overlap.dice, found, mask, classes) for found, mask in pairs])
+    return np.array([overlap.mean_over_judges(overlap.dice, found, mask, classes) for found, mask in pairs])
 
 
 def mismatched_masks(images: ImageSet, rng: np.random.Generator) -> dict[str, int]:

@@ -20,15 +20,16 @@ def make_base(params: Params) -> None:
     base = params.base
     train = ImageSet.open(paths.real(params.study)).split("train")
     source = train.digest if base.source == "scratch" else content_hash(Path(base.source))
-    settings = base.model_dump(mode="json", exclude={"weights"} if base.source == "scratch" else None)
+    settings = base.fingerprinted()
+    if base.source == "scratch":
+        settings.pop("weights")
     fingerprint = files.fingerprint(VERSION, settings, params.seed, params.threads, source)
     work = paths.work("base", fingerprint)
     folder = work / "base"
     if not files.is_intact(folder):
         shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
         if base.source == "scratch":
-            pretrain(base, params.data.size, params.seed, train, Runtime.alone(params.threads), work)
-            about = {}
+            about = pretrain(base, params.data.size, params.seed, train, Runtime.alone(params.threads), work)
         else:
             about = import_base(base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": fingerprint, "source": origin(base), **about})

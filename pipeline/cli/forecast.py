@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cli.plan import equal_costs, image_count, set_size, training_pairs, weight_sources
+from pipeline.cli.plan import (
+    equal_costs,
+    image_count,
+    set_size,
+    training_pairs,
+    unlabelled_images,
+    weight_sources,
+)
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
@@ -203,7 +210,7 @@ def disk_usage(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
     numbers = [image_count(entry, pairs) for entry in params.generators.values()]
     known = pairs is not None and None not in numbers
     pixels = prod(params.data.shape or (params.data.size,) * 2)
-    total_pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * pixels
+    total_pixels = ((pairs or 0) + unlabelled_images(params.data) + sum(number or 0 for number in numbers)) * pixels
     return DiskUsage(
         _base_bytes(params.base, params.data.size),
         WEIGHT_BYTES * kept * sum(trained),

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from pipeline.core import files, seeding, tables
 from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.runtime import Runtime
-from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion.linear_start import Palette, start_linear
@@ -23,10 +22,9 @@ from pipeline.stages.base.params import Base, Denoiser
 from pipeline.training.loop import fit
 
 
-def pretrain(base: Base, size: int, seed: int, train: ImageSet, runtime: Runtime, work: Path) -> None:
-    """Train a small base on images of `size` pixels and write it to work/base."""
+def pretrain(base: Base, size: int, seed: int, pairs: Pairs, runtime: Runtime, work: Path) -> None:
+    """Train a small base on images of `size` pixels (their masks are not used) and write it to work/base."""
     assert base.autoencoder and base.denoiser  # Base has checked it
-    pairs = Pairs.read(train)
     folder = work / "base"
     vae = _train_autoencoder(base, size, seed, pairs, runtime, work)
     _save_text_tower(base.denoiser, seed, folder)

@@ -205,11 +205,11 @@ def _report(found: UnlabelledImages, data: Data) -> None:
     """Warn of images that were left out. Raises UserError where none is left."""
     looking = len({name for name, _, _ in found.near})
     reasons = {
-        "look like validation or test images": looking,
-        "belong to their groups": len(found.grouped),
-        "are copies": len(found.copies),
+        "look-alikes of validation or test images": looking,
+        "images of their groups": len(found.grouped),
+        "copies": len(found.copies),
     }
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    told = ", ".join(f"{reason}: {count}" for reason, count in reasons.items() if count)
     if not found.samples:
         beyond = f"no training image lies beyond data.train_limit ({data.train_limit})"
         raise UserError(f"data.unlabelled: no image is left ({told or beyond}); add images, or remove data.unlabelled")

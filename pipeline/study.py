@@ -17,6 +17,7 @@ from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
+from pipeline.stages.confirm.params import Confirm, check_fresh
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
@@ -53,6 +54,7 @@ class Params(Section):
     training_sets: dict[str, TrainingSet] = Field(min_length=1)
     segmenters: dict[str, SegmenterEntry] = Field(min_length=1)
     segment: Segment
+    confirm: Confirm | None = None
     compare: Compare = Compare()
     report: Report = Report()
 
@@ -117,6 +119,22 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
+        return self
+
+    @model_validator(mode="after")
+    def confirmation_trains_fresh_seeds(self) -> Self:
+        if self.confirm is None:
+            return self
+        sets, reference = self.training_sets, self.compare.reference
+        arms = [name for name, one in sets.items() if one.generator and name != reference]
+        if not arms:
+            raise ValueError(
+                "confirm has no arm to choose: beside the reference no training set holds synthetic images;"
+                " set confirm: null"
+            )
+        trained_again = [reference, *arms]
+        check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
+        check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self
 
     @model_validator(mode="after")

@@ -5,13 +5,15 @@ and of segmenters (stage_costs). Assumed: arithmetic per second of a device, byt
 scoring, reading and writing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli.plan import (
+    confirmations,
     equal_costs,
+    fresh_seeds,
     image_count,
     set_size,
     training_pairs,
@@ -179,18 +181,30 @@ def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pai
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
+    """Yield the work of judge, segment and confirm; of the arms that confirm may choose, the one with the most work."""
     from pipeline.cli.stage_costs import dataset_spec, segmenter_operations
 
-    sizes = [set_size(entry, params.generators, pairs) for entry in params.training_sets.values()]
+    sizes = {name: set_size(entry, params.generators, pairs) for name, entry in params.training_sets.items()}
+    possible: list[StageWork] = []
     for name, entry in params.segmenters.items():
         settings = entry_settings(params.segment, name, entry)
         each = segmenter_operations(name, entry, dataset_spec(params.study, params.data))
         if params.judge is not None and name == params.judge.segmenter:
             steps = params.judge.max_steps or _steps(settings, pairs)
             yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
-        by_set = [_steps(settings, size) for size in sizes]
-        total = None if None in by_set else sum(step or 0 for step in by_set) * len(settings.seeds)
+        total = _cell_steps(settings, sizes.values(), len(settings.seeds))
         yield StageWork("segment", name, total, _product(each, total, settings.batch_size))
+        for names in confirmations(params):
+            total = _cell_steps(settings, [sizes[one] for one in names], fresh_seeds(params))
+            possible.append(StageWork("confirm", name, total, _product(each, total, settings.batch_size)))
+    if possible:
+        yield max(possible, key=lambda work: (work.operations or 0, work.steps or 0))
+
+
+def _cell_steps(settings: Segment, sizes: Iterable[int | None], seeds: int) -> int | None:
+    """Return the optimiser steps of cells on training sets of these sizes; None where one is unknown and matters."""
+    by_set = [_steps(settings, size) for size in sizes]
+    return None if None in by_set else seeds * sum(step or 0 for step in by_set)
 
 
 def _steps(settings: Segment, size: int | None) -> int | None:

@@ -14,6 +14,7 @@ from pipeline.data.decoding import Fault, InvalidData
 from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import pictures
 from pipeline.study import Params
@@ -44,6 +45,7 @@ class Plan:
     training_sets: tuple[str, ...]
     segmenters: tuple[str, ...]
     seeds: int
+    confirmation: int  # trainings of the largest treatment and the reference with fresh seeds; 0: none
     comparison: str | None  # of segmenters with each other
 
     @property
@@ -74,6 +76,8 @@ class Plan:
             f"segment: {sets} sets x {len(self.segmenters)} segmenters ({', '.join(self.segmenters)}) x {self.seeds}"
             f" seeds = {self.cells} cells"
         )
+        if self.confirmation:
+            yield f"confirm: the arm that validation chooses, and the reference: at most {self.confirmation} cells"
         if self.comparison:
             yield f"compare: {self.comparison}"
 
@@ -92,8 +96,23 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
         tuple(params.training_sets),
         tuple(params.segmenters),
         len(params.segment.seeds),
+        max(map(len, confirmations(params)), default=0) * fresh_seeds(params),
         _comparison(params.compare),
     )
+
+
+def confirmations(params: Params) -> list[tuple[str, ...]]:
+    """Return, per treatment, the training sets that a confirmation of it trains; nothing where a study has none."""
+    if params.confirm is None:
+        return []
+    reference = params.compare.reference
+    there = treatments(params.training_sets, params.generators, reference)
+    return [(reference, *one.training_sets) for one in there]
+
+
+def fresh_seeds(params: Params) -> int:
+    """Return the number of seeds of a confirmation; 0 where a study has none."""
+    return len(params.confirm.seeds) if params.confirm else 0
 
 
 def _comparison(compare: Compare) -> str | None:

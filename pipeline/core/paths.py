@@ -98,6 +98,11 @@ def segmentation(study: str, segmenter: str) -> Path:
     return outputs(study) / "segmentation" / segmenter
 
 
+def confirmation(study: str) -> Path:
+    """The arm that validation chose and the reference, trained again with fresh seeds; or that there is none."""
+    return outputs(study) / "confirmation"
+
+
 def comparison(study: str) -> Path:
     """The comparison of all arms."""
     return outputs(study) / "comparison"

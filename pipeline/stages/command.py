@@ -33,7 +33,7 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
     arguments = vars(parser.parse_args(argv))
     from pipeline.study import load_params
 
-    rank, name = int(os.environ.get("RANK", "0")), Path(stage.__code__.co_filename).stem
+    rank, name = process(), Path(stage.__code__.co_filename).stem
     log = None
     try:
         params = load_params()
@@ -52,6 +52,11 @@ def run(stage: Callable[..., None], about: str | None, *entries: str, argv: list
             raise
         record(log)
         _end(f"error: {name} failed in a way that nobody foresaw ({brief(error)})", BROKEN, log, rank)
+
+
+def process() -> int:
+    """Return the number of this process in its launch, 0 for the main one, without loading torch."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _end(message: str, status: int, log: Path | None, rank: int) -> NoReturn:

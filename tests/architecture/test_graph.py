@@ -35,6 +35,7 @@ OUTPUTS = {
     },
     "mix": {paths.training_set(STUDY, T)},
     "segment": {paths.segmentation(STUDY, S)},
+    "confirm": {paths.confirmation(STUDY)},
     "compare": {paths.comparison(STUDY)},
     "report": {
         paths.REPORT / name for name in ("index.html", "figures", "metrics.json", "multiplier_curve.csv", "losses")
@@ -56,7 +57,8 @@ DATA = {
         *(paths.scores(STUDY, "x").parent, paths.audit(STUDY, "x").parent),
     },
     "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
-    "compare": {paths.real(STUDY), paths.segmentation(STUDY, "x").parent},
+    "confirm": {paths.real(STUDY), paths.training_set(STUDY, "x").parent, paths.segmentation(STUDY, "x").parent},
+    "compare": {paths.real(STUDY), paths.segmentation(STUDY, "x").parent, paths.confirmation(STUDY)},
 }
 
 
@@ -66,7 +68,7 @@ def names(items: list[Any]) -> set[Path]:
 
 
 def expected_stages(params: Params) -> set[str]:
-    single = {"records", "prepare", "base", "judge", "compare", "report"}
+    single = {"records", "prepare", "base", "judge", "confirm", "compare", "report"}
     by_generator = ("finetune", "generate", "score", "snapshots", "audit")
     single |= {f"{stage}@{name}" for stage in by_generator for name in params.generators}
     single |= {f"mix@{name}" for name in params.training_sets}
@@ -106,6 +108,7 @@ ENTRIES = {
     "snapshots": {"score", "judge", f"generators/{G}"},
     "audit": {"audit"},
     "segment": {f"segmenters/{S}"},
+    "confirm": {"confirm"},
 }
 
 
@@ -123,7 +126,7 @@ def test_no_stage_but_the_first_lists_source_files() -> None:
 
 
 def test_the_graph_can_be_read_in_one_go() -> None:
-    assert len((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 220
+    assert len((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 235
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
@@ -145,5 +148,5 @@ def test_dvc_lists_one_stage_per_entry() -> None:
 
 def test_launch_is_a_shell_variable_of_the_stages_that_share_their_work() -> None:
     launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate-launch ")}
-    assert launched == {"finetune", "generate", "score", "snapshots", "segment"}
+    assert launched == {"finetune", "generate", "score", "snapshots", "segment", "confirm"}
     assert all("accelerate/\\${LAUNCH:-cpu" in STAGES[name]["cmd"] for name in launched)

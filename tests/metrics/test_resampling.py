@@ -73,7 +73,17 @@ def test_seed_noise_pools_arms_by_hand() -> None:
     # means over images 0, 2 (variance 2) and 5, 5 (variance 0, less noise of seed x image 1 over 2 images);
     # 2 (2 - 1) / (1 + 1/4) degrees of freedom
     noise = seed_noise([np.array([[0.0, 0.0], [2.0, 2.0]]), np.array([[4.0, 6.0], [5.0, 5.0]])])
-    assert noise == Noise(0.75, 1.6)
+    assert noise == Noise(1.0, 1.6, 0.25, 2)
+    assert (noise.unbiased, noise.variance) == (0.75, 1.0)  # of two seeds nothing is subtracted in a test
+
+
+@pytest.mark.parametrize(("seeds", "kept"), [(2, 1), (3, 1), (5, 0.6), (10, 0.3)])
+def test_few_seeds_keep_a_share_of_their_observed_variance(seeds: int, kept: float) -> None:
+    """Subtracting all the noise of seed x image would drive the variance to 0 in half of all studies."""
+    noise = Noise(total=1.0, df=seeds - 1, cells=2.0, seeds=seeds)
+    assert noise.variance == pytest.approx(kept)
+    assert noise.unbiased == 0
+    assert Noise(total=1.0, df=seeds - 1, cells=0.1, seeds=seeds).variance == pytest.approx(max(0.9, kept))
 
 
 def test_noise_of_seed_and_image_by_hand() -> None:
@@ -83,10 +93,19 @@ def test_noise_of_seed_and_image_by_hand() -> None:
 
 
 def test_noise_of_seed_and_image_is_counted_once() -> None:
-    table = rng().normal(size=(6, 400))  # nothing else: the mean's SD is 1 / sqrt(2400)
-    width = half_width(table, seed_noise([table]))
-    assert width.of_images == pytest.approx(1 / 2400, rel=0.15)
-    assert width.of_seeds < 0.5 / 2400
+    table = rng().normal(size=(30, 400))  # nothing else: the mean's SD is 1 / sqrt(12000)
+    of_images, of_seeds = half_width(table, seed_noise([table])).parts
+    assert of_images.squared_error == pytest.approx(1 / 12000, rel=0.15)
+    assert of_seeds.squared_error < 0.5 / 12000
+    assert (of_images.df, of_seeds.df) == (399, 29)
+
+
+def test_generators_add_a_part_of_their_own() -> None:
+    table = np.zeros((5, 8))
+    generators = np.array([[1.0], [2.0], [3.0]]) + np.zeros(8)  # variance 1, of three: t(2) = 4.303
+    half = half_width(table, seed_noise([table]), generators)
+    assert half.at(0.05) == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+    assert half_width(table, seed_noise([table]), generators[:1]).at(0.05) == 0  # one generator knows no spread
 
 
 def test_clusters_by_hand() -> None:
@@ -143,6 +162,19 @@ def test_needed_numbers_are_the_fewest_that_suffice() -> None:
     assert power.power(0.02, found, seeds, 500, 0.05) >= 0.8 > power.power(0.02, found, seeds - 1, 500, 0.05)
     least = power.detectable(found, 10, images, 0.05, 0.8)
     assert least == pytest.approx(0.02, rel=0.01)
+
+
+def test_power_with_several_generators_is_that_of_simulation() -> None:
+    """Three generators, five seeds, 60 images, everything normal: the share of intervals that exclude 0."""
+    found = power.VarianceComponents(0.5, 30.0, 20.0, generators=0.3, generator_cells=10.0)
+    draw, runs, hits = rng(), 1500, 0
+    for _ in range(runs):
+        seeds, generators = draw.normal(0, 0.5**0.5, (5, 1)), draw.normal(0, 0.3**0.5, (3, 1, 1))
+        images, cells = draw.normal(0, 30**0.5, 60), draw.normal(0, 20**0.5, (5, 60))
+        table = 4 + seeds + images + cells + generators + draw.normal(0, 10**0.5, (3, 1, 60))
+        over = table.mean(0)
+        hits += abs(table.mean()) > half_width(over, seed_noise([over]), table.mean(1)).at(0.05)
+    assert power.power(4.0, found, 5, 60, 0.05, generators=3) == pytest.approx(hits / runs, abs=0.04)
 
 
 def test_no_number_of_images_makes_up_for_seeds_that_disagree() -> None:

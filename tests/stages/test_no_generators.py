@@ -99,7 +99,7 @@ def test_a_stage_of_generators_ends_with_one_line(
 def test_every_stage_is_still_asked_for(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     stages = ["records", "prepare", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
-    assert unfinished_stages(params) == [*stages, "compare", "report"]
+    assert unfinished_stages(params) == [*stages, "confirm", "compare", "report"]
 
 
 def test_the_forecast_counts_segmenters_alone(params: Params) -> None:

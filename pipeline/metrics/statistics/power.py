@@ -1,7 +1,8 @@
-"""How many images or seeds a comparison of two arms needs: the power of the test of metrics.statistics.paired.
+"""How many images, seeds or trained generators a comparison needs: the power of the test of metrics.statistics.paired.
 
-The test asks whether |mean| exceeds the half width whose part from seeds is itself an estimate. Its power is the mean,
-over what that estimate may come out as (chi-squared), of the normal probability that the mean lies beyond it.
+The test asks whether |mean| exceeds the half width, whose parts from seeds and from generators are themselves
+estimates. Its power is the mean, over what these estimates may come out as (chi-squared), of the normal probability
+that the mean lies beyond the half width.
 """
 
 from collections.abc import Callable
@@ -10,46 +11,68 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pipeline.metrics.statistics.paired import Noise, Table, cell_noise
+from pipeline.metrics.statistics.paired import Noise, Table, cell_noise, kept_share, seed_noise
 
 NODES = (np.arange(400) + 0.5) / 400  # probabilities at which the chi-squared distribution is evaluated
+GENERATOR_NODES = (np.arange(100) + 0.5) / 100
 MOST = 1_000_000  # images or seeds beyond which no number is taken as enough
 
 
 @dataclass(frozen=True)
 class VarianceComponents:
-    """Variances of a paired difference: of a seed's mean, of an image's mean, of one seed on one image."""
+    """Variances of a paired difference: of a seed's mean, of an image's mean, of one seed on one image.
+
+    `generators` and `generator_cells` are the variances of a generator's mean and of one generator on one image; they
+    count only where a design has several generators.
+    """
 
     seeds: float
     images: float
     cells: float
     arms: float = 1.0  # how many tables' worth of degrees of freedom the variance between seeds was pooled over
+    generators: float = 0.0
+    generator_cells: float = 0.0
 
 
 def variance_components(table: Table, noise: Noise) -> VarianceComponents:
-    """Estimate the variances of a table of differences [seeds, images]; that between seeds as the test takes it."""
+    """Estimate the variances of a table of differences [seeds, images]; noise of seed x image is subtracted."""
     seeds, images = table.shape
     cells = cell_noise(table)
-    between_seeds = table.mean(1).var(ddof=1) - cells / images if seeds > 1 else 0.0
+    between_seeds = max(noise.unbiased, seed_noise([table]).unbiased)
     between_images = max(table.mean(0).var(ddof=1) - cells / seeds, 0.0) if images > 1 else 0.0
     arms = noise.df / (seeds - 1) if seeds > 1 else 1.0
-    return VarianceComponents(max(noise.variance, float(between_seeds), 0.0), float(between_images), cells, arms)
+    return VarianceComponents(between_seeds, float(between_images), cells, arms)
 
 
-def power(effect: float, variances: VarianceComponents, seeds: int, images: int, level: float) -> float:
-    """Return the chance that a true difference of `effect` is found at this level with so many seeds and images."""
-    of_cells = variances.cells / (seeds * images)
-    of_seeds, of_images = variances.seeds / seeds, variances.images / images
+def power(
+    effect: float, variances: VarianceComponents, seeds: int, images: int, level: float, generators: int = 1
+) -> float:
+    """Return the chance that a true difference of `effect` is found at this level with a design of these sizes."""
+    of_cells, of_images = variances.cells / (seeds * images), variances.images / images
     df = variances.arms * (seeds - 1)
-    estimated = (of_seeds + of_cells) * special.chdtri(df, NODES) / df - of_cells
-    half = np.sqrt(
-        special.stdtrit(df, level / 2) ** 2 * np.maximum(estimated, 0)
-        + special.stdtrit(images - 1, level / 2) ** 2 * (of_images + of_cells)
-    )
-    error = np.sqrt(of_seeds + of_images + of_cells)
+    squares = _estimated(variances.seeds / seeds, of_cells, df, seeds, NODES)
+    error = variances.seeds / seeds + of_images + of_cells
+    of_pairs = 0.0
+    if generators > 1:
+        of_pairs = variances.generator_cells / (generators * images)
+        between, df_generators = variances.generators / generators, generators - 1
+        other = _estimated(between, of_pairs, df_generators, generators, GENERATOR_NODES)
+        squares = squares[:, None] * special.stdtrit(df, level / 2) ** 2
+        squares = squares + other * special.stdtrit(df_generators, level / 2) ** 2
+        error += between + of_pairs
+    else:
+        squares = squares * special.stdtrit(df, level / 2) ** 2
+    half = np.sqrt(squares + special.stdtrit(images - 1, level / 2) ** 2 * (of_images + of_cells + of_pairs))
     if error == 0:
         return 1.0
+    error = np.sqrt(error)
     return float((special.ndtr((effect - half) / error) + special.ndtr((-effect - half) / error)).mean())
+
+
+def _estimated(between: float, cells: float, df: float, levels: int, nodes: Table) -> Table:
+    """Return what the squared error of a level may be estimated as, at quantiles of its distribution."""
+    observed = (between + cells) * special.chdtri(df, nodes) / df
+    return np.maximum(observed - cells, kept_share(levels) * observed)
 
 
 def images_needed(effect: float, variances: VarianceComponents, seeds: int, level: float, target: float) -> int | None:

@@ -16,15 +16,20 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import machines, multipliers, segmenter_comparison
+from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
+from pipeline.stages.compare.claim import Claim, headline
+from pipeline.stages.compare.confirmation import Confirmation
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.machines import Machine
-from pipeline.stages.compare.multipliers import Choice, CurvePoint, GeneratorSpread, MultiplierTrend
+from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
-from pipeline.stages.compare.sentence import sentence, withdraw_claims
+from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdrawn
+from pipeline.stages.compare.verdict import conclude
+from pipeline.stages.mix.treatments import Treatment, treatments
 from pipeline.study import Params
 
 
@@ -36,8 +41,9 @@ class Comparison:
     curve: list[CurvePoint]
     choice: list[Choice]
     trend: list[MultiplierTrend]
-    generator_seeds: list[GeneratorSpread]
+    generator_seeds: list[TreatmentEffect]
     compare: Compare
+    headline: Claim | None  # what the verdict speaks of
     verdict: str
     verdicts: Mapping[str, str]  # by segmenter
     segmenters: list[SegmenterScore] = field(default_factory=list)
@@ -51,7 +57,8 @@ class Comparison:
             "curve": [asdict(point) for point in self.curve],
             "choice": [asdict(row) for row in self.choice],
             "trend": [asdict(row) for row in self.trend],
-            "generator_seeds": [asdict(row) for row in self.generator_seeds],
+            "generator_seeds": [row.record() for row in self.generator_seeds],
+            "headline": self.headline.record() if self.headline else None,
             "verdict": self.verdict,
             "verdicts": dict(self.verdicts),
             "about": {"primary": "dice", **settings},
@@ -70,21 +77,23 @@ TABLES = {
     "curve": ("multiplier_curve.csv", _columns(CurvePoint)),
     "choice": ("choice.csv", _columns(Choice)),
     "trend": ("trend.csv", _columns(MultiplierTrend)),
-    "generator_seeds": ("generator_seeds.csv", _columns(GeneratorSpread)),
+    "generator_seeds": ("generator_seeds.csv", generator_level.COLUMNS),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
 }
 
 
-def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
+def compare(params: Params, read: ResultsReader | None = None, confirmation: Confirmation | None = None) -> Comparison:
     """Compare arms, and segmenters where asked for; `read` defaults to the scores of this study.
 
     Raises UserError without a score.
     """
     read = read or partial(read_results, params.study, params.segment.seeds)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+    grouped = treatments(params.training_sets, params.generators, design.reference)
     arms: list[Arm] = []
     choice: list[Choice] = []
     trend: list[MultiplierTrend] = []
+    effects: list[TreatmentEffect] = []
     cells: list[Machine] = []
     for segmenter in params.segmenters:
         results = read(segmenter, list(params.training_sets))
@@ -93,19 +102,30 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         arms += compare_arms(design, segmenter, results)
         choice += multipliers.choices(design, segmenter, results)
         trend += multipliers.trends(design, segmenter, results)
+        effects += generator_level.treatment_effects(design, grouped, params.generators, segmenter, results)
     machines.mention_unknown(cells)
     arms = conclude_arms(arms, params.compare)
+    effects = generator_level.conclude_treatments(effects, params.compare)
+    confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
-    verdict, verdicts = _verdicts(params.compare, list(params.segmenters), arms, segmenters_verdict)
-    arms = withdraw_claims(arms)
+    claim = headline(arms, grouped, effects, confirmed)
+    verdict, verdicts = segmenters_verdict or "", {}
+    if claim or not segmenters_verdict:
+        verdict = sentence(claim, arms, params.compare)
+        verdicts = {
+            name: sentence(headline(rows, grouped, effects, confirmed), rows, params.compare)
+            for name in params.segmenters
+            for rows in [[arm for arm in arms if arm.segmenter == name]]
+        }
     return Comparison(
-        arms,
+        withdraw_claims(arms),
         multipliers.multiplier_curve(design, arms),
         choice,
         trend,
-        multipliers.generator_seeds(design, params.generators, arms),
+        [withdrawn(one, failed_controls(arms, one.spread.segmenter)) for one in effects],
         params.compare,
+        claim and withdrawn(claim, failed_controls(arms, claim.segmenter)),
         verdict,
         verdicts,
         segmenters,
@@ -113,14 +133,15 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     )
 
 
-def _verdicts(
-    compare: Compare, segmenters: Sequence[str], arms: Sequence[Arm], segmenters_verdict: str | None
-) -> tuple[str, dict[str, str]]:
-    """Return the study's sentence and one per segmenter; that of segmenters where all arms are of real images."""
-    if segmenters_verdict and not any(arm.role == "arm" for arm in arms):
-        return segmenters_verdict, {}
-    by_segmenter = {name: [arm for arm in arms if arm.segmenter == name] for name in segmenters}
-    return sentence(arms, compare), {name: sentence(rows, compare) for name, rows in by_segmenter.items()}
+def _confirmed(design: Design, confirmation: Confirmation | None) -> Claim | None:
+    """Return the claim of models with fresh seeds: one difference, decided at the full level."""
+    if confirmation is None:
+        return None
+    machines.check_arms(confirmation.segmenter, confirmation.results.machines, design.reference)
+    treatment = Treatment(confirmation.training_sets)
+    evidence = generator_level.treatment_evidence(design, treatment, confirmation.results)
+    (conclusion,) = conclude([evidence], design.compare)
+    return Claim(confirmation.segmenter, treatment.training_sets, evidence, conclusion, confirmed=True)
 
 
 def publish_comparison(study: str, comparison: Comparison) -> None:

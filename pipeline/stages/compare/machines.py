@@ -30,12 +30,15 @@ def read_machines(folder: Path, training_sets: Iterable[str], seeds: Iterable[st
     }
 
 
-def check_arms(segmenter: str, machines: Machines, reference: str) -> None:
-    """Raise UserError where an arm's cell and the reference's of the same seed come from different machines."""
+def check_arms(segmenter: str, machines: Machines, reference: str, stage: str | None = None) -> None:
+    """Raise UserError where an arm's cell and the reference's of the same seed come from different machines.
+
+    `stage`, as DVC names it, is what trained the cells: segment@<segmenter> unless given.
+    """
     for (name, seed), machine in machines.items():
         if name != reference:
             first = reference, machines.get((reference, seed), {})
-            _check(f"{segmenter}, seed {seed}", first, (name, machine), segmenter)
+            _check(f"{segmenter}, seed {seed}", first, (name, machine), stage or f"segment@{segmenter}")
 
 
 def check_segmenters(machines: Mapping[str, Machines], training_set: str, reference: str) -> None:
@@ -43,7 +46,7 @@ def check_segmenters(machines: Mapping[str, Machines], training_set: str, refere
     for name in sorted(machines.keys() - {reference}):
         for (_, seed), machine in machines[name].items():
             first = reference, machines[reference].get((training_set, seed), {})
-            _check(f"{training_set}, seed {seed}", first, (name, machine), name)
+            _check(f"{training_set}, seed {seed}", first, (name, machine), f"segment@{name}")
 
 
 def mention_unknown(cells: Iterable[Machine]) -> None:
@@ -54,7 +57,7 @@ def mention_unknown(cells: Iterable[Machine]) -> None:
         log.info("%d of %d cells: the record does not say on which device they were trained", unknown, len(machines))
 
 
-def _check(where: str, one: tuple[str, Machine], other: tuple[str, Machine], segmenter: str) -> None:
+def _check(where: str, one: tuple[str, Machine], other: tuple[str, Machine], stage: str) -> None:
     """Raise UserError where two named cells are known to come from different devices or versions of torch."""
     (name, first), (other_name, second) = one, other
     if not (_is_known(first) and _is_known(second)) or _place(first) == _place(second):
@@ -63,7 +66,7 @@ def _check(where: str, one: tuple[str, Machine], other: tuple[str, Machine], seg
         f"{where}: {name} was trained on {_place(first)}, {other_name} on {_place(second)}; their difference would be"
         f" that of the machines too. On a machine like the first, remove"
         f" {paths.work('segment', second['fingerprint'])} and run"
-        f" `dvc repro --force --single-item segment@{segmenter}`, then compare again"
+        f" `dvc repro --force --single-item {stage}`, then compare again"
     )
 
 

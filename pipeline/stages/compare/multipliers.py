@@ -1,6 +1,6 @@
-"""Which multiplier? The curve, the trend along it, how stable the choice on validation images is, generator seeds."""
+"""Which multiplier? The curve, the trend along it, how stable the choice on validation images is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from pipeline.metrics.statistics.trend import page_trend
 from pipeline.stages.compare.arms import Arm
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.results import Results
-from pipeline.stages.finetune.params import GeneratorEntry
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,6 @@ class MultiplierTrend:
     p: float  # over images, of these models
     p_seeds: float | None  # over seeds as blocks
     options: str  # see Ladder
-
-
-@dataclass(frozen=True)
-class GeneratorSpread:
-    """Generators that differ in their seed alone. One row of generator_seeds.csv."""
-
-    segmenter: str
-    method: str
-    multiplier: int
-    generators: str
-    seeds: str
-    difference: float  # mean of their differences to the reference
-    seed_sd: float  # noise that no test of one generator can see
-    least: float
-    most: float
-    options: str  # of their training sets, see Ladder
 
 
 def multiplier_curve(design: Design, arms: Sequence[Arm]) -> list[CurvePoint]:
@@ -130,45 +113,3 @@ def trends(design: Design, segmenter: str, results: Results) -> list[MultiplierT
         tested = over_images.direction, over_images.p, p_seeds
         rows.append(MultiplierTrend(segmenter, ladder.generator, levels, *tested, ladder.options))
     return rows
-
-
-def generator_seeds(
-    design: Design, generators: Mapping[str, GeneratorEntry], arms: Sequence[Arm]
-) -> list[GeneratorSpread]:
-    """Return the spread between generators that differ in their seed alone, per segmenter, method, multiplier, options.
-
-    `seed_sd` is the SD of the differences between such generators: noise that no test of one generator can see.
-    """
-    groups: dict[tuple[str, str, int, str], list[tuple[str, float]]] = {}
-    for arm in arms:
-        training_set = design.training_sets[arm.training_set]
-        if training_set.on_ladder and arm.generator and arm.evidence:
-            recipe = _recipe(generators[arm.generator], arm.generator)
-            key = (arm.segmenter, recipe, arm.multiplier, training_set.options)
-            groups.setdefault(key, []).append((arm.generator, arm.evidence.difference))
-    rows = []
-    for (segmenter, _, multiplier, options), members in groups.items():
-        names = [name for name, _ in members]
-        if len(set(names)) < 2:
-            continue
-        differences = np.array([difference for _, difference in members])
-        rows.append(
-            GeneratorSpread(
-                segmenter,
-                generators[names[0]].method_of(names[0]),
-                multiplier,
-                generators=" ".join(names),
-                seeds=" ".join(str(generators[name].seed) for name in names),
-                difference=float(differences.mean()),
-                seed_sd=float(differences.std(ddof=1)),
-                least=float(differences.min()),
-                most=float(differences.max()),
-                options=options,
-            )
-        )
-    return rows
-
-
-def _recipe(entry: GeneratorEntry, name: str) -> str:
-    """Return what two entries that differ in their seed alone have in common."""
-    return str(entry.model_copy(update={"seed": 0, "method": entry.method_of(name)}).model_dump())

@@ -33,6 +33,7 @@ class PairedDifference:
     unit_sums: NDArray[np.float64]  # [units] differences averaged over seeds, summed over the images of each unit
     mean: float
     noise: Noise  # of seeds
+    generators: Table | None = None  # [generators, units] of a treatment with several trained generators, over seeds
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,13 @@ class Evidence:
     difference: float
     difference_low: float
     difference_high: float
-    p: float  # for new seeds and new images
+    p: float  # for new seeds, new images and, where there are several, new trainings of the generator
     p_images: float  # for new images alone, by sign flips
     p_equivalent: float  # that the difference is not within the margin
     n_images: int
     n_seeds: int
     n_units: int  # clusters of images where they are known, else images
+    n_generators: int = 1  # trainings of the generator; with one, the interval does not cover another training
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def weigh_evidence(
     difference: PairedDifference, compare: Compare, margin: float, seed: int, limit: float = np.inf
 ) -> Evidence:
     """Test a difference; its interval ends at +-limit. `seed` is the study's."""
-    half, mean = half_width(difference.units, difference.noise), difference.mean
+    half, mean = half_width(difference.units, difference.noise, difference.generators), difference.mean
     width, signs = half.at(1 - compare.confidence), seeding.number(seed, "compare", "signs")
     n_seeds, n_images = difference.images.shape
     return Evidence(
@@ -85,6 +87,7 @@ def weigh_evidence(
         n_images=n_images,
         n_seeds=n_seeds,
         n_units=difference.units.shape[1],
+        n_generators=1 if difference.generators is None else len(difference.generators),
     )
 
 

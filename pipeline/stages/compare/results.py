@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,6 +68,13 @@ def read_results(
     path = paths.segmentation(study, segmenter) / "scores.csv"
     if not path.is_file():
         raise UserError(f"{path} does not exist; run the stage segment for {segmenter}")
+    return read_cells(path, study, seeds, training_sets, metrics)
+
+
+def read_cells(
+    path: Path, study: str, seeds: Sequence[int], training_sets: Sequence[str], metrics: Sequence[str] = METRICS
+) -> Results:
+    """Read the scores.csv of an intact folder that the stage segment or confirm has published, as `read_results`."""
     cells: dict[tuple[str, str, str], dict[tuple[str, str], Record]] = defaultdict(dict)
     images: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
     for row in tables.read_table(path):
@@ -74,7 +82,8 @@ def read_results(
         cells[row["training_set"], row["split"], row["seed"]][image] = row
         images[row["split"]][image] = None
     if missing := set(SPLITS) - set(images):
-        raise UserError(f"{path} holds no image of the splits {', '.join(sorted(missing))}; run segment again")
+        lacking = ", ".join(sorted(missing))
+        raise UserError(f"{path} holds no image of the splits {lacking}; run the stage that makes it again")
     seed_names = [str(seed) for seed in seeds]
     scores = {
         (training_set, split, metric): _table(cells, (training_set, split, metric), seed_names, list(names), str(path))
@@ -103,7 +112,8 @@ def _table(
         cell = cells.get((training_set, split, seed), {})
         if missing := [name for name in images if name not in cell]:
             score = f"{training_set}, seed {seed}, {split} image {missing[0][1]!r}"
-            raise UserError(f"{file} has no score of {score} ({len(missing)} of {len(images)}); run segment again")
+            share = f"{len(missing)} of {len(images)}"
+            raise UserError(f"{file} has no score of {score} ({share}); run the stage that makes it again")
         if missing := [name for name in images if cell[name].get(metric, "") == ""]:
             score = f"{training_set}, seed {seed}, {split} image {missing[0][1]!r}"
             _check_metric(metric, cell[missing[0]], score, file)
@@ -117,4 +127,4 @@ def _check_metric(metric: str, row: Record, score: str, file: str) -> None:
         columns = ", ".join(key for key in row if key not in NAMES)
         raise UserError(f"{file} has no column {metric!r}; there are: {columns}")
     if metric in METRICS:
-        raise UserError(f"{file} has no {metric} of {score}; run segment again")
+        raise UserError(f"{file} has no {metric} of {score}; run the stage that makes it again")

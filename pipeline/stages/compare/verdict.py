@@ -9,6 +9,7 @@ from pipeline.metrics.statistics.resampling import holm
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 
+FEWEST_SEEDS = 3  # two seeds know their spread with one degree of freedom
 FEWEST_UNITS = 6  # of fewer, no pattern of signs is rarer than 1 in 20, and their spread is a guess
 
 
@@ -18,6 +19,7 @@ class Verdict(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     EQUIVALENT = "equivalent"  # the difference surely lies within the margin
+    NOT_ZERO = "equivalent, yet not zero"  # and it surely is a difference
     INCONCLUSIVE = "inconclusive"
 
 
@@ -27,6 +29,7 @@ class Conclusion:
 
     p_holm: float
     p_images_holm: float
+    p_equivalent_holm: float
     verdict: Verdict
     reason: str | None = None  # why there can be no verdict, as a sentence
 
@@ -37,27 +40,39 @@ class Conclusion:
 
 
 def conclude(family: Sequence[Evidence], compare: Compare, sign: int = 1) -> list[Conclusion]:
-    """Adjust the p-values of a family of comparisons (Holm) and decide on each; `sign` is -1 where less is better."""
-    adjusted = zip(holm([one.p for one in family]), holm([one.p_images for one in family]), strict=True)
+    """Adjust the p-values of a family of comparisons and decide on each; `sign` is -1 where less is better.
+
+    Holm's correction holds the chance of any false "better" or "worse" in the family at the level, and, apart from it,
+    the chance of any false "equivalent".
+    """
+    adjusted = zip(*(holm(column) for column in _columns(family)), strict=True)
     return [
-        Conclusion(p, p_images, decide(evidence, max(p, p_images), compare, sign), no_verdict(evidence))
-        for evidence, (p, p_images) in zip(family, adjusted, strict=True)
+        Conclusion(p, p_images, p_equivalent, decide(evidence, max(p, p_images), p_equivalent, compare, sign), reason)
+        for evidence, (p, p_images, p_equivalent) in zip(family, adjusted, strict=True)
+        for reason in [no_verdict(evidence)]
     ]
 
 
-def decide(evidence: Evidence, adjusted_p: float, compare: Compare, sign: int = 1) -> Verdict:
-    """Return the verdict on a difference.
+def _columns(family: Sequence[Evidence]) -> list[list[float]]:
+    """Return the p-values of both tests of a difference, and of the test of equivalence."""
+    return [[one.p for one in family], [one.p_images for one in family], [one.p_equivalent for one in family]]
 
-    Equivalent where two one-sided tests place it within +-margin; better or worse where `adjusted_p`, the larger of the
-    adjusted p of seeds and images and that of images alone (sign flips), is below the level. What `no_verdict` gives a
-    reason against is inconclusive.
+
+def decide(evidence: Evidence, adjusted_p: float, p_equivalent: float, compare: Compare, sign: int = 1) -> Verdict:
+    """Return the verdict on a difference from its adjusted p-values.
+
+    Better or worse where `adjusted_p`, the larger of the p for new seeds and images and the p for images alone (sign
+    flips), is below the level and the interval excludes 0; equivalent where two one-sided tests place the difference
+    within +-margin (`p_equivalent`); "equivalent, yet not zero" where both hold. A difference for which `no_verdict`
+    returns a reason is inconclusive.
     """
     level = 1 - compare.confidence
     if no_verdict(evidence):
         return Verdict.INCONCLUSIVE
-    if evidence.p_equivalent < level:
-        return Verdict.EQUIVALENT
-    if evidence.difference_low <= 0 <= evidence.difference_high or adjusted_p >= level:
+    differs = adjusted_p < level and not evidence.difference_low <= 0 <= evidence.difference_high
+    if p_equivalent < level:
+        return Verdict.NOT_ZERO if differs else Verdict.EQUIVALENT
+    if not differs:
         return Verdict.INCONCLUSIVE
     return Verdict.BETTER if sign * evidence.difference > 0 else Verdict.WORSE
 
@@ -66,6 +81,8 @@ def no_verdict(evidence: Evidence) -> str | None:
     """Return, as a sentence, why no verdict can rest on a difference, whatever its p; None where one can."""
     if evidence.n_seeds < 2:
         return "One seed cannot tell an effect from chance."
+    if evidence.n_seeds < FEWEST_SEEDS:
+        return f"Two seeds are too few; a verdict takes {FEWEST_SEEDS}, better five."
     if evidence.n_units < FEWEST_UNITS:
         images = f"{evidence.n_images} test image{'s' if evidence.n_images > 1 else ''}"
         if evidence.n_units < evidence.n_images:
@@ -74,14 +91,12 @@ def no_verdict(evidence: Evidence) -> str | None:
     return None
 
 
-def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> str | None:
+def close_call(conclusion: Conclusion, compare: Compare) -> str | None:
     """Say how near the p that decides is to the level, where it is within a factor of two; None elsewhere.
 
-    Equivalence is decided first: its p may overturn any verdict, the others only a verdict that is not equivalence.
+    The p of equivalence and the p of the difference can each change the verdict on their own.
     """
-    deciding = [evidence.p_equivalent]
-    if conclusion.verdict != Verdict.EQUIVALENT:
-        deciding.append(conclusion.largest_p)
+    deciding = [conclusion.p_equivalent_holm, conclusion.largest_p]
     return None if conclusion.reason else near_level(deciding, compare)
 
 

@@ -61,6 +61,7 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method_of(name)])
     yield "judge", _judge(params)
+    yield "confirm", _confirm(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
         yield "audit", _record("features", params.audit.candidate_extractors(params.score.extractors))
@@ -73,6 +74,13 @@ def _judge(params: Params) -> dict[str, Any]:
     entry = params.segmenters[params.judge.segmenter]
     name = entry.method_of(params.judge.segmenter)
     return {"entry": entry.model_dump(mode="json"), **_record("segmenters", [name])}
+
+
+def _confirm(params: Params) -> dict[str, Any]:
+    """Return the code of every segmenter, any of which may be confirmed; nothing where there is no confirmation."""
+    if params.confirm is None:
+        return {}
+    return _record("segmenters", [entry.method_of(name) for name, entry in params.segmenters.items()])
 
 
 def _record(kind: str, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -27,6 +27,7 @@ def stage_outputs(params: Params) -> Iterator[tuple[str, Path]]:
         yield from ((f"{stage}@{name}", output(study, name)) for name in params.generators)
     yield from ((f"mix@{name}", paths.training_set(study, name)) for name in params.training_sets)
     yield from ((f"segment@{name}", paths.segmentation(study, name)) for name in params.segmenters)
+    yield "confirm", paths.confirmation(study)
     yield "compare", paths.comparison(study)
     yield LAST, paths.REPORT / "index.html"
 

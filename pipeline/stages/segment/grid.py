@@ -64,8 +64,25 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     """Run the cells that are not finished yet; the main process then publishes the tables of all of them."""
     setup = SegmenterSetup.of(params, segmenter)
     cells = plan(setup)
+    run_cells(setup, cells, f"segment {segmenter}", runtime)
+    if not runtime.is_main:
+        return
+    kept = cells_to_keep(cells)
+    for cell in kept:
+        if not saved_model.is_saved(cell.model):  # finished before segment.keep asked for it
+            run_cell(setup, cell, Runtime.alone(setup.threads, runtime.device))
+    publish(setup, cells, kept)
+    remove_other_models(cells, kept)
+
+
+def run_cells(setup: SegmenterSetup, cells: list[Cell], task: str, runtime: Runtime) -> None:
+    """Run the cells that are not finished yet, shared out to all processes of the launch.
+
+    The main process returns once all cells are finished, another one once no cell is left to take. `task` names the
+    progress bar and the counter that the processes share.
+    """
     distinct = list({cell.fingerprint: cell for cell in cells}.values())
-    claimed = claims(distinct, counter(runtime, f"segment/{segmenter}"))
+    claimed = claims(distinct, counter(runtime, task))
     alone = Runtime.alone(setup.threads, runtime.device)
 
     def finish(cell: Cell) -> None:
@@ -76,15 +93,8 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
         for cell in claimed:
             finish(cell)
         return
-    done = finished(distinct, claimed, finish)
-    for _ in track(done, f"segment {segmenter}", total=len(distinct)):
+    for _ in track(finished(distinct, claimed, finish), task, total=len(distinct)):
         pass
-    kept = cells_to_keep(cells)
-    for cell in kept:
-        if not saved_model.is_saved(cell.model):  # finished before segment.keep asked for it
-            run_cell(setup, cell, alone)
-    publish(setup, cells, kept)
-    remove_other_models(cells, kept)
 
 
 def claims(cells: list[Cell], numbers: Counter) -> Iterator[Cell]:

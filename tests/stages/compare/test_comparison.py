@@ -15,14 +15,17 @@ from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms, evidence
 from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.claim import Claim, headline
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.generator_level import GeneratorSpread, TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import Results
-from pipeline.stages.compare.sentence import headline, sentence, withdraw_claims
+from pipeline.stages.compare.sentence import sentence, withdraw_claims
 from pipeline.stages.compare.verdict import Verdict, conclude, decide
+from pipeline.stages.mix.treatments import Treatment
 from pipeline.study import Params, load_params
-from tests.stages.compare.arm_rows import row
+from tests.stages.compare.arm_rows import claim_of, row
 
 ROOT = Path(__file__).parents[3]
 SETS = {
@@ -58,6 +61,11 @@ def simulated(
             tables[arm, split, "dice"] = scores
             tables[arm, split, "iou"] = scores * 0.8
     return Results(tables, ("0", "1", "2"), images)
+
+
+def said_of(arms: list[Arm], compare: Compare) -> str:
+    """The sentence on arms whose generators have one training each."""
+    return sentence(claim_of(arms), arms, compare)
 
 
 def design(params: Params) -> Design:
@@ -118,7 +126,7 @@ def test_equal_arms_are_equivalent_once_there_are_enough_images(params: Params) 
     arms = concluded(params, simulated(np.random.default_rng(4), 0.02, 3, n=400))
     rows = records(arms)
     assert {rows[name]["verdict"] for name in rows if name != "real"} == {"equivalent"}
-    assert sentence(arms, params.compare).startswith("Synthetic data made no difference that matters:")
+    assert said_of(arms, params.compare).startswith("Synthetic data made no difference that matters:")
 
 
 def test_seeds_that_disagree_make_it_inconclusive_though_images_alone_would_not(params: Params) -> None:
@@ -134,9 +142,9 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) ->
     results = simulated(np.random.default_rng(6), 0, 1, {"siamese_x4": 3.0})
     tables = dict(results.tables)
     tables["siamese_x1", "val", "dice"] = tables["siamese_x1", "val", "dice"] + 0.2  # best on val, nothing on test
-    chosen = headline(concluded(params, Results(tables, results.seeds, results.images)))
+    chosen = claim_of(concluded(params, Results(tables, results.seeds, results.images)))
     assert chosen is not None
-    assert chosen.training_set == "siamese_x1"
+    assert chosen.training_sets == ("siamese_x1",)
     assert abs(chosen.record()["difference"]) < 0.01
 
 
@@ -148,25 +156,66 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) ->
         ({"p_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"p_images_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"difference_low": -0.001}, Verdict.INCONCLUSIVE),
-        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent": 0.01}, Verdict.EQUIVALENT),
-        ({"difference_low": 0.001, "difference_high": 0.009, "p_equivalent": 0.04}, Verdict.EQUIVALENT),
-        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent": 0.06}, Verdict.INCONCLUSIVE),
+        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent_holm": 0.01, "p_holm": 0.5}, Verdict.EQUIVALENT),
+        ({"difference_low": 0.001, "difference_high": 0.009, "p_equivalent_holm": 0.04}, Verdict.NOT_ZERO),
+        ({"difference_low": 0.001, "p_equivalent_holm": 0.04, "p_images_holm": 0.06}, Verdict.EQUIVALENT),
+        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent_holm": 0.06}, Verdict.INCONCLUSIVE),
         ({"n_seeds": 1}, Verdict.INCONCLUSIVE),
-        ({"n_seeds": 1, "p_equivalent": 0.001}, Verdict.INCONCLUSIVE),
-        ({"n_units": 6, "p_equivalent": 0.001}, Verdict.EQUIVALENT),
-        ({"n_units": 5, "p_equivalent": 0.001}, Verdict.INCONCLUSIVE),
+        ({"n_seeds": 1, "p_equivalent_holm": 0.001}, Verdict.INCONCLUSIVE),
+        ({"n_seeds": 2}, Verdict.INCONCLUSIVE),
+        ({"n_seeds": 3}, Verdict.BETTER),
+        ({"n_units": 6, "p_equivalent_holm": 0.001, "p_holm": 0.5}, Verdict.EQUIVALENT),
+        ({"n_units": 5, "p_equivalent_holm": 0.001}, Verdict.INCONCLUSIVE),
         ({"n_units": 5}, Verdict.INCONCLUSIVE),
     ],
 )
 def test_verdicts_by_hand(changes: dict[str, Any], verdict: Verdict) -> None:
     arm = row(**changes)
     assert arm.evidence and arm.conclusion
-    assert decide(arm.evidence, arm.conclusion.largest_p, Compare(margin=0.01)) == verdict
+    adjusted = arm.conclusion.largest_p, arm.conclusion.p_equivalent_holm
+    assert decide(arm.evidence, *adjusted, Compare(margin=0.01)) == verdict
+
+
+def test_claims_of_equivalence_are_corrected_for_several_arms() -> None:
+    """Three differences at the margin with p 0.03 each: uncorrected, each would be called equivalent."""
+    arms = [row(p_equivalent=0.03, p=0.9, p_images=0.9).evidence for _ in range(3)]
+    family = conclude([one for one in arms if one], Compare())
+    assert {(round(one.p_equivalent_holm, 6), one.verdict) for one in family} == {(0.09, Verdict.INCONCLUSIVE)}
+
+
+def test_two_seeds_carry_no_verdict() -> None:
+    said = said_of([row(n_seeds=2, verdict="inconclusive")], Compare())
+    assert "2 seeds), for this one trained generator. Two seeds are too few; a verdict takes 3, better five." in said
+
+
+def test_the_sentence_says_for_which_generators_it_holds() -> None:
+    arms = [row(), row(training_set="second_x1", val_dice=0.9)]
+    treatment = Treatment(("siamese_x1", "second_x1"))
+    spread = GeneratorSpread("unet", "siamese", 1, "siamese second", "0 1", "", 0.01, 0.01, 0.03)
+    pooled = row(n_generators=2, difference=0.015)
+    assert pooled.evidence and pooled.conclusion
+    effect = TreatmentEffect(treatment, spread, pooled.evidence, pooled.conclusion)
+    said = sentence(headline(arms, [treatment], [effect]), arms, Compare())
+    assert said == (
+        "Synthetic data helped: unet, siamese_x1 and second_x1 +1.5 Dice points [0.5, 3.5] over real (n = 128 images,"
+        " 3 seeds), for new trainings of the generator, judged from 2."
+    )
+    assert said_of(arms, Compare()).endswith("3 seeds), for this one trained generator.")
+
+
+def test_the_confirmation_replaces_the_grid_in_the_sentence() -> None:
+    arms, fresh = [row(), row(segmenter="other")], row(n_seeds=5, difference=0.01, verdict="inconclusive")
+    assert fresh.evidence and fresh.conclusion
+    confirmed = Claim("unet", ("siamese_x1",), fresh.evidence, fresh.conclusion, confirmed=True)
+    single = [Treatment(("siamese_x1",))]
+    said = sentence(headline(arms, single, confirmed=confirmed), arms, Compare())
+    assert "+1.0 Dice points" in said and "5 fresh seeds" in said
+    assert "+2.0" in sentence(headline(arms[1:], single, confirmed=confirmed), arms[1:], Compare())
 
 
 def test_a_control_that_differs_withdraws_the_claim() -> None:
     control = row(training_set="real_again", role="control", difference=0.03)
-    said = sentence([row(), control], Compare())
+    said = said_of([row(), control], Compare())
     assert said.startswith("Inconclusive: unet, siamese_x1 +2.0 Dice points [0.5, 3.5] over real")
     assert "The control real_again, trained on the same images, differs too (+3.0 points)." in said
 
@@ -174,12 +223,14 @@ def test_a_control_that_differs_withdraws_the_claim() -> None:
 def test_the_headline_is_the_arm_with_the_highest_validation_dice_not_the_largest_gain() -> None:
     arms = [
         row(segmenter="weak", val_dice=0.6, val_difference=0.1),
+        row(segmenter="weak", training_set="siamese_x2", val_dice=0.5, val_difference=0.3),
         row(segmenter="strong", val_dice=0.9, val_difference=0.01),
         row(segmenter="strong", training_set="siamese_x2", val_dice=0.89, val_difference=0.2),
     ]
-    chosen = headline(arms)
-    assert chosen is arms[1]
-    assert sentence(arms, Compare()).startswith("Synthetic data helped: strong, siamese_x1 ")
+    chosen = claim_of(arms)
+    assert chosen is not None
+    assert chosen.evidence is arms[2].evidence
+    assert said_of(arms, Compare()).startswith("Synthetic data helped: strong, siamese_x1 ")
 
 
 def test_a_failed_control_leaves_no_claim_in_the_table(
@@ -206,10 +257,10 @@ def test_a_control_of_another_segmenter_withdraws_nothing() -> None:
 
 
 def test_one_seed_and_no_arm_are_said() -> None:
-    assert "One seed cannot tell an effect from chance." in sentence(
+    assert "One seed cannot tell an effect from chance." in said_of(
         [row(n_seeds=1, verdict="inconclusive")], Compare()
     )
-    assert sentence([row(role="reference")], Compare()) == "Inconclusive: no training set holds synthetic images."
+    assert said_of([row(role="reference")], Compare()) == "Inconclusive: no training set holds synthetic images."
 
 
 @pytest.mark.parametrize(
@@ -217,29 +268,30 @@ def test_one_seed_and_no_arm_are_said() -> None:
     [
         ({"p_holm": 0.0481}, "0.0481"),
         ({"p_images_holm": 0.08, "verdict": "inconclusive"}, "0.08"),
-        ({"p_equivalent": 0.03, "verdict": "equivalent", "p_holm": 0.0481}, "0.03"),  # it decides first
-        ({"p_equivalent": 0.06, "verdict": "inconclusive", "p_holm": 0.09}, "0.06"),  # the nearer of two
+        ({"p_equivalent_holm": 0.03, "verdict": "equivalent", "p_holm": 0.2}, "0.03"),
+        ({"p_equivalent_holm": 0.06, "verdict": "inconclusive", "p_holm": 0.09}, "0.06"),  # the nearer of two
         ({"p_holm": 0.02}, None),
         ({"p_holm": 0.11, "verdict": "inconclusive"}, None),
-        ({"p_equivalent": 0.001, "verdict": "equivalent", "p_holm": 0.0481}, None),
+        ({"p_equivalent_holm": 0.001, "verdict": "equivalent", "p_holm": 0.2}, None),
+        ({"p_equivalent_holm": 0.001, "verdict": "equivalent, yet not zero", "p_holm": 0.0481}, "0.0481"),
         ({"p_holm": 0.0481, "n_units": 5, "verdict": "inconclusive"}, None),
     ],
 )
 def test_a_verdict_near_its_threshold_says_so(changes: dict[str, Any], close: str | None) -> None:
-    said = sentence([row(**changes)], Compare())
+    said = said_of([row(**changes)], Compare())
     if close is None:
         assert "close" not in said
     else:
-        assert f"3 seeds); close: p {close} of 0.05; another processor may decide otherwise." in said
+        assert f"3 seeds), for this one trained generator; close: p {close} of 0.05; another processor may decide otherwise." in said
 
 
 def test_a_control_near_its_threshold_says_so() -> None:
     near = row(training_set="real_again", role="control", p_holm=0.06, verdict="inconclusive")
     told = "The control real_again is close: p 0.06 of 0.05; another processor may decide otherwise."
-    assert told in sentence([row(), near], Compare())
-    assert "close" not in sentence([row(p_holm=0.5, verdict="inconclusive"), near], Compare())  # no claim to withdraw
+    assert told in said_of([row(), near], Compare())
+    assert "close" not in said_of([row(p_holm=0.5, verdict="inconclusive"), near], Compare())  # no claim to withdraw
     failed = row(training_set="real_again", role="control", p_holm=0.04)
-    said = sentence([row(p_holm=0.0481), failed], Compare())
+    said = said_of([row(p_holm=0.0481), failed], Compare())
     assert said.startswith("Inconclusive:") and "is close: p 0.04 of 0.05" in said and "0.0481" not in said
 
 

@@ -121,12 +121,19 @@ def test_spread_between_generator_seeds_by_hand() -> None:
     }
     sets = {"real": {}} | {name: {"generator": name, "multiplier": 1} for name in generators}
     params = study(sets, generators)
-    gains = {"siamese": 0.01, "second": 0.03, "other": -0.2}
-    arms = [row(training_set=g, multiplier=1, generator=g, difference=d) for g, d in gains.items()]
-    (found,) = multipliers.generator_seeds(design(params), params.generators, arms)
-    assert (found.method, found.generators, found.seeds) == ("siamese", "siamese second", "0 7")
-    assert (found.difference, found.least, found.most) == pytest.approx((0.02, 0.01, 0.03))
-    assert found.seed_sd == pytest.approx(0.02 / np.sqrt(2))
+    gains = {"real": 0.0, "siamese": 0.01, "second": 0.03, "other": -0.2}
+    noise = np.random.default_rng(0).normal(0, 0.01, (5, 12))
+    tables = {(name, "test", "dice"): 0.7 + noise + gain for name, gain in gains.items()}
+    scores = Results(tables, tuple("01234"), {"test": tuple(("", str(place)) for place in range(12))})
+    grouped = treatments(params.training_sets, params.generators, "real")
+    (found,) = treatment_effects(design(params), grouped, params.generators, "unet", scores)
+    spread, evidence = found.spread, found.evidence
+    assert (spread.method, spread.generators, spread.seeds) == ("siamese", "siamese second", "0 7")
+    assert (evidence.difference, spread.least, spread.most) == pytest.approx((0.02, 0.01, 0.03))
+    assert spread.seed_sd == pytest.approx(0.02 / np.sqrt(2))
+    # nothing differs but the generators: t(1) = 12.706, times the SD over the root of two
+    assert evidence.difference_high - 0.02 == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert evidence.n_generators == 2
     first, second, third = (stream(params.seed, params.generators[name]) for name in ("siamese", "second", "other"))
     assert first == params.seed  # as before there were seeds of entries
     assert second == third != params.seed

@@ -1,0 +1,60 @@
+"""The one difference that a study's sentence speaks of: the treatment with the highest Dice on validation images.
+
+Where the stage confirm has run, the difference comes from models with fresh seeds, which took no part in the choice: one
+test, decided at the full level. Otherwise it comes from the grid, with the p-values of its family.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pipeline.stages.compare.arms import Arm
+from pipeline.stages.compare.generator_level import TreatmentEffect
+from pipeline.stages.compare.paired_difference import Evidence
+from pipeline.stages.compare.results import Record
+from pipeline.stages.compare.verdict import Conclusion
+from pipeline.stages.confirm.choice import candidates, choose
+from pipeline.stages.mix.treatments import Treatment
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A treatment under one segmenter, with the evidence and the conclusion that the sentence reports."""
+
+    segmenter: str
+    training_sets: tuple[str, ...]  # one for each trained generator
+    evidence: Evidence
+    conclusion: Conclusion
+    confirmed: bool = False  # whether the evidence comes from seeds that took no part in the choice
+
+    def record(self) -> Record:
+        """Return what comparison.json holds under `headline`."""
+        about: Record = {
+            "segmenter": self.segmenter,
+            "training_sets": list(self.training_sets),
+            "confirmed": self.confirmed,
+        }
+        return about | asdict(self.evidence) | asdict(self.conclusion)
+
+
+def headline(
+    arms: Sequence[Arm],
+    treatments: Sequence[Treatment],
+    effects: Sequence[TreatmentEffect] = (),
+    confirmed: Claim | None = None,
+) -> Claim | None:
+    """Return the claim of a study, or of one segmenter whose `arms` these are; None where no arm is synthetic.
+
+    `effects` are the concluded treatments with several trained generators.
+    """
+    synthetic = {(arm.segmenter, arm.training_set): arm for arm in arms if arm.role == "arm"}
+    if not synthetic:
+        return None
+    if confirmed and any(segmenter == confirmed.segmenter for segmenter, _ in synthetic):
+        return confirmed
+    chosen = choose(candidates({key: arm.val_dice for key, arm in synthetic.items()}, treatments))
+    assert chosen
+    several = {(one.spread.segmenter, one.treatment.training_sets): one for one in effects}
+    source = several.get((chosen.segmenter, chosen.training_sets))
+    source = source or synthetic[chosen.segmenter, chosen.training_sets[0]]
+    assert source.evidence and source.conclusion
+    return Claim(chosen.segmenter, chosen.training_sets, source.evidence, source.conclusion)

@@ -113,7 +113,7 @@ def held_out_faults(
     near = [(images[i], pairs[j], splits[j]) for i, j, _ in _near_held_out(images, pairs, splits)]
     if near and data.near_duplicates == "error":
         image, pair, split = near[0]
-        told = f"looks like the {split} image {pair.location}{_more(near)}"
+        told = f"looks like the {split} image {pair.location}{_more(near, 'look like')}"
         yield Fault(image.location, f"{told}; {cure} ({FOLDER}), or set data.near_duplicates to warn or regroup")
 
 
@@ -239,5 +239,5 @@ def _location(path: Path) -> str:
     return decoding.display_path(path, Path())
 
 
-def _more(found: Sequence[object]) -> str:
-    return f" (and {len(found) - 1} more are held out)" if len(found) > 1 else ""
+def _more(found: Sequence[object], relation: str = "are") -> str:
+    return f", and {len(found) - 1} more {relation} held-out images" if len(found) > 1 else ""

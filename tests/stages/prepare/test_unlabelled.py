@@ -131,7 +131,7 @@ def test_a_test_image_among_them_is_refused_in_one_line_that_names_both(root: Pa
     assert f"{more / 'x.png'}: is the test image images/i.png; remove such images" in line
     save(more / "y.bmp", picture("g"))
     line = told(study(root=root, unlabelled={"folder": str(more)}))
-    assert "is the test image images/i.png (and 1 more are held out)" in line
+    assert "is the test image images/i.png, and 1 more are held-out images; " in line
     assert "data.unlabelled.folder" in line
 
 

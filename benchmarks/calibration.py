@@ -1,11 +1,11 @@
 """How often verdicts err, and how often they find what is there: simulated studies through the code of real ones.
 
-Every run draws the scores of a whole study and hands them to pipeline.stages.compare (arms.evidence and
-verdict.conclude), whose verdicts are counted. SDs are in Dice points: that of a segmenter's mean from seed to seed
-within an arm, and that of the paired difference of one image, averaged over seeds; the share `cells` of the latter's
-variance is noise of seed x image (0.3 to 0.9 in two studies of real and drawn polyps). Clusters hold five images that
-share half of the variance. The last part compares the images that the report calls needed with those that simulation
-needs.
+Every run draws the scores of a whole study and hands them to pipeline.stages.compare (arms.evidence or
+generator_level.treatment_evidence, and verdict.conclude), whose verdicts are counted. SDs are in Dice points: that of
+a segmenter's mean from seed to seed within an arm, and that of the paired difference of one image, averaged over
+seeds; the share `cells` of the latter's variance is noise of seed x image (0.3 to 0.9 in two studies of real and
+drawn polyps). Clusters hold five images that share half of the variance. The last part compares the images that the
+report calls needed with those that simulation needs.
 """
 
 import argparse
@@ -13,11 +13,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.stages.compare.arms import evidence, needs
@@ -41,18 +43,26 @@ class Scenario:
     images: int = 300
     clustered: bool = False
     cells: float = 0.5
+    correlation: float = 0.0  # of the arms' own noise of images with each other; the reference has its own
+    skewed: bool = False  # Dice between 0 and 1, most of it near 0.9, instead of normal scores
+    noisy_arms: str = "all"  # whose means differ from seed to seed: all, the reference or the first arm
 
 
-NULL = [
-    *(
-        Scenario(gains, seed_sd=seed_sd, image_sd=image_sd, clustered=clustered, cells=cells)
-        for gains, cells in (((0.0, 0.0, 0.0), 0.5), ((0.0,), 0.0), ((0.0,), 0.5), ((0.0,), 0.9))
-        for clustered in (False, True)
-        for image_sd in (6.0, 12.0)
-        for seed_sd in (0.0, 1.0, 2.0)
-    ),
-    *(Scenario((0.0, 0.0, 0.0), 3, seed_sd) for seed_sd in (0.0, 1.0, 2.0)),
-]
+def _null() -> Iterator[Scenario]:
+    """Yield the scenarios without any effect."""
+    for seeds, images, cells, seed_sd in product((3, 5, 10), (10, 30, 100, 300), (0.0, 0.5, 0.9), (0.0, 1.0, 3.0)):
+        yield Scenario((0.0,), seeds, seed_sd * (300 / images) ** 0.5, 12.0, images, cells=cells)
+    for seeds, arms, cells, correlation, noisy in product(
+        (3, 5), (3, 12), (0.5, 0.9), (0.0, 0.8), ("all", "reference", "first")
+    ):
+        yield Scenario((0.0,) * arms, seeds, 3.0, 12.0, 60, cells=cells, correlation=correlation, noisy_arms=noisy)
+    for seeds, images, cells, seed_sd, arms in product((3, 5), (10, 60, 300), (0.5, 0.9), (0.0, 3.0), (1, 3)):
+        yield Scenario((0.0,) * arms, seeds, seed_sd, 12.0, images, cells=cells, skewed=True)
+    for seeds, images, cells, seed_sd in product((3, 5), (60, 300), (0.0, 0.9), (0.0, 2.0)):
+        yield Scenario((0.0,), seeds, seed_sd, 12.0, images, clustered=True, cells=cells)
+
+
+NULL = list(_null())
 TRUE = [
     *(Scenario((2.0,), 5, seed_sd, cells=cells) for cells in (0.0, 0.25, 0.5) for seed_sd in (0.0, 0.5, 1.0)),
     *(Scenario((2.0,), seeds, seed_sd) for seeds in (10, 20) for seed_sd in (0.0, 0.5, 1.0)),
@@ -90,7 +100,7 @@ def study(arms: int, margin: float = 0.01) -> Params:
     values = load_params(Path(__file__).parents[1] / "params.yaml").model_dump()
     sets = {"real": {}} | {f"x{k}": {"generator": "siamese", "multiplier": k} for k in range(1, arms + 1)}
     values |= {"training_sets": sets, "segmenters": {"unet": {}}, "generators": {"siamese": {"copies": arms}}}
-    values |= {"judge": {"segmenter": "unet"}, "compare": {"margin": margin, "resamples": 5000}}
+    values |= {"judge": {"segmenter": "unet"}, "compare": {"margin": margin, "resamples": 2000}, "confirm": None}
     return Params.model_validate(values)
 
 
@@ -100,17 +110,23 @@ def design(params: Params) -> Design:
 
 
 def draw(scenario: Scenario, rng: np.random.Generator) -> Results:
-    """The scores of one study on its test images; what all arms share cancels and is left out."""
+    """The scores of one study on its test images; what all arms share cancels and is left out, unless it is skewed."""
     seeds, images = scenario.seeds, scenario.images
     own, cells = (
         scenario.image_sd * np.sqrt((1 - scenario.cells) / 2),
         scenario.image_sd * np.sqrt(scenario.cells * seeds / 2),
     )
+    hardness, common = rng.normal(2, 1.5, images), _normal(scenario, 1, rng)
     tables = {}
-    for name, gain in zip(study_arms(scenario), (0.0, *scenario.gains), strict=True):
-        noise = own * _normal(scenario, 1, rng) + cells * _normal(scenario, seeds, rng)
-        level = gain + rng.normal(0, scenario.seed_sd, (seeds, 1)) if scenario.seed_sd else gain
-        tables[name, "test", "dice"] = (level + noise) / 100
+    for arm, (name, gain) in enumerate(zip(study_arms(scenario), (0.0, *scenario.gains), strict=True)):
+        shared = scenario.correlation if arm else 0.0
+        noise = own * (np.sqrt(shared) * common + np.sqrt(1 - shared) * _normal(scenario, 1, rng))
+        noise = noise + cells * _normal(scenario, seeds, rng)
+        is_noisy = {"all": True, "reference": arm == 0, "first": arm == 1}[scenario.noisy_arms]
+        level = gain + (rng.normal(0, scenario.seed_sd, (seeds, 1)) if is_noisy and scenario.seed_sd else 0.0)
+        # a point of Dice is about 0.1 on the scale of the logit
+        points = level + noise
+        tables[name, "test", "dice"] = expit(hardness + points / 10) if scenario.skewed else points / 100
     names = tuple(("", str(place)) for place in range(images))
     clusters = {"test": tuple(f"{place // CLUSTER}" for place in range(images))} if scenario.clustered else {}
     return Results(tables, tuple(map(str, range(seeds))), {"test": names}, clusters)

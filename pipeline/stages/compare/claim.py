@@ -1,7 +1,7 @@
 """The one difference that a study's sentence speaks of: the treatment with the highest Dice on validation images.
 
-Where the stage confirm has run, the difference comes from models with fresh seeds, which took no part in the choice: one
-test, decided at the full level. Otherwise it comes from the grid, with the p-values of its family.
+Where the stage confirm has run, the difference comes from models with fresh seeds, which took no part in the choice:
+one test, decided at the full level. Otherwise it comes from the grid, with the p-values of its family.
 """
 
 from collections.abc import Sequence

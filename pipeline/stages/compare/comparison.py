@@ -19,13 +19,13 @@ from pipeline.core.errors import UserError
 from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.claim import Claim, headline
-from pipeline.stages.compare.confirmation import Confirmation
+from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.compare.results import METRICS, Record, ResultsReader, read_results
+from pipeline.stages.compare.results import METRICS, Record, Results, ResultsReader, read_results
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
 from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdrawn
 from pipeline.stages.compare.verdict import conclude
@@ -82,11 +82,13 @@ TABLES = {
 }
 
 
-def compare(params: Params, read: ResultsReader | None = None, confirmation: Confirmation | None = None) -> Comparison:
+def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     """Compare arms, and segmenters where asked for; `read` defaults to the scores of this study.
 
-    Raises UserError without a score.
+    With scores from elsewhere, the sentence rests on these alone, without the confirmation of the study. Raises
+    UserError without a score.
     """
+    confirmation = read_confirmation(params.study) if read is None and params.confirm else None
     read = read or partial(read_results, params.study, params.segment.seeds)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
     grouped = treatments(params.training_sets, params.generators, design.reference)
@@ -133,15 +135,15 @@ def compare(params: Params, read: ResultsReader | None = None, confirmation: Con
     )
 
 
-def _confirmed(design: Design, confirmation: Confirmation | None) -> Claim | None:
+def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> Claim | None:
     """Return the claim of models with fresh seeds: one difference, decided at the full level."""
     if confirmation is None:
         return None
-    machines.check_arms(confirmation.segmenter, confirmation.results.machines, design.reference)
-    treatment = Treatment(confirmation.training_sets)
-    evidence = generator_level.treatment_evidence(design, treatment, confirmation.results)
+    choice, results = confirmation
+    treatment = Treatment(tuple(choice["training_sets"]))
+    evidence = generator_level.treatment_evidence(design, treatment, results)
     (conclusion,) = conclude([evidence], design.compare)
-    return Claim(confirmation.segmenter, treatment.training_sets, evidence, conclusion, confirmed=True)
+    return Claim(choice["segmenter"], treatment.training_sets, evidence, conclusion, confirmed=True)
 
 
 def publish_comparison(study: str, comparison: Comparison) -> None:

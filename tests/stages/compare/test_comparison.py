@@ -14,8 +14,8 @@ from pipeline.data import manifest
 from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms, evidence
-from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
 from pipeline.stages.compare.claim import Claim, headline
+from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.generator_level import GeneratorSpread, TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
@@ -41,7 +41,7 @@ SETS = {
 def params() -> Params:
     shipped = load_params(ROOT / "params.yaml")
     values = shipped.model_dump() | {"training_sets": SETS, "segmenters": {"unet": {}}}
-    values |= {"judge": {"segmenter": "unet"}, "generators": {"siamese": {"copies": 4}}}
+    values |= {"judge": {"segmenter": "unet"}, "generators": {"siamese": {"copies": 4}}, "confirm": None}
     return Params.model_validate(values | {"compare": {"resamples": 400, "margin": 0.01}})
 
 
@@ -117,9 +117,9 @@ def test_a_large_effect_is_found(params: Params) -> None:
     assert rows["siamese_x4"]["verdict"] == "worse"
     assert rows["siamese_x2"]["difference"] == pytest.approx(0.05, abs=0.015)
     assert rows["siamese_x2"]["difference_low"] < 0.05 < rows["siamese_x2"]["difference_high"]
-    said = sentence(arms, params.compare)
+    said = said_of(arms, params.compare)
     assert said.startswith("Synthetic data helped: unet, siamese_x2 +")
-    assert said.endswith("over real (n = 128 images, 3 seeds).")
+    assert said.endswith("over real (n = 128 images, 3 seeds), for this one trained generator.")
 
 
 def test_equal_arms_are_equivalent_once_there_are_enough_images(params: Params) -> None:
@@ -156,7 +156,10 @@ def test_the_arm_is_chosen_on_validation_and_reported_on_test(params: Params) ->
         ({"p_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"p_images_holm": 0.08}, Verdict.INCONCLUSIVE),
         ({"difference_low": -0.001}, Verdict.INCONCLUSIVE),
-        ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent_holm": 0.01, "p_holm": 0.5}, Verdict.EQUIVALENT),
+        (
+            {"difference_low": -0.009, "difference_high": 0.009, "p_equivalent_holm": 0.01, "p_holm": 0.5},
+            Verdict.EQUIVALENT,
+        ),
         ({"difference_low": 0.001, "difference_high": 0.009, "p_equivalent_holm": 0.04}, Verdict.NOT_ZERO),
         ({"difference_low": 0.001, "p_equivalent_holm": 0.04, "p_images_holm": 0.06}, Verdict.EQUIVALENT),
         ({"difference_low": -0.009, "difference_high": 0.009, "p_equivalent_holm": 0.06}, Verdict.INCONCLUSIVE),
@@ -257,9 +260,7 @@ def test_a_control_of_another_segmenter_withdraws_nothing() -> None:
 
 
 def test_one_seed_and_no_arm_are_said() -> None:
-    assert "One seed cannot tell an effect from chance." in said_of(
-        [row(n_seeds=1, verdict="inconclusive")], Compare()
-    )
+    assert "One seed cannot tell an effect from chance." in said_of([row(n_seeds=1, verdict="inconclusive")], Compare())
     assert said_of([row(role="reference")], Compare()) == "Inconclusive: no training set holds synthetic images."
 
 
@@ -282,7 +283,8 @@ def test_a_verdict_near_its_threshold_says_so(changes: dict[str, Any], close: st
     if close is None:
         assert "close" not in said
     else:
-        assert f"3 seeds), for this one trained generator; close: p {close} of 0.05; another processor may decide otherwise." in said
+        note = f"close: p {close} of 0.05; another processor may decide otherwise."
+        assert f"3 seeds), for this one trained generator; {note}" in said
 
 
 def test_a_control_near_its_threshold_says_so() -> None:

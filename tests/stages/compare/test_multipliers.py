@@ -11,11 +11,13 @@ from pipeline.core.errors import UserError
 from pipeline.stages.compare import multipliers
 from pipeline.stages.compare.arms import compare_arms, conclude_arms, evidence, needs
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.generator_level import treatment_effects
 from pipeline.stages.compare.results import Results
 from pipeline.stages.compare.sentence import sentence
 from pipeline.stages.finetune.generator import stream
+from pipeline.stages.mix.treatments import treatments
 from pipeline.study import Params, load_params
-from tests.stages.compare.arm_rows import row
+from tests.stages.compare.arm_rows import claim_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -124,9 +126,9 @@ def test_spread_between_generator_seeds_by_hand() -> None:
     gains = {"real": 0.0, "siamese": 0.01, "second": 0.03, "other": -0.2}
     noise = np.random.default_rng(0).normal(0, 0.01, (5, 12))
     tables = {(name, "test", "dice"): 0.7 + noise + gain for name, gain in gains.items()}
-    scores = Results(tables, tuple("01234"), {"test": tuple(("", str(place)) for place in range(12))})
+    found_scores = Results(tables, tuple("01234"), {"test": tuple(("", str(place)) for place in range(12))})
     grouped = treatments(params.training_sets, params.generators, "real")
-    (found,) = treatment_effects(design(params), grouped, params.generators, "unet", scores)
+    (found,) = treatment_effects(design(params), grouped, params.generators, "unet", found_scores)
     spread, evidence = found.spread, found.evidence
     assert (spread.method, spread.generators, spread.seeds) == ("siamese", "siamese second", "0 7")
     assert (evidence.difference, spread.least, spread.most) == pytest.approx((0.02, 0.01, 0.03))
@@ -174,7 +176,7 @@ def test_few_patients_carry_no_verdict_however_many_their_images(patients: int) 
         f"Only 40 test images in {patients} group{'s' if patients > 1 else ''} (such as a patient); a verdict takes 6"
     )
     assert arms[1].record()["reason"] == f"{reason} that are independent."
-    assert arms[1].record()["reason"] in sentence(arms, params.compare)
+    assert arms[1].record()["reason"] in sentence(claim_of(arms), arms, params.compare)
     assert list(arms[1].record())[-1] == "reason"
 
 

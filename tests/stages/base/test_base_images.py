@@ -38,9 +38,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Pairs]:
     """What pretraining is given, without the training."""
     given: list[Pairs] = []
 
-    def pretrain(section: Base, size: int, seed: int, pairs: Pairs, runtime: Any, work: Path) -> None:
+    def pretrain(section: Base, size: int, seed: int, pairs: Pairs, runtime: Any, work: Path) -> dict[str, Any]:
         given.append(pairs)
         write_tiny_base(work / "base", "sample")
+        return {}
 
     monkeypatch.setattr(base, "pretrain", pretrain)
     return given

@@ -17,6 +17,7 @@ from pipeline.cli.plan import (
     image_count,
     set_size,
     training_pairs,
+    unlabelled_images,
     weight_sources,
 )
 from pipeline.segmentation.params import Segment, entry_settings
@@ -231,7 +232,7 @@ def disk_usage(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
     numbers = [image_count(entry, pairs) for entry in params.generators.values()]
     known = pairs is not None and None not in numbers
     pixels = prod(params.data.shape or (params.data.size,) * 2)
-    total_pixels = ((pairs or 0) + sum(number or 0 for number in numbers)) * pixels
+    total_pixels = ((pairs or 0) + unlabelled_images(params.data) + sum(number or 0 for number in numbers)) * pixels
     return DiskUsage(
         _base_bytes(params.base, params.data.size),
         WEIGHT_BYTES * kept * sum(trained),

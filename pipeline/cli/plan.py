@@ -5,16 +5,18 @@ Real images are those of train; where the split is drawn, validation is taken fr
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
-from pipeline.data.decoding import Fault
+from pipeline.data.decoding import Fault, InvalidData
 from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.prepare.params import Data
+from pipeline.stages.prepare.unlabelled import pictures
 from pipeline.study import Params
 
 READER_PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn
@@ -141,6 +143,18 @@ def listed_pairs(data: Data) -> int | None:
     splits = [item.split or "train" for item in items if not isinstance(item, Fault)]
     drawn = sum({"val": data.val_share, "test": data.test_share}[split] for split in {"val", "test"} - {*splits})
     return round(splits.count("train") * (1 - drawn)) or None
+
+
+def unlabelled_images(data: Data) -> int:
+    """Return the number of images without masks that can be listed, decoding none; 0 where the data is not here."""
+    if data.unlabelled is None:
+        return 0
+    listed = listed_pairs(data) if data.unlabelled.rest else None
+    rest = max(0, (listed or 0) - (data.train_limit or 0))
+    try:
+        return rest + len(pictures(Path(data.unlabelled.folder))) if data.unlabelled.folder else rest
+    except InvalidData:
+        return rest
 
 
 def image_count(entry: GeneratorEntry, pairs: int | None) -> int | None:

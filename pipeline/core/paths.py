@@ -48,6 +48,11 @@ def real(study: str) -> Path:
     return outputs(study) / "real"
 
 
+def unlabelled(study: str) -> Path:
+    """The real images without masks, on which the base is pretrained too; an empty set where there are none."""
+    return outputs(study) / "unlabelled"
+
+
 def base(study: str) -> Path:
     """The Stable-Diffusion-shaped base, an ordinary diffusers folder."""
     return outputs(study) / "base"

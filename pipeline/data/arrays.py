@@ -5,6 +5,7 @@ The files lie in work/decoded/<digest of the rows>; they are complete once they 
 
 import math
 import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -37,15 +38,36 @@ def load_arrays(images: ImageSet) -> Arrays:
     with locks.wait_for(f"decoded_{folder.name}"):
         if not files.is_intact(folder):
             with files.writing_to(folder):
-                _write(images, folder)
+                _write((_decode(images, row) for row in track(images, "decode")), len(images), folder)
     mapped = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}  # c: nothing is written back
     return Arrays(mapped["image"], mapped["mask"], mapped.get("masks"))
+
+
+def load_images(sets: Sequence[ImageSet]) -> NDArray[Any]:
+    """Return the images [N, C, *spatial] of sets of one size, one after the other; their masks are not read.
+
+    Raises UserError if a file is damaged or the disk is full.
+    """
+    rows = [(images, row) for images in sets for row in images]
+    if sum(map(_image_bytes, sets)) <= IN_MEMORY:
+        return np.stack([images.image(row) for images, row in rows])
+    folder = paths.decoded(files.fingerprint("images", [images.digest for images in sets]))
+    with locks.wait_for(f"decoded_{folder.name}"):
+        if not files.is_intact(folder):
+            with files.writing_to(folder):
+                _write(({"image": images.image(row)} for images, row in track(rows, "decode")), len(rows), folder)
+    return np.load(folder / "image.npy", mmap_mode="c")
+
+
+def _image_bytes(images: ImageSet) -> int:
+    spec = images.spec
+    return len(images) * math.prod(spec.spatial) * spec.channels * (4 if spec.ndim == 3 else 1)
 
 
 def _array_bytes(images: ImageSet) -> int:
     spec = images.spec
     masks = 1 + spec.raters if _is_multirater(images) else 1
-    return len(images) * math.prod(spec.spatial) * (spec.channels * (4 if spec.ndim == 3 else 1) + masks)
+    return _image_bytes(images) + len(images) * math.prod(spec.spatial) * masks
 
 
 def _is_multirater(images: ImageSet) -> bool:
@@ -57,17 +79,17 @@ def _decode(images: ImageSet, row: Row) -> dict[str, NDArray[Any]]:
     return {"image": images.image(row), "mask": images.mask(row), **masks}
 
 
-def _write(images: ImageSet, folder: Path) -> None:
-    """Write one array file per field, row by row, and the seal last."""
+def _write(rows: Iterable[dict[str, NDArray[Any]]], count: int, folder: Path) -> None:
+    """Write one array file per field of `count` rows, row by row, and the seal last."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         array_files: dict[str, BinaryIO] = {}
-        for row in track(images, "decode"):
-            for name, values in _decode(images, row).items():
+        for row in rows:
+            for name, values in row.items():
                 if name not in array_files:
                     array_files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
-                    shape = (len(images), *values.shape)
+                    shape = (count, *values.shape)
                     header = {"descr": dtype_to_descr(values.dtype), "fortran_order": False, "shape": shape}
                     write_array_header_1_0(array_files[name], header)
                 array_files[name].write(values.tobytes())

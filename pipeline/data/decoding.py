@@ -74,11 +74,14 @@ def display_path(path: Path, root: Path) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name.as_posix())
 
 
-def ensure_inside(path: Path, root: Path) -> Path:
-    """Return the path. Raises InvalidData if it leads out of `root` by .., an absolute path or a link."""
+def ensure_inside(path: Path, root: Path, setting: str = "data.root") -> Path:
+    """Return the path. Raises InvalidData if it leads out of `root` by .., an absolute path or a link.
+
+    `setting` is the parameter that names `root`.
+    """
     if not path.resolve().is_relative_to(root.resolve()):
         raise InvalidData(
-            "leads out of data.root; put the file itself there, or set data.root to a folder that holds it"
+            f"leads out of {setting}; put the file itself there, or set {setting} to a folder that holds it"
         )
     return path
 

@@ -38,15 +38,20 @@ def perceptual_hash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def near_duplicates(hashes: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int, int]]:
     """Return (i, j, bits): positions i < j of all images that look alike, and how many of the 191 bits differ."""
-    if not hashes:
+    return [pair for pair in near_pairs(hashes, hashes) if pair[0] < pair[1]]
+
+
+def near_pairs(hashes: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int, int]]:
+    """Return (i, j, bits): image i looks like image j of the others, and how many of the 191 bits differ."""
+    if not (len(hashes) and len(others)):
         return []
-    signs = np.stack(hashes).astype(np.float32) * 2 - 1
+    rows, columns = (np.stack(signs).astype(np.float32) * 2 - 1 for signs in (hashes, others))
     pairs = []
-    for start in range(0, len(signs), BLOCK):
-        gradient = _hamming(signs[start : start + BLOCK, :GRADIENT_BITS], signs[:, :GRADIENT_BITS])
-        frequency = _hamming(signs[start : start + BLOCK, GRADIENT_BITS:], signs[:, GRADIENT_BITS:])
+    for start in range(0, len(rows), BLOCK):
+        gradient = _hamming(rows[start : start + BLOCK, :GRADIENT_BITS], columns[:, :GRADIENT_BITS])
+        frequency = _hamming(rows[start : start + BLOCK, GRADIENT_BITS:], columns[:, GRADIENT_BITS:])
         near = np.argwhere((gradient <= GRADIENT_LIMIT) & (frequency <= FREQUENCY_LIMIT))
-        pairs += [(start + i, j, int(gradient[i, j] + frequency[i, j])) for i, j in near.tolist() if start + i < j]
+        pairs += [(start + i, j, int(gradient[i, j] + frequency[i, j])) for i, j in near.tolist()]
     return pairs
 
 

@@ -21,7 +21,7 @@ from pipeline.data.image_files import file_suffix, image_bytes, majority_vote, m
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
 
-__all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_native", "write_pair"]
+__all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_image", "write_native", "write_pair"]
 SPEC = "spec.json"
 FOLDERS = {"file_name": "images", "mask": "masks"}  # column of a row: folder of its files
 HASHES = {"file_name": "sha256", "mask": "mask_sha256"}  # column of a file: column of its hash
@@ -170,21 +170,29 @@ def write_pair(
 
     `text` is embedded into the image file; `subfolder` lies below images/ and masks/, for sets of very many files.
     """
-    file_name = f"{sample.id}{file_suffix(sample)}"
-    names = {key: (Path(top) / subfolder / file_name).as_posix() for key, top in FOLDERS.items()}
-    files.write_bytes(folder / names["file_name"], image_bytes(sample, text))
-    files.write_bytes(folder / names["mask"], mask_bytes(sample, majority_vote(sample.masks)))
-    hashes = {column: files.sha256(folder / names[key]) for key, column in HASHES.items()}
-    metadata = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
-    defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
+    row = write_image(folder, sample, text, subfolder)
+    mask = _file_name(sample, "mask", subfolder)
+    files.write_bytes(folder / mask, mask_bytes(sample, majority_vote(sample.masks)))
     return {
-        **defaults,
-        **metadata,
-        **names,
-        **hashes,
-        **_write_raters(folder, sample, Path(subfolder) / file_name),
+        **row,
+        "mask": mask,
+        HASHES["mask"]: files.sha256(folder / mask),
+        **_write_raters(folder, sample, Path(subfolder) / Path(mask).name),
         **extra,
     }
+
+
+def write_image(folder: Path, sample: Sample, text: Mapping[str, str] | None = None, subfolder: str = "") -> Row:
+    """Write the image of one sample and return its row, which names no mask; `text` is embedded into the file."""
+    name = _file_name(sample, "file_name", subfolder)
+    files.write_bytes(folder / name, image_bytes(sample, text))
+    metadata = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
+    defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
+    return {**defaults, **metadata, "file_name": name, HASHES["file_name"]: files.sha256(folder / name)}
+
+
+def _file_name(sample: Sample, column: str, subfolder: str) -> str:
+    return (Path(FOLDERS[column]) / subfolder / f"{sample.id}{file_suffix(sample)}").as_posix()
 
 
 def _write_raters(folder: Path, sample: Sample, file_name: Path) -> Row:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.core import seeding
 from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
-from pipeline.data.arrays import load_arrays
+from pipeline.data.arrays import load_arrays, load_images
 from pipeline.data.image_set import ImageSet
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
@@ -38,6 +38,19 @@ class Pairs:
         masks = None if arrays.masks is None else torch.from_numpy(arrays.masks)
         synthetic = tuple(bool(row["synthetic"]) for row in images)
         return cls(image, mask, tuple(row["prompt"] for row in images), tuple(images.ids), masks, synthetic)
+
+    @classmethod
+    def read_images(cls, *sets: ImageSet) -> "Pairs":
+        """Decode the images of sets of one size, labelled or not, for training without masks; the masks are empty.
+
+        Raises UserError if there is no image.
+        """
+        rows = [row for images in sets for row in images]
+        if not rows:
+            raise UserError(f"{sets[0].folder}: no image in this selection; is a split empty?")
+        image = torch.from_numpy(load_images(sets))
+        mask = torch.zeros((), dtype=torch.uint8).expand(len(rows), *image.shape[2:])  # one byte in memory
+        return cls(image, mask, tuple(row["prompt"] for row in rows), tuple(row["id"] for row in rows))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -11,6 +11,7 @@ from pipeline.core import seeding
 
 SPLITS = ("train", "val", "test")
 HELD_OUT = ("val", "test")
+UNLABELLED = "unlabelled"  # images without masks; they are a set of their own, which the base sees
 RESERVE = "reserve"  # training pairs beyond data.train_limit: for the ceiling, real training sets with `real: all`
 
 
@@ -26,13 +27,13 @@ def assign_splits(
     pool = Counter(group for group, split in zip(groups, filled, strict=True) if split == "train")
     total = pool.total()
     for split in missing:
-        for group in _draw(pool, shares[split] * total, seed):
+        for group in draw(pool, shares[split] * total, seed):
             del pool[group]
             filled = [split if (g, s) == (group, "train") else s for g, s in zip(groups, filled, strict=True)]
     return filled
 
 
-def _draw(pool: Counter[str], wanted: float, seed: int) -> list[str]:
+def draw(pool: Counter[str], wanted: float, seed: int) -> list[str]:
     """Return groups of about `wanted` images: those that still fit, in seeded order; at least the smallest one."""
     drawn: list[str] = []
     left = max(1, round(wanted))
@@ -57,17 +58,40 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int) -> list[int]:
     return [fold_of[group] for group in groups]
 
 
+def join(groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the groups in which chains of near-duplicates are one group, named after the first of its names."""
+    sets = _chains(groups, near)
+    name: dict[int, str] = {}
+    for group, number in sorted(zip(groups, sets, strict=True)):
+        name.setdefault(number, group)
+    return [name[number] for number in sets]
+
+
+def beyond_limit(groups: Sequence[str], limit: int, seed: int) -> list[bool]:
+    """Return which images are beyond a limit that divides no group: groups in seeded order, those that still fit.
+
+    At least the smallest group is within. The order does not depend on the other groups, so that two folds of a data
+    set keep mostly the same images.
+    """
+    within = set(draw(Counter(groups), limit, seed))
+    return [group not in within for group in groups]
+
+
 def regroup(splits: Sequence[str], groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[str]:
     """Move every set of near-duplicates in more than one split into train, with the groups it touches.
 
     Near-duplicates are chained (a looks like b, b like c: one set), so that none is left across splits. Training data
     grows and the test set shrinks, but no test image was trained on.
     """
-    first = {group: position for position, group in reversed(list(enumerate(groups)))}
-    links = [*near, *((first[group], position) for position, group in enumerate(groups))]
-    sets = _components(len(splits), links)
+    sets = _chains(groups, near)
     across = {sets[i] for i, j in near if splits[i] != splits[j]}
     return ["train" if number in across else split for number, split in zip(sets, splits, strict=True)]
+
+
+def _chains(groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[int]:
+    """Return for every image the number of the set that near-duplicates and groups chain it to."""
+    first = {group: position for position, group in reversed(list(enumerate(groups)))}
+    return _components(len(groups), [*near, *((first[group], position) for position, group in enumerate(groups))])
 
 
 def _components(count: int, links: Sequence[tuple[int, int]]) -> list[int]:

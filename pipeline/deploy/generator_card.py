@@ -15,6 +15,7 @@ from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.methods.conditioning.mask import palette
 from pipeline.metrics.images.score import current_record
+from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
 
@@ -24,6 +25,11 @@ STABLE_DIFFUSION_1 = re.compile(r"stable-diffusion-v?1|v1-5|sd-?v?1[-.]?[45]", r
 SCRATCH = (
     "The base model was trained from scratch on the same training images, so these weights are bound by the terms of"
     " those images alone. Look up whether they allow a model made from them to be passed on, and put their terms here."
+)
+SCRATCH_UNLABELLED = (
+    "The base model was trained from scratch on the same training images and on {images} images without masks, so these"
+    " weights are bound by the terms of both. Look up whether they allow a model made from them to be passed on, and"
+    " put their terms here."
 )
 FOREIGN = (
     "Two sets of terms travel with these weights, whatever the licence of the code that made them: those of the"
@@ -68,6 +74,7 @@ class GeneratorSummary:
     dense: bool
     conditioning: str  # what the ControlNet sees, a file of pipeline/methods/conditioning
     base: str | None  # where the base model comes from; None: trained from scratch on the study's images
+    unlabelled: int  # images without masks that it was pretrained on too
     prompts: tuple[str, ...]
     dropout: float  # share of empty prompts
     steps: int
@@ -96,6 +103,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         dense=dense,
         conditioning=str(getattr(method_params, "conditioning", "mask")),
         base=None if base["source"] == "scratch" else str(base["source"]),
+        unlabelled=unlabelled_images(params.study),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
         dropout=params.finetune.prompt_dropout,
         steps=generate.steps,
@@ -169,7 +177,7 @@ def _body(summary: GeneratorSummary) -> str:
         data=spec.name,
         images=len(summary.train),
         digest=summary.train.digest,
-        base="trained from scratch on the same images" if summary.base is None else summary.base,
+        base=_base(summary),
         settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in summary.settings.items()),
         scores=_score_table(summary),
         licence=_licence(summary),
@@ -183,9 +191,14 @@ def _colours(num_classes: int) -> list[list[float]]:
 
 def _licence(summary: GeneratorSummary) -> str:
     if summary.base is None:
-        return SCRATCH
+        return SCRATCH_UNLABELLED.format(images=summary.unlabelled) if summary.unlabelled else SCRATCH
     unknown = "Look them up; if it descends from Stable Diffusion 1.5, this holds: "
     return FOREIGN.format(base=summary.base, rail=RAIL if summary.is_stable_diffusion else unknown + RAIL)
+
+
+def _base(summary: GeneratorSummary) -> str:
+    more = f" and on {summary.unlabelled} images without masks" if summary.unlabelled else ""
+    return f"trained from scratch on the same images{more}" if summary.base is None else summary.base
 
 
 def _score_table(summary: GeneratorSummary) -> str:

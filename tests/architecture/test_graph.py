@@ -20,7 +20,7 @@ G, T, S = "${item.g}", "${item.t}", "${item.s}"
 STUDY = "${study}"
 OUTPUTS = {
     "records": {paths.records(STUDY), *paths.entries(STUDY)},
-    "prepare": {paths.real(STUDY), paths.outputs(STUDY) / "real_report.json"},
+    "prepare": {paths.real(STUDY), paths.unlabelled(STUDY), paths.outputs(STUDY) / "real_report.json"},
     "base": {paths.base(STUDY)},
     "finetune": {paths.generator(STUDY, G)},
     "generate": {paths.synthetic(STUDY, G)},
@@ -42,7 +42,7 @@ OUTPUTS = {
     },
 }
 DATA = {
-    "base": {paths.real(STUDY)},
+    "base": {paths.real(STUDY), paths.unlabelled(STUDY)},
     "finetune": {paths.real(STUDY), paths.base(STUDY)},
     "generate": {paths.real(STUDY), paths.base(STUDY), paths.generator(STUDY, G)},
     "judge": {paths.real(STUDY)},
@@ -51,7 +51,7 @@ DATA = {
         *(paths.real(STUDY), paths.base(STUDY), paths.judge(STUDY)),
         *(paths.generator(STUDY, G), paths.synthetic(STUDY, G)),
     },
-    "audit": {paths.real(STUDY), paths.synthetic(STUDY, G)},
+    "audit": {paths.real(STUDY), paths.unlabelled(STUDY), paths.base(STUDY), paths.synthetic(STUDY, G)},
     "mix": {
         *(paths.real(STUDY), paths.synthetic(STUDY, "x").parent),
         *(paths.scores(STUDY, "x").parent, paths.audit(STUDY, "x").parent),

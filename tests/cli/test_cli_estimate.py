@@ -147,6 +147,18 @@ def test_disk_counts_weights_checkpoints_and_pictures_of_pairs() -> None:
     assert disk_usage(params, {"siamese": cost}, pairs=None).images is None
 
 
+def test_disk_counts_images_without_masks_too(tmp_path: Path) -> None:
+    for name in "uvw":
+        (tmp_path / f"{name}.png").write_bytes(b"")  # none is decoded
+    data = {**TOY_STUDY["data"], "train": 20, "val": 2, "test": 2, "train_limit": 12}
+    more = {"folder": str(tmp_path), "rest": True}
+    cost = {"siamese": Cost(1000, 0, 1.0, 1.0, 1.0)}
+    found = disk_usage(toy(data={**data, "unlabelled": more}), cost, pairs=12)
+    assert found.images == pytest.approx(1.54 * (12 + 24 + 3 + 8) * 32**2)
+    gone = disk_usage(toy(data={**data, "unlabelled": {"folder": str(tmp_path / "gone")}}), cost, pairs=12)
+    assert gone.images == pytest.approx(1.54 * (12 + 24) * 32**2)
+
+
 def test_pairs_are_counted_from_the_data_without_decoding(tmp_path: Path) -> None:
     root = folder(tmp_path / "set", train="a b c d", val="e", test="f g")
     (root / "images/a.png").write_bytes(b"broken")

@@ -18,7 +18,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Params, load_params
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
-from tests.drawn_pairs import save
+from tests.drawn_pairs import picture, save
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +104,32 @@ def test_names_of_folders_and_the_masks_suffix_are_written(capsys: pytest.Captur
     data = written(init(capsys, "--images", "data/mine/Scans", "--masks", "data/mine/Ground Truth")).data
     expected = {"root": "data/mine", "images": "Scans", "masks": "Ground Truth", "mask_suffix": "_mask"}
     assert data.options == expected
+
+
+def test_a_folder_of_images_without_masks_is_counted_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("data/mine"))
+    for name in "uvw":
+        save(Path(f"data/more (new)/{name}.png"), picture(name))
+    told = init(capsys, "--root", "data/mine", "--unlabelled", "data/more (new)")
+    assert told["unlabelled"] == 3
+    section = written(told).data.unlabelled
+    assert section is not None and (section.folder, section.rest) == ("data/more (new)", False)
+    text = Path(told["file"]).read_text()
+    assert "3 images without masks; the base is pretrained on them" in text
+    found = examine(Path(told["file"]), quick=True)
+    assert [finding for finding in found if finding.severity != "note"] == []
+    prepare(written(told))
+    assert len(ImageSet.open(Path("outputs/mine/unlabelled"))) == 3
+    assert main(["init", "--root", "data/mine", "--unlabelled", "data/more (new)", "--device", "gpu", "--force"]) == 0
+    assert "3 images without masks in data/more (new)" in capsys.readouterr().out
+    assert "comes from elsewhere and does not see them" in Path(told["file"]).read_text()
+
+
+def test_a_folder_without_images_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    paired(Path("data/mine"))
+    Path("none").mkdir()
+    assert "--unlabelled: none holds no image" in refused(capsys, "--root", "data/mine", "--unlabelled", "none")
+    assert "--unlabelled: lost is not a folder" in refused(capsys, "--root", "data/mine", "--unlabelled", "lost")
 
 
 def test_images_and_masks_of_one_folder_are_told_apart_by_the_suffix(capsys: pytest.CaptureFixture[str]) -> None:

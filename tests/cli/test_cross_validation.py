@@ -13,10 +13,12 @@ from pipeline.cli.main import main
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.data.splitting import assign_folds
+from pipeline.data.image_set import ImageSet
+from pipeline.data.splitting import assign_folds, beyond_limit
 from pipeline.stages.prepare.params import Data
-from pipeline.stages.prepare.prepare import prepare
+from pipeline.stages.prepare.prepare import prepare, report_path
 from pipeline.study import Params, load_params
+from tests.drawn_pairs import brighter, pair, picture, save
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +79,53 @@ def test_every_image_is_tested_once_and_groups_stay_whole(shipped: dict[str, Any
         assert {row["group"] for row in images} == {f"group_{number:05d}" for number in range(6)}  # no patient's name
     assert set(tested.values()) == {1}
     assert len(tested) == 12
+
+
+def test_a_limit_takes_whole_groups_in_every_fold_and_the_rest_has_no_masks(
+    shipped: dict[str, Any], tmp_path: Path
+) -> None:
+    drawn(tmp_path / "set")
+    tested: Counter[str] = Counter()
+    for fold in range(3):
+        params = study(shipped, tmp_path / "set", folds=3, fold=fold, train_limit=4, unlabelled={"rest": True})
+        images = prepare(params)
+        tested.update(images.split("test").ids)
+        assert {split: len(images.split(split)) for split in ("train", "reserve", "val", "test")} == {
+            "train": 4, "reserve": 2, "val": 2, "test": 4
+        }  # fmt: skip
+        assert len({(row["group"], row["split"]) for row in images}) == 6  # six patients, each in one split
+        assert ImageSet.open(paths.unlabelled("small")).ids == images.split("reserve").ids
+        assert prepare(params).digest == images.digest
+    assert set(tested.values()) == {1} and len(tested) == 12
+
+
+def test_a_limit_of_a_fold_follows_the_seed_and_not_the_names_of_files() -> None:
+    groups = [f"patient {number // 2}" for number in range(40)]
+    beyond = beyond_limit(groups, 10, seed=0)
+    assert beyond.count(False) == 10
+    assert len({*zip(groups, beyond, strict=True)}) == 20  # no group is divided
+    assert beyond_limit(groups[::-1], 10, seed=0) == beyond[::-1]
+    assert beyond_limit(groups, 10, seed=1) != beyond
+    assert beyond_limit(["a", "a", "a"], 2, seed=0) == [False] * 3  # never none at all
+
+
+def test_look_alikes_are_dealt_into_one_fold_where_they_are_regrouped(shipped: dict[str, Any], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for number in range(12):
+        pair(root, f"i{number}")
+    for number in range(3):  # a frame later: four images in chains of look-alikes
+        save(root / "images" / f"i{number + 9}.png", brighter(picture(f"i{number}"), 6))
+    tested, across = Counter[str](), {"warn": 0, "regroup": 0}
+    for mode in across:
+        for fold in range(3):
+            images = prepare(study(shipped, root, folds=3, fold=fold, near_duplicates=mode))
+            told = files.read_json(report_path("small"))["near_duplicates"]
+            across[mode] += len(told["pairs"])
+            assert told["moved_into_train"] == []
+            if mode == "regroup":
+                tested.update(images.split("test").ids)
+    assert across["regroup"] == 0 < across["warn"]
+    assert set(tested.values()) == {1} and len(tested) == 12
 
 
 def test_folds_refuse_splits_of_the_data_set_and_too_few_groups(shipped: dict[str, Any], tmp_path: Path) -> None:

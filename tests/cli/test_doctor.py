@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, versions
+from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, unlabelled, versions
 from pipeline.cli.doctor.devices import Hardware
 from pipeline.cli.doctor.examination import examine, precisions
 from pipeline.cli.doctor.findings import Finding, errors
@@ -173,6 +173,12 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
     ),
     "grey image": (lambda r: grey(r, "a"), "grey_images", "1 of 14 images without colour, the others with", {}),
     "banner": (lambda r: sized(r, "a", 120, 32), "mixed_sizes", "images/a.png (120 x 32)", {}),
+    "unlabelled test image": (
+        lambda r: save(r / "more/u.png", picture("l")),
+        "data",
+        "more/u.png: is the test image images/l.png",
+        {"unlabelled": {"folder": "data/set/more"}},
+    ),
     "thumbnail": (lambda r: None, "small_images", "14 images smaller than half of 128 pixels", {"size": 128}),
 }
 
@@ -196,6 +202,20 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
         ("warning", "divided_groups"),
         ("warning", "near_duplicates"),
     ]
+
+
+def test_images_without_masks_that_nothing_sees_are_a_warning(root: Path) -> None:
+    save(root / "more/u.png", picture("u"))
+    told = {"unlabelled": {"folder": "data/set/more"}}
+    assert list(unlabelled.findings(study(root))) == list(unlabelled.findings(study(root, **told))) == []
+    (found,) = unlabelled.findings(study(root, **told, base={"source": "somewhere"}))
+    assert (found.severity, found.check) == ("warning", "unlabelled")
+    assert "no stage sees: base.source is somewhere" in found.found
+
+
+def test_unlabelled_images_outside_the_data_folder_are_noted(root: Path) -> None:
+    told = dvc_state.unwatched_data(study(root, unlabelled={"folder": "/elsewhere/more"}).data)
+    assert ["/elsewhere/more" in one.found for one in told] == [True]
 
 
 def test_a_grey_set_is_no_fault(root: Path) -> None:

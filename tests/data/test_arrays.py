@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
-from pipeline.data import arrays
+from pipeline.data import arrays, image_set
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Batches, Pairs
+from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.data.sample import DatasetSpec, Sample
 from tests.conftest import REPOSITORY
 from tests.patience import HUNG
@@ -118,3 +118,23 @@ def test_processes_wait_for_the_one_that_decodes(here: Path) -> None:
     answers = [process.communicate(timeout=HUNG) for process in started]
     assert len({out for out, _ in answers}) == 1 and all(process.returncode == 0 for process in started)
     assert sum("decode" in err for _, err in answers) == 1  # the others find it done
+
+
+def test_images_alone_are_read_from_several_sets_without_any_mask(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = rated(here / "labelled")
+    rows = [image_set.write_image(here / "more", sample) for sample in labelled.samples()]
+    more = ImageSet.finish(here / "more", labelled.spec, [{**row, "id": f"u_{row['id']}"} for row in rows])
+    for path in (labelled.folder / "masks").rglob("*.png"):
+        path.unlink()
+    pairs = Pairs.read_images(labelled, more)
+    expected = np.concatenate([np.stack([images.image(row) for row in images]) for images in (labelled, more)])
+    assert (pairs.image.numpy() == expected).all() and pairs.ids == (*labelled.ids, *more.ids)
+    assert pairs.mask.shape == (8, 4, 4) and not pairs.mask.any() and pairs.masks is None
+    assert Batches(pairs, 3, "seed", flip).batch(0).image.shape == (3, 1, 4, 4)
+    assert not (here / "work").exists()
+    monkeypatch.setattr(arrays, "IN_MEMORY", 8 * 16 - 1)  # one byte too many
+    mapped = Pairs.read_images(labelled, more)
+    assert (mapped.image.numpy() == expected).all()
+    assert isinstance(arrays.load_images([labelled, more]), np.memmap)
+    with pytest.raises(UserError, match="no image in this selection"):
+        Pairs.read_images(labelled.select([]))

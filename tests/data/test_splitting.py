@@ -67,6 +67,13 @@ def test_regrouping_follows_chains_and_takes_whole_groups() -> None:
     assert splitting.regroup(splits, groups, []) == splits
 
 
+def test_joined_groups_follow_chains_and_are_named_alike_in_any_order() -> None:
+    groups = ["d", "a", "b", "b", "c", "e"]
+    assert splitting.join(groups, []) == groups
+    assert splitting.join(groups, [(0, 2), (3, 4)]) == ["b", "a", "b", "b", "b", "e"]
+    assert splitting.join(groups[::-1], [(5, 3), (2, 1)]) == ["e", "b", "b", "b", "a", "b"]
+
+
 def test_content_does_not_depend_on_compression_or_metadata() -> None:
     hashes = set()
     for level in (0, 9):
@@ -94,6 +101,13 @@ def test_bits_that_differ_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     second[:10] ^= True  # at the limit of the gradient bits
     third[:11] ^= True  # above it, but one bit from the second
     assert hashing.near_duplicates([first, second, third]) == [(0, 1, 10), (1, 2, 1)]
+
+
+def test_look_alikes_of_two_lists_are_found_whatever_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "BLOCK", 2)
+    looks = [hashing.perceptual_hash(pixels(picture(name))) for name in "abc"]
+    assert hashing.near_pairs(looks, looks[:0:-1]) == [(1, 1, 0), (2, 0, 0)]
+    assert hashing.near_pairs([], looks) == hashing.near_pairs(looks, []) == []
 
 
 def test_the_frequencies_are_those_of_scipy() -> None:

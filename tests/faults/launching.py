@@ -63,7 +63,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("records", ("records",), ("records-*",)),
-        Stage("prepare", ("real", "real_report.json"), ("prepare-*", "names")),
+        Stage("prepare", ("real", "unlabelled", "real_report.json"), ("prepare-*", "unlabelled-*", "names")),
         Stage("base", ("base",), ("base-*",)),
         Stage("finetune", ("generators/siamese",), ("finetune-*", "moments"), shared=True),
         Stage("generate", ("synthetic/siamese",), ("generate-*",), shared=True),

@@ -39,7 +39,7 @@ def findings(data: Data, seed: int) -> Iterator[Finding]:
         yield from lesions(examined, data.size)
     else:
         yield from _empty(examined, ())
-    yield from classes(examined, data)
+    yield from classes(examined, data, seed)
     if data.planes == RGB_CHANNELS:
         yield from _grey(examined.candidates)
     if data.shape is None:
@@ -110,11 +110,11 @@ def _empty(examined: InspectedSet, lost: Sequence[str]) -> Iterator[Finding]:
             )
 
 
-def classes(examined: InspectedSet, data: Data) -> Iterator[Finding]:
+def classes(examined: InspectedSet, data: Data, seed: int) -> Iterator[Finding]:
     """Find classes that are absent, rare or thin in training, or not tested."""
     if examined.faults:  # the splits may not be what they are meant to be
         return
-    samples = checked_set.assign_names(examined, data).samples
+    samples = checked_set.assign_names(examined, data, seed).samples
     yield from (_absent(str(fault)) for fault in set_checks.absent_classes(samples, data.num_classes))
     masks = {split: [majority_vote(s.masks) for s in samples if s.split == split] for split in SPLITS}
     for label in range(1, data.num_classes):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, versions
+from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, unlabelled, versions
 from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
 from pipeline.cli.forecast import disk_usage, generator_costs
 from pipeline.cli.plan import training_pairs
@@ -37,6 +37,7 @@ def examine(path: Path, quick: bool = False) -> list[Finding]:
 def study_checks(params: Params) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
     yield "data", lambda: dataset.findings(params.data, params.seed)
+    yield "unlabelled", lambda: unlabelled.findings(params)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
     yield "dvc", lambda: dvc_state.unwatched_data(params.data)

@@ -28,7 +28,22 @@ class Target:
     processors: int
 
 
-def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, project: Path) -> str:
+@dataclass(frozen=True)
+class UnlabelledFolder:
+    """A folder of images without masks."""
+
+    folder: Path
+    images: int
+
+
+def write(
+    name: str,
+    layout: DatasetLayout,
+    survey: Survey,
+    target: Target,
+    project: Path,
+    unlabelled: UnlabelledFolder | None = None,
+) -> str:
     """Return a study's YAML; `project` is the folder that paths may be relative to."""
     template = Template((FOLDER / ("gpu.yaml.txt" if target.gpu else "cpu.yaml.txt")).read_text(encoding="utf-8"))
     size = choose_size(survey, target)
@@ -37,7 +52,7 @@ def write(name: str, layout: DatasetLayout, survey: Survey, target: Target, proj
         "name": name,
         "title": layout.title,
         "threads": min(4, target.processors),
-        "data": "\n".join(_data(layout, survey, target, size, project)),
+        "data": "\n".join([*_data(layout, survey, target, size, project), *_unlabelled(unlabelled, target, project)]),
         "seen": "\n".join(f"# {line}" for line in summary(survey)),
         "batch": batch_size(train, 16),
         "half": batch_size(train, 32),
@@ -102,6 +117,17 @@ def _data(layout: DatasetLayout, survey: Survey, target: Target, size: int, proj
             f"train_limit: {FEW}   # use so few for a first run; remove it to train on all, which takes longer"
         )
     return [f"  {line}" for line in lines]
+
+
+def _unlabelled(unlabelled: UnlabelledFolder | None, target: Target, project: Path) -> list[str]:
+    """Return the lines of data.unlabelled; an imported base does not see the images, and the remark says so."""
+    if unlabelled is None:
+        return []
+    use = (
+        "the base below comes from elsewhere and does not see them" if target.gpu else "the base is pretrained on them"
+    )
+    place = scalar(_place(unlabelled.folder, project))
+    return ["  unlabelled:", f"    folder: {place}  # {unlabelled.images} images without masks; {use}"]
 
 
 def _about_size(survey: Survey, size: int) -> str:

@@ -19,11 +19,13 @@ def add(subparsers: Any) -> None:
         "init",
         "look at a folder of images and masks and write a study of them",
         "twinsynth init --images data/mine/images --masks data/mine/masks --name mine",
+        "twinsynth init --images data/mine/images --masks data/mine/masks --unlabelled data/mine/unlabelled",
         "twinsynth init --root data/ISIC2018                 # also Kvasir-SEG, PraNet, PH2, CIMD, MSD, nnU-Net",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the folder of their masks")
     parser.add_argument("--root", type=Path, metavar="DIR", help="instead: the folder of a whole data set")
+    parser.add_argument("--unlabelled", type=Path, metavar="DIR", help="a folder of images without masks, for the base")
     parser.add_argument("--name", help="of the study: lower-case letters, digits, _ (default: as the folder)")
     parser.add_argument("--prompt", help="what the images show, for example 'A photo of a polyp.'")
     parser.add_argument(
@@ -45,14 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
     if path.exists() and not arguments.force:
         raise UserError(f"{path} is there already; say --name or --force")
     result = study.survey(layout)
-    text = study.checked(writing.write(name, layout, result, _target(arguments.device), Path.cwd()))
+    more = study.count_unlabelled(arguments.unlabelled)
+    text = study.checked(writing.write(name, layout, result, _target(arguments.device), Path.cwd(), more))
     files.write_bytes(path, text.encode())
     if arguments.json:
-        tell_json({"study": name, "file": path, "layout": layout.title, "reader": layout.reader, **result.record()})
+        about = {"study": name, "file": path, "layout": layout.title, "reader": layout.reader}
+        tell_json({**about, **result.record(), **({"unlabelled": more.images} if more else {})})
         return 0
     tell(f"{layout.title}, read by {layout.reader}")
     for line in writing.summary(result):
         tell(f"  {line}")
+    if more:
+        tell(f"  {more.images} images without masks in {more.folder}")
     for fault in result.faults[:1]:
         tell(f"  the first: {fault}")
     tell(f"written: {path}; read it, then: twinsynth study use {name}, twinsynth doctor, dvc repro")

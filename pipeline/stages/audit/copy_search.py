@@ -1,5 +1,7 @@
 """Find the synthetic images that are copies of training images, calibrated on real held-out images.
 
+The images without masks that the base was pretrained on are training images too.
+
 Nearest training images are found in pixels, flips and small shifts included, and in feature spaces. All distances are
 combined (metrics.images.copies), so that at most the stated share of held-out images would be called copies.
 """
@@ -25,6 +27,7 @@ from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Nearest
 from pipeline.networks.pretrained import Unavailable
 from pipeline.stages.audit.params import Audit
+from pipeline.stages.audit.training_images import TrainingImages
 from pipeline.stages.score.params import Score
 
 SPACES = 2  # feature spaces, where audit.extractors names none
@@ -61,7 +64,7 @@ class PerceptualHashes:
 class Findings:
     """The results of an audit of N synthetic images; rows of arrays are in the order of `synthetic`."""
 
-    train: ImageSet
+    train: TrainingImages
     synthetic: ImageSet
     nearest: Mapping[str, Nearest]  # by space, pixels first
     closeness: NDArray[np.float64]  # [N, spaces]
@@ -112,11 +115,22 @@ def _row_extractors(audit: Audit, score: Score) -> Iterator[str]:
             raise UserError(f"audit.extractors: {name} compares pairs and gives no feature rows; name another")
 
 
-def find_copies(real: ImageSet, synthetic: ImageSet, cache: FeatureCache, audit: Audit, stream: str) -> Findings:
-    """Search for copies; `stream` names the permutation test's random numbers. Raises UserError on too few images."""
-    train = real.split("train")
-    held_out = real.select(row for row in real if row["split"] != "train")
-    _check_sets(train, held_out, synthetic)
+def find_copies(
+    real: ImageSet,
+    synthetic: ImageSet,
+    cache: FeatureCache,
+    audit: Audit,
+    stream: str,
+    unlabelled: ImageSet | None = None,
+) -> Findings:
+    """Search for copies of training images and of the `unlabelled` images that the base was pretrained on.
+
+    `stream` names the permutation test's random numbers. Raises UserError on too few images.
+    """
+    seen = set(unlabelled.ids if unlabelled else ())  # training images beyond data.train_limit among them
+    held_out = real.select(row for row in real if row["split"] != "train" and row["id"] not in seen)
+    _check_sets(real.split("train"), held_out, synthetic)
+    train = TrainingImages(real.split("train"), unlabelled)
     of_synthetic = _nearest(synthetic, train, cache, audit.neighbours)
     of_held_out = _nearest(held_out, train, cache, audit.neighbours)
     distinct = _distinct(train, held_out, of_held_out[PIXELS], cache)
@@ -138,12 +152,12 @@ def find_copies(real: ImageSet, synthetic: ImageSet, cache: FeatureCache, audit:
     )
 
 
-def _nearest(images: ImageSet, train: ImageSet, cache: FeatureCache, neighbours: int) -> dict[str, Nearest]:
+def _nearest(images: ImageSet, train: TrainingImages, cache: FeatureCache, neighbours: int) -> dict[str, Nearest]:
     """Return the nearest training images by space; one pass over the images computes all spaces."""
-    nearest = {PIXELS: copies.nearest_pixels(cache.features(images, PIXELS), cache.features(train, PIXELS))}
+    nearest = {PIXELS: copies.nearest_pixels(cache.features(images, PIXELS), train.features(cache, PIXELS))}
     for name in cache.probes:
         if name not in (PIXELS, HASHES):
-            rows = cache.features(images, name), cache.features(train, name)
+            rows = cache.features(images, name), train.features(cache, name)
             nearest[name] = copies.nearest_features(*rows, neighbours)
     return nearest
 
@@ -152,9 +166,9 @@ def _statistics(nearest: Mapping[str, Nearest]) -> NDArray[np.float64]:
     return np.stack([space.statistic for space in nearest.values()], axis=1)
 
 
-def _distinct(train: ImageSet, held_out: ImageSet, pixels: Nearest, cache: FeatureCache) -> NDArray[np.bool_]:
+def _distinct(train: TrainingImages, held_out: ImageSet, pixels: Nearest, cache: FeatureCache) -> NDArray[np.bool_]:
     """Return which held-out images have no near-duplicate in training, by perceptual hash and by pixels."""
-    hashes = [*cache.features(train, HASHES), *cache.features(held_out, HASHES)]
+    hashes = [*train.features(cache, HASHES), *cache.features(held_out, HASHES)]
     distinct = pixels.distance >= SAME
     for first, second, _ in hashing.near_duplicates(hashes):
         if first < len(train) <= second:

@@ -41,7 +41,8 @@ def summary(findings: Findings, audit: Audit) -> Record:
     low, high = wilson_interval(count, n)
     return {
         "images": n,
-        "train": len(findings.train),
+        "train": len(findings.train.train),
+        **_unlabelled(findings),
         "held_out": len(calibration.held),
         "left_out": list(findings.left_out),
         "false_alarm_rate": audit.false_alarms,
@@ -60,6 +61,16 @@ def summary(findings: Findings, audit: Audit) -> Record:
         "spaces": spaces(findings),
         "absent": dict(findings.unavailable),
     }
+
+
+def _unlabelled(findings: Findings) -> Record:
+    """Return how many unlabelled images were searched too, and how many suspects are closest to one of them."""
+    train = findings.train
+    if train.unlabelled is None:
+        return {}
+    nearest = [findings.nearest[_closest_space(findings, i)].index[i] for i in np.flatnonzero(findings.suspect)]
+    copied = sum(int(near) >= len(train.train) for near in nearest)
+    return {"unlabelled": len(train.unlabelled), "suspects_of_unlabelled": copied}
 
 
 def spaces(findings: Findings) -> list[Record]:
@@ -92,19 +103,19 @@ def _image_row(findings: Findings, i: int, p: float) -> Record:
         "suspect": int(findings.suspect[i]),
         "p": p,
         "space": space,
-        "nearest": findings.train.rows[near]["id"],
+        "nearest": findings.train.id(near),
         "own_source": int(_is_own_source(findings, near, i)),
         "flip": FLIPS[findings.nearest[PIXELS].flip[i]],
     }
     for name, nearest in findings.nearest.items():
-        record[f"nearest_{name}"] = findings.train.rows[nearest.index[i]]["id"]
+        record[f"nearest_{name}"] = findings.train.id(int(nearest.index[i]))
         record[f"distance_{name}"] = round(float(nearest.distance[i]), 6)
     return record
 
 
 def _is_own_source(findings: Findings, near: int, i: int) -> bool:
     """Return whether the nearest training image is the one whose mask conditioned the image (likeness is expected)."""
-    return findings.train.rows[near]["id"] == findings.synthetic.rows[i]["source_id"]
+    return findings.train.id(near) == findings.synthetic.rows[i]["source_id"]
 
 
 def _closest_space(findings: Findings, i: int) -> str:
@@ -127,7 +138,7 @@ def sheet(findings: Findings, pairs: int) -> NDArray[np.uint8]:
 def _pair(findings: Findings, i: int) -> NDArray[np.uint8]:
     """Return a pair [H, W, 3] with a margin of GAP; the training image is flipped where pixels matched best so."""
     nearest = findings.nearest[_closest_space(findings, i)]
-    real = findings.train.picture(findings.train.rows[nearest.index[i]])
+    real = findings.train.picture(int(nearest.index[i]))
     synthetic = findings.synthetic.picture(findings.synthetic.rows[i])
     sides = _thumbnail(synthetic), _thumbnail(flipped(real, FLIPS[nearest.flip[i]]))
     pair = np.full((CELL + 2 * GAP, 2 * CELL + 3 * GAP, 3), BACKGROUND, np.uint8)

@@ -1,11 +1,14 @@
 """The base model of a study: trained from scratch on the training images, or imported from a folder, file or hub."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.core import files, paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.data.loading import Pairs
+from pipeline.data.splitting import UNLABELLED
 from pipeline.stages.base.base_import import import_base
 from pipeline.stages.base.base_source import WITHDRAWN
 from pipeline.stages.base.params import Base
@@ -18,8 +21,8 @@ VERSION = 1  # raised when results change
 def make_base(params: Params) -> None:
     """Publish the base of a study; a killed run resumes."""
     base = params.base
-    train = ImageSet.open(paths.real(params.study)).split("train")
-    source = train.digest if base.source == "scratch" else content_hash(Path(base.source))
+    sets = training_sets(params) if base.source == "scratch" else []
+    source = inputs(sets) if sets else content_hash(Path(base.source))
     settings = base.fingerprinted()
     if base.source == "scratch":
         settings.pop("weights")
@@ -29,12 +32,27 @@ def make_base(params: Params) -> None:
     if not files.is_intact(folder):
         shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
         if base.source == "scratch":
-            about = pretrain(base, params.data.size, params.seed, train, Runtime.alone(params.threads), work)
+            pairs = Pairs.read_images(*sets)
+            about = pretrain(base, params.data.size, params.seed, pairs, Runtime.alone(params.threads), work)
+            if len(sets) > 1:
+                about |= {UNLABELLED: {"images": len(sets[1]), "digest": sets[1].digest}}
         else:
             about = import_base(base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": fingerprint, "source": origin(base), **about})
         files.seal(folder)
     files.publish(folder, paths.base(params.study))
+
+
+def training_sets(params: Params) -> list[ImageSet]:
+    """Return what a base is pretrained on: the training images and, with data.unlabelled, the images without masks."""
+    train = ImageSet.open(paths.real(params.study)).split("train")
+    return [train] if params.data.unlabelled is None else [train, ImageSet.open(paths.unlabelled(params.study))]
+
+
+def inputs(sets: Sequence[ImageSet]) -> str | list[str]:
+    """Return what the fingerprint knows of the images; of training images alone the digest, as before others came."""
+    digests = [images.digest for images in sets]
+    return digests if len(digests) > 1 else digests[0]
 
 
 def origin(base: Base) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from pipeline.core import files, seeding, tables
 from pipeline.core.runtime import Runtime
-from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.networks import packaged_efficientnet as packaged
 from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
@@ -16,14 +15,13 @@ from pipeline.stages.base.params import Base, Denoiser
 from pipeline.training.callbacks import LossRow
 
 
-def pretrain(base: Base, size: int, seed: int, train: ImageSet, runtime: Runtime, work: Path) -> dict[str, Any]:
-    """Train a small base on images of `size` pixels and write it to work/base.
+def pretrain(base: Base, size: int, seed: int, pairs: Pairs, runtime: Runtime, work: Path) -> dict[str, Any]:
+    """Train a small base on images of `size` pixels (their masks are not used) and write it to work/base.
 
     Returns what the manifest records of it beside its parameters: the weights of the perceptual network, if it has
     seen one.
     """
     assert base.autoencoder and base.denoiser  # Base has checked it
-    pairs = Pairs.read(train)
     folder = work / "base"
     vae, losses = train_autoencoder(base.autoencoder, base.precision, pairs, seed, runtime, work / "autoencoder")
     _save_losses(folder, "autoencoder", losses)

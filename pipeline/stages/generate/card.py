@@ -58,6 +58,10 @@ OWN_BASE = (
     "The base model was trained from scratch on the study's training images, so the set is bound by the terms of those"
     " images alone. Look them up before you pass it on."
 )
+OWN_BASE_UNLABELLED = (
+    "The base model was trained from scratch on the study's training images and on {images} images without masks, so"
+    " the set is bound by the terms of both. Look them up before you pass it on."
+)
 FOREIGN_BASE = (
     "Two sets of terms travel with the images: those of the real training images, and those of the base model ({base})."
     " Stable Diffusion 1.5 and what is derived from it are under CreativeML OpenRAIL-M: its authors claim no rights in"
@@ -76,6 +80,7 @@ class SetSummary:
     base: str | None  # where the base model comes from; None: trained from scratch on the study's images
     columns: Mapping[str, Any]  # that all rows share
     choices: Mapping[str, Any] = field(default_factory=dict)  # further settings: seed, those of the masks
+    unlabelled: int = 0  # images without masks that the base was pretrained on too
 
     @property
     def name(self) -> str:
@@ -85,7 +90,15 @@ class SetSummary:
     @property
     def licence(self) -> str:
         """The terms that bind users of the set."""
+        if self.unlabelled:
+            return OWN_BASE_UNLABELLED.format(images=self.unlabelled)
         return OWN_BASE if self.base is None else FOREIGN_BASE.format(base=self.base)
+
+    @property
+    def base_data(self) -> str:
+        """What the base model was trained on, as far as it is known."""
+        more = f" and on {self.unlabelled} real images without masks" if self.unlabelled else ""
+        return f"trained from scratch on the same images{more}" if self.base is None else self.base
 
 
 def write(folder: Path, summary: SetSummary) -> None:
@@ -122,7 +135,6 @@ def _body(summary: SetSummary) -> str:
     shared = summary.columns
     settings = {**shared, **{key: _without_folders(value) for key, value in summary.choices.items()}}
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
-    base = "trained from scratch on the same images" if summary.base is None else summary.base
     return TEXT.format(
         title=f"{summary.spec.name}: synthetic images by {shared['generator']}",
         notice=NOTICE,
@@ -136,7 +148,7 @@ def _body(summary: SetSummary) -> str:
         masks=summary.masks,
         source=shared["masks"],
         method=shared["method"],
-        base=base,
+        base=summary.base_data,
         settings=table,
         keyword=KEYWORD,
         licence=summary.licence,

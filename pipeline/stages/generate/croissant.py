@@ -1,5 +1,6 @@
 """The Croissant file of a synthetic set: JSON-LD after the Croissant format 1.0 of MLCommons."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": VERSION_1_0,
         "name": summary.name,
-        "description": f"{NOTICE} {summary.images} images with masks for segmentation; see README.md.",
+        "description": " ".join(_description(summary)),
         "license": summary.licence,
         "url": "./",
         "datePublished": RELEASED,
@@ -58,6 +59,13 @@ def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
         "distribution": [_table(manifest_sha256), *(_pictures(column) for column in PICTURES)],
         "recordSet": [_images(summary), _masks()],
     }
+
+
+def _description(summary: SetSummary) -> Iterator[str]:
+    yield NOTICE
+    yield f"{summary.images} images with masks for segmentation; see README.md."
+    if summary.unlabelled:
+        yield f"The base model was pretrained on {summary.unlabelled} real images without masks too."
 
 
 def _table(sha256: str) -> dict[str, Any]:

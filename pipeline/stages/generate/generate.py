@@ -20,6 +20,7 @@ from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
 from pipeline.data.sample import Sample
 from pipeline.data.verification import is_intact
+from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import build, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, provenance
@@ -93,7 +94,9 @@ class Job:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
-        return provenance.set_columns(self.name, self.entry, self.params.generate, self.weights)
+        return provenance.set_columns(
+            self.name, self.entry, self.params.generate, self.weights, unlabelled_images(self.params.study)
+        )
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -107,7 +110,8 @@ class Job:
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
         base = None if source == "scratch" else source
-        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices)
+        unlabelled = unlabelled_images(self.params.study)
+        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, unlabelled)
 
 
 def fill(job: Job, runtime: Runtime, work: Path) -> None:

@@ -19,12 +19,18 @@ Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/tr
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
 
 
-def set_columns(name: str, entry: GeneratorEntry, generate: Generate, weights: str) -> dict[str, Any]:
-    """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files."""
+def set_columns(
+    name: str, entry: GeneratorEntry, generate: Generate, weights: str, unlabelled: int = 0
+) -> dict[str, Any]:
+    """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files.
+
+    `unlabelled` counts the images without masks that the base was pretrained on; where there are none it has no column.
+    """
     about = {"generator": name, "method": entry.method_of(name), "generator_sha256": weights, "synthetic": True}
     settings = generate.model_dump(mode="json", exclude={"batch_size"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
-    return {**about, **plain, "masks": entry.masks, "version": pipeline.__version__}
+    base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
+    return {**about, **plain, **base, "masks": entry.masks, "version": pipeline.__version__}
 
 
 def image_columns(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.core import files, plugins
 from pipeline.core.errors import UserError
@@ -10,9 +10,10 @@ from pipeline.core.progress import track
 from pipeline.data import hashing, splitting
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
-from pipeline.stages.prepare import set_checks
+from pipeline.stages.prepare import set_checks, unlabelled
 from pipeline.stages.prepare.pair_checks import Candidate, check_pair
 from pipeline.stages.prepare.params import Data
+from pipeline.stages.prepare.unlabelled import UnlabelledImages
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class InspectedSet:
     splits: tuple[str, ...]  # and after
     near_duplicates: tuple[NearDuplicate, ...]
     faults: tuple[Fault, ...]
+    units: tuple[str, ...]  # of every pair: what a drawn split or a fold does not divide
+    unlabelled: tuple[Candidate, ...] = ()  # images without masks of data.unlabelled.folder
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class CheckedSet:
     near_duplicates: tuple[tuple[str, str, int], ...]  # ids of pairs across splits, and how many bits differ
     moved: tuple[str, ...]  # ids that regrouping moved into train
     digest: str  # of images, masks, names and splits
+    unlabelled: UnlabelledImages = field(default_factory=UnlabelledImages)
 
 
 def load_checked_set(data: Data, seed: int) -> CheckedSet:
@@ -64,18 +68,19 @@ def load_checked_set(data: Data, seed: int) -> CheckedSet:
     if inspected.faults:
         raise UserError(_message(inspected.faults))
     _warn(inspected, data)
-    checked = assign_names(inspected, data)
+    checked = assign_names(inspected, data, seed)
     if absent := set_checks.absent_classes(checked.samples, data.num_classes):
         raise UserError(_message(absent))
-    return checked
+    return replace(checked, unlabelled=_unlabelled(inspected, checked, data))
 
 
 def inspect(data: Data, seed: int) -> InspectedSet:
     """Read a data set and find all its faults but absent classes. Raises UserError."""
     pairs = read_pairs(data)
     candidates, faults = pairs.candidates, [*pairs.faults]
-    original = _splits(pairs, data, seed)
     alike = hashing.near_duplicates([c.perceptual_hash for c in candidates])
+    units = _units(candidates, alike, data)
+    original = _splits(pairs, units, data, seed)
     near = [NearDuplicate(*pair) for pair in alike if _across_splits(pair, candidates, original)]
     splits = original
     if data.near_duplicates == "regroup":
@@ -85,7 +90,10 @@ def inspect(data: Data, seed: int) -> InspectedSet:
         faults += _near_faults(near, candidates, original)
     faults += set_checks.repeated_images(candidates, original)
     faults += set_checks.set_faults(candidates, splits, pairs.lost_splits, data)
-    return InspectedSet(candidates, tuple(original), tuple(splits), tuple(near), tuple(faults))
+    more, more_faults = unlabelled.read_folder(data)
+    faults += [*more_faults, *unlabelled.held_out_faults(more, candidates, splits, data)]
+    parts = tuple(original), tuple(splits), tuple(near), tuple(faults), tuple(units), tuple(more)
+    return InspectedSet(candidates, *parts)
 
 
 def read_pairs(data: Data) -> ReadPairs:
@@ -105,10 +113,20 @@ def read_pairs(data: Data) -> ReadPairs:
     return ReadPairs(tuple(candidates), tuple(faults), frozenset(lost_splits))
 
 
-def _splits(pairs: ReadPairs, data: Data, seed: int) -> list[str]:
+def _units(candidates: Sequence[Candidate], alike: Sequence[tuple[int, int, int]], data: Data) -> list[str]:
+    """Return what is dealt and drawn as one: a group, and in folds with near_duplicates regroup all that look alike.
+
+    So every image is tested once. Without folds, near-duplicates across splits move into train instead.
+    """
+    groups = [c.split_group for c in candidates]
+    if data.folds is None or data.near_duplicates != "regroup":
+        return groups
+    return splitting.join(groups, [(i, j) for i, j, _ in alike])
+
+
+def _splits(pairs: ReadPairs, groups: Sequence[str], data: Data, seed: int) -> list[str]:
     """Return the split of every pair; a split of the data set is not drawn, even if none of its pairs can be used."""
-    candidates = pairs.candidates
-    splits, groups = [c.sample.split for c in candidates], [c.split_group for c in candidates]
+    splits: list[str | None] = [c.sample.split for c in pairs.candidates]
     shares = {"test": data.test_share, "val": data.val_share}
     if data.folds is not None:
         splits, shares = _fold(splits, groups, data, seed), {"val": data.val_share}
@@ -157,7 +175,7 @@ def _warn(inspected: InspectedSet, data: Data) -> None:
         log.warning("groups that the split lists divide: %d, for example %s", len(divided), divided[0])
 
 
-def assign_names(inspected: InspectedSet, data: Data) -> CheckedSet:
+def assign_names(inspected: InspectedSet, data: Data, seed: int) -> CheckedSet:
     """Return a set without faults with the pseudonym and the prompt of every sample."""
     candidates = inspected.candidates
     ids = pseudonyms(candidates)
@@ -165,7 +183,7 @@ def assign_names(inspected: InspectedSet, data: Data) -> CheckedSet:
         replace(_drop_unused_native(c.sample, s), id=i, split=s, prompt=prompt_of(c.sample, data), group=group)
         for c, i, s, group in zip(candidates, ids, inspected.splits, _groups(candidates, ids), strict=True)
     ]
-    by_id = limit_training(sorted(samples, key=lambda sample: sample.id), data.train_limit)
+    by_id = sorted(_limited(samples, inspected.units, data, seed), key=lambda sample: sample.id)
     transitions = zip(ids, inspected.original_splits, inspected.splits, strict=True)
     moved = sorted(i for i, before, after in transitions if before != after)
     near = tuple(sorted((ids[pair.first], ids[pair.second], pair.bits) for pair in inspected.near_duplicates))
@@ -190,25 +208,40 @@ def _groups(candidates: Sequence[Candidate], ids: Sequence[str]) -> list[str]:
     return [f"group_{number[c.sample.group]:05d}" if c.sample.group else "" for c in candidates]
 
 
-def limit_training(samples: Sequence[Sample], train_limit: int | None) -> list[Sample]:
-    """Return all samples; training samples after the first `train_limit` become the split `reserve`.
+def _unlabelled(inspected: InspectedSet, checked: CheckedSet, data: Data) -> UnlabelledImages:
+    """Return the images without masks. Raises UserError where data.unlabelled leaves none."""
+    named = {sample.id: sample for sample in checked.samples}
+    samples = [named[name] for name in pseudonyms(inspected.candidates)]
+    ids = pseudonyms(inspected.unlabelled, splitting.UNLABELLED)
+    return unlabelled.choose(inspected.unlabelled, ids, inspected.candidates, samples, checked.near_duplicates, data)
 
-    Ids are numbered by content, so the choice is arbitrary but fixed.
+
+def _limited(samples: Sequence[Sample], units: Sequence[str], data: Data, seed: int) -> list[Sample]:
+    """Return all samples; training samples beyond data.train_limit become the split `reserve`.
+
+    The first ones by id stay: ids are numbered by content, so the choice is arbitrary but fixed. In folds whole groups
+    stay, in seeded order, for the training images of a fold are made of the groups of the others.
     """
-    train = [sample.id for sample in samples if sample.split == "train"]
-    beyond = set(train[train_limit:]) if train_limit is not None else set()
-    return [replace(sample, split=splitting.RESERVE) if sample.id in beyond else sample for sample in samples]
+    if data.train_limit is None:
+        return list(samples)
+    train = [position for position, sample in enumerate(samples) if sample.split == "train"]
+    if data.folds is None:
+        beyond = {*sorted(train, key=lambda position: samples[position].id)[data.train_limit :]}
+    else:
+        far = splitting.beyond_limit([units[position] for position in train], data.train_limit, seed)
+        beyond = {position for position, is_beyond in zip(train, far, strict=True) if is_beyond}
+    return [replace(s, split=splitting.RESERVE) if position in beyond else s for position, s in enumerate(samples)]
 
 
-def pseudonyms(candidates: Sequence[Candidate]) -> list[str]:
-    """Return case_<number>, numbered by content: an id reveals neither the name of the file nor its position.
+def pseudonyms(candidates: Sequence[Candidate], prefix: str = "case") -> list[str]:
+    """Return <prefix>_<number>, numbered by content: an id reveals neither the name of the file nor its position.
 
     It does not name the split either: Hugging Face's imagefolder takes "train" in a file's name for a split and then
     ignores the metadata. It is not a hash: synthetic images carry it and must not lead back to a real one.
     """
     order = sorted(range(len(candidates)), key=lambda p: (candidates[p].digest, candidates[p].location))
     number = {position: rank for rank, position in enumerate(order)}
-    return [f"case_{number[position]:05d}" for position in range(len(candidates))]
+    return [f"{prefix}_{number[position]:05d}" for position in range(len(candidates))]
 
 
 def prompt_of(sample: Sample, data: Data) -> str:

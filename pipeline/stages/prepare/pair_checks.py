@@ -87,7 +87,7 @@ def _decoded(item: Sample | FilePair | LazySample) -> Sample | list[Fault]:
 
 
 def _check_picture(sample: Sample, data: Data) -> Candidate:
-    image = _with_channels(np.asarray(sample.image, np.uint8), data)
+    image = with_channels(np.asarray(sample.image, np.uint8), data)
     _check_sizes(image, sample.masks[0], sample.notes)
     maps, notes = _label_maps(sample, data.num_classes)
     resized = [resize_labels(label_map, data.size) for label_map in maps]
@@ -100,8 +100,8 @@ def _check_picture(sample: Sample, data: Data) -> Candidate:
     return Candidate(checked, hashing.content_hash(image), hashing.perceptual_hash(image), shape)
 
 
-def _with_channels(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
-    """Return the image with the study's channels, converted to grey if data.channels is 1."""
+def with_channels(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
+    """Return the image with the study's channels, converted to grey if data.channels is 1. Raises InvalidData."""
     if data.planes == 1 and len(image) == 3:
         return grey(image)
     _check_channels(len(image), data)

@@ -5,11 +5,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
-from pipeline.core.section import Entry
+from pipeline.core.section import Entry, Section
 
-OPTIONAL = ("channels", "shape", "spacing")  # keys that are written only if they are set
+OPTIONAL = ("channels", "shape", "spacing", "unlabelled")  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
+
+
+class Unlabelled(Section):
+    """Images without masks: the base is pretrained on them too, and no segmenter or score sees them."""
+
+    folder: str | None = Field(default=None, min_length=1)  # of pictures, read as those of the readers
+    rest: bool = False  # the training images beyond data.train_limit, without their masks
+    prompt: str | None = None  # of the folder's images; None: data.prompt
+
+    @model_validator(mode="after")
+    def names_images(self) -> Self:
+        if self.folder is None and not self.rest:
+            raise ValueError("give folder (of pictures), rest: true (training images beyond train_limit), or both")
+        return self
 
 
 class Data(Entry):
@@ -27,6 +41,7 @@ class Data(Entry):
     test_share: float = Field(default=0.2, gt=0, lt=1)
     native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
     train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
+    unlabelled: Unlabelled | None = None
     folds: int | None = Field(default=None, ge=2)  # cross-validation: the test split is one of so many folds,
     fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
 
@@ -54,6 +69,18 @@ class Data(Entry):
             raise ValueError("native_masks is for pictures; volumes are scored on their common grid")
         return self
 
+    @model_validator(mode="after")
+    def unlabelled_images_can_be_had(self) -> Self:
+        if self.unlabelled is None:
+            return self
+        if self.unlabelled.rest and self.train_limit is None:
+            raise ValueError("unlabelled.rest takes the training images beyond train_limit; set train_limit")
+        if self.unlabelled.folder and self.shape:
+            raise ValueError("unlabelled.folder holds pictures, and data has volumes; use unlabelled.rest")
+        if self.unlabelled.folder and self.unlabelled.prompt is None and not isinstance(self.prompt, str):
+            raise ValueError("unlabelled.prompt is missing; data.prompt has one prompt per source")
+        return self
+
     @property
     def planes(self) -> int:
         """Number of channels of every image."""
@@ -61,5 +88,5 @@ class Data(Entry):
 
     @model_serializer(mode="wrap")
     def omit_unset_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit unset keys of grey pictures and volumes: fingerprints of other studies predate them."""
+        """Omit unset keys that came later: fingerprints of other studies predate them."""
         return {key: value for key, value in handler(self).items() if key not in OPTIONAL or value is not None}

@@ -1,4 +1,4 @@
-"""Stage prepare: publish the checked real image set of a study, its data report and its map of names.
+"""Stage prepare: publish the checked real image set of a study, its images without masks, data report and names.
 
 Nothing is written before everything is checked. The ids of the set are pseudonyms; only work/names/<study>.csv maps
 them to files, and no stage reads it and no export contains it.
@@ -7,7 +7,7 @@ them to files, and no stage reads it and no export contains it.
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import numpy as np
 from pipeline.core import files, paths, tables
 from pipeline.core.progress import track
 from pipeline.data import nifti
-from pipeline.data.image_set import ImageSet, write_native
+from pipeline.data.image_set import ImageSet, write_image, write_native
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
 from pipeline.stages.prepare.checked_set import CheckedSet, load_checked_set
 from pipeline.stages.prepare.params import Data
+from pipeline.stages.prepare.unlabelled import UnlabelledImages
 from pipeline.study import Params
 
 VERSION = 1  # increased by hand when the same files give another set
@@ -41,12 +42,22 @@ def prepare(params: Params) -> ImageSet:
     pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
     images = ImageSet.create(work, spec, pairs)
     write_prompts(images)
-    write_names(params.study, checked.samples)
+    write_names(params.study, [*((s.id, s.origin) for s in checked.samples), *checked.unlabelled.files])
     files.sweep(report_path(params.study).parent)
     files.write_json(report_path(params.study), data_report(params.study, params.data, checked))
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed
+    publish_unlabelled(params.study, spec, checked.unlabelled)
     return ImageSet.open(paths.real(params.study))
+
+
+def publish_unlabelled(study: str, spec: DatasetSpec, images: UnlabelledImages) -> None:
+    """Publish the images without masks as a set of their own, which no stage reads by accident; empty without any."""
+    work = paths.work("unlabelled", files.fingerprint(VERSION, study, spec, images.digest))
+    samples = track(images.samples, "prepare: writing unlabelled images") if images.samples else ()
+    ImageSet.finish(work, spec, (write_image(work, sample) for sample in samples))
+    files.publish(work, paths.unlabelled(study))
+    shutil.rmtree(work)
 
 
 def dataset_spec(study: str, data: Data, sample: Sample) -> DatasetSpec:
@@ -79,9 +90,9 @@ def write_prompts(images: ImageSet) -> None:
     files.write_bytes(images.folder / PROMPTS, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def write_names(study: str, samples: Sequence[Sample]) -> None:
-    """Write the file (relative to data.root) of every id."""
-    rows = [{"id": sample.id, "file": sample.origin} for sample in samples]
+def write_names(study: str, names: Iterable[tuple[str, str]]) -> None:
+    """Write the file (relative to data.root, of unlabelled images to the project's folder) of every id."""
+    rows = [{"id": name, "file": file} for name, file in names]
     tables.write_table(names_path(study), rows, ["id", "file"])
 
 
@@ -93,7 +104,7 @@ def data_report(study: str, data: Data, checked: CheckedSet) -> dict[str, Any]:
             notes[note].append(sample.id)
     splits = [*SPLITS, *([RESERVE] if any(sample.split == RESERVE for sample in checked.samples) else [])]
     pairs = [{"first": first, "second": second, "bits": bits} for first, second, bits in checked.near_duplicates]
-    return {
+    report = {
         "study": study,
         "splits": {split: _count([s for s in checked.samples if s.split == split]) for split in splits},
         "notes": notes,
@@ -103,6 +114,15 @@ def data_report(study: str, data: Data, checked: CheckedSet) -> dict[str, Any]:
             "moved_into_train": list(checked.moved),
         },
     }
+    return report if data.unlabelled is None else report | {"unlabelled": unlabelled_report(checked.unlabelled)}
+
+
+def unlabelled_report(images: UnlabelledImages) -> dict[str, Any]:
+    """Return how many images without masks there are, and the ids of those that were left out, by reason."""
+    near = [{"first": first, "second": second, "bits": bits} for first, second, bits in images.near]
+    left_out = {"near_duplicates": near, "copies": list(images.copies), "groups": list(images.grouped)}
+    counts = {"images": len(images.samples), "folder": len(images.samples) - images.rest, "rest": images.rest}
+    return counts | {"left_out": left_out}
 
 
 def _count(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.core import files, paths, tables
 from pipeline.data.image_set import ImageSet
+from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.report import pictures
 from pipeline.stages.report.gallery import colours_last
 
@@ -54,7 +55,8 @@ def _audit(study: str, generator: str, pairs: int, side: int) -> GeneratorAudit:
 
 def _closest_pairs(study: str, generator: str, count: int, side: int) -> Iterator[ClosestPair]:
     real, synthetic = ImageSet.open(paths.real(study)), ImageSet.open(paths.synthetic(study, generator))
-    real_rows, synthetic_rows = ({row["id"]: row for row in images} for images in (real, synthetic))
+    places = {row["id"]: (images, row) for images in [*_unlabelled(study), real] for row in images}
+    synthetic_rows = {row["id"]: row for row in synthetic}
     for row in tables.read_table(paths.audit(study, generator) / "images.csv")[:count]:
         flip = row["flip"] if row["space"] == PIXELS else ""
         down, right = -1 if flip in ("vertical", "both") else 1, -1 if flip in ("horizontal", "both") else 1
@@ -66,5 +68,10 @@ def _closest_pairs(study: str, generator: str, count: int, side: int) -> Iterato
             row["space"].replace("_", " "),
             float(row["distance_" + row["space"]]),
             pictures.photo(colours_last(synthetic, synthetic_rows[row["id"]]), side),
-            pictures.photo(colours_last(real, real_rows[row["nearest"]])[::down, ::right], side),
+            pictures.photo(colours_last(*places[row["nearest"]])[::down, ::right], side),
         )
+
+
+def _unlabelled(study: str) -> list[ImageSet]:
+    """Return the set of images without masks that the base was pretrained on, of which there may be copies too."""
+    return [ImageSet.open(paths.unlabelled(study))] if unlabelled_images(study) else []

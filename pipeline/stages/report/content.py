@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
+from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.compare.comparison import read_comparison, read_output
 from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.report import (
@@ -158,9 +159,11 @@ def data_summary(study: str, reader: str) -> str:
         size = f"{extent} voxels of {' x '.join(f'{side:g}' for side in real.spec.spacing)} mm"
     else:
         size = f"{extent} pixels"
+    unlabelled = unlabelled_images(study)
+    without_masks = f" The base was pretrained on {unlabelled} images without masks too." if unlabelled else ""
     return (
         f"Real pairs: {', '.join(counts)}; {size},"
-        f" {real.spec.num_classes} classes with background, data read by “{reader}”."
+        f" {real.spec.num_classes} classes with background, data read by “{reader}”.{without_masks}"
     )
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from pipeline.core import files, paths
 from pipeline.core.section import Section
 from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.judge import folds
 
 PACKAGES = (
@@ -28,6 +29,7 @@ def hashes(study: str, generators: Iterable[str], training_sets: Iterable[str], 
     return [
         ("parameters", f"study {study}", files.fingerprint(parameters)),
         *_set("real images", paths.real(study)),
+        *(_set("unlabelled images", paths.unlabelled(study), "images") if unlabelled_images(study) else ()),
         *_manifest("base", paths.base(study)),
         *(line for name in generators for line in _generator(study, name)),
         *(line for name in training_sets for line in _set(f"training set {name}", paths.training_set(study, name))),
@@ -65,10 +67,10 @@ def _generator(study: str, name: str) -> Iterator[Line]:
     yield from _set(f"synthetic images of {name}", paths.synthetic(study, name))
 
 
-def _set(label: str, folder: Path) -> Iterator[Line]:
+def _set(label: str, folder: Path, what: str = "pairs") -> Iterator[Line]:
     if (folder / MANIFEST).is_file():
         images = ImageSet.open(folder)
-        yield label, f"{len(images)} pairs", images.digest
+        yield label, f"{len(images)} {what}", images.digest
 
 
 def _manifest(label: str, folder: Path) -> Iterator[Line]:

@@ -20,7 +20,7 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
-from pipeline.data.image_set import ImageSet
+from pipeline.data.image_set import ImageSet, write_image
 from pipeline.data.phantom import Difficulty, draw
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.evaluation.feature_cache import FeatureCache
@@ -30,7 +30,7 @@ from pipeline.stages.audit import copy_search
 from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
 from pipeline.stages.report.audit import audits
 from pipeline.study import Params
-from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.conftest import REPOSITORY, TOY_STUDY, blob
 
 REAL_DATA = os.environ.get("TWINSYNTH_REAL_DATA")
 CPU = Runtime(torch.device("cpu"))
@@ -286,6 +286,51 @@ def test_suspects_are_framed_and_lie_beside_their_originals(toy_study: Params) -
     assert picture.shape == (108, 210, 3)
     assert picture[4, 100].tolist() == list(RED)
     assert (picture[6:102, 6:102] == picture[6:102, 108:204]).all()
+
+
+def saw_unlabelled(*numbers: int) -> ImageSet:
+    """The toy study's base was pretrained on so many images without masks too."""
+    spec, folder = ImageSet.open(paths.real("toy")).spec, paths.unlabelled("toy")
+    images = ImageSet.finish(folder, spec, [write_image(folder, blob(spec, "unlabelled", n)) for n in numbers])
+    record = {"images": len(images), "digest": images.digest}
+    files.write_json(paths.base("toy") / "manifest.json", {"source": "scratch", "unlabelled": record})
+    return images
+
+
+def test_copies_of_an_unlabelled_image_are_found_and_shown(stage: Callable[..., None], toy_study: Params) -> None:
+    unlabelled, real = saw_unlabelled(0, 1, 2), ImageSet.open(paths.real("toy"))
+    copied = Sample("copy", unlabelled.picture(unlabelled.rows[1]), real.masks(real.rows[0]), "", "train", "x")
+    ImageSet.create(paths.synthetic("toy", "siamese"), real.spec, [(copied, {"source_id": "train_0"})])
+    stage(toy_study, "siamese")
+    record = files.read_json(paths.audit("toy", "siamese") / "audit.json")
+    (row,) = tables.read_table(paths.audit("toy", "siamese") / "images.csv")
+    assert (row["suspect"], row["nearest"], row["own_source"]) == ("1", "unlabelled_1", "0")
+    assert (record["train"], record["unlabelled"], record["suspects"]) == (8, 3, 1)
+    assert record["suspects_of_unlabelled"] == 1
+    (shown,) = audits("toy", ["siamese"], 1)
+    assert shown.pairs[0].nearest == "unlabelled_1"
+    assert shown.pairs[0].real == shown.pairs[0].synthetic
+
+
+def test_images_that_the_base_has_not_seen_are_not_searched(stage: Callable[..., None], toy_study: Params) -> None:
+    stage(toy_study, "siamese")
+    before = files.tree_sha256(paths.audit("toy", "siamese"))
+    saw_unlabelled(0, 1, 2)
+    files.write_json(paths.base("toy") / "manifest.json", {"source": "elsewhere"})
+    stage(toy_study, "siamese")
+    assert files.tree_sha256(paths.audit("toy", "siamese")) == before
+
+
+def test_unlabelled_images_of_the_real_set_do_not_calibrate(toy_study: Params) -> None:
+    real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    names = real.split("test").ids[:2]
+    rest = real.select([{**row, "split": "reserve"} if row["id"] in names else row for row in real])
+    seen = rest.split("reserve")
+    found = copy_search.find_copies(rest, synthetic, open_spaces(toy_study), toy_study.audit, "x", seen)
+    assert len(found.calibration.held) == 5  # 3 of validation, 2 of test
+    assert found.left_out == ()
+    without = copy_search.find_copies(rest, synthetic, open_spaces(toy_study), toy_study.audit, "x")
+    assert len(without.calibration.held) == 7
 
 
 def test_the_report_gets_the_audits_there_are(stage: Callable[..., None], toy_study: Params) -> None:

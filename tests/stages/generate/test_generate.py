@@ -307,6 +307,27 @@ def test_the_card_tells_what_hugging_face_asks_and_how_the_set_was_made(study: P
         assert told in body.replace("\n", " ")
 
 
+def test_images_without_masks_that_the_base_saw_are_told_wherever_the_set_goes(study: Params) -> None:
+    plain = make(study, "plain")
+    about = {"fingerprint": "0", "source": "scratch", "unlabelled": {"images": 900, "digest": "1"}}
+    files.write_json(paths.base("toy") / "manifest.json", about)
+    made = make(study)
+    assert {row["base_unlabelled_images"] for row in made} == {900}
+    assert all("base_unlabelled_images" not in row for row in plain)
+    body = (made.folder / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert "trained from scratch on the same images and on 900 real images without masks" in body
+    assert "on 900 images without masks, so the set is bound by the terms of both" in body
+    assert "| base_unlabelled_images | 900 |" in body
+    told = files.read_json(made.folder / croissant.FILE)
+    assert told["description"].endswith("The base model was pretrained on 900 real images without masks too.")
+    assert "bound by the terms of both" in told["license"]
+    fields = {field["@id"]: field["dataType"] for field in told["recordSet"][0]["field"] if "@id" in field}
+    assert fields["images/base_unlabelled_images"] == "sc:Integer"
+    chunk = json.loads(Image.open(made.folder / made.rows[0]["file_name"]).text["twinsynth"])  # type: ignore[attr-defined]
+    assert chunk["base_unlabelled_images"] == 900
+    assert [row["sha256"] for row in make(study, "again")] == [row["sha256"] for row in made]
+
+
 def test_a_foreign_base_brings_its_terms(study: Params) -> None:
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "someone/a-base"})
     made = make(study)

@@ -15,14 +15,14 @@ import pytest
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
-from pipeline.data.image_set import ImageSet, png
+from pipeline.data.image_set import ImageSet, png, write_image
 from pipeline.stages.report import audit, gallery, identity, losses, pictures, score_figures, training_history
-from pipeline.stages.report.content import training_lengths
+from pipeline.stages.report.content import data_summary, training_lengths
 from pipeline.stages.report.figures import Point, loss_curves, multiplier_curve
 from pipeline.stages.report.identity import as_yaml
 from pipeline.stages.report.page import page, write_report
 from pipeline.study import Params, load_params
-from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.conftest import REPOSITORY, TOY_STUDY, blob
 from tests.finished_study import leave_results
 
 
@@ -96,6 +96,17 @@ def test_hashes_name_what_the_study_is_made_of(study: Params) -> None:
     assert found["synthetic images of siamese"][0] == "16 pairs"
     text = page(study)
     assert all(value in text for _, value in found.values())
+
+
+def test_images_without_masks_are_told_where_the_base_saw_some(study: Params) -> None:
+    assert "without masks" not in data_summary("toy", "phantom")
+    folder, spec = paths.unlabelled("toy"), ImageSet.open(paths.real("toy")).spec
+    images = ImageSet.finish(folder, spec, [write_image(folder, blob(spec, "unlabelled", n)) for n in range(5)])
+    record = {"fingerprint": "1", "unlabelled": {"images": 5, "digest": images.digest}}
+    files.write_json(paths.base("toy") / "manifest.json", record)
+    assert "The base was pretrained on 5 images without masks too." in page(study)
+    hashes = identity.hashes("toy", study.generators, study.training_sets, "")
+    assert ("unlabelled images", "5 images", images.digest) in hashes
 
 
 def test_cross_fitted_judges_are_named_with_their_weights_and_curves(study: Params) -> None:

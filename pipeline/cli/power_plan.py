@@ -1,7 +1,7 @@
 """What a study could find: its chance of finding true gains of one to three points, and the sizes that would do."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.core import files, paths
@@ -101,7 +101,7 @@ def read_noise(study: str) -> NoiseComponents:
             " synthetic arms and two seeds or more"
         )
     noise = max((NoiseComponents(**row) for row in rows), key=lambda one: (one.seed_sd, one.image_sd))
-    return NoiseComponents(**(asdict(noise) | {"segmenter": f"{study}, {noise.segmenter}"}))
+    return replace(noise, segmenter=f"{study}, {noise.segmenter}")
 
 
 def _variances(noise: NoiseComponents) -> VarianceComponents:

@@ -103,6 +103,7 @@ class Params(Section):
             halvings = len(self.base.autoencoder.channels) + len(self.base.denoiser.channels) - 2
             if self.data.size % 2**halvings:
                 raise ValueError(f"data.size is {self.data.size}; the base's levels need a multiple of {2**halvings}")
+            self.base.autoencoder.check_discriminator(self.data.size)
         return self
 
     @model_validator(mode="after")

@@ -1,16 +1,21 @@
 """Arithmetic per sample of what is trained beside generators, counted on the meta device: the base and segmenters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
+from pipeline.networks.patch_discriminator import PatchDiscriminator
+from pipeline.networks.perceptual import PerceptualDistance
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base import tiny
-from pipeline.stages.base.params import Base
+from pipeline.stages.base.adversarial import Adversarial
+from pipeline.stages.base.params import Autoencoder, Base
 from pipeline.stages.finetune.meta_profiler import operations
 from pipeline.stages.prepare.params import Data
 
@@ -20,17 +25,46 @@ TRAINING = 3  # the gradient takes twice the forward pass; torch counts it wrong
 
 
 def autoencoder_operations(base: Base) -> float:
-    """Return the floating-point operations of one crop in training the autoencoder, forward and backward."""
+    """Return the floating-point operations of one crop in training the autoencoder, forward and backward.
+
+    Those of the perceptual and the adversarial term are in it, the latter as a mean over the training.
+    """
     assert base.autoencoder
-    crop = base.autoencoder.crop
+    section, crop = base.autoencoder, base.autoencoder.crop
     with META:
-        vae: Any = tiny.autoencoder(base.autoencoder, crop)
+        vae: Any = tiny.autoencoder(section, crop)
         image = torch.empty(1, 3, crop, crop)
-    return float(operations(lambda: vae.decode(vae.encode(image).latent_dist.mean).sample.sum()))  # noqa: PLW0108 (counted within)
+    own = float(operations(lambda: vae.decode(vae.encode(image).latent_dist.mean).sample.sum()))  # noqa: PLW0108 (counted within)
+    return own + _perceptual(section, image) + _adversarial(section, image)
+
+
+def _perceptual(section: Autoencoder, image: Tensor) -> float:
+    """Three forward passes of the frozen network: for the crop, its reconstruction and the gradient of the latter."""
+    if not section.perceptual_weight:
+        return 0.0
+    with META:
+        network = PerceptualDistance(weights=False)
+    return 3.0 * _forward(network.network, image)
+
+
+def _adversarial(section: Autoencoder, image: Tensor) -> float:
+    """Two forward passes for the decoder and, of crop and reconstruction, three each for the discriminator."""
+    if not section.adversarial_weight:
+        return 0.0
+    with META:
+        discriminator = PatchDiscriminator(section.discriminator_channels)
+    term = Adversarial(discriminator, section.adversarial_weight, section.adversarial_start, section.max_steps)
+    return (2 * (1 - term.counts) + 2 * TRAINING * (1 - term.begins)) * _forward(discriminator, image)
+
+
+def _forward(network: Callable[[Tensor], Any], image: Tensor) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops()
 
 
 def denoiser_operations(base: Base, size: int) -> float:
-    """Return the operations of one image of `size` pixels in training the denoiser, without encoding it once."""
+    """Return the operations of one image of `size` pixels in training the denoiser; it is encoded once, not counted."""
     assert base.autoencoder and base.denoiser
     side, channels = size // 2 ** (len(base.autoencoder.channels) - 1), base.autoencoder.latent_channels
     with META:

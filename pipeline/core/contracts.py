@@ -59,10 +59,23 @@ class Recipe:
     identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
     ema_decay: float | None = None  # training.ema.EMA; None: no average
+    adversary: "AdversaryRecipe | None" = None  # of the objective's part `adversary`; None: it has no such part
+
+
+@dataclass(frozen=True)
+class AdversaryRecipe:
+    """How an objective's adversary is trained, by an AdamW of its own (training.adversary)."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
 
 
 class Objective(Protocol):
-    """An nn.Module whose forward gives named losses, already weighted; the caller sums them."""
+    """An nn.Module whose forward gives named losses, already weighted; the caller sums them.
+
+    It may have a part `adversary`, trained against the rest: the losses that train it reach no other weight, and the
+    other losses do not reach it.
+    """
 
     def __call__(self, batch: Batch, progress: float) -> dict[str, Tensor]: ...
 

@@ -13,7 +13,8 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
-from pipeline.training import optimizers
+from pipeline.training import adversary, optimizers
+from pipeline.training.adversary import AdversaryOptimizer
 from pipeline.training.callbacks import Display, Losses, LossRow, Monitoring
 from pipeline.training.checkpoints import Checkpoints, is_intact
 from pipeline.training.ema import EMA
@@ -69,6 +70,7 @@ def check_recipe(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
     if recipe.precision not in ("fp32", "bf16"):
         raise UserError(f"precision is {recipe.precision!r}; there are fp32 and bf16")
     optimizers.check(recipe, runtime.device, runtime.sharding)
+    adversary.check(recipe, runtime)
 
 
 def _is_fetched(done: int, recipe: Recipe, monitoring: Monitoring) -> bool:
@@ -98,6 +100,8 @@ class TrainingRun:
         self.strategy = build_strategy(objective, recipe, runtime)
         self.schedule = _schedule(self.strategy.optimizer, recipe)
         self.ema = None if recipe.ema_decay is None else EMA(self.strategy.weights, recipe.ema_decay)
+        assert (recipe.adversary is None) == (not adversary.adversary_weights(objective))
+        self.adversary = recipe.adversary and AdversaryOptimizer(objective, recipe.adversary, runtime.device)
         self.losses = Losses([] if state is None else state["rows"], runtime)
         if state is not None:
             self._restore(state)
@@ -117,6 +121,8 @@ class TrainingRun:
         length = self.recipe.schedule_steps or self.recipe.max_steps
         self.losses.add(self._accumulate(batch, min(step / length, 1.0)))
         self.strategy.step()
+        if self.adversary is not None:
+            self.adversary.step()
         if step + 1 < length:
             self.schedule.step()
         if self.ema is not None:
@@ -191,6 +197,8 @@ class TrainingRun:
             "optimizer": self.strategy.optimizer_state(),
             "schedule": self.schedule.state_dict(),
         }
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state_dict()
         if self.ema is not None:
             state["average"] = self.strategy.gather(self.ema.state_dict())
         with self.strategy.full_params():
@@ -200,6 +208,8 @@ class TrainingRun:
     def _restore(self, state: dict[str, Any]) -> None:
         self.strategy.load_optimizer_state(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.adversary is not None:
+            self.adversary.load_state_dict(state["adversary"])
         if self.ema is not None:
             average = state["average"]
             self.ema.load_state_dict(average | {"weights": self.strategy.shard(average["weights"])})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.core.contracts import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.training import optimizers
+from pipeline.training.adversary import adversary_weights
 
 
 class Strategy:
@@ -32,7 +33,10 @@ class Strategy:
         if self.runtime.world == 1:
             return objective
         devices = [self.runtime.device] if self.runtime.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(objective, devices, gradient_as_bucket_view=True)
+        idle = self.recipe.adversary is not None  # until the first loss reaches it
+        return nn.parallel.DistributedDataParallel(
+            objective, devices, gradient_as_bucket_view=True, find_unused_parameters=idle
+        )
 
     def no_sync(self, enabled: bool) -> AbstractContextManager[Any]:
         """Within, where enabled, forward and backward exchange no gradients: of all micro-batches but the last."""
@@ -74,8 +78,9 @@ class Strategy:
 
 
 def trainable_parameters(objective: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that are trained, in a fixed order."""
-    return [weight for weight in objective.parameters() if weight.requires_grad]
+    """Return the parameters that are trained, those of an adversary left out, in a fixed order."""
+    others = {id(weight) for weight in adversary_weights(objective)}
+    return [weight for weight in objective.parameters() if weight.requires_grad and id(weight) not in others]
 
 
 def clip(weights: list[nn.Parameter], recipe: Recipe) -> None:

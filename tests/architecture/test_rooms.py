@@ -30,7 +30,7 @@ FENCES = {
     "diffusers": {"methods/generators", "networks", "stages/base", "stages/finetune"},
     "transformers": {"methods/generators", "methods/segmenters", "networks", "stages/base", "stages/finetune"},
     "segmentation_models_pytorch": {"methods/features", "methods/segmenters"},
-    "timm": {"methods/features", "methods/segmenters"},
+    "timm": {"methods/features", "methods/segmenters", "networks"},
     "open_clip": {"methods/features"},
     "cleanfid": {"methods/features"},
     "lpips": {"methods/features"},

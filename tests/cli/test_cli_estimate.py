@@ -72,6 +72,18 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
 
 
+def test_terms_of_the_autoencoder_cost_their_passes() -> None:
+    """A discriminator's forward pass by hand: 4 x 4 convolutions; it counts from step 250, learns from step 200."""
+    section = SMALL["autoencoder"] | {"crop": 48, "max_steps": 1000}
+    plain, perceptual, adversarial = (
+        autoencoder_operations(toy(base=SMALL | {"autoencoder": section | more}).base)
+        for more in ({}, {"perceptual_weight": 0.5}, {"adversarial_weight": 0.05})
+    )
+    forward = 2 * 16 * (3 * 48 * 24**2 + 48 * 96 * 12**2 + 96 * 192 * 11**2 + 192 * 10**2)
+    assert adversarial - plain == pytest.approx(forward * (2 * 0.75 + 6 * 0.8))
+    assert 1e7 < (perceptual - plain) / 3 < 1e8  # EfficientNet-Lite0: 0.4 G multiplications at 224 px in its first half
+
+
 def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}

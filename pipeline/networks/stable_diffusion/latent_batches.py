@@ -1,18 +1,16 @@
 """Latent batches: pairs as a ControlNet is trained on them, with posterior moments and prompts computed once."""
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.core import files, seeding
+from pipeline.core import seeding
 from pipeline.core.device import to_device
-from pipeline.core.progress import track
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.moments import moments_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class LatentBatches:
     ) -> None:
         self.pairs, self.batch_size, self.seed, self.flip, self.dropout = pairs, batch_size, seed, flip, dropout
         self.plan = Batches(pairs, batch_size, seed).plan
-        self.moments = [_moments(model, pairs.image, flipped) for flipped in ((False, True) if flip else (False,))]
+        self.moments = [moments_of(model, pairs.image, flipped) for flipped in ((False, True) if flip else (False,))]
         self.prompts = {prompt: model.embed([prompt])[0].cpu() for prompt in sorted({*pairs.prompts, ""})}
         model.offload()
 
@@ -85,41 +83,3 @@ def sample_noise(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Te
     latents = model.latents(batch.moments, to_device(noise_of(rngs, shape), device))
     t = torch.cat([torch.randint(len(model.schedule), (1,), generator=rng) for rng in rngs])
     return latents, to_device(noise_of(rngs, shape), device), t
-
-
-def _moments(model: StableDiffusion, images: Tensor, flipped: bool) -> Tensor:
-    """Return the moments of all images, from the kept file where there is one."""
-    if model.keep is None:
-        return _encoded(model, images, flipped)
-    folder = model.keep / _content(model, images, flipped)
-    path = folder / "moments.safetensors"
-    if files.is_intact(folder):
-        return load_file(path)["moments"]
-    moments = _encoded(model, images, flipped).contiguous()
-    with files.replacing(path) as temporary:
-        save_file({"moments": moments}, temporary)
-    files.seal(folder)
-    return moments
-
-
-def _encoded(model: StableDiffusion, images: Tensor, flipped: bool) -> Tensor:
-    parts = track(images.split(8), "latents of mirrored images" if flipped else "latents of images")
-    return torch.cat([model.moments((part.flip(-1) if flipped else part).float() / 255).cpu() for part in parts])
-
-
-def _content(model: StableDiffusion, images: Tensor, flipped: bool) -> str:
-    """Hash what the bytes of the moments depend on: images, autoencoder, device and its products, threads."""
-    settings = f"{images.shape} {flipped} {_device(model.unet.device)} {torch.get_num_threads()}"
-    total = hashlib.sha256(settings.encode())
-    total.update(images.numpy().tobytes())
-    for name, weight in model.autoencoder.state_dict().items():
-        total.update(name.encode() + weight.cpu().numpy().tobytes())
-    return total.hexdigest()[:32]
-
-
-def _device(device: torch.device) -> str:
-    """Name a device: a GPU by its name and whether it multiplies in TF32."""
-    if device.type != "cuda":
-        return device.type
-    exact = not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
-    return f"{torch.cuda.get_device_name(device)} {'fp32' if exact else 'tf32'}"

@@ -105,7 +105,7 @@ class StableDiffusion:
     @torch.no_grad()
     def moments(self, image: Tensor) -> Tensor:
         """Return mean and log-variance [B, 2C, h, w] of the posterior of images [B, 3, H, W] in [0, 1]."""
-        posterior: Any = self.autoencoder.encode(image.to(self.unet.device) * 2 - 1)
+        posterior: Any = self.autoencoder.encode(image.to(self.unet.device, self.vae.dtype) * 2 - 1)
         return posterior.latent_dist.parameters
 
     def latents(self, moments: Tensor, noise: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ def make_base(params: Params) -> None:
     base = params.base
     sets = training_sets(params) if base.source == "scratch" else []
     source = inputs(sets) if sets else content_hash(Path(base.source))
-    settings = base.model_dump(mode="json", exclude={"weights"} if base.source == "scratch" else None)
+    settings = base.fingerprinted()
+    if base.source == "scratch":
+        settings.pop("weights")
     fingerprint = files.fingerprint(VERSION, settings, params.seed, params.threads, source)
     work = paths.work("base", fingerprint)
     folder = work / "base"
@@ -31,8 +33,9 @@ def make_base(params: Params) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
         if base.source == "scratch":
             pairs = Pairs.read_images(*sets)
-            pretrain(base, params.data.size, params.seed, pairs, Runtime.alone(params.threads), work)
-            about = {UNLABELLED: {"images": len(sets[1]), "digest": sets[1].digest}} if len(sets) > 1 else {}
+            about = pretrain(base, params.data.size, params.seed, pairs, Runtime.alone(params.threads), work)
+            if len(sets) > 1:
+                about[UNLABELLED] = {"images": len(sets[1]), "digest": sets[1].digest}
         else:
             about = import_base(base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": fingerprint, "source": origin(base), **about})

@@ -24,6 +24,7 @@ from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
+from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.study import Params
 
 if TYPE_CHECKING:  # they load torch
@@ -190,7 +191,7 @@ def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
         settings = entry_settings(params.segment, name, entry)
         each = segmenter_operations(name, entry, dataset_spec(params.study, params.data))
         if params.judge is not None and name == params.judge.segmenter:
-            steps = params.judge.max_steps or _steps(settings, pairs)
+            steps = _judge_steps(params.judge, settings, pairs)
             yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
         total = _cell_steps(settings, sizes.values(), len(settings.seeds))
         yield StageWork("segment", name, total, _product(each, total, settings.batch_size))
@@ -205,6 +206,13 @@ def _cell_steps(settings: Segment, sizes: Iterable[int | None], seeds: int) -> i
     """Return the optimiser steps of cells on training sets of these sizes; None where one is unknown and matters."""
     by_set = [_steps(settings, size) for size in sizes]
     return None if None in by_set else seeds * sum(step or 0 for step in by_set)
+
+
+def _judge_steps(judge: Judge, settings: Segment, pairs: int | None) -> int | None:
+    """Return the optimiser steps of the judge, or of both judges on half of the pairs each."""
+    count, learnt = (FOLDS, pairs and -(-pairs // FOLDS)) if judge.cross_fit else (1, pairs)
+    steps = judge.max_steps or _steps(settings, learnt)
+    return steps and count * steps
 
 
 def _steps(settings: Segment, size: int | None) -> int | None:

@@ -14,6 +14,7 @@ import pipeline
 from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.methods.conditioning.mask import palette
+from pipeline.metrics.images.score import current_record
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
@@ -136,7 +137,7 @@ def _scores(study: str, generator: str) -> tuple[Mapping[str, Any], ...]:
     made_by = {row.get("generator_sha256") for row in ImageSet.open(images)}
     if made_by != {files.tree_sha256(paths.generator(study, generator))}:
         return ()
-    return tuple(score for score in files.read_json(path) if score["value"] is not None)
+    return tuple(score for score in map(current_record, files.read_json(path)) if score["value"] is not None)
 
 
 def _header(summary: GeneratorSummary) -> dict[str, Any]:

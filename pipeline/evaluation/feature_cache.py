@@ -22,12 +22,13 @@ from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.evaluation.judges import Judges, judged_by
 from pipeline.networks import pretrained
 from pipeline.stages.score.params import Score
 
 BATCH = 32  # images decoded at once
 MEMORY_LIMIT = 1 << 30  # bytes of decoded images kept in memory, so that comparers need not decode again
-JUDGE = "judge"
+JUDGE = "judge"  # the name of its probe; those of several judges end in their numbers
 FEATURES = paths.WORK / "features"
 Output = NDArray[Any]  # [N, ...], one row per image or per pair
 
@@ -69,6 +70,7 @@ class FeatureCache:
     seed: int
     runtime: Runtime
     folder: Path = FEATURES
+    folds: Mapping[str, int] | None = None  # of training pairs, by id, where the judges are cross-fitted
     loaded: dict[Path, Output] = field(default_factory=dict, repr=False, compare=False)
     decoded: dict[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -88,9 +90,21 @@ class FeatureCache:
         """Return features [N, D] in the order of the set's rows."""
         return self._output(images, extractor)
 
-    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
-        """Return the judge's label maps [N, H, W] in the order of the set's rows."""
-        return self._output(images, JUDGE)
+    def predictions(self, images: ImageSet) -> list[NDArray[np.uint8]]:
+        """Return label maps [J, H, W] for every row: one per judge that judges the image."""
+        found = [self._output(images, name) for name in self._judges]
+        return [np.stack([found[k][row] for k in judges]) for row, judges in enumerate(self._judged_by(images))]
+
+    def cross_fitted_by(self, images: ImageSet) -> list[tuple[int, ...]] | None:
+        """Return for every row the numbers of the judges of `predictions`; None where there is one judge for all."""
+        return None if self.folds is None else self._judged_by(images)
+
+    @property
+    def _judges(self) -> list[str]:
+        return [name for name in self.probes if name.split("/")[0] == JUDGE]
+
+    def _judged_by(self, images: ImageSet) -> list[tuple[int, ...]]:
+        return judged_by(images.rows, self.folds, len(self._judges))
 
     def distances(self, first: ImageSet, second: ImageSet, extractor: str) -> NDArray[np.float32]:
         """Return distances [N] between row k of the first set and row k of the second; a set's rows may repeat."""
@@ -168,8 +182,8 @@ class FeatureCache:
         return self.folder / f"{_content_key(images)}-{self.probes[name].id}.npz"
 
 
-def open_cache(score: Score, seed: int, study: str, judge: Segmenter | None, runtime: Runtime) -> FeatureCache:
-    """Return the cache that the metrics of a study use: its extractors, and the judge where there is one."""
+def open_cache(score: Score, seed: int, study: str, judges: Judges | None, runtime: Runtime) -> FeatureCache:
+    """Return the cache that the metrics of a study use: its extractors, and the judges where there are any."""
     probes: dict[str, Probe] = {}
     comparers: dict[str, Comparer] = {}
     unavailable: dict[str, str] = {}
@@ -183,9 +197,18 @@ def open_cache(score: Score, seed: int, study: str, judge: Segmenter | None, run
             probes[name] = extractor
         else:
             comparers[name] = extractor
-    if judge is not None:
-        probes[JUDGE] = JudgeProbe(f"judge-{files.tree_sha256(paths.judge(study))[:16]}", judge)
-    return FeatureCache(probes, comparers, unavailable, score, seed, runtime)
+    if judges is None:
+        return FeatureCache(probes, comparers, unavailable, score, seed, runtime)
+    probes |= _judge_probes(study, judges)
+    return FeatureCache(probes, comparers, unavailable, score, seed, runtime, folds=judges.folds)
+
+
+def _judge_probes(study: str, judges: Judges) -> dict[str, Probe]:
+    """Return the probe of every judge by its name; one judge of all pairs keeps the name and the key of before."""
+    key = f"judge-{files.tree_sha256(paths.judge(study))[:16]}"
+    if judges.folds is None:
+        return {JUDGE: JudgeProbe(key, judges.segmenters[0])}
+    return {f"{JUDGE}/{k}": JudgeProbe(f"{key}-{k}", judge) for k, judge in enumerate(judges.segmenters)}
 
 
 def output_of(extractor: str) -> Literal["rows", "distances"]:

@@ -13,6 +13,7 @@ from pipeline.cli.forecast import GIB, DiskUsage, Forecast, Machine, MachineFit,
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, weight_sources
 from pipeline.cli.stage_costs import autoencoder_operations, dataset_spec, segmenter_operations
+from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.memory import Cost
@@ -229,3 +230,65 @@ def test_the_paper_s_study_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.pairs == 1450
     assert found.costs["siamese"] is not None and found.costs["siamese"].trained == 874_264_516
     assert found.fits[0].fits and {part.stage for part in found.work} == {"finetune", "generate", "judge", "segment"}
+
+
+def judge_steps(judge: dict[str, Any], segment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int | None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    params = toy(**plain_unet(), segment=TOY_STUDY["segment"] | segment, judge={"segmenter": "unet"} | judge)
+    (part,) = (part for part in stage_work(params, {}, pairs=11) if part.stage == "judge")
+    each = unet_operations(params) or 0
+    assert part.operations == pytest.approx(each * (part.steps or 0) * 4)
+    return part.steps
+
+
+def test_cross_fitted_judges_take_two_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    crossed, epochs = {"cross_fit": True}, {"max_steps": None, "epochs": 4}
+    assert judge_steps({"max_steps": 5}, {}, monkeypatch) == 5
+    assert judge_steps({"max_steps": 5} | crossed, {}, monkeypatch) == 10
+    assert judge_steps({}, epochs, monkeypatch) == 11
+    assert judge_steps(crossed, epochs, monkeypatch) == 12  # of 6 pairs at most, in batches of 4
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped study in an empty folder."""
+    (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("demo")
+def test_power_says_what_a_study_could_find(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "--power", "300", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    found = [row["found"] for row in plan["gains"]]
+    assert found == sorted(found)
+    assert [row["gain"] for row in plan["gains"]] == [0.01, 0.02, 0.03]
+    assert all(row["found_several"] < row["found"] for row in plan["gains"])  # another level of noise
+    assert main(["estimate", "--power", "300"]) == 0
+    assert "with 300 test images, 5 seeds and 1 trained generator (level 0.05)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("demo")
+def test_power_takes_the_noise_of_a_finished_study(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = {"segmenter": "unet", "seed_sd": 0.0, "image_sd": 0.05, "cell_sd": 0.0}
+    noise |= {"generator_sd": None, "generator_cell_sd": None}
+    files.write_json(paths.comparison("done") / "comparison.json", {"noise": [noise]})
+    assert main(["estimate", "--power", "200", "--like", "done", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["noise"]["segmenter"] == "done, unet"
+    # a paired t-test of 200 differences with SD 5 points finds a gain of one point in 80 %
+    assert plan["gains"][0]["found"] == pytest.approx(0.80, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--like", "done"], "--like needs --power: the number of independent test images"),
+        (["--power", "20", "--like", "nothing"], "comparison.json does not exist; name a finished study"),
+        (["--power", "1"], "planning takes two seeds and two test images or more, found 5 and 1"),
+    ],
+)
+@pytest.mark.usefixtures("demo")
+def test_power_without_what_it_needs(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", *arguments]) != 0
+    assert message in capsys.readouterr().err

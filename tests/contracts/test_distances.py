@@ -1,6 +1,7 @@
 """What distances are called, what they say where they cannot be told, and what stands beside their values."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pipeline.metrics.images.score import ScoreResult, nested
 from pipeline.stages.score.params import Score
 from tests.conftest import blobs, copies
 
-DISTANCES = ("frechet", "frechet_infinity", "kernel", "cmmd")
+DISTANCES = ("frechet", "frechet_infinity", "frechet_infinity_both", "kernel", "cmmd")
 VARIANTS = ["train", "train_half", "heldout"]
 Sets = tuple[ImageSet, ImageSet]
 
@@ -57,7 +58,7 @@ def larger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sets:
 
 
 def look(*extractors: str, unavailable: dict[str, str] | None = None, seed: int = 0) -> FeatureCache:
-    settings = Score(extractors=(*extractors, *(unavailable or {})), resamples=200, subsets=10, subset_size=6)
+    settings = Score(extractors=(*extractors, *(unavailable or {})), resamples=200, kid_subsets=10, kid_subset_size=6)
     runtime = Runtime(torch.device("cpu"))
     return FeatureCache({name: Colours() for name in extractors}, {}, unavailable or {}, settings, seed, runtime)
 
@@ -75,6 +76,9 @@ def scored(metric: str, sets: Sets, cache: FeatureCache) -> dict[tuple[str, str]
         ("frechet_infinity", "inception", {"fid_infinity"}),
         ("frechet_infinity", "inception_legacy", {"fid_infinity_legacy"}),
         ("frechet_infinity", "clip_b32", {"frechet_infinity.clip_b32"}),
+        ("frechet_infinity_both", "inception", {"fid_infinity_both"}),
+        ("frechet_infinity_both", "inception_legacy", {"fid_infinity_both_legacy"}),
+        ("frechet_infinity_both", "clip_b32", {"frechet_infinity_both.clip_b32"}),
         ("kernel", "inception", {"kid"}),
         ("kernel", "inception_legacy", {"kid_legacy"}),
         ("kernel", "clip_l14_336", {"kernel.clip_l14_336"}),
@@ -98,7 +102,8 @@ def test_cmmd_on_another_extractor_has_another_name_and_cmmd_itself_is_null(sets
 def test_missing_weights_leave_null_with_the_reason_and_the_images_there_were(metric: str, sets: Sets) -> None:
     cache = look("inception", unavailable={"efficientnet_lite0": "no file of weights"})
     scores = [s for (name, _), s in scored(metric, sets, cache).items() if name.endswith(".efficientnet_lite0")]
-    assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": 4}
+    heldout = 8 if metric == "frechet_infinity" else 4  # all synthetic images, however few the real ones
+    assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": heldout}
     assert {score.value for score in scores} == {None}
     assert {score.reason for score in scores} == {"no file of weights"}
     assert all(value is None for value in nested(scores)[scores[0].key[0]].values())
@@ -134,7 +139,7 @@ def test_an_extrapolation_needs_more_images_than_features(larger: Sets) -> None:
     cache = look("inception")
     cache = FeatureCache({"inception": Wide()}, {}, {}, cache.settings, 0, cache.runtime)
     score = scored("frechet_infinity", larger, cache)["fid_infinity", "train"]
-    assert (score.value, score.reason) == (None, "40 images per set; an extrapolation of 40 features needs 41")
+    assert (score.value, score.reason) == (None, "40 synthetic images; an extrapolation of 40 features needs 41")
 
 
 @pytest.mark.parametrize("metric", DISTANCES)
@@ -194,6 +199,40 @@ class Changed(FeatureCache):
     def features(self, images: ImageSet, extractor: str) -> np.ndarray:
         rows = super().features(images, extractor)
         return rows if images.folder.name == "real" else rows * [1.0, 1.6, 0.5]
+
+
+def test_a_kernel_distance_names_its_subsets_and_their_spread(larger: Sets) -> None:
+    """The deviation over subsets, as papers print it, stays; the error of their mean falls with their number."""
+
+    def of(**changes: Any) -> ScoreResult:
+        settings = Score(extractors=("inception",), resamples=100, **changes)
+        cache = FeatureCache({"inception": Colours()}, {}, {}, settings, 0, Runtime(torch.device("cpu")))
+        return scored("kernel", larger, cache)["kid", "train"]
+
+    few, many = of(kid_subsets=20, kid_subset_size=8), of(kid_subsets=500, kid_subset_size=8)
+    assert (few.subsets, few.subset_size, many.subsets) == (20, 8, 500)
+    for score in (few, many):
+        assert score.subset_sd is not None
+        assert score.standard_error == pytest.approx(score.subset_sd / np.sqrt(score.subsets or 0))
+    assert many.subset_sd == pytest.approx(few.subset_sd, rel=0.5)
+    assert (few.standard_error or 0) > 3 * (many.standard_error or 0)
+    whole = of(kid_subset_size=1000)
+    assert (whole.subsets, whole.subset_size, whole.subset_sd, whole.standard_error) == (1, 40, None, 0)
+
+
+def test_the_published_extrapolation_takes_all_real_images(larger: Sets) -> None:
+    """45 test images against all 40 synthetic ones; the variant takes as many of each."""
+    published = scored("frechet_infinity", larger, look("inception"))
+    both = scored("frechet_infinity_both", larger, look("inception"))
+    assert (published["fid_infinity", "heldout"].n, published["fid_infinity", "heldout"].n_real) == (40, 45)
+    assert (both["fid_infinity_both", "heldout"].n, both["fid_infinity_both", "heldout"].n_real) == (40, None)
+    fewer = larger[0].select(row for row in larger[0] if row["split"] != "test" or row["id"] < "test_2")
+    few = scored("frechet_infinity", (fewer, larger[1]), look("inception"))["fid_infinity", "heldout"]
+    assert (few.n, few.n_real, few.reason) == (40, 12, None)
+    assert few.floor is not None  # the training images, as many as synthetic ones
+    reason = "2 real images; a covariance and its jackknife need 3"
+    two = fewer.select([*fewer.split("train"), *fewer.split("test").rows[:2]])
+    assert scored("frechet_infinity", (two, larger[1]), look("inception"))["fid_infinity", "heldout"].reason == reason
 
 
 @pytest.mark.parametrize("metric", DISTANCES)

@@ -39,7 +39,9 @@ def sets(toy_study: Params) -> tuple[ImageSet, ImageSet]:
 
 
 def look(seed: int = 0, **changes: Any) -> FeatureCache:
-    settings = Score(**{"extractors": (EXTRACTOR,), "resamples": 200, "subsets": 10, "subset_size": 6} | changes)
+    settings = Score(
+        **{"extractors": (EXTRACTOR,), "resamples": 200, "kid_subsets": 10, "kid_subset_size": 6} | changes
+    )
     return FeatureCache(
         {EXTRACTOR: Thumbnail(), JUDGE: Brightness()}, {}, {}, settings, seed, Runtime(torch.device("cpu"))
     )
@@ -178,9 +180,9 @@ class Finds(FeatureCache):
         super().__init__({}, {}, {}, Score(resamples=100), 0, Runtime(torch.device("cpu")))
         object.__setattr__(self, "labels", labels)
 
-    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
+    def predictions(self, images: ImageSet) -> list[NDArray[np.uint8]]:
         labels: tuple[int, ...] = getattr(self, "labels")  # noqa: B009
-        return np.stack([np.full((16, 16), labels[k], np.uint8) for k in range(len(images))])
+        return [np.full((1, 16, 16), labels[k], np.uint8) for k in range(len(images))]
 
 
 @pytest.mark.usefixtures("toy_study")
@@ -212,5 +214,5 @@ class Inverted(FeatureCache):
     def __init__(self) -> None:
         super().__init__({JUDGE: Brightness()}, {}, {}, Score(), 0, Runtime(torch.device("cpu")))
 
-    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
-        return 1 - super().predictions(images)
+    def predictions(self, images: ImageSet) -> list[NDArray[np.uint8]]:
+        return [1 - found for found in super().predictions(images)]

@@ -12,6 +12,8 @@ from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
+from pipeline.evaluation.judges import named_pairs
+from pipeline.stages.generate.provenance import image_columns
 from tests.conftest import blobs
 
 NAMES = plugins.names("masks")
@@ -41,6 +43,14 @@ def test_there_are_as_many_as_asked_for_or_one_per_source(name: str, train: Imag
     assert len(build(name, train)) == len([*build(name, train)]) == 7
     assert len(build(name, train, None)) == 5
     assert len(build(name, train, 2)) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mask_names_the_training_pair_that_it_starts_from(name: str, train: ImageSet) -> None:
+    """By it cross-fitted judges know who has not seen the pair; the masks of a bank have none."""
+    rows = [image_columns({}, mask, 0, 0) for mask in build(name, train)]
+    found = [named_pairs(row) & set(train.ids) for row in rows]
+    assert found == [set() if name == "bank" else {train.ids[k % 5]} for k in range(7)]
 
 
 @pytest.mark.parametrize("name", NAMES)

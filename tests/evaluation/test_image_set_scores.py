@@ -15,6 +15,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.evaluation.feature_cache import JUDGE, FeatureCache, JudgeProbe, open_cache
 from pipeline.evaluation.image_set_scores import image_rows, score_set
+from pipeline.evaluation.judges import Judges
 from pipeline.metrics.images.neighbours import nearest
 from pipeline.metrics.images.score import ScoreResult
 from pipeline.stages.score.feature_map import map_rows
@@ -62,7 +63,7 @@ def test_one_pass_feeds_all_probes(toy_study: Params, monkeypatch: pytest.Monkey
     cache = look(a=Counting("a"), b=Counting("b"), judge=JudgeProbe("j", Bright()))
     cache.features(real, "a")
     cache.features(real, "b")
-    assert cache.predictions(real).shape == (15, 32, 32)
+    assert [found.shape for found in cache.predictions(real)] == [(1, 32, 32)] * 15
     assert sorted(decoded) == sorted(real.ids)  # each once
 
 
@@ -88,8 +89,8 @@ def test_other_weights_are_looked_with_again(toy_study: Params) -> None:
 def test_the_judge_s_prediction_is_its_likeliest_class(toy_study: Params) -> None:
     synthetic = ImageSet.open(paths.synthetic("toy", "siamese"))
     found = look(**{JUDGE: JudgeProbe("bright", Bright())}).predictions(synthetic)
-    assert (found[5] == synthetic.mask(synthetic.rows[5])).all()
-    assert found.dtype == np.uint8
+    assert (found[5][0] == synthetic.mask(synthetic.rows[5])).all()
+    assert found[5].dtype == np.uint8
 
 
 def test_sets_that_do_not_fit_are_refused(toy_study: Params) -> None:
@@ -170,9 +171,12 @@ def test_the_map_places_first_copies_among_real_images(toy_study: Params) -> Non
 
 def test_the_view_of_a_study_has_its_extractors_and_its_judge(toy_study: Params) -> None:
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 1.0})
-    cache = open_cache(toy_study.score, toy_study.seed, toy_study.study, Bright(), CPU)
+    cache = open_cache(toy_study.score, toy_study.seed, toy_study.study, Judges((Bright(),)), CPU)
     assert set(cache.probes) == {"efficientnet_lite0", JUDGE}
     before = cache.probes[JUDGE].id
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.9})
-    assert open_cache(toy_study.score, toy_study.seed, toy_study.study, Bright(), CPU).probes[JUDGE].id != before
+    assert (
+        open_cache(toy_study.score, toy_study.seed, toy_study.study, Judges((Bright(),)), CPU).probes[JUDGE].id
+        != before
+    )
     assert set(open_cache(toy_study.score, toy_study.seed, toy_study.study, None, CPU).probes) == {"efficientnet_lite0"}

@@ -8,6 +8,7 @@ import pytest
 from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics import _pieces, faithfulness, lpips
+from pipeline.methods.image_metrics._groups import image_units
 from pipeline.methods.image_metrics._partners import families, partners
 from pipeline.methods.image_metrics._pieces import pieces
 from pipeline.metrics.statistics.resampling import bootstrap_means
@@ -93,18 +94,21 @@ def test_strangers_have_masks_of_another_family(made: ImageSet) -> None:
         assert all(names[other[row["id"]]] != name for row, name in zip(images, names, strict=True))
 
 
-def test_intervals_do_not_collapse_where_all_masks_have_one_source_id(made: ImageSet) -> None:
+def test_intervals_do_not_collapse_where_all_masks_have_one_source_id(real: ImageSet, made: ImageSet) -> None:
     """The old cluster, the source id alone, left one cluster: every draw was the mean."""
     values = np.arange(16.0)
     one = bootstrap_means(values, [row["source_id"] for row in drawn(made)], 100, np.random.default_rng(0))
     assert np.ptp(one) == 0
-    assert np.ptp(faithfulness._draws(drawn(made), values, Places(), "faithfulness")) > 1  # type: ignore[arg-type]
+    sample = faithfulness._Sample("faithfulness", values, image_units(drawn(made), real))
+    assert np.ptp(sample.draws(Places())) > 1  # type: ignore[arg-type]
 
 
-def test_diversity_of_one_mask_pairs_its_copies_and_not_the_other_masks_of_its_source(made: ImageSet) -> None:
+def test_diversity_of_one_mask_pairs_its_copies_and_not_the_other_masks_of_its_source(
+    real: ImageSet, made: ImageSet
+) -> None:
     cache: Any = Places()
-    assert lpips._intra_mask(turned(made), cache, "lpips_alex").value is None  # one image per mask
-    assert lpips._intra_mask(drawn(made), cache, "lpips_alex").value == 1
+    assert lpips._intra_mask(real, turned(made), cache, "lpips_alex").value is None  # one image per mask
+    assert lpips._intra_mask(real, drawn(made), cache, "lpips_alex").value == 1
     assert all(one["mask_id"] == other["mask_id"] for one, other in cache.pairs)
 
 
@@ -112,7 +116,7 @@ def test_diversity_of_a_set_pairs_different_families_and_has_a_floor_where_they_
     real: ImageSet, made: ImageSet
 ) -> None:
     cache: Any = Places()
-    assert lpips._intra_set(real.split("train"), drawn(made), cache, "lpips_alex").floor is None
+    assert lpips._intra_set(real, drawn(made), cache, "lpips_alex").floor is None
     assert all(one["mask_id"] != other["mask_id"] for one, other in cache.pairs)
-    assert lpips._intra_set(real.split("train"), turned(made), cache, "lpips_alex").floor == 1
+    assert lpips._intra_set(real, turned(made), cache, "lpips_alex").floor == 1
     assert all(one["source_id"] != other["source_id"] for one, other in cache.pairs)

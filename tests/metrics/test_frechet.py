@@ -6,7 +6,7 @@ import torch
 from cleanfid import fid
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.frechet import frechet_distance, without_blocks
 from pipeline.metrics.statistics.resampling import jackknife_interval
 from tests.reference.frechet_literal import frechet_literal
 
@@ -35,7 +35,7 @@ def test_it_equals_clean_fid_and_torch_fidelity_on_shared_features(n: int, m: in
 @pytest.mark.parametrize(("n", "d"), [(24, 30), (24, 16), (40, 8)])  # n < D, n > D, n > 2 D: each has its own way
 def test_leaving_out_a_group_equals_computing_without_its_rows(n: int, d: int) -> None:
     real, fake, groups = rows(0, n, d, shift=3), rows(1, n, d, scale=1.4, shift=2), np.arange(n) % 5
-    without = without_groups(real, fake, groups)
+    without = without_blocks(real, fake, groups, groups)
     for group in range(5):
         kept = groups != group
         assert without(group) == pytest.approx(frechet_distance(real[kept], fake[kept]), rel=1e-9)
@@ -71,7 +71,7 @@ def test_the_jackknife_tells_how_much_the_distance_varies() -> None:
     for seed in range(0, 60, 2):
         real, fake = rows(seed, n, d), rows(seed + 1, n, d, shift=0.3)
         value = frechet_distance(real, fake)
-        low, high = jackknife_interval(value, without_groups(real, fake, groups), 20)
+        low, high = jackknife_interval(value, without_blocks(real, fake, groups, groups), 20)
         assert low < value < high
         values.append(value)
         halves.append((high - low) / 2)

@@ -137,7 +137,7 @@ def test_a_subset_as_large_as_the_sets_is_the_whole_sets() -> None:
 
 def test_leaving_out_a_group_equals_computing_without_its_rows() -> None:
     real, fake, groups = rows(0, 12), rows(1, 12, shift=0.3), np.arange(12) % 5
-    found = mmd.mmd2(np.concatenate([real, fake]), mmd.without_groups(groups), cubic).unbiased
+    found = mmd.mmd2(np.concatenate([real, fake]), mmd.without_blocks(groups, groups), cubic).unbiased
     for group in range(5):
         assert found[group] == pytest.approx(estimates(real[groups != group], fake[groups != group]).unbiased)
 

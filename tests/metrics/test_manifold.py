@@ -38,16 +38,16 @@ def test_it_equals_the_authors_package(n: int, m: int, dimension: int) -> None:
 def test_blocks_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = rows(0, 30), rows(1, 30, shift=0.4)
     groups = np.arange(30) % 4
-    whole, parts = prdc(real, fake, 3), prdc_without(real, fake, 3, groups)
+    whole, parts = prdc(real, fake, 3), prdc_without(real, fake, 3, groups, groups)
     monkeypatch.setattr(manifold, "BLOCK", 7)
     assert prdc(real, fake, 3) == whole
-    assert all((prdc_without(real, fake, 3, groups)[name] == parts[name]).all() for name in NAMES)
+    assert all((prdc_without(real, fake, 3, groups, groups)[name] == parts[name]).all() for name in NAMES)
 
 
 @pytest.mark.parametrize("groups", [np.arange(31) % 20, np.arange(31) // 8])
 def test_without_a_group_is_what_the_other_rows_give(groups: np.ndarray) -> None:
     real, fake = rows(2, 31), rows(3, 31, shift=0.3)
-    without = prdc_without(real, fake, 5, groups)
+    without = prdc_without(real, fake, 5, groups, groups)
     for group in range(groups.max() + 1):
         kept = groups != group
         expected = prdc(real[kept], fake[kept], 5)
@@ -73,7 +73,7 @@ def test_the_jackknife_finds_the_spread_of_new_draws() -> None:
     groups, found, widths = np.arange(100) % 20, [], []
     for seed in range(60):
         real, fake = rows(2 * seed, 100, 3), rows(2 * seed + 1, 100, 3, shift=0.5)
-        without = prdc_without(real, fake, 5, groups)
+        without = prdc_without(real, fake, 5, groups, groups)
         values = prdc(real, fake, 5)
         ends = {name: jackknife_interval(values[name], without[name].item, 20) for name in NAMES}
         found.append([values[name] for name in NAMES])

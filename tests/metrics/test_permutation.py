@@ -65,6 +65,47 @@ def test_pairs_that_are_not_independent_would_break_it() -> None:
     assert p_value(np.concatenate([rows, rows + noise]), 0) > 0.99
 
 
+def patients(rng: np.random.Generator, count: int, is_even: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of so many patients, whose images hardly differ within a patient, and the number of the patient of each."""
+    names = np.repeat(np.arange(count), 8 if is_even else rng.integers(1, 16, count))
+    return rng.normal(size=(count, 4))[names] + 0.3 * rng.normal(size=(len(names), 4)), names
+
+
+@pytest.mark.parametrize(("is_even", "first", "second"), [(True, 10, 10), (False, 6, 20)])
+def test_permuting_patients_keeps_the_level_and_permuting_their_images_does_not(
+    is_even: bool, first: int, second: int
+) -> None:
+    """Two sets of other patients of one distribution, 200 times: shares of p <= 0.05."""
+    rejected = np.zeros(2)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        (x, of_x), (y, of_y) = patients(rng, first, is_even), patients(rng, second, is_even)
+        n, m = len(x), len(y)
+        dealt = mmd.permutations(n, m, 199, rng), mmd.group_permutations(of_x, of_y, 199, rng)
+        for k, permuted in enumerate(dealt):
+            found = mmd.mmd2(np.concatenate([x, y]), mmd.all_rows(n, m) + permuted, cubic).unbiased
+            rejected[k] += mmd.permutation_p(found[0], found[1:]) <= 0.05
+    assert rejected[0] / 200 > 0.9
+    assert rejected[1] / 200 <= 0.1  # 0.05 and three standard errors of 200 trials
+
+
+def test_patients_of_two_distributions_have_a_small_p() -> None:
+    rng = np.random.default_rng(0)
+    (x, of_x), (y, of_y) = patients(rng, 20, False), patients(rng, 20, False)
+    permuted = mmd.all_rows(len(x), len(y)) + mmd.group_permutations(of_x, of_y, DEALT, rng)
+    found = mmd.mmd2(np.concatenate([x, y + 2]), permuted, cubic).unbiased
+    assert mmd.permutation_p(found[0], found[1:]) < 0.01
+
+
+def test_a_patient_s_images_are_dealt_together_and_each_set_keeps_its_number_of_patients() -> None:
+    first, second = np.array([0, 0, 0, 1]), np.array([0, 1, 1, 2])
+    chosen = mmd.group_permutations(first, second, 60, np.random.default_rng(0))
+    assert (chosen.first ^ chosen.second).all()
+    for dealt in chosen.first:
+        assert len({dealt[0], dealt[1], dealt[2]}) == len({dealt[5], dealt[6]}) == 1
+        assert dealt[[0, 3, 4, 5, 7]].sum() == 2
+
+
 @pytest.mark.slow
 def test_p_of_random_halves_of_real_images_is_uniform() -> None:
     found = os.environ.get("TWINSYNTH_REAL_DATA")

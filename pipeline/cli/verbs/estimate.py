@@ -12,6 +12,7 @@ from pipeline.cli.verbs.study import study_file
 if TYPE_CHECKING:
     from pipeline.cli.forecast import DiskUsage, Forecast, Machine, MachineFit, StageWork
     from pipeline.stages.finetune.memory import Cost
+    from pipeline.study import Params
 
 SHARDINGS = ("none", "zero2", "fsdp2")
 
@@ -24,11 +25,17 @@ def add(subparsers: Any) -> None:
         "check a study's parameters and tell images, steps, arithmetic, memory, disk and time before anything starts",
         "twinsynth estimate",
         "twinsynth estimate --study polyps --plan",
+        "twinsynth estimate --power 200",
+        "twinsynth estimate --power 200 --like kvasir",
         "twinsynth estimate --study polyps --devices 8 --memory 80 --tflops 400",
         "twinsynth estimate --study polyps --devices 4 --memory 24 --sharding zero2 --json",
     )
     parser.add_argument("--study", default="params.yaml", help="a study file, or a name in configs/studies")
     parser.add_argument("--plan", action="store_true", help="only check and plan: no arithmetic, memory, disk or time")
+    parser.add_argument(
+        "--power", type=_count, metavar="IMAGES", help="only plan the comparison, for so many independent test images"
+    )
+    parser.add_argument("--like", metavar="STUDY", help="with --power: take the noise of a finished study")
     parser.add_argument("--pairs", type=_count, help="real training pairs, where neither name nor data tells them")
     parser.add_argument("--devices", type=_count, help="GPUs that work together")
     parser.add_argument("--memory", type=_amount, help="GiB of one device")
@@ -58,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pipeline.study import load_params
 
     params = load_params(study_file(arguments.study))
+    if arguments.power or arguments.like:
+        return plan_power(params, arguments)
     with redirect_stdout(sys.stderr):  # progress
         check_plugins(params)
         pairs = arguments.pairs or training_pairs(params.study, params.data)
@@ -78,6 +87,21 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         tell("\n".join(lines(result)))
     return int(not any(fit.fits for fit in result.fits))
+
+
+def plan_power(params: "Params", arguments: argparse.Namespace) -> int:
+    """Print with which chance the study would find a true gain, and the sizes that would do. Raises UserError."""
+    from pipeline.cli.power_plan import power_plan
+    from pipeline.core.errors import UserError
+
+    if not arguments.power:
+        raise UserError("--like needs --power: the number of independent test images")
+    plan = power_plan(params, arguments.power, arguments.like)
+    if arguments.json:
+        tell_json(plan.record())
+    else:
+        tell("\n".join(plan.lines()))
+    return 0
 
 
 def machines(arguments: argparse.Namespace) -> list["Machine"]:

@@ -41,6 +41,13 @@ class FeatureStore(Protocol):
         """Return distances [N] between row k of the first set and row k of the second; a set's rows may repeat."""
         ...
 
-    def predictions(self, images: ImageSet) -> NDArray[np.uint8]:
-        """Return the judge's label maps [N, H, W] in the order of the set's rows."""
+    def predictions(self, images: ImageSet) -> list[NDArray[np.uint8]]:
+        """Return label maps [J, H, W] for every row: one per judge that judges the image, at least one.
+
+        Cross-fitted judges that have seen the pair of an image's mask are not among them.
+        """
+        ...
+
+    def cross_fitted_by(self, images: ImageSet) -> list[tuple[int, ...]] | None:
+        """Return for every row the numbers of the judges of `predictions`; None where there is one judge for all."""
         ...

@@ -8,6 +8,8 @@ PUBLISHED: Mapping[tuple[str, str], str] = {
     ("frechet", "inception_legacy"): "fid_legacy",
     ("frechet_infinity", "inception"): "fid_infinity",
     ("frechet_infinity", "inception_legacy"): "fid_infinity_legacy",
+    ("frechet_infinity_both", "inception"): "fid_infinity_both",
+    ("frechet_infinity_both", "inception_legacy"): "fid_infinity_both_legacy",
     ("kernel", "inception"): "kid",
     ("kernel", "inception_legacy"): "kid_legacy",
     ("mmd_rbf", CMMD_EXTRACTOR): "cmmd",

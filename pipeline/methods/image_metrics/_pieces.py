@@ -1,7 +1,7 @@
-"""The equally large pieces of a real and a synthetic set that distances of feature distributions compare."""
+"""The pieces of a real and a synthetic set that distances of feature distributions compare."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,24 +10,52 @@ from numpy.typing import NDArray
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._groups import units_of
 from pipeline.methods.image_metrics._partners import families
+from pipeline.metrics.statistics.grouped import Blocks, Units, blocks_by_position, blocks_by_unit
 
-GROUPS = 20  # of the jackknife
+ONE_HALF = "the training images come from one group (such as a patient), which cannot be halved"
+Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Synthetic rows against real rows of the same number; `stand_in` are real rows in place of the synthetic ones."""
+    """Synthetic rows against real rows; `stand_in` are real rows in place of the synthetic ones, as many.
+
+    The units of the rows are their patients or sequences (where unknown, their masks); None: nothing is known of them.
+    """
 
     variant: str
-    real: NDArray[np.float32]
-    synthetic: NDArray[np.float32]
-    stand_in: NDArray[np.float32] | None
+    real: Features
+    synthetic: Features
+    stand_in: Features | None
+    real_units: Units | None = None
+    synthetic_units: Units | None = None
 
     @property
-    def groups(self) -> NDArray[np.int64]:
-        """Jackknife group of every position; a mask's real and synthetic image share a position where both exist."""
-        return np.arange(len(self.real)) % min(GROUPS, len(self.real))
+    def blocks(self) -> Blocks:
+        """Jackknife block of every row: by units where groups are known.
+
+        Otherwise by position; a mask's real and synthetic image share a position where both exist.
+        """
+        real, synthetic = self.real_units, self.synthetic_units
+        if real is None or synthetic is None or not (real.are_groups or synthetic.are_groups):
+            return blocks_by_position(len(self.real), len(self.synthetic))
+        return blocks_by_unit(real, synthetic)
+
+    @property
+    def synthetic_blocks(self) -> Blocks:
+        """Jackknife block of every synthetic row, for statistics of the synthetic images alone."""
+        units = self.synthetic_units
+        if units is None or not units.are_groups:
+            return blocks_by_position(len(self.synthetic), len(self.synthetic))
+        return blocks_by_unit(units, units)
+
+    @property
+    def missing_half(self) -> str | None:
+        """Why there are no halves to compare; None if there are."""
+        grouped = self.real_units is not None and self.real_units.are_groups
+        return ONE_HALF if grouped and self.variant == "train_half" and not len(self.real) else None
 
     @property
     def shares_masks(self) -> bool:
@@ -35,39 +63,109 @@ class Piece:
         return self.variant == "train"
 
 
-def sizes(real: ImageSet, synthetic: ImageSet) -> dict[str, int]:
-    """Return the number of images per set in each variant of `pieces`."""
-    sets = real.split("train"), real.split("test"), synthetic
-    train, test, generated = (len(_first_copies(images)) for images in sets)
-    n = min(train, generated)
-    return {"train": n, "train_half": n // 2, "heldout": min(n, test)}
+@dataclass(frozen=True)
+class _Side:
+    """Rows of a set (train, test or synthetic), in the order in which they are taken, and the unit of each."""
+
+    name: str
+    rows: tuple[int, ...]
+    units: Units
+
+    def first(self, n: int, start: int = 0) -> "_Side":
+        return self._those(range(len(self.rows))[start : start + n])
+
+    def of_units(self, accepts: Callable[[str], bool]) -> "_Side":
+        return self._those([k for k, name in enumerate(self.units.names) if accepts(name)])
+
+    def _those(self, places: Collection[int]) -> "_Side":
+        units = Units(tuple(self.units.names[k] for k in places), self.units.are_groups)
+        return _Side(self.name, tuple(self.rows[k] for k in places), units)
 
 
-def pieces(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> Iterator[Piece]:
+@dataclass(frozen=True)
+class _Comparison:
+    variant: str
+    real: _Side
+    synthetic: _Side
+    stand_in: _Side | None
+
+
+def sizes(real: ImageSet, synthetic: ImageSet, seed: int, whole_real: bool = False) -> dict[str, int]:
+    """Return the number of synthetic images in each variant of `pieces`."""
+    compared = _comparisons(real, synthetic, seed, whole_real)
+    return {comparison.variant: len(comparison.synthetic.rows) for comparison in compared}
+
+
+def pieces(
+    real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str, whole_real: bool = False
+) -> Iterator[Piece]:
     """Yield three comparisons of the first copies (one image per mask, so that any number of `copies` compares).
 
     train: with the training images, as papers do (a set that copies them scores best); stand-in: test images, if there
     are as many. With fewer there is no floor at this n: other training images would have to be half of the n, and a
     distance depends on n. train_half: images made from half of the masks with the real images of the other half;
-    stand-in: the real images of those masks. heldout: with the test images; stand-in: the training images.
+    stand-in: the real images of those masks; where groups are known, none is in both halves, so that the halves may be
+    smaller. heldout: with the test images; stand-in: the training images. Real and synthetic images are equally many;
+    with `whole_real`, train and heldout take all real and all synthetic ones.
     """
-    training, sources = real.split("train"), {row["source_id"] for row in synthetic}
-    train = _ordered_features(training, sources, store, extractor)
-    generated = _ordered_features(synthetic, set(training.ids), store, extractor)
-    test = _ordered_features(real.split("test"), set(), store, extractor)
-    n = min(len(train), len(generated))
-    yield Piece("train", train[:n], generated[:n], test[:n] if len(test) >= n else None)
-    half = n // 2
-    yield Piece("train_half", train[:half], generated[half : 2 * half], train[half : 2 * half])
-    m = min(n, len(test))
-    yield Piece("heldout", test[:m], generated[:m], train[:m])
+    sets = {"train": real.split("train"), "synthetic": synthetic, "test": real.split("test")}
+    features = {name: store.features(images, extractor) for name, images in sets.items()}
+
+    def rows(side: _Side) -> Features:
+        return features[side.name][list(side.rows)]
+
+    for compared in _comparisons(real, synthetic, store.seed, whole_real):
+        stand_in = None if compared.stand_in is None else rows(compared.stand_in)
+        units = compared.real.units, compared.synthetic.units
+        yield Piece(compared.variant, rows(compared.real), rows(compared.synthetic), stand_in, *units)
 
 
-def _ordered_features(
-    images: ImageSet, others: Collection[str], store: FeatureStore, extractor: str
-) -> NDArray[np.float32]:
-    """Return the features of the first copies in the order of `_order`."""
-    return store.features(images, extractor)[_order(images, others, store.seed)]
+def _comparisons(real: ImageSet, synthetic: ImageSet, seed: int, whole_real: bool) -> list[_Comparison]:
+    sides = _sides(real, synthetic, seed)
+    train, test, generated = sides["train"], sides["test"], sides["synthetic"]
+    n = min(len(train.rows), len(generated.rows))
+    m = min(n, len(test.rows))
+    halves = _halves(train.first(n), generated.first(n))
+    if whole_real:
+        made = len(generated.rows)
+        floors = [side.first(made) if len(side.rows) >= made else None for side in (test, train)]
+        train_piece = _Comparison("train", train, generated, floors[0])
+        return [train_piece, halves, _Comparison("heldout", test, generated, floors[1])]
+    floor = test.first(n) if len(test.rows) >= n else None
+    return [
+        _Comparison("train", train.first(n), generated.first(n), floor),
+        halves,
+        _Comparison("heldout", test.first(m), generated.first(m), train.first(m)),
+    ]
+
+
+def _sides(real: ImageSet, synthetic: ImageSet, seed: int) -> Mapping[str, _Side]:
+    """Return the first copies of the three sets in the order of `_order`."""
+    training, test = real.split("train"), real.split("test")
+    sources = {row["source_id"] for row in synthetic}
+    sets = {"train": (training, sources), "synthetic": (synthetic, set(training.ids)), "test": (test, set[str]())}
+    sides: dict[str, _Side] = {}
+    for name, (images, others) in sets.items():
+        order, names = _order(images, others, seed), families(images)
+        sides[name] = _Side(name, tuple(order), units_of([names[k] for k in order], real))
+    return sides
+
+
+def _halves(train: _Side, generated: _Side) -> _Comparison:
+    """Compare the real images of one half with the synthetic ones of the other half."""
+    half = len(train.rows) // 2
+    if not (train.units.are_groups or generated.units.are_groups):
+        rest = train.first(half, half)
+        return _Comparison("train_half", train.first(half), generated.first(half, half), rest)
+    chosen, left = set[str](), half
+    for name, count in Counter(train.units.names).items():
+        if count <= left:
+            chosen.add(name)
+            left -= count
+    first = train.of_units(chosen.__contains__)
+    rest, made = (side.of_units(lambda name: name not in chosen) for side in (train, generated))
+    n = min(len(side.rows) for side in (first, rest, made))
+    return _Comparison("train_half", first.first(n), made.first(n), rest.first(n))
 
 
 def _order(images: ImageSet, others: Collection[str], seed: int) -> list[int]:

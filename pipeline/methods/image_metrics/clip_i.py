@@ -5,9 +5,12 @@ nearest real image (high also where images are copied). `clip_i_*` is CLIP ViT-B
 pixels; on any other extractor they are called cosine_*. All synthetic images are used; real ones are those of the
 training split, or (heldout) of the test split. Floors: the real images of the other of these splits.
 
-Intervals: bootstrap over masks for paired and nearest; jackknife over groups of masks for pairwise, where a mask's
-synthetic and training images leave together.
+Intervals: bootstrap over masks for paired and nearest; jackknife over blocks of masks for pairwise, where a mask's
+synthetic and training images leave together. Where groups (patients, sequences) are known, they take the place of the
+masks.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +18,14 @@ from numpy.typing import NDArray
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
-from pipeline.methods.image_metrics._partners import ALONE, column, families, partners
-from pipeline.methods.image_metrics._pieces import GROUPS
+from pipeline.methods.image_metrics._groups import image_units, units_of
+from pipeline.methods.image_metrics._partners import ALONE, column, partners
 from pipeline.metrics.images.arrays import Array
 from pipeline.metrics.images.neighbours import nearest
 from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.images.similarity import cosine, mean_cosine, mean_cosine_without
-from pipeline.metrics.statistics.resampling import bootstrap_means, jackknife_interval, percentile_interval
+from pipeline.metrics.statistics.grouped import BLOCKS, Blocks, Interval, Units, blocks_by_unit, jackknife, percentile
+from pipeline.metrics.statistics.resampling import bootstrap_means
 
 DIRECTION: Direction = "higher"
 CLIP = {"clip_b32": "", "clip_l14_336": "_l14_336"}  # suffix of the name
@@ -35,6 +39,16 @@ KINDS = (  # and variants
 )
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What the synthetic images are compared with, the real images in their place, and the unit of each of them."""
+
+    variant: str
+    reference: ImageSet
+    stand_in: ImageSet
+    synthetic_units: Units
+
+
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """Return clip_i_paired, clip_i_pairwise and clip_i_nearest, and the same on every other extractor of rows."""
     scores: list[ScoreResult] = []
@@ -42,11 +56,11 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
         if reason := store.missing(extractor):
             scores += [_absent(kind, extractor, synthetic, store, reason, variant) for kind, variant in KINDS]
             continue
-        scores.append(_paired(real.split("train"), synthetic, store, extractor))
+        scores.append(_paired(real, synthetic, store, extractor))
         for variant, name, other in (("train", "train", "test"), ("heldout", "test", "train")):
-            reference, stand_in = real.split(name), real.split(other)
-            scores.append(_pairwise(reference, synthetic, stand_in, store, extractor, variant))
-            scores.append(_nearest(reference, synthetic, stand_in, store, extractor, variant))
+            compared = _Compared(variant, real.split(name), real.split(other), image_units(synthetic, real))
+            scores.append(_pairwise(compared, image_units(compared.reference, real), synthetic, store, extractor))
+            scores.append(_nearest(compared, synthetic, store, extractor))
     return scores
 
 
@@ -77,45 +91,55 @@ def _absent(
     return ScoreResult(_name(kind, extractor), None, len(synthetic), DIRECTION, store.seed, variant, reason=reason)
 
 
-def _paired(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+def _paired(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+    train = real.split("train")
     pairs = partners(train, synthetic)
     if not pairs.masks:
         return _absent("paired", extractor, synthetic, store, ALONE)
     name, values = _name("paired", extractor), _paired_values(train, synthetic, store, extractor)
-    low, high = _interval(values, pairs.masks, store, name)
-    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, "", low, high)
+    score = ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed)
+    return score.within(_interval(values, units_of(pairs.masks, real), store, name))
 
 
-def _nearest(
-    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, store: FeatureStore, extractor: str, variant: str
-) -> ScoreResult:
+def _nearest(compared: _Compared, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+    reference, variant = compared.reference, compared.variant
     name, values = _name("nearest", extractor), _nearest_values(reference, synthetic, store, extractor)
-    low, high = _interval(values, families(synthetic), store, f"{name}/{variant}")
-    floor = float(_nearest_values(reference, stand_in, store, extractor).mean())
-    return ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, variant, low, high, floor)
+    floor = float(_nearest_values(reference, compared.stand_in, store, extractor).mean())
+    score = ScoreResult(name, float(values.mean()), len(values), DIRECTION, store.seed, variant, floor=floor)
+    return score.within(_interval(values, compared.synthetic_units, store, f"{name}/{variant}"))
 
 
 def _pairwise(
-    reference: ImageSet, synthetic: ImageSet, stand_in: ImageSet, store: FeatureStore, extractor: str, variant: str
+    compared: _Compared, reference_units: Units, synthetic: ImageSet, store: FeatureStore, extractor: str
 ) -> ScoreResult:
-    real, generated, other = (store.features(images, extractor) for images in (reference, synthetic, stand_in))
-    value, low, high = mean_cosine(generated, real), None, None
-    count = min(GROUPS, len(set(families(synthetic))), len(set(families(reference))))
-    if count > 1:
-        groups = [_groups(images, count, store.seed) for images in (synthetic, reference)]
-        low, high = jackknife_interval(value, mean_cosine_without(generated, real, *groups), count)
-        high = min(high, 1.0)
-    floor = mean_cosine(other, real)
-    return ScoreResult(
-        _name("pairwise", extractor), value, len(generated), DIRECTION, store.seed, variant, low, high, floor
-    )
+    sets = compared.reference, synthetic, compared.stand_in
+    real, generated, other = (store.features(images, extractor) for images in sets)
+    value, blocks = mean_cosine(generated, real), _blocks(compared.synthetic_units, reference_units, store.seed)
+    interval = jackknife(value, mean_cosine_without(generated, real, blocks.first, blocks.second), blocks, least=1)
+    name, floor = _name("pairwise", extractor), mean_cosine(other, real)
+    score = ScoreResult(name, value, len(generated), DIRECTION, store.seed, compared.variant, floor=floor)
+    return score.within(interval.clipped(most=1.0))
 
 
-def _groups(images: ImageSet, count: int, seed: int) -> NDArray[np.int64]:
-    """Return a jackknife group per image: masks in seeded order, so that equal masks get equal groups in every set."""
-    order = sorted(set(families(images)), key=lambda mask: seeding.number(seed, "groups", mask))
-    group_of = {mask: k % count for k, mask in enumerate(order)}
-    return np.array([group_of[mask] for mask in families(images)])
+def _blocks(synthetic: Units, reference: Units, seed: int) -> Blocks:
+    """Return the jackknife block of every image: whole groups, else masks in seeded order.
+
+    A mask with images in both sets is in one block.
+    """
+    if synthetic.are_groups or reference.are_groups:
+        return blocks_by_unit(synthetic, reference)
+    names = [
+        sorted(set(side.names), key=lambda mask: seeding.number(seed, "groups", mask))
+        for side in (synthetic, reference)
+    ]
+    shared = [mask for mask in names[0] if mask in set(reference.names)]
+    count = min(BLOCKS, *map(len, names))
+    sides = zip((synthetic, reference), names, strict=True)
+    labels: list[NDArray[np.int64]] = []
+    for side, masks in sides:
+        place = {mask: k for k, mask in enumerate(dict.fromkeys([*shared, *masks]))}
+        labels.append(np.array([place[mask] % count for mask in side.names]))
+    return Blocks(labels[0], labels[1], count)
 
 
 def _paired_values(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> Array:
@@ -129,6 +153,6 @@ def _nearest_values(reference: ImageSet, images: ImageSet, store: FeatureStore, 
     return 1 - distance
 
 
-def _interval(values: Array, masks: list[str], store: FeatureStore, name: str) -> tuple[float, float]:
-    draws = bootstrap_means(values, masks, store.settings.resamples, seeding.numpy_rng(store.seed, name, "bootstrap"))
-    return percentile_interval(draws)
+def _interval(values: Array, units: Units, store: FeatureStore, name: str) -> Interval:
+    rng = seeding.numpy_rng(store.seed, name, "bootstrap")
+    return percentile(bootstrap_means(values, units.names, store.settings.resamples, rng), units)

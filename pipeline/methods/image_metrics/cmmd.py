@@ -2,22 +2,31 @@
 
 `cmmd` is the biased estimate, as published (Jayasumana et al. 2024), and grows with fewer images; `cmmd_unbiased`
 does not and can be negative. On other extractors the same two numbers are `mmd_rbf` and `mmd_rbf_unbiased`. Interval:
-jackknife over 20 groups of positions; that of the biased estimate is for its value at this n, bias included.
+jackknife over at most 20 blocks of positions, or of whole groups where they are known; that of the biased estimate is
+for its value at this n, bias included.
 `p_value` as for the kernel distance.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
-from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, permutations, without_value
+from pipeline.methods.image_metrics._distances import (
+    DIRECTION,
+    on_extractors,
+    permutations,
+    without_blocks,
+    without_value,
+)
 from pipeline.methods.image_metrics._names import CMMD_EXTRACTOR
 from pipeline.methods.image_metrics._pieces import Piece
 from pipeline.metrics.images import mmd
 from pipeline.metrics.images.arrays import Array, Features
 from pipeline.metrics.images.kernel import gaussian, unit_length
 from pipeline.metrics.images.score import ScoreResult
-from pipeline.metrics.statistics.resampling import jackknife_interval
+from pipeline.metrics.statistics.grouped import Blocks, jackknife
 
 SCALE = 1000
 
@@ -33,23 +42,25 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
     if n < 3:
         reason = f"{n} images per set; an unbiased estimate and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason) for name in names]
-    permuted = permutations(piece, store, names[0])
-    selections = mmd.without_groups(piece.groups) + (permuted or mmd.all_rows(n, n))
+    blocks, permuted = piece.blocks, permutations(piece, store, names[0])
+    left_out = without_blocks(blocks)
+    selections = left_out + (permuted.selections or mmd.all_rows(n, n))
     estimates = _estimates(piece.real, piece.synthetic, selections)
     floors = None if piece.stand_in is None else _estimates(piece.real, piece.stand_in, mmd.all_rows(n, n))
-    return [
-        _score(name, estimates[k], None if floors is None else float(floors[k][0]), piece, store)
-        for k, name in enumerate(names)
-    ]
+    scores: list[ScoreResult] = []
+    for k, name in enumerate(names):
+        floor = None if floors is None else float(floors[k][0])
+        score = ScoreResult(name, None, n, DIRECTION, store.seed, piece.variant, floor=floor, p_reason=permuted.reason)
+        scores.append(_completed(score, estimates[k], len(left_out), blocks))
+    return scores
 
 
-def _score(name: str, estimates: Array, floor: float | None, piece: Piece, store: FeatureStore) -> ScoreResult:
-    """Return the score of estimates without each group, then of all rows, then, if any, with permuted labels."""
-    groups = int(piece.groups.max()) + 1
-    value, permuted = float(estimates[groups]), estimates[groups + 1 :]
-    interval = jackknife_interval(value, lambda group: float(estimates[group]), groups)
+def _completed(score: ScoreResult, estimates: Array, start: int, blocks: Blocks) -> ScoreResult:
+    """Complete a score from estimates without each block, then (at `start`) of all rows, then with permuted labels."""
+    value, permuted = float(estimates[start]), estimates[start + 1 :]
     p = mmd.permutation_p(value, permuted) if len(permuted) else None
-    return ScoreResult(name, value, len(piece.real), DIRECTION, store.seed, piece.variant, *interval, floor, p_value=p)
+    interval = jackknife(value, lambda block: float(estimates[block]), blocks)
+    return replace(score, value=value, p_value=p).within(interval)
 
 
 def _estimates(real: Features, other: Features, selections: mmd.Selections) -> mmd.Estimates:

@@ -1,16 +1,17 @@
 """Frechet distance of feature distributions: FID on Inception features, else named after the extractor.
 
-Interval: jackknife over 20 groups of positions. A bootstrap would repeat rows, which lowers the rank of the covariances
-and biases the distance upwards. The interval is for the distance at this n, bias included: compare it with the floor.
+Interval: jackknife over at most 20 blocks of positions, or of whole groups where they are known. A bootstrap would
+repeat rows, which lowers the rank of the covariances and biases the distance upwards. The interval is for the distance
+at this n, bias included: compare it with the floor.
 """
 
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.methods.image_metrics._distances import DIRECTION, on_extractors, without_value
 from pipeline.methods.image_metrics._pieces import Piece
-from pipeline.metrics.images.frechet import frechet_distance, without_groups
+from pipeline.metrics.images.frechet import frechet_distance, without_blocks
 from pipeline.metrics.images.score import ScoreResult
-from pipeline.metrics.statistics.resampling import jackknife_interval
+from pipeline.metrics.statistics.grouped import jackknife
 
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
@@ -24,7 +25,8 @@ def _scores(names: list[str], piece: Piece, store: FeatureStore) -> list[ScoreRe
         reason = f"{n} images per set; a covariance and its jackknife need 3"
         return [without_value(name, n, piece.variant, store, reason)]
     value = frechet_distance(piece.real, piece.synthetic)
-    without = without_groups(piece.real, piece.synthetic, piece.groups)
-    low, high = jackknife_interval(value, without, int(piece.groups.max()) + 1)
+    blocks = piece.blocks
+    interval = jackknife(value, without_blocks(piece.real, piece.synthetic, blocks.first, blocks.second), blocks)
     floor = None if piece.stand_in is None else frechet_distance(piece.real, piece.stand_in)
-    return [ScoreResult(name, value, n, DIRECTION, store.seed, piece.variant, max(low, 0.0), high, floor)]
+    score = ScoreResult(name, value, n, DIRECTION, store.seed, piece.variant, floor=floor)
+    return [score.within(interval.clipped(least=0.0))]

@@ -3,7 +3,8 @@
 paired: a synthetic image and the real image whose mask conditioned it; lower is more like the real one.
 intra_mask: copies of one mask; higher is more diverse. intra_set: images of different masks (the first copies), drawn
 at random; higher is more diverse, and its floor is that of the real images of the same masks. Intervals: bootstrap over
-masks. Named after the net: lpips_paired.alex is the extractor lpips_alex.
+groups (patients, sequences) where they are known, else over masks. Named after the net: lpips_paired.alex is the
+extractor lpips_alex.
 """
 
 import itertools
@@ -14,11 +15,13 @@ import numpy as np
 from pipeline.core import seeding
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._groups import units_of
 from pipeline.methods.image_metrics._partners import ALONE, column, families, mask, partners
 from pipeline.metrics.images.arrays import Array
 from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.images.similarity import bootstrap_pairs, draw_pairs
-from pipeline.metrics.statistics.resampling import bootstrap_means, percentile_interval
+from pipeline.metrics.statistics.grouped import labels_of, percentile
+from pipeline.metrics.statistics.resampling import bootstrap_means
 
 DIRECTIONS: dict[str, Direction] = {"lpips_paired": "lower", "lpips_intra_mask": "higher", "lpips_intra_set": "higher"}
 PREFIX = "lpips_"  # of the extractors
@@ -28,15 +31,14 @@ PAIRS = 500  # of images drawn for each diversity; at least one per mask for int
 
 def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[ScoreResult]:
     """Return lpips_paired, lpips_intra_mask and lpips_intra_set for every net in `score.extractors`, else for alex."""
-    train = real.split("train")
     scores: list[ScoreResult] = []
     for extractor in _nets(store):
         if reason := store.missing(extractor):
             scores += [_absent(kind, extractor, len(synthetic), store, reason) for kind in DIRECTIONS]
             continue
-        scores.append(_paired(train, synthetic, store, extractor))
-        scores.append(_intra_mask(synthetic, store, extractor))
-        scores.append(_intra_set(train, synthetic, store, extractor))
+        scores.append(_paired(real, synthetic, store, extractor))
+        scores.append(_intra_mask(real, synthetic, store, extractor))
+        scores.append(_intra_set(real, synthetic, store, extractor))
     return scores
 
 
@@ -55,16 +57,18 @@ def _nets(store: FeatureStore) -> list[str]:
     return [name for name in store.extractors("distances") if name.startswith(PREFIX)] or [DEFAULT]
 
 
-def _paired(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+def _paired(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+    train = real.split("train")
     pairs = partners(train, synthetic)
     if not pairs.masks:
         return _absent("lpips_paired", extractor, len(synthetic), store, ALONE)
     values = _distances(synthetic, pairs.synthetic, train, pairs.real, store, extractor)
-    draws = bootstrap_means(values, pairs.masks, store.settings.resamples, _rng(store, "lpips_paired", extractor))
-    return _score("lpips_paired", extractor, values, draws, len(values), store)
+    units = units_of(pairs.masks, real)
+    draws = bootstrap_means(values, units.names, store.settings.resamples, _rng(store, "lpips_paired", extractor))
+    return _score("lpips_paired", extractor, values, len(values), store).within(percentile(draws, units))
 
 
-def _intra_mask(synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+def _intra_mask(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
     name = "lpips_intra_mask"
     copies, sources = _rows_by_name([mask(row) for row in synthetic], synthetic), families(synthetic)
     limit = max(1, PAIRS // len(copies))
@@ -77,11 +81,13 @@ def _intra_mask(synthetic: ImageSet, store: FeatureStore, extractor: str) -> Sco
         return _absent(name, extractor, len(synthetic), store, "one image per mask; two copies make a pair")
     masks, first, second = map(list, zip(*pairs, strict=True))
     values = _distances(synthetic, first, synthetic, second, store, extractor)
-    draws = bootstrap_means(values, masks, store.settings.resamples, _rng(store, name, extractor))
-    return _score(name, extractor, values, draws, len({*first, *second}), store)
+    units = units_of(masks, real)
+    draws = bootstrap_means(values, units.names, store.settings.resamples, _rng(store, name, extractor))
+    return _score(name, extractor, values, len({*first, *second}), store).within(percentile(draws, units))
 
 
-def _intra_set(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+def _intra_set(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: str) -> ScoreResult:
+    train = real.split("train")
     name, generated = "lpips_intra_set", _rows_by_name(families(synthetic), synthetic)
     masks = sorted(generated)
     if len(masks) < 2:
@@ -93,10 +99,12 @@ def _intra_set(train: ImageSet, synthetic: ImageSet, store: FeatureStore, extrac
         return _distances(images, [rows[m][0] for m in first], images, [rows[m][0] for m in second], store, extractor)
 
     values = distances(synthetic, generated)
-    draws = bootstrap_pairs(values, pairs, store.settings.resamples, _rng(store, name, extractor))
+    units = units_of(masks, real)
+    rng, clusters = _rng(store, name, extractor), labels_of(units.names)
+    draws = bootstrap_pairs(values, pairs, store.settings.resamples, rng, clusters)
     in_train = _rows_by_name(families(train), train)
     floor = float(distances(train, in_train).mean()) if set(masks) <= set(in_train) else None
-    return _score(name, extractor, values, draws, len(masks), store, floor)
+    return _score(name, extractor, values, len(masks), store, floor).within(percentile(draws, units))
 
 
 def _rows_by_name(names: Sequence[str], images: ImageSet) -> dict[str, list[int]]:
@@ -133,7 +141,7 @@ def _absent(kind: str, extractor: str, n: int, store: FeatureStore, reason: str)
 
 
 def _score(
-    kind: str, extractor: str, values: Array, draws: Array, n: int, store: FeatureStore, floor: float | None = None
+    kind: str, extractor: str, values: Array, n: int, store: FeatureStore, floor: float | None = None
 ) -> ScoreResult:
-    ends = percentile_interval(draws)
-    return ScoreResult(_name(kind, extractor), float(values.mean()), n, DIRECTIONS[kind], store.seed, "", *ends, floor)
+    name, value = _name(kind, extractor), float(values.mean())
+    return ScoreResult(name, value, n, DIRECTIONS[kind], store.seed, floor=floor)

@@ -1,18 +1,26 @@
 """Ratings by clinicians: mean opinion score (1 to 5), agreement, and whether they distinguish real from synthetic.
 
 From ratings/<study>/*.csv (data.ratings); without ratings every value is None. The arm is the generator entry's name.
-The interval of the mean is for other raters and images. icc_2k: agreement on the images of this arm and the
+The interval of the mean is for other raters and images, or other groups (patients, sequences) of images where they are
+known. icc_2k: agreement on the images of this arm and the
 real ones that every rater rated; its n is their number.
 turing_accuracy: share of correct answers to "is it real?"; 0.5 is guessing, so lower is better for a generator whose
-images should pass for real. Its Wilson interval assumes independent answers, which those of one rater are not quite.
+images should pass for real. Its Wilson interval assumes independent answers, which those of one rater, or to images of
+one patient, are not quite.
 """
+
+from dataclasses import replace
+
+import numpy as np
 
 from pipeline.core import paths, seeding
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import REAL, Rating, rating_table, read_ratings
 from pipeline.methods.image_metrics._contract import FeatureStore
+from pipeline.methods.image_metrics._groups import image_units
 from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.statistics import ratings as statistics
+from pipeline.metrics.statistics.grouped import Interval, Units, percentile
 from pipeline.metrics.statistics.proportion import wilson_interval
 
 DIRECTIONS: dict[str, Direction] = {
@@ -36,20 +44,29 @@ def score(real: ImageSet, synthetic: ImageSet, store: FeatureStore) -> list[Scor
     if not of_arm:
         arms = ", ".join(sorted({rating.arm for rating in ratings}))
         return [_absent(name, len(synthetic), store, f"nobody rated {arm}; rated are: {arms}") for name in DIRECTIONS]
+    floor = statistics.mean(rating_table(of_real)) if of_real else None
     return [
-        _opinion("mos", of_arm, store, statistics.mean(rating_table(of_real)) if of_real else None),
-        _opinion("mos_real", of_real, store) if of_real else _absent("mos_real", len(synthetic), store, UNANCHORED),
+        replace(_opinion("mos", of_arm, image_units(synthetic, real), synthetic.ids, store), floor=floor),
+        _opinion("mos_real", of_real, image_units(real, real), real.ids, store)
+        if of_real
+        else _absent("mos_real", len(synthetic), store, UNANCHORED),
         _agreement([*of_arm, *of_real], store),
         _turing_accuracy(of_arm, of_real, store),
     ]
 
 
-def _opinion(name: str, ratings: list[Rating], store: FeatureStore, floor: float | None = None) -> ScoreResult:
-    quality = rating_table(ratings)
+def _opinion(name: str, ratings: list[Rating], units: Units, ids: list[str], store: FeatureStore) -> ScoreResult:
+    """Return the mean of the ratings; `units` are those of the images `ids`, an image that is not there is its own."""
+    quality, unit_of = rating_table(ratings), dict(zip(ids, units.names, strict=True))
+    images = sorted({rating.image for rating in ratings})  # as the rows of the table
+    score = ScoreResult(name, statistics.mean(quality), len(quality), DIRECTIONS[name], store.seed)
+    rated = Units(tuple(unit_of.get(image, image) for image in images), units.are_groups)
+    if rated.are_groups and len(rated) < 2:
+        return score.within(percentile(np.empty(0), rated))
     rng = seeding.numpy_rng(store.seed, name, "bootstrap")
-    low, high = statistics.mean_interval(quality, store.settings.resamples, rng)
-    ends = max(low, 1.0), min(high, 5.0)  # of the scale
-    return ScoreResult(name, statistics.mean(quality), len(quality), DIRECTIONS[name], store.seed, "", *ends, floor)
+    groups = rated.names if rated.are_groups else None
+    ends = statistics.mean_interval(quality, store.settings.resamples, rng, groups=groups)
+    return score.within(Interval(*ends, rated.n_groups).clipped(1.0, 5.0))  # the ends of the scale
 
 
 def _agreement(ratings: list[Rating], store: FeatureStore) -> ScoreResult:

@@ -1,7 +1,8 @@
 """Vendi score: the effective number of different images in a set, on every extractor of rows; higher is more diverse.
 
 It grows with n, so it is computed for as many first copies as there are training images, and its floor is that of the
-real images of the same masks. Interval: jackknife over 20 groups of rows (repeated rows of a bootstrap would lower it).
+real images of the same masks. Interval: jackknife over at most 20 blocks of rows, or of whole groups where they are
+known (repeated rows of a bootstrap would lower it).
 """
 
 from pipeline.data.image_set import ImageSet
@@ -9,7 +10,7 @@ from pipeline.methods.image_metrics._contract import FeatureStore
 from pipeline.methods.image_metrics._pieces import pieces
 from pipeline.metrics.images.score import Direction, ScoreResult
 from pipeline.metrics.images.vendi import vendi, vendi_without
-from pipeline.metrics.statistics.resampling import jackknife_interval
+from pipeline.metrics.statistics.grouped import jackknife
 
 DIRECTION: Direction = "higher"
 
@@ -29,6 +30,7 @@ def _score(real: ImageSet, synthetic: ImageSet, store: FeatureStore, extractor: 
         return ScoreResult(
             name, None, n, DIRECTION, store.seed, reason=f"{n} images; a diversity and its jackknife need 3"
         )
-    value, groups = vendi(piece.synthetic), piece.groups
-    low, high = jackknife_interval(value, vendi_without(piece.synthetic, groups), int(groups.max()) + 1)
-    return ScoreResult(name, value, n, DIRECTION, store.seed, "", max(low, 1.0), min(high, n), vendi(piece.real))
+    value, blocks = vendi(piece.synthetic), piece.synthetic_blocks
+    interval = jackknife(value, vendi_without(piece.synthetic, blocks.second), blocks)
+    score = ScoreResult(name, value, n, DIRECTION, store.seed, floor=vendi(piece.real))
+    return score.within(interval.clipped(1.0, n))

@@ -1,8 +1,11 @@
-"""The Frechet distance extrapolated to infinitely many images: a line in 1/n, evaluated at 0 (Chong & Forsyth 2020).
+"""The Frechet distance extrapolated to infinitely many images: a line in 1/n, evaluated at 0, in two variants.
 
-Both sets are subsampled to the same n: if one set were used in full, its bias would stay in the intercept.
+As published (Chong & Forsyth 2020), only the synthetic set is subsampled and the whole real set stays: the intercept is
+the distance of infinitely many synthetic images from this real set, and keeps the bias of its size. With both sets
+subsampled to the same n, the intercept estimates the distance of the two distributions.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.metrics.images.arrays import Features
-from pipeline.metrics.images.frechet import frechet_distance
+from pipeline.metrics.images.frechet import distance_to, frechet_distance
 
 POINTS = 6  # set sizes
 DRAWS = 3  # random subsets per size
@@ -26,14 +29,22 @@ class Intercept:
 
 
 def frechet_infinity(real: Features, fake: Features, rng: np.random.Generator) -> Intercept:
-    """Return the intercept for two sets of n > D rows; its error is that of the fit, not that of having n images.
+    """Return the intercept for all rows [n, D] of `real` and subsets of m > D rows of `fake`, as published.
+
+    Its error is that of the fit, not that of having n and m images.
+    """
+    distance = distance_to(real)
+    return _extrapolated(_subset_sizes(*fake.shape), lambda size: distance(_draw(fake, size, rng)))
+
+
+def frechet_infinity_both(real: Features, fake: Features, rng: np.random.Generator) -> Intercept:
+    """Return the intercept for subsets of two sets of n > D rows; its error is that of the fit, not of having n images.
 
     Just above n = D the smallest subsets have fewer rows than columns, and some of the bias stays.
     """
-    n, d = real.shape
-    subset_sizes = [size for size in sizes(n, d) for _ in range(1 if size == n else DRAWS)]
-    distances = [frechet_distance(_draw(real, size, rng), _draw(fake, size, rng)) for size in subset_sizes]
-    return line_at_zero(1 / np.array(subset_sizes), np.array(distances))
+    return _extrapolated(
+        _subset_sizes(*real.shape), lambda size: frechet_distance(_draw(real, size, rng), _draw(fake, size, rng))
+    )
 
 
 def sizes(n: int, d: int) -> list[int]:
@@ -54,6 +65,15 @@ def line_at_zero(x: NDArray[np.float64], y: NDArray[np.float64]) -> Intercept:
     variance = ((y - value - slope * x) ** 2).sum() / (len(x) - 2)
     error = float(np.sqrt(variance * (1 / len(x) + x.mean() ** 2 / spread)))
     return Intercept(value, error, float(stats.t.ppf(0.975, len(x) - 2) * error))
+
+
+def _subset_sizes(n: int, d: int) -> list[int]:
+    """Return every size as often as a subset of it is drawn; there is one subset of all rows."""
+    return [size for size in sizes(n, d) for _ in range(1 if size == n else DRAWS)]
+
+
+def _extrapolated(subset_sizes: Sequence[int], distance: Callable[[int], float]) -> Intercept:
+    return line_at_zero(1 / np.array(subset_sizes), np.array([distance(size) for size in subset_sizes]))
 
 
 def _draw(rows: Features, size: int, rng: np.random.Generator) -> Features:

@@ -13,29 +13,45 @@ def frechet_distance(real: Features, fake: Features) -> float:
 
     Biased upwards by about 1/n (Chong & Forsyth 2020): only distances at equal n and m are comparable.
     """
-    gap = real.mean(0, dtype=np.float64) - fake.mean(0, dtype=np.float64)
-    a, b = _root(real), _root(fake)
-    # tr sqrt(S1 S2) is the nuclear norm of a b^T: no matrix root, so no imaginary residue to drop.
-    return float(gap @ gap + (a**2).sum() + (b**2).sum() - 2 * _nuclear(a @ b.T))
+    return distance_to(real)(fake)
 
 
-def without_groups(real: Features, fake: Features, groups: NDArray[np.integer]) -> Callable[[int], float]:
-    """Return a function that computes the distance of all rows (equally many per set) but those of one group."""
-    if len(real) > 2 * real.shape[1]:
-        return lambda group: frechet_distance(real[groups != group], fake[groups != group])
+def distance_to(real: Features) -> Callable[[Features], float]:
+    """Return a function that computes the distance of any rows [m, D] to `real`, whose root is computed once."""
+    mean, a = real.mean(0, dtype=np.float64), _root(real)
+
+    def distance(fake: Features) -> float:
+        gap, b = mean - fake.mean(0, dtype=np.float64), _root(fake)
+        # tr sqrt(S1 S2) is the nuclear norm of a b^T: no matrix root, so no imaginary residue to drop.
+        return float(gap @ gap + (a**2).sum() + (b**2).sum() - 2 * _nuclear(a @ b.T))
+
+    return distance
+
+
+def without_blocks(
+    real: Features, fake: Features, real_blocks: NDArray[np.integer], fake_blocks: NDArray[np.integer]
+) -> Callable[[int], float]:
+    """Return a function that computes the distance of all rows [n, D] and [m, D] but those of one block of each."""
+    if min(len(real), len(fake)) > 2 * real.shape[1]:
+        return lambda block: frechet_distance(real[real_blocks != block], fake[fake_blocks != block])
     a, b = _centred(real), _centred(fake)
-    shared, gaps = a @ b.T, a - b  # of all rows, computed once
+    shared = a @ b.T  # of all rows, computed once
     offset = real.mean(0, dtype=np.float64) - fake.mean(0, dtype=np.float64)
-    squares = (a**2).sum(1) + (b**2).sum(1)
 
     def estimate(left_out: int) -> float:
-        kept = groups != left_out
-        n = int(kept.sum())
-        gap = offset + gaps[kept].mean(0)
-        spread = squares[kept].sum() - n * ((a[kept].mean(0) ** 2).sum() + (b[kept].mean(0) ** 2).sum())
-        return float(gap @ gap + (spread - 2 * _nuclear(_centred_twice(shared[np.ix_(kept, kept)]))) / (n - 1))
+        of_real, of_fake = real_blocks != left_out, fake_blocks != left_out
+        gap = offset + a[of_real].mean(0) - b[of_fake].mean(0)
+        root = np.sqrt((of_real.sum() - 1) * (of_fake.sum() - 1))
+        nuclear = _nuclear(_centred_twice(shared[np.ix_(of_real, of_fake)])) / root
+        return float(gap @ gap + _spread(a[of_real]) + _spread(b[of_fake]) - 2 * nuclear)
 
     return estimate
+
+
+def _spread(rows: Array) -> float:
+    """Return the trace of the covariance (n - 1) of rows [n, D]."""
+    n = len(rows)
+    return float(((rows**2).sum() - n * (rows.mean(0) ** 2).sum()) / (n - 1))
 
 
 def _root(rows: Features) -> Array:

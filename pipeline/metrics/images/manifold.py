@@ -39,13 +39,15 @@ def prdc(real: Features, fake: Features, k: int) -> dict[str, float]:
     return {name: float(value[0]) for name, value in zip(NAMES, _without(real, fake, k, *nothing_out), strict=True)}
 
 
-def prdc_without(real: Features, fake: Features, k: int, groups: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-    """Return the four shares [G] of both sets (equally many rows) without each group; distances are computed once.
+def prdc_without(
+    real: Features, fake: Features, k: int, real_blocks: NDArray[np.integer], fake_blocks: NDArray[np.integer]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the four shares [G] of both sets without each block of theirs; distances are computed once.
 
     Every remaining set must have more than k rows.
     """
-    is_out = groups == np.arange(int(groups.max()) + 1)[:, None]  # [G, n]
-    return dict(zip(NAMES, _without(real, fake, k, is_out, is_out), strict=True))
+    numbers = np.arange(int(max(real_blocks.max(), fake_blocks.max())) + 1)[:, None]
+    return dict(zip(NAMES, _without(real, fake, k, real_blocks == numbers, fake_blocks == numbers), strict=True))
 
 
 def _without(

@@ -1,7 +1,7 @@
 """Squared maximum mean discrepancy under any kernel, for many selections of rows in one pass over the kernel matrix.
 
 The full matrix is never in memory. A selection says which rows form the first and which the second set; random subsets,
-all rows but those of a group, and permuted labels are selections.
+all rows but those of a block, and permuted labels are selections.
 """
 
 from collections.abc import Callable
@@ -38,6 +38,10 @@ class Selections:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def first_few(self, count: int) -> "Selections":
+        """Return the first `count` selections."""
+        return Selections(self.first[:count], self.second[:count])
 
 
 def mmd2(rows: Features, selections: Selections, kernel: Kernel) -> Estimates:
@@ -77,17 +81,34 @@ def subsets(n: int, m: int, size: int, count: int, rng: np.random.Generator) -> 
     return Selections(first, second)
 
 
-def without_groups(groups: NDArray[np.integer]) -> Selections:
-    """Select two sets of as many rows as `groups` has; selection k leaves the rows of group k out of both."""
-    kept = groups != np.arange(groups.max() + 1)[:, None]
-    none = np.zeros_like(kept)
-    return Selections(np.concatenate([kept, none], 1), np.concatenate([none, kept], 1))
+def without_blocks(first: NDArray[np.integer], second: NDArray[np.integer]) -> Selections:
+    """Select all rows of two sets but those of one block; selection k leaves block k out of both sets."""
+    numbers = np.arange(max(first.max(), second.max()) + 1)[:, None]
+    kept, also_kept = first != numbers, second != numbers
+    return Selections(
+        np.concatenate([kept, np.zeros_like(also_kept)], 1), np.concatenate([np.zeros_like(kept), also_kept], 1)
+    )
 
 
 def permutations(n: int, m: int, count: int, rng: np.random.Generator) -> Selections:
     """Assign all n + m rows to the two sets at random, `count` times."""
     first = rng.permuted(np.tile(np.arange(n + m) < n, (count, 1)), axis=1)
     return Selections(first, ~first)
+
+
+def group_permutations(
+    first: NDArray[np.integer], second: NDArray[np.integer], count: int, rng: np.random.Generator
+) -> Selections:
+    """Assign the whole groups of two sets to the two sets at random, `count` times, as many groups to each as it has.
+
+    `first` and `second` number the groups of the rows of each set, from 0; no group is in both. The sets' numbers of
+    rows vary where groups differ in size. Exact where groups are independent and come from one distribution, sizes
+    included.
+    """
+    n = int(first.max()) + 1
+    groups = np.arange(n + int(second.max()) + 1)
+    is_first = rng.permuted(np.tile(groups < n, (count, 1)), axis=1)[:, np.concatenate([first, n + second])]
+    return Selections(is_first, ~is_first)
 
 
 def permutation_p(observed: float, permuted: Array) -> float:

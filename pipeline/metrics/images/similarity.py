@@ -27,7 +27,7 @@ def mean_cosine(one: Features, other: Features) -> float:
 def mean_cosine_without(
     one: Features, other: Features, groups_of_one: NDArray[np.integer], groups_of_other: NDArray[np.integer]
 ) -> Callable[[int], float]:
-    """Return a function that computes the mean cosine without the rows of one group, from sums per group."""
+    """Return a function that computes the mean cosine without the rows of one block, from sums per block."""
     count = int(max(groups_of_one.max(), groups_of_other.max())) + 1
     sums = []
     for rows, groups in ((one, groups_of_one), (other, groups_of_other)):
@@ -50,17 +50,26 @@ def draw_pairs(count: int, limit: int, rng: np.random.Generator) -> NDArray[np.i
     return np.stack([first, drawn - (ends[first] if len(ends) else 0) + count], axis=1).astype(np.int64)
 
 
-def bootstrap_pairs(values: Array, pairs: NDArray[np.integer], resamples: int, rng: np.random.Generator) -> Array:
+def bootstrap_pairs(
+    values: Array,
+    pairs: NDArray[np.integer],
+    resamples: int,
+    rng: np.random.Generator,
+    clusters: NDArray[np.integer] | None = None,
+) -> Array:
     """Return means of values of pairs whose members are drawn with replacement, without draws that have no pair.
 
     A pair is weighted by how often both its members were drawn. Intervals are too wide if each member is in few pairs,
-    because the noise of a pair is then drawn twice.
+    because the noise of a pair is then drawn twice. With `clusters`, the number of the cluster of each member, whole
+    clusters are drawn; a pair inside one cluster is as likely to count as one across two.
     """
-    _, index = np.unique(pairs, return_inverse=True)
-    first, second = index.reshape(-1, 2).T
-    members = int(index.max()) + 1
-    drawn = rng.multinomial(members, np.full(members, 1 / members), size=resamples)
-    weights = drawn[:, first] * drawn[:, second]
+    members, index = np.unique(pairs, return_inverse=True)
+    drawn_as = np.arange(len(members)) if clusters is None else clusters[members]
+    names, cluster = np.unique(drawn_as, return_inverse=True)
+    first, second = cluster[index.reshape(-1, 2)].T
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    inside = (1 - 1 / len(names)) * drawn[:, first]  # has the mean of a product of two clusters' numbers
+    weights = np.where(first == second, inside, drawn[:, first] * drawn[:, second])
     total = weights.sum(1)
     has_pairs = total > 0
     return weights[has_pairs] @ values / total[has_pairs]

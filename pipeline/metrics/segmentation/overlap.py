@@ -1,6 +1,6 @@
 """Overlap of masks: Dice and intersection over union per image, on NumPy arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,21 @@ def mean_over_occurring(
     pairs = [(flat[0] == label, flat[1] == label) for label in range(1, num_classes)]
     scores = [score(one, other) for one, other in pairs if one.any() or other.any()]
     return float(np.mean(scores)) if scores else float("nan")
+
+
+def mean_over_judges(
+    score: Callable[[Masks, Masks], NDArray[np.float64]],
+    predicted: Iterable[NDArray[np.integer]],
+    true: NDArray[np.integer],
+    num_classes: int,
+) -> float:
+    """Return the mean of `mean_over_occurring` over several predictions, without those that have none; NaN if none has.
+
+    Each of `predicted`, such as the rows of an array [J, *spatial], is the label map of one judge.
+    """
+    values = [mean_over_occurring(score, found, true, num_classes) for found in predicted]
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
 
 
 def foreground_masks(labels: NDArray[np.integer], num_classes: int) -> Masks:

@@ -75,14 +75,18 @@ def _estimated(between: float, cells: float, df: float, levels: int, nodes: Tabl
     return np.maximum(observed - cells, kept_share(levels) * observed)
 
 
-def images_needed(effect: float, variances: VarianceComponents, seeds: int, level: float, target: float) -> int | None:
-    """Return the fewest images with which `effect` is found with probability `target`; None where seeds prevent it."""
-    return _fewest(lambda images: power(effect, variances, seeds, images, level) >= target)
+def images_needed(
+    effect: float, variances: VarianceComponents, seeds: int, level: float, target: float, generators: int = 1
+) -> int | None:
+    """Return the fewest images with which `effect` is found with probability `target`; None where none suffices."""
+    return _fewest(lambda images: power(effect, variances, seeds, images, level, generators) >= target)
 
 
-def seeds_needed(effect: float, variances: VarianceComponents, images: int, level: float, target: float) -> int | None:
-    """Return the fewest seeds with which `effect` is found with probability `target`; None where images prevent it."""
-    return _fewest(lambda seeds: power(effect, variances, seeds, images, level) >= target)
+def seeds_needed(
+    effect: float, variances: VarianceComponents, images: int, level: float, target: float, generators: int = 1
+) -> int | None:
+    """Return the fewest seeds with which `effect` is found with probability `target`; None where none suffices."""
+    return _fewest(lambda seeds: power(effect, variances, seeds, images, level, generators) >= target)
 
 
 def detectable(variances: VarianceComponents, seeds: int, images: int, level: float, target: float) -> float:

@@ -3,6 +3,7 @@
 Tables are [images, raters], NaN where a rater did not rate an image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +35,22 @@ def mean_per_rater(table: RatingTable) -> list[float]:
 
 
 def mean_interval(
-    table: RatingTable, resamples: int, rng: np.random.Generator, confidence: float = 0.95
+    table: RatingTable,
+    resamples: int,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> tuple[float, float]:
     """Return the interval of the mean for new images and new raters; not cut at the ends of the scale.
 
     The part from images (bootstrap) and that from raters (Student's t of their means) are added in squares (Zou &
     Donner 2008); bootstrapping three raters as well would cover 84 % instead of 95 %. One rater says nothing about
-    others: then the interval covers new images only.
+    others: then the interval covers new images only. With `groups`, one name per image, the bootstrap draws them whole.
     """
     rated = ~np.isnan(table)
     ratings, value, raters = table[rated], mean(table), table.shape[1]
-    draws = bootstrap_means(ratings, np.nonzero(rated)[0].tolist(), resamples, rng)
+    images = np.nonzero(rated)[0].tolist()
+    draws = bootstrap_means(ratings, images if groups is None else [groups[k] for k in images], resamples, rng)
     low, high = percentile_interval(draws, confidence)
     half = 0.0
     if raters > 1:

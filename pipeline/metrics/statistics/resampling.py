@@ -26,14 +26,25 @@ def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[float, 
 
 
 def jackknife_interval(
-    value: float, without: Callable[[int], float], groups: int, confidence: float = 0.95
+    value: float,
+    without: Callable[[int], float],
+    groups: int,
+    confidence: float = 0.95,
+    shares: Array | None = None,
 ) -> tuple[float, float]:
     """Return value +- t SE, SE^2 = (G - 1) / G sum (v_g - mean v)^2 over the values without group g (Shao & Wu 1989).
 
-    Valid for smooth statistics, also those that a bootstrap biases through its repeated rows (Frechet distance).
+    Valid for smooth statistics, also those that a bootstrap biases through its repeated rows (Frechet distance). With
+    the `shares` of all rows that the groups hold, which differ in size, SE is that of the delete-m_j jackknife (Busing,
+    Meijer & Van der Leeden 1999): a bias in 1/n cancels in its pseudo-values however large a group is.
     """
     estimates = np.array([without(group) for group in range(groups)])
-    error = np.sqrt((groups - 1) / groups * ((estimates - estimates.mean()) ** 2).sum())
+    if shares is None:
+        error = np.sqrt((groups - 1) / groups * ((estimates - estimates.mean()) ** 2).sum())
+    else:
+        pseudo_values = (value - (1 - shares) * estimates) / shares
+        centre = (shares * pseudo_values).sum()
+        error = np.sqrt((shares / (1 - shares) * (pseudo_values - centre) ** 2).sum() / groups)
     half = stats.t.ppf((1 + confidence) / 2, groups - 1) * error
     return float(value - half), float(value + half)
 

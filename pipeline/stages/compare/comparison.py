@@ -19,6 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.claim import Claim, headline
+from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.generator_level import TreatmentEffect
@@ -46,6 +47,7 @@ class Comparison:
     headline: Claim | None  # what the verdict speaks of
     verdict: str
     verdicts: Mapping[str, str]  # by segmenter
+    noise: Sequence[NoiseComponents] = ()  # by segmenter, for planning
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
 
@@ -61,6 +63,7 @@ class Comparison:
             "headline": self.headline.record() if self.headline else None,
             "verdict": self.verdict,
             "verdicts": dict(self.verdicts),
+            "noise": [asdict(row) for row in self.noise],
             "about": {"primary": "dice", **settings},
         }
         if self.segmenters:
@@ -96,6 +99,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     choice: list[Choice] = []
     trend: list[MultiplierTrend] = []
     effects: list[TreatmentEffect] = []
+    noise: list[NoiseComponents | None] = []
     cells: list[Machine] = []
     for segmenter in params.segmenters:
         results = read(segmenter, list(params.training_sets))
@@ -105,6 +109,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         choice += multipliers.choices(design, segmenter, results)
         trend += multipliers.trends(design, segmenter, results)
         effects += generator_level.treatment_effects(design, grouped, params.generators, segmenter, results)
+        noise.append(noise_components(design, segmenter, grouped, results))
     machines.mention_unknown(cells)
     arms = conclude_arms(arms, params.compare)
     effects = generator_level.conclude_treatments(effects, params.compare)
@@ -130,6 +135,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         claim and withdrawn(claim, failed_controls(arms, claim.segmenter)),
         verdict,
         verdicts,
+        [one for one in noise if one],
         segmenters,
         segmenters_verdict,
     )

@@ -67,6 +67,7 @@ class PageContent:
     segmenters_verdict: str | None
     extra_tables: list[ScoreTable]
     judge_dice: float | None
+    cross_fitted: bool  # several judges, each image judged by one that has not seen the pair of its mask
     scores: GeneratorScores
     screenings: list[ScreenedSet]
     strips: Mapping[str, list[Strip]]
@@ -123,6 +124,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         segmenters_verdict=comparison.get("segmenters_verdict"),
         extra_tables=extra_tables.score_tables(study, params.segmenters),
         judge_dice=read_output(judge).get("dice"),
+        cross_fitted=params.judge is not None and params.judge.cross_fit,
         scores=read_scores(study, generators),
         screenings=screening.screenings(study, params.training_sets),
         strips=training_history.strips(study, generators),

@@ -13,6 +13,7 @@ from pipeline.core import files, paths
 from pipeline.core.section import Section
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.judge import folds
 
 PACKAGES = (
     *("twinsynth", "torch", "torchvision", "diffusers", "transformers", "accelerate", "segmentation-models-pytorch"),
@@ -22,8 +23,9 @@ Line = tuple[str, str, str]  # what, how many or which, hash
 
 
 def hashes(study: str, generators: Iterable[str], training_sets: Iterable[str], parameters: str) -> list[Line]:
-    """Return the hashes of parameters, image sets, generators, judge and results; what does not exist is left out."""
-    results = paths.comparison(study) / "comparison.json", paths.judge(study) / "weights.safetensors"
+    """Return the hashes of parameters, image sets, generators, judges and results; what does not exist is left out."""
+    judges = {name: folder / "weights.safetensors" for name, folder in folds.folders(paths.judge(study)).items()}
+    results = {"comparison": paths.comparison(study) / "comparison.json", **judges}
     return [
         ("parameters", f"study {study}", files.fingerprint(parameters)),
         *_set("real images", paths.real(study)),
@@ -31,7 +33,7 @@ def hashes(study: str, generators: Iterable[str], training_sets: Iterable[str], 
         *_manifest("base", paths.base(study)),
         *(line for name in generators for line in _generator(study, name)),
         *(line for name in training_sets for line in _set(f"training set {name}", paths.training_set(study, name))),
-        *((path.parent.name, path.name, files.sha256(path)) for path in results if path.is_file()),
+        *((name, path.name, files.sha256(path)) for name, path in results.items() if path.is_file()),
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import paths, tables
+from pipeline.stages.judge import folds
 
 NAMES = ("segmenter", "training_set", "seed", "step")  # columns that are no loss
 
@@ -26,7 +27,7 @@ class LossCurves:
 
 
 def read_runs(study: str, generators: Iterable[str]) -> list[LossCurves]:
-    """Read the runs of base, generators and judge; the base has none where it was imported."""
+    """Read the runs of base, generators and judges; the base has none where it was imported."""
     return [
         LossCurves(name, curves)
         for name, path in _files(study, generators)
@@ -73,7 +74,8 @@ def _files(study: str, generators: Iterable[str]) -> Iterator[tuple[str, Path]]:
         yield f"base {part}", paths.base(study) / f"losses_{part}.csv"
     for name in generators:
         yield f"finetune {name}", paths.generator(study, name) / "losses.csv"
-    yield "judge", paths.judge(study) / "losses.csv"
+    for name, folder in folds.folders(paths.judge(study)).items():
+        yield name, folder / "losses.csv"
 
 
 def _curves(path: Path) -> dict[str, NDArray[np.float64]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core import paths
+from pipeline.metrics.images.score import current_record
 from pipeline.stages.compare.comparison import read_output
 
 Record = dict[str, Any]
@@ -12,7 +13,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class GeneratorScores:
-    """Records of scores.json, each with its number of digits, by title and generator; all generators are scored alike.
+    """Records of scores.json by title and generator, each with its digits and notes; all generators are scored alike.
 
     `unavailable` holds the titles of scores that no generator has, by the reason.
     """
@@ -26,9 +27,13 @@ def read_scores(study: str, generators: Iterable[str]) -> GeneratorScores:
     """Read the scores of the generators of a study. Raises UserError where one has none."""
     table: dict[str, dict[str, Record]] = {}
     for generator in generators:
-        for record in read_output(paths.scores(study, generator) / "scores.json"):
+        for record in map(current_record, read_output(paths.scores(study, generator) / "scores.json")):
             digits = _digits(record["value"], record["floor"])
-            table.setdefault(_title(record), {})[generator] = {**record, "digits": digits}
+            table.setdefault(_title(record), {})[generator] = {
+                **record,
+                "digits": digits,
+                "notes": _notes(record, digits),
+            }
     unavailable: dict[str, list[str]] = {}
     for title, row in table.items():
         if not _has_value(row):
@@ -40,6 +45,20 @@ def read_scores(study: str, generators: Iterable[str]) -> GeneratorScores:
 def _title(record: Record) -> str:
     title = record["name"].replace(".", ", ").replace("_", " ")
     return title + (f" (against {record['variant'].replace('_', ' ')})" if record["variant"] else "")
+
+
+def _notes(record: Record, digits: int) -> str:
+    """Return what stands behind an interval: images left out, groups, and the subsets of a kernel distance."""
+    groups, sd = record["n_groups"], record["subset_sd"]
+    subsets = f"{record['subsets']} subsets of m = {record['subset_size']}"
+    notes = [
+        f"{record['left_out']} left out" if record["left_out"] else "",
+        "" if groups is None else f"{groups} group{'' if groups == 1 else 's'}",
+        f"no interval: {record['interval_reason']}" if record["interval_reason"] else "",
+        "" if sd is None else f"SD {sd:.{digits}f} over {subsets}",
+        f"{record['n_real']} real images" if record["n_real"] is not None else "",
+    ]
+    return "; ".join(note for note in notes if note)
 
 
 def _has_value(row: Mapping[str, Record]) -> bool:

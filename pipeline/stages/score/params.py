@@ -1,10 +1,13 @@
 """The section `score` of a study: which scores of synthetic image sets are computed, and how."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.core.section import Section
+
+EARLIER_NAMES = {"subsets": "kid_subsets", "subset_size": "kid_subset_size"}
 
 
 class WeightFile(Section):
@@ -21,5 +24,16 @@ class Score(Section):
     extractors: tuple[str, ...] = ("efficientnet_lite0",)
     weights: Mapping[str, WeightFile] = {}  # by extractor; else the folder weights/, else the publisher's download
     resamples: int = Field(default=1000, ge=100)
-    subsets: int = Field(default=100, gt=0)  # of the kernel distance
-    subset_size: int = Field(default=100, gt=1)
+    kid_subsets: int = Field(default=100, gt=0)  # random subsets that the kernel distance (KID) is the mean over
+    kid_subset_size: int = Field(default=100, gt=1)  # m, images of each set in a subset; papers take 1000
+
+    @model_validator(mode="before")
+    @classmethod
+    def earlier_names_are_read(cls, values: Any) -> Any:
+        """Read the names of earlier versions. Raises ValueError where both names of one parameter are there."""
+        if not isinstance(values, Mapping):
+            return values
+        for old, name in EARLIER_NAMES.items():
+            if old in values and name in values:
+                raise ValueError(f"{old} is the earlier name of {name}; keep {name} alone")
+        return {EARLIER_NAMES.get(key, key): value for key, value in values.items()}

@@ -10,7 +10,7 @@ from pipeline.data.verification import verify
 from pipeline.evaluation.feature_cache import open_cache
 from pipeline.evaluation.image_set_scores import image_rows, score_set
 from pipeline.metrics.images.score import ScoreResult, nested
-from pipeline.stages.judge.judge import load_judge
+from pipeline.stages.judge.judge import load_judges
 from pipeline.stages.score.feature_map import map_rows
 from pipeline.study import Params
 
@@ -22,10 +22,10 @@ def score(params: Params, generator: str) -> None:
     synthetic = ImageSet.open(paths.synthetic(params.study, generator))
     for images in (real, synthetic):
         verify(images)
-    judge = None
+    judges = None
     if "faithfulness" in params.score.metrics:
-        judge = load_judge(params.study, params.judge, params.segmenters, real.spec)
-    cache = open_cache(params.score, params.seed, params.study, judge, runtime)
+        judges = load_judges(params.judge, params.segmenters, params.study, real)
+    cache = open_cache(params.score, params.seed, params.study, judges, runtime)
     scores = score_set(real, synthetic, cache)
     rows = image_rows(real, synthetic, cache)
     points = map_rows(real, synthetic, cache)

@@ -13,7 +13,7 @@ from pipeline.evaluation.feature_cache import FeatureCache, open_cache
 from pipeline.evaluation.image_set_scores import score_set
 from pipeline.metrics.images.score import ScoreResult
 from pipeline.stages.generate import generate
-from pipeline.stages.judge.judge import load_judge
+from pipeline.stages.judge.judge import load_judges
 from pipeline.study import Params
 
 COLUMNS = ("step", "score", "value", "low", "high", "n")
@@ -29,10 +29,10 @@ def score_snapshots(params: Params, generator: str) -> None:
     steps = [step for step in sorted(params.finetune.snapshots) if _folder(params.study, generator, step).is_dir()]
     if steps:
         real = ImageSet.open(paths.real(params.study))
-        judge = None
+        judges = None
         if "faithfulness" in params.score.metrics:
-            judge = load_judge(params.study, params.judge, params.segmenters, real.spec)
-        cache = open_cache(params.score, params.seed, params.study, judge, runtime)
+            judges = load_judges(params.judge, params.segmenters, params.study, real)
+        cache = open_cache(params.score, params.seed, params.study, judges, runtime)
         for step in steps:
             rows += _rows(step, real, _images(params, generator, step, real, runtime), cache)
         final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)

@@ -38,9 +38,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Pairs]:
     """What pretraining is given, without the training."""
     given: list[Pairs] = []
 
-    def pretrain(section: Base, size: int, seed: int, pairs: Pairs, runtime: Any, work: Path) -> None:
+    def pretrain(section: Base, size: int, seed: int, pairs: Pairs, runtime: Any, work: Path) -> dict[str, Any]:
         given.append(pairs)
         write_tiny_base(work / "base", "sample")
+        return {}
 
     monkeypatch.setattr(base, "pretrain", pretrain)
     return given
@@ -63,7 +64,7 @@ def test_without_the_section_it_sees_training_images_alone(unlabelled: ImageSet,
     assert seen[0].ids == tuple(train.ids)
     manifest = files.read_json(paths.base("toy") / "manifest.json")
     assert "unlabelled" not in manifest and unlabelled_images("toy") == 0
-    settings = params.base.model_dump(mode="json", exclude={"weights"})
+    settings = {key: value for key, value in params.base.fingerprinted().items() if key != "weights"}
     as_before = files.fingerprint(base.VERSION, settings, params.seed, params.threads, train.digest)
     assert manifest["fingerprint"] == as_before
 

@@ -109,6 +109,22 @@ def test_images_without_masks_are_told_where_the_base_saw_some(study: Params) ->
     assert ("unlabelled images", "5 images", images.digest) in hashes
 
 
+def test_cross_fitted_judges_are_named_with_their_weights_and_curves(study: Params) -> None:
+    assert "two judges" not in page(study)
+    crossed = parse(Params, study.model_dump(mode="json") | {"judge": {"segmenter": "unet", "cross_fit": True}})
+    folder = paths.judge("toy")
+    tables.write_table(folder / "folds.csv", [{"id": "train_0", "fold": 0}, {"id": "train_1", "fold": 1}])
+    for fold in range(2):
+        files.write_bytes(folder / f"fold_{fold}" / "weights.safetensors", b"weights")
+        tables.write_table(folder / f"fold_{fold}" / "losses.csv", [{"step": 0, "dice": 0.5}])
+    lines = identity.hashes("toy", study.generators, study.training_sets, as_yaml(crossed))
+    named = [line[:2] for line in lines if line[0].startswith("judge")]
+    assert named == [(f"judge fold {fold}", "weights.safetensors") for fold in range(2)]
+    assert {"judge fold 0", "judge fold 1"} <= {run.name for run in losses.read_runs("toy", study.generators)}
+    text = " ".join(Page(page(crossed)).text.split())
+    assert "an image is judged by the one that has not seen the pair of its mask" in text
+
+
 def test_a_page_that_is_too_large_shows_smaller_pictures(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = len(page(study).encode())
     monkeypatch.setattr("pipeline.stages.report.page.LARGEST", whole)

@@ -19,7 +19,7 @@ from pipeline.core.runtime import Counter, Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.segmentation import scoring, train
-from pipeline.stages.judge.judge import load_judge
+from pipeline.stages.judge.judge import load_judges
 from pipeline.stages.judge.train import train_judge
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import grid
@@ -179,15 +179,17 @@ def test_an_empty_split_is_refused_before_anything_is_trained(mixed: Params, spl
         plan(mixed)
 
 
-def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batch: Any, spec: Any) -> None:
+def test_the_judge_is_published_with_its_score_and_loads(mixed: Params, toy_batch: Any) -> None:
     train_judge(mixed, Runtime.alone(1))
     metrics = files.read_json(paths.judge("toy") / "metrics.json")
     assert metrics["n"] == 4
     assert 0 <= metrics["iou"] <= metrics["dice"] <= 1
-    assert load_judge("toy", mixed.judge, mixed.segmenters, spec).predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
+    real = ImageSet.open(paths.real("toy"))
+    (judge,) = load_judges(mixed.judge, mixed.segmenters, "toy", real).segmenters
+    assert judge.predict(toy_batch.image).shape == (4, 1, 2, 32, 32)
     other = variant({"segmenters": {"unet": {"weights": "none", "decoder_channels": [9] * 5}}})
     with pytest.raises(UserError, match="weights of another network"):
-        load_judge("toy", other.judge, other.segmenters, spec)
+        load_judges(other.judge, other.segmenters, "toy", real)
 
 
 def test_all_segmenters_are_kept_and_finished_cells_are_run_again_only_for_that(

@@ -149,8 +149,8 @@ def screening() -> Figure:
 def verdicts() -> Figure:
     """Intervals of the difference, and the word that the code has for each (made-up numbers)."""
     settings = Compare(reference="real", margin=0.01)
-    made_up = ((0.025, 0.008), (0.012, 0.010), (0.001, 0.0035), (-0.004, 0.012), (-0.027, 0.009))
-    figure = Figure(figsize=(7.4, 2.4), layout="constrained")
+    made_up = ((0.025, 0.008), (0.012, 0.010), (0.001, 0.0035), (0.005, 0.003), (-0.004, 0.012), (-0.027, 0.009))
+    figure = Figure(figsize=(7.4, 2.8), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-1, 1, color=GREEN, alpha=0.14, lw=0)
     axes.axvline(0, color=GREY, lw=1)
@@ -158,11 +158,11 @@ def verdicts() -> Figure:
         spread = error / 1.96
         p = 2 * stats.norm.sf(abs(difference) / spread)
         outside = float(stats.norm.sf((settings.margin - abs(difference)) / spread))
-        sizes = {"n_images": 128, "n_seeds": 3, "n_units": 128}
+        sizes = {"n_images": 128, "n_seeds": 5, "n_units": 128}
         evidence = Evidence(difference, difference - error, difference + error, p, p, outside, **sizes)
         axes.errorbar(100 * difference, row, xerr=100 * error, color="#333", marker="o", ms=4, capsize=3)
-        axes.text(4.2, row, str(decide(evidence, p, settings)), va="center")
+        axes.text(4.2, row, str(decide(evidence, p, outside, settings)), va="center")
     axes.text(0, -0.75, "margin", ha="center", color="#1d6b50")
-    axes.set(xlabel="Dice points, arm minus reference", xlim=(-5, 6.5), ylim=(4.6, -1.1), yticks=[])
+    axes.set(xlabel="Dice points, arm minus reference", xlim=(-5, 8), ylim=(5.6, -1.1), yticks=[])
     axes.spines["left"].set_visible(False)
     return figure

@@ -11,7 +11,7 @@ import torch
 from pipeline.cli import forecast as forecast_module
 from pipeline.cli.forecast import GIB, DiskUsage, Forecast, Machine, MachineFit, disk_usage, forecast, stage_work
 from pipeline.cli.main import main
-from pipeline.cli.plan import listed_pairs, weight_sources
+from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
 from pipeline.cli.stage_costs import autoencoder_operations, dataset_spec, segmenter_operations
 from pipeline.core import files, paths
 from pipeline.core.section import parse
@@ -92,6 +92,38 @@ def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) 
     (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")
     assert segment.steps == 2 * (5 + 5 + 10 + 15)  # seeds; 10, 10, 20 and 30 images in batches of 4, twice
     (unknown,) = (part for part in stage_work(params, {}, pairs=None) if part.stage == "segment")
+    assert (unknown.steps, unknown.operations) == (None, None)
+
+
+def test_confirmation_counts_the_choice_with_the_most_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two generators of one treatment make three cells per seed; of two segmenters the dearer one may be chosen."""
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    generators = {"siamese": {"copies": 2}, "siamese_b": {"method": "siamese", "seed": 1, "copies": 2}}
+    sets = {
+        "real": {},
+        "a": {"generator": "siamese", "multiplier": 1},
+        "b": {"generator": "siamese_b", "multiplier": 1},
+    }
+    sets |= {"single": {"generator": "siamese", "multiplier": 2}}
+    both = {"small": {"method": "unet_plain32", "width": 8}, "unet": {"method": "unet_plain32"}}
+    changes = {"generators": generators, "training_sets": sets, "segmenters": both, "judge": {"segmenter": "unet"}}
+    params = toy(**changes, confirm={"seeds": [100, 101, 102]})
+    work = list(stage_work(params, {}, pairs=10))
+    (confirm,) = (part for part in work if part.stage == "confirm")
+    assert (confirm.entry, confirm.steps) == ("unet", 3 * 3 * 2)  # sets, seeds, steps
+    assert confirm.operations == pytest.approx(18 * 4 * (unet_operations(params) or 0))
+    assert not [part for part in stage_work(toy(**changes), {}, pairs=10) if part.stage == "confirm"]
+    assert make_plan(params, 10).confirmation == 9
+    assert make_plan(toy(**changes), 10).confirmation == 0
+
+
+def test_the_confirmation_of_epochs_is_unknown_without_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
+    params = toy(**plain_unet(), segment=by_epochs, confirm={"seeds": [100]})
+    (known,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "confirm")
+    assert known.steps == 5 + 15  # 10 and 30 images in batches of 4, twice: the largest multiplier
+    (unknown,) = (part for part in stage_work(params, {}, pairs=None) if part.stage == "confirm")
     assert (unknown.steps, unknown.operations) == (None, None)
 
 
@@ -229,7 +261,8 @@ def test_the_paper_s_study_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = forecast(params, [Machine("8 x 24", 8, 24 * GIB, 60.0, "zero2")])
     assert found.pairs == 1450
     assert found.costs["siamese"] is not None and found.costs["siamese"].trained == 874_264_516
-    assert found.fits[0].fits and {part.stage for part in found.work} == {"finetune", "generate", "judge", "segment"}
+    stages = {"finetune", "generate", "judge", "segment", "confirm"}
+    assert found.fits[0].fits and {part.stage for part in found.work} == stages
 
 
 def judge_steps(judge: dict[str, Any], segment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int | None:

@@ -98,10 +98,23 @@ def test_an_edit_of_the_style_sheet_runs_the_report_alone(capsys: pytest.Capture
 def test_a_new_key_of_segment_runs_what_reads_the_section() -> None:
     file = "pipeline/segmentation/params.py"
     edit(file, "\n\nclass Further(Section):\n    pass\n")
-    readers = {"prepare", "judge", "score", "snapshots", "segment", "compare", "report"}
+    readers = {"prepare", "judge", "score", "snapshots", "segment", "confirm", "compare", "report"}
     stages = {name.partition("@")[0] for name, rows in found().items() if ("code", file) in rows}
     assert {"judge", "segment"} <= stages <= readers
     assert not {"base", "finetune", "generate", "audit", "mix"} & stages
+
+
+def test_another_fresh_seed_runs_the_confirmation_and_what_follows() -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("confirm: {seeds: [100]}", "confirm: {seeds: [7]}"))
+    assert found() == {"confirm": {("parameter", "confirm.seeds")}}
+    assert {row.stage for row in reasons() if row.kind == "after"} == {"compare", "report"}
+
+
+def test_a_segmenter_runs_its_grid_and_the_confirmation() -> None:
+    file = "pipeline/methods/segmenters/unet.py"
+    edit(file)
+    assert {"segment@unet", "confirm"} <= {stage for stage, rows in found().items() if ("code", file) in rows}
 
 
 def test_a_new_plugin_runs_nothing() -> None:

@@ -88,6 +88,18 @@ def test_screening_keeps_the_faithful_share_and_is_told(finished: Path) -> None:
     assert "<h2>Screening</h2>" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
 
 
+def test_the_arm_that_validation_chose_was_trained_again_with_a_fresh_seed(finished: Path) -> None:
+    folder = finished / "outputs" / "smoke" / "confirmation"
+    choice = json.loads((folder / "choice.json").read_text())
+    candidates = {one["training_sets"][0]: one["val_dice"] for one in choice["candidates"]}
+    assert set(candidates) == {"siamese_x1", "siamese_x2", "siamese_x2_screened", "controlnet_x1"}
+    assert choice["training_sets"] == [max(candidates, key=lambda name: candidates[name])]
+    cells = json.loads((folder / "cells.json").read_text())
+    assert [(one["training_set"], one["seed"]) for one in cells] == [("real", 100), (choice["training_sets"][0], 100)]
+    grid = json.loads((finished / "outputs" / "smoke" / "segmentation" / "unet" / "cells.json").read_text())
+    assert not {one["fingerprint"] for one in cells} & {one["fingerprint"] for one in grid}
+
+
 def test_second_run_and_another_launch_have_nothing_to_do(finished: Path) -> None:
     for variables in ({}, {"LAUNCH": "cpu2"}):
         assert "Running stage" not in call(finished, [*DVC, "repro"], **variables)
@@ -115,7 +127,7 @@ def test_new_training_set_runs_only_what_depends_on_it(finished: Path) -> None:
     finally:
         path.write_text(before)
     stages = {line.split("'")[1].split("@")[0] for line in told.splitlines() if line.startswith("Running stage")}
-    assert stages <= {"mix", "segment", "compare", "report"} and "segment" in stages
+    assert stages <= {"mix", "segment", "confirm", "compare", "report"} and "segment" in stages
 
 
 def test_bad_parameter_ends_with_one_message(finished: Path, tmp_path: Path) -> None:

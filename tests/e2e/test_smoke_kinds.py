@@ -43,7 +43,7 @@ def run(params: Params) -> str:
     stage("mix")(params, "real")
     for segmenter in params.segmenters:
         run_grid(params, segmenter, Runtime.alone(1))
-    for name in ("compare", "report"):
+    for name in ("confirm", "compare", "report"):
         stage(name)(params)
     return (paths.REPORT / "index.html").read_text(encoding="utf-8")
 
@@ -116,7 +116,8 @@ def test_diffusion_segmenters_train_on_real_and_synthetic_images(toy_study: Para
     assert {name: len(mix(params, name)) for name in arms} == {"real": 8, "siamese_x2": 24}
     for name in segmenters:
         run_grid(params, name, Runtime.alone(1))
-    stage("compare")(params)
+    for name in ("confirm", "compare"):
+        stage(name)(params)
     rows = tables.read_table(paths.comparison("toy") / "arms.csv")
     assert {(row["segmenter"], row["training_set"]) for row in rows} == {(s, a) for s in segmenters for a in arms}
     steps = {name: tables.read_table(paths.segmentation("toy", name) / "losses.csv") for name in segmenters}

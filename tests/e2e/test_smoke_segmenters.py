@@ -36,8 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe("mix")(params, "real")
         for segmenter in params.segmenters:
             run_grid(params, segmenter, Runtime.alone(1))
-        recipe("compare")(params)
-        recipe("report")(params)
+        for stage in ("confirm", "compare", "report"):
+            recipe(stage)(params)
     return folder
 
 

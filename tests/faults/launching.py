@@ -75,12 +75,13 @@ STAGES = {
         Stage("mix_x1", ("training_sets/siamese_x1",), ("mix-*",), ("--training-set", "siamese_x1")),
         Stage("mix_real", ("training_sets/real",), ("mix-*",), ("--training-set", "real")),
         Stage("segment", ("segmentation/unet",), ("segment-*",), shared=True),
+        Stage("confirm", ("confirmation",), ("confirm-*", "segment-*"), shared=True),
         Stage("compare", ("comparison",), ("compare-*",)),
         Stage("report", (REPORT,), ()),
     )
 }
 CHEAP = ("records", "prepare", "mix_real")
-KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "compare", "report")
+KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "confirm", "compare", "report")
 
 
 def small_params() -> dict[str, Any]:

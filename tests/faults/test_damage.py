@@ -47,6 +47,7 @@ OWN = (  # checkpoints, caches and finished work
     Case("score", "work/features/*.npz"),
     Case("audit", "work/features/*.npz"),
     Case("segment", "work/segment-*/cell.json"),
+    Case("confirm", "work/segment-*/cell.json"),
     Case("compare", "work/compare-*/comparison.json"),
 )
 OTHERS = (  # what another stage has published
@@ -68,6 +69,7 @@ OTHERS = (  # what another stage has published
     Case("mix", "outputs/smoke/synthetic/siamese/masks/*.png"),
     Case("segment", "outputs/smoke/training_sets/siamese_x1/images/*.png"),
     Case("segment", "outputs/smoke/training_sets/siamese_x1/metadata.jsonl"),
+    Case("confirm", "outputs/smoke/segmentation/unet/scores.csv"),
     Case("compare", "outputs/smoke/segmentation/unet/scores.csv"),
     Case("report", "outputs/smoke/comparison/comparison.json"),
     Case("report", "outputs/smoke/scores/siamese/scores.json"),

@@ -12,7 +12,7 @@ from tests.faults.conftest import Clean, of_stage
 from tests.faults.inside import Fault
 from tests.faults.launching import KILLED, STUDY, copy, done, published, start
 
-TRAINED = ("base", "finetune", "judge", "segment")
+TRAINED = ("base", "finetune", "judge", "segment", "confirm")
 
 
 @pytest.fixture

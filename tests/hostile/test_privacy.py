@@ -129,7 +129,7 @@ def test_a_whole_study_of_patients_becomes_nameless(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(STAGES, "mix_x1", replace(STAGES["mix"], argv=("--training-set", "siamese_x1")))
     for name in ("records", "prepare", "base", "finetune", "generate", "judge", "score", "snapshots", "audit"):
         done(project, name)
-    for name in ("mix_real", "mix_x1", "segment", "compare", "report"):
+    for name in ("mix_real", "mix_x1", "segment", "confirm", "compare", "report"):
         done(project, name)
     assert (project / "reports" / "index.html").is_file()
     assert (project / "work" / "names" / "smoke.csv").is_file()

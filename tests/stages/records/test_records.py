@@ -10,7 +10,7 @@ from pipeline.core.section import parse
 from pipeline.stages.records import records
 from pipeline.stages.records.records import code, imports, reachable, write_records
 from pipeline.study import Params
-from tests.conftest import TOY_STUDY
+from tests.conftest import REPOSITORY, TOY_STUDY
 
 
 @pytest.fixture
@@ -79,6 +79,21 @@ def test_a_further_entry_leaves_the_other_records_alone(tmp_path: Path, monkeypa
     after = {path.name: files.sha256(path) for path in paths.records("toy").rglob("[!.]*.json")}
     assert set(after) - set(before) == {"segformer.json"}
     assert {name: after[name] for name in before} == before
+
+
+def test_confirmation_depends_on_every_segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which one is chosen is not known before; without the section there is nothing to depend on."""
+    monkeypatch.chdir(tmp_path)
+    path = paths.records("toy") / "confirm.json"
+    changes = {"segmenters": TOY_STUDY["segmenters"] | {"plain": {"method": "unet_plain32"}}}
+    write_records(study(**changes))
+    assert files.read_json(path) == {}
+    write_records(study(**changes, confirm={"seeds": [100]}))
+    found = files.read_json(path)
+    assert set(found) == {"segmenters/unet", "segmenters/unet_plain32"}
+    assert "pipeline/methods/segmenters/unet_plain32.py" in found["segmenters/unet_plain32"]
+    stage = code(REPOSITORY / "stages" / "confirm.py")
+    assert {"pipeline/stages/confirm/choice.py", "pipeline/stages/segment/grid.py"} <= set(stage)
 
 
 def test_unknown_method_is_told_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

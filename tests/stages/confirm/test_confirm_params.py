@@ -1,0 +1,91 @@
+"""The section confirm: what is refused, with a list of seeds that would do, and what shipped studies ask for."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
+from pipeline.study import Params, load_params
+from tests.conftest import REPOSITORY, TOY_STUDY
+
+STUDIES = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
+OFFSETS = {
+    "real": {},
+    "again": {"seed_offset": 100},
+    "shifted": {"generator": "siamese", "multiplier": 1, "seed_offset": 7},
+}
+SYNTHETIC_REFERENCE = {
+    "few": {"generator": "siamese", "multiplier": 1, "drop_copies": True},
+    "shifted": {"generator": "siamese", "multiplier": 1, "drop_copies": True, "seed_offset": 2},
+}
+
+
+def study(seeds: Any, **changes: Any) -> Params:
+    return parse(Params, TOY_STUDY | changes | {"confirm": {"seeds": seeds}})
+
+
+def test_a_study_may_leave_it_out_or_null() -> None:
+    plain = parse(Params, TOY_STUDY)
+    assert plain.confirm is None
+    assert parse(Params, TOY_STUDY | {"confirm": None}) == plain
+
+
+def test_fresh_seeds_are_taken_as_listed() -> None:
+    found = study([7, 3])
+    assert found.confirm is not None and found.confirm.seeds == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "message"),
+    [
+        ([], {}, "confirm.seeds: Tuple should have at least 1 item after validation, not 0, found []"),
+        ([3, 3], {}, "confirm: seeds must differ, found [3, 3]"),
+        ([5, 1], {}, "confirm.seeds is [5, 1]: the grid trains the seed 1 already (real); [100, 101] would do"),
+        # real_again trains 1000 and 1001 on the images of the reference
+        ([1001], {}, "confirm.seeds is [1001]: the grid trains the seed 1001 already (real_again); [100] would do"),
+        (
+            [95, 94],
+            {"training_sets": OFFSETS},
+            "confirm.seeds is [95, 94]: the grid trains the seed 94 + 7 of shifted already (again);"
+            " [102, 103] would do",
+        ),
+        (
+            [100, 102],
+            {"training_sets": SYNTHETIC_REFERENCE, "compare": {"reference": "few"}},
+            "training_sets.shifted.seed_offset is 2: it is trained as few is, with the same seed 102; 1 would do",
+        ),
+        (
+            [100],
+            {"training_sets": {"real": {}, "again": {"seed_offset": 5}}},
+            "confirm has no arm to choose: beside the reference no training set holds synthetic images; set confirm:"
+            " null",
+        ),
+    ],
+)
+def test_what_cannot_confirm_is_refused_in_one_line(seeds: list[Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        study(seeds, **changes)
+    assert str(refused.value).startswith(f"params.yaml: {message}")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("grid", [[0, 1], list(range(95, 140)), [99], [103]])
+@pytest.mark.parametrize("sets", [TOY_STUDY["training_sets"], OFFSETS])
+def test_the_list_of_a_refusal_would_do(grid: list[int], sets: dict[str, Any]) -> None:
+    changes = {"training_sets": sets, "segment": TOY_STUDY["segment"] | {"seeds": grid}}
+    with pytest.raises(UserError) as refused:
+        study([grid[0], 5000, 6000], **changes)
+    (listed,) = re.findall(r"\[([\d, ]+)\] would do", str(refused.value))
+    seeds = [int(number) for number in listed.split(", ")]
+    found = study(seeds, **changes)
+    assert len(seeds) == 3 and found.confirm is not None and found.confirm.seeds == tuple(seeds)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_with_arms_confirms_its_choice(path: Path) -> None:
+    params = load_params(path)
+    has_arms = any(one.generator for one in params.training_sets.values())
+    assert (params.confirm is not None) == has_arms

@@ -152,7 +152,7 @@ class Bench:
         base = Base(autoencoder=autoencoder, denoiser=denoiser)
         work = Path("bases") / files.fingerprint(base.fingerprinted(), self.train.digest, self.params.seed)
         shutil.rmtree(work, ignore_errors=True)
-        pretrain(base, self.params.data.size, self.params.seed, self.train, self.runtime, work)
+        pretrain(base, self.params.data.size, self.params.seed, Pairs.read_images(self.train), self.runtime, work)
         return work / "base"
 
     def reconstructions(self, vae: AutoencoderKL) -> dict[str, Any]:

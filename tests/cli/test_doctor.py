@@ -204,11 +204,15 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
     ]
 
 
+def unseen(params: Params) -> Iterator[Finding]:
+    return unlabelled.findings(params.data, params.base)
+
+
 def test_images_without_masks_that_nothing_sees_are_a_warning(root: Path) -> None:
     save(root / "more/u.png", picture("u"))
     told = {"unlabelled": {"folder": "data/set/more"}}
-    assert list(unlabelled.findings(study(root))) == list(unlabelled.findings(study(root, **told))) == []
-    (found,) = unlabelled.findings(study(root, **told, base={"source": "somewhere"}))
+    assert list(unseen(study(root))) == list(unseen(study(root, **told))) == []
+    (found,) = unseen(study(root, **told, base={"source": "somewhere"}))
     assert (found.severity, found.check) == ("warning", "unlabelled")
     assert "no stage sees: base.source is somewhere" in found.found
 

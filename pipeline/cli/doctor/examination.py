@@ -37,7 +37,7 @@ def examine(path: Path, quick: bool = False) -> list[Finding]:
 def study_checks(params: Params) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
     yield "data", lambda: dataset.findings(params.data, params.seed)
-    yield "unlabelled", lambda: unlabelled.findings(params)
+    yield "unlabelled", lambda: unlabelled.findings(params.data, params.base)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
     yield "dvc", lambda: dvc_state.unwatched_data(params.data)

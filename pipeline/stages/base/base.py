@@ -13,6 +13,7 @@ from pipeline.stages.base.base_import import import_base
 from pipeline.stages.base.base_source import WITHDRAWN
 from pipeline.stages.base.params import Base
 from pipeline.stages.base.pretraining import pretrain
+from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
 VERSION = 1  # raised when results change
@@ -21,7 +22,7 @@ VERSION = 1  # raised when results change
 def make_base(params: Params) -> None:
     """Publish the base of a study; a killed run resumes."""
     base = params.base
-    sets = training_sets(params) if base.source == "scratch" else []
+    sets = training_sets(params.study, params.data) if base.source == "scratch" else []
     source = inputs(sets) if sets else content_hash(Path(base.source))
     settings = base.fingerprinted()
     if base.source == "scratch":
@@ -35,7 +36,7 @@ def make_base(params: Params) -> None:
             pairs = Pairs.read_images(*sets)
             about = pretrain(base, params.data.size, params.seed, pairs, Runtime.alone(params.threads), work)
             if len(sets) > 1:
-                about |= {UNLABELLED: {"images": len(sets[1]), "digest": sets[1].digest}}
+                about[UNLABELLED] = {"images": len(sets[1]), "digest": sets[1].digest}
         else:
             about = import_base(base, folder)
         files.write_json(folder / "manifest.json", {"fingerprint": fingerprint, "source": origin(base), **about})
@@ -43,10 +44,10 @@ def make_base(params: Params) -> None:
     files.publish(folder, paths.base(params.study))
 
 
-def training_sets(params: Params) -> list[ImageSet]:
+def training_sets(study: str, data: Data) -> list[ImageSet]:
     """Return what a base is pretrained on: the training images and, with data.unlabelled, the images without masks."""
-    train = ImageSet.open(paths.real(params.study)).split("train")
-    return [train] if params.data.unlabelled is None else [train, ImageSet.open(paths.unlabelled(params.study))]
+    train = ImageSet.open(paths.real(study)).split("train")
+    return [train] if data.unlabelled is None else [train, ImageSet.open(paths.unlabelled(study))]
 
 
 def inputs(sets: Sequence[ImageSet]) -> str | list[str]:

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.core import files, plugins
-from pipeline.core.contracts import Hint, Sampling
+from pipeline.core.contracts import Hint, RealImages, Sampling
 from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
+from pipeline.methods.generators._known_latents import KnownLatents, blend
 from pipeline.methods.generators._sampling import DenoisingNetworks, denoise
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
@@ -98,11 +99,13 @@ class ControlledDiffusion:
         rngs: Sequence[torch.Generator],
         settings: Sampling,
         sources: Sequence[NDArray[np.uint8] | None] = (),
+        real: RealImages | None = None,
     ) -> Tensor:
         """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
         Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
-        mask. Raises UserError where the networks cannot be compiled, or the hint needs the sources and there are none.
+        mask. `real` images keep their latents and pixels outside their holes. Raises UserError where the networks
+        cannot be compiled, or the hint needs the sources and there are none.
         """
         device = self.model.unet.device
         embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
@@ -114,7 +117,9 @@ class ControlledDiffusion:
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             networks = self.networks(settings.compile)
-            return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
+            known = None if real is None else KnownLatents.of(self.model, real)
+            images = self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings, known))
+            return images if real is None else blend(images, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""

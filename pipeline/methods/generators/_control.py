@@ -9,7 +9,8 @@ import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -34,10 +35,16 @@ from pipeline.stages.finetune.params import Finetune
 
 
 class Conditioned(Section):
-    """What the control network sees of a pair: a file of pipeline/methods/conditioning and its keys."""
+    """What the control network sees of a pair (a file of pipeline/methods/conditioning, its keys), and what counts."""
 
     conditioning: str = "mask"
     conditioning_params: dict[str, Any] = Field(default_factory=dict)
+    lesion_weight: float = Field(default=0.0, ge=0, lt=1)  # of the error in lesions alone beside that of all; 0: none
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "lesion_weight" or value}
 
     @model_validator(mode="after")
     def conditioning_is_known(self) -> Self:

@@ -1,5 +1,6 @@
 """Checks that no image or mask of validation and test gets into a training set."""
 
+import json
 from collections.abc import Collection, Iterable
 
 from pipeline.core.errors import UserError
@@ -14,9 +15,10 @@ THEIRS = "of the validation or test split"
 def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     """Raise UserError naming ids if a part holds what belongs to validation or test, or may do so.
 
-    That is: one of their images; an image made from the mask of one of them, transformed or not; one of their masks
-    (unless it is empty, or a real training image has the same mask too); an image that does not say which mask it
-    follows. A mask of a bank or of a procedure has no training image, but the columns mask_id and transform.
+    That is: one of their images; an image made from the mask of one of them, transformed or not, or with pixels that
+    one of them lent; one of their masks (unless it is empty, or a real training image has the same mask too); an image
+    that does not say which mask it follows. A mask of a bank or of a procedure has no training image, but the columns
+    mask_id and transform.
     """
     held_out = [row for row in real if row["split"] in HELD_OUT]
     images = {hashing.content_hash(real.image(row)) for row in held_out}
@@ -29,9 +31,23 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
         _refuse(copied, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         derived = [row["id"] for row in part if row["source_id"] in sources]
         _refuse(derived, part, f"are made from images {THEIRS}, or from masks of the same name")
+        lent = [row["id"] for row in part if _lenders(row) & sources]
+        _refuse(lent, part, f"hold pixels or masks of images {THEIRS}")
+        foreign = [row["id"] for row in part if not _backgrounds(row) <= known]
+        _refuse(foreign, part, "hold pixels of an image (background_id) that is no real training image")
         unknown = [row["id"] for row in part if row["source_id"] not in known and not _names_its_mask(row)]
         _refuse(unknown, part, "are not made from a real training image and name no other mask (mask_id, transform)")
         _refuse(_with_masks(part, masks), part, f"have masks {THEIRS}")
+
+
+def _backgrounds(row: Row) -> set[str]:
+    """Return the id of the real image that lent its pixels, if there is one."""
+    return {row["background_id"]} if row.get("background_id") is not None else set()
+
+
+def _lenders(row: Row) -> set[str]:
+    """Return the ids of the background and of the images whose masks were placed in it."""
+    return _backgrounds(row) | {one["source_id"] for one in json.loads(row.get("placed") or "[]")}
 
 
 def _names_its_mask(row: Row) -> bool:

@@ -1,12 +1,12 @@
 """Checks that no image or mask of validation and test gets into a training set."""
 
-import json
 from collections.abc import Collection, Iterable
 
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.lenders import background_of, lenders
 from pipeline.data.splitting import HELD_OUT
 
 THEIRS = "of the validation or test split"
@@ -24,6 +24,7 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     images = {hashing.content_hash(real.image(row)) for row in held_out}
     sources = {row["id"] for row in held_out}
     known = {row["id"] for row in real if row["split"] not in HELD_OUT}
+    lendable = {None, *known}
     masks = mask_hashes.held_out_digests(real)
     for part in parts:
         rows = track(part, "mix: looking for held-out images", len(part))
@@ -31,23 +32,13 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
         _refuse(copied, part, f"are images {THEIRS}")  # by pixels: a synthetic PNG carries text too
         derived = [row["id"] for row in part if row["source_id"] in sources]
         _refuse(derived, part, f"are made from images {THEIRS}, or from masks of the same name")
-        lent = [row["id"] for row in part if _lenders(row) & sources]
+        lent = [row["id"] for row in part if lenders(row) & sources]
         _refuse(lent, part, f"hold pixels or masks of images {THEIRS}")
-        foreign = [row["id"] for row in part if not _backgrounds(row) <= known]
+        foreign = [row["id"] for row in part if background_of(row) not in lendable]
         _refuse(foreign, part, "hold pixels of an image (background_id) that is no real training image")
         unknown = [row["id"] for row in part if row["source_id"] not in known and not _names_its_mask(row)]
         _refuse(unknown, part, "are not made from a real training image and name no other mask (mask_id, transform)")
         _refuse(_with_masks(part, masks), part, f"have masks {THEIRS}")
-
-
-def _backgrounds(row: Row) -> set[str]:
-    """Return the id of the real image that lent its pixels, if there is one."""
-    return {row["background_id"]} if row.get("background_id") is not None else set()
-
-
-def _lenders(row: Row) -> set[str]:
-    """Return the ids of the background and of the images whose masks were placed in it."""
-    return _backgrounds(row) | {one["source_id"] for one in json.loads(row.get("placed") or "[]")}
 
 
 def _names_its_mask(row: Row) -> bool:

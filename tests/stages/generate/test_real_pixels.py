@@ -19,12 +19,15 @@ from pipeline.data.holes import hole_of
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.verification import verify
+from pipeline.stages.audit.audit import audit
 from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import croissant, provenance
 from pipeline.stages.generate import generate as generation
 from pipeline.stages.generate.real_pixels import Backgrounds
+from pipeline.stages.mix.mix import mix
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.mask_sets import box
@@ -264,3 +267,17 @@ def test_masks_without_a_lesion_are_left_out(study: Params) -> None:
     kept = chooser(changed(own())).masks(masks)
     assert [mask.pixels.sum() for mask in kept] == [4, 12]
     assert len(chooser(changed({"from_image": {"strength": 0.5}})).masks(masks)) == 3
+
+
+@pytest.mark.parametrize("entry", [own(), add(), {"from_image": {"strength": 0.5}}])
+def test_what_is_published_passes_audit_and_mix(study: Params, entry: dict[str, Any]) -> None:
+    study = changed(entry)
+    params = study.model_copy(update={"training_sets": {"kept": TrainingSet(generator="drawn", multiplier=2)}})
+    generation.generate(params, "drawn")
+    audit(params, "drawn")
+    record = files.read_json(paths.audit("toy", "drawn") / "audit.json")
+    kept = "keep_background" in entry
+    assert record.get("kept_backgrounds") == (16 if kept else None)
+    assert not kept or record["suspects"] < 16
+    mixed = mix(params, "kept")
+    assert len(mixed) == 24 and sum("background_id" in row for row in mixed) == 16

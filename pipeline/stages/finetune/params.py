@@ -1,5 +1,6 @@
 """The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -53,6 +54,9 @@ class Finetune(Section):
         return self
 
 
+TRAINING_FREE = ("copy_paste",)  # methods that learn nothing; contracts.TrainingFreeGenerator
+
+
 class GeneratorEntry(MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
@@ -61,3 +65,13 @@ class GeneratorEntry(MethodEntry):
     masks: str = "real"  # a file of pipeline/methods/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
+
+    def learns(self, name: str) -> bool:
+        """Whether the entry with this name trains a generator; otherwise its images are put together from real ones."""
+        return self.method_of(name) not in TRAINING_FREE
+
+
+def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:
+    """Return the entries that learn nothing; none where no entry learns, for then the study asks about these."""
+    found = frozenset(name for name, entry in generators.items() if not entry.learns(name))
+    return frozenset() if len(found) == len(generators) else found

@@ -7,9 +7,10 @@ from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Batches, Mixture, Pairs
+from pipeline.data.loading import Batches, Pairs
+from pipeline.data.mixtures import FixedShare
 from pipeline.segmentation.params import Segment
-from pipeline.segmentation.train import mixture
+from pipeline.segmentation.train import TrainingOptions, mixture
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
@@ -21,7 +22,7 @@ def pairs(count: int) -> Pairs:
 
 
 def test_a_quarter_of_every_eight_samples_is_synthetic() -> None:
-    batches = Batches(pairs(10), 8, "seed", mixture=Mixture((0, 1, 2), (3, 4, 5, 6, 7, 8, 9), 0.25))
+    batches = Batches(pairs(10), 8, "seed", mixture=FixedShare((0, 1, 2), (3, 4, 5, 6, 7, 8, 9), 0.25))
     plans = [batches.plan(step) for step in range(6)]
     assert [sum(index >= 3 for index in plan) for plan in plans] == [2] * 6
     drawn = [index for plan in plans for index in plan]
@@ -32,13 +33,13 @@ def test_a_quarter_of_every_eight_samples_is_synthetic() -> None:
 
 
 def test_a_share_that_no_batch_divides_holds_over_many() -> None:
-    batches = Batches(pairs(4), 5, "seed", mixture=Mixture((0, 1), (2, 3), 0.3))
+    batches = Batches(pairs(4), 5, "seed", mixture=FixedShare((0, 1), (2, 3), 0.3))
     drawn = [index for step in range(20) for index in batches.plan(step)]
     assert sum(index >= 2 for index in drawn) == 30
 
 
 def test_the_plan_of_a_step_does_not_depend_on_the_steps_before() -> None:
-    mix = Mixture((0, 1, 2), (3, 4), 0.5)
+    mix = FixedShare((0, 1, 2), (3, 4), 0.5)
     straight = Batches(pairs(5), 4, "seed", mixture=mix)
     plans = [straight.plan(step) for step in range(9)]
     assert Batches(pairs(5), 4, "seed", mixture=mix).plan(8) == plans[8]
@@ -92,7 +93,7 @@ def test_repeated_real_images_are_listed_again_under_other_ids(toy_study: Params
 
 def test_groups_of_a_mixture_are_real_and_synthetic_rows(toy_study: Params) -> None:
     images = mix(toy_study, "siamese_x1")
-    groups = mixture(images, 0.5)
+    groups = mixture(images, TrainingOptions(synthetic_share=0.5), 4, 10)
     assert groups is not None and len(groups.first) == len(groups.second) == 8
     assert all(not images.rows[place]["synthetic"] for place in groups.first)
-    assert mixture(images, None) is None
+    assert mixture(images, TrainingOptions(), 4, 10) is None

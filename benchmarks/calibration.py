@@ -24,8 +24,10 @@ from scipy.special import expit
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.stages.compare.arms import evidence, needs
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.generator_level import treatment_evidence
 from pipeline.stages.compare.results import Results
 from pipeline.stages.compare.verdict import conclude
+from pipeline.stages.mix.treatments import Treatment
 from pipeline.study import Params, load_params
 
 Row = dict[str, Any]
@@ -46,6 +48,8 @@ class Scenario:
     correlation: float = 0.0  # of the arms' own noise of images with each other; the reference has its own
     skewed: bool = False  # Dice between 0 and 1, most of it near 0.9, instead of normal scores
     noisy_arms: str = "all"  # whose means differ from seed to seed: all, the reference or the first arm
+    generators: int = 1  # above 1: one arm, tested as a treatment with so many trained generators
+    generator_sd: float = 0.0  # of a trained generator's mean
 
 
 def _null() -> Iterator[Scenario]:
@@ -63,6 +67,12 @@ def _null() -> Iterator[Scenario]:
 
 
 NULL = list(_null())
+GENERATORS = [
+    Scenario((gain,), seeds, 0.5, 12.0, 300, correlation=0.5, generators=generators, generator_sd=generator_sd)
+    for gain in (0.0, 2.0)
+    for generators, seeds in ((2, 5), (3, 5), (5, 5), (3, 10))
+    for generator_sd in (0.0, 0.5, 1.0, 2.0)
+]
 TRUE = [
     *(Scenario((2.0,), 5, seed_sd, cells=cells) for cells in (0.0, 0.25, 0.5) for seed_sd in (0.0, 0.5, 1.0)),
     *(Scenario((2.0,), seeds, seed_sd) for seeds in (10, 20) for seed_sd in (0.0, 0.5, 1.0)),
@@ -77,7 +87,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--runs", type=int, default=5000)
     arguments = parser.parse_args()
-    results: dict[str, list[Row]] = {"null": [], "true": [], "needed": []}
+    results: dict[str, list[Row]] = {"null": [], "true": [], "generators": [], "needed": []}
     for part, row in rows(arguments.runs):
         results[part].append(row)
         sys.stderr.write(f"{part}: {row}\n")
@@ -91,6 +101,8 @@ def rows(runs: int) -> Iterator[tuple[str, Row]]:
         yield "null", asdict(scenario) | claims(scenario, runs)
     for scenario in TRUE:
         yield "true", asdict(scenario) | claims(scenario, runs)
+    for scenario in GENERATORS:
+        yield "generators", asdict(scenario) | claims(scenario, runs)
     for scenario in NEEDED:
         yield "needed", asdict(scenario) | needed(scenario, runs)
 
@@ -118,12 +130,13 @@ def draw(scenario: Scenario, rng: np.random.Generator) -> Results:
     )
     hardness, common = rng.normal(2, 1.5, images), _normal(scenario, 1, rng)
     tables = {}
-    for arm, (name, gain) in enumerate(zip(study_arms(scenario), (0.0, *scenario.gains), strict=True)):
+    for arm, (name, gain) in enumerate(zip(study_arms(scenario), (0.0, *_arm_gains(scenario)), strict=True)):
         shared = scenario.correlation if arm else 0.0
         noise = own * (np.sqrt(shared) * common + np.sqrt(1 - shared) * _normal(scenario, 1, rng))
         noise = noise + cells * _normal(scenario, seeds, rng)
+        trained = rng.normal(0, scenario.generator_sd) if scenario.generators > 1 and arm else 0.0
         is_noisy = {"all": True, "reference": arm == 0, "first": arm == 1}[scenario.noisy_arms]
-        level = gain + (rng.normal(0, scenario.seed_sd, (seeds, 1)) if is_noisy and scenario.seed_sd else 0.0)
+        level = gain + trained + (rng.normal(0, scenario.seed_sd, (seeds, 1)) if is_noisy and scenario.seed_sd else 0.0)
         # a point of Dice is about 0.1 on the scale of the logit
         points = level + noise
         tables[name, "test", "dice"] = expit(hardness + points / 10) if scenario.skewed else points / 100
@@ -143,17 +156,26 @@ def _normal(scenario: Scenario, seeds: int, rng: np.random.Generator) -> NDArray
 
 def study_arms(scenario: Scenario) -> list[str]:
     """Names of the training sets, the reference first."""
-    return ["real", *(f"x{k}" for k in range(1, len(scenario.gains) + 1))]
+    return ["real", *(f"x{k}" for k in range(1, len(_arm_gains(scenario)) + 1))]
+
+
+def _arm_gains(scenario: Scenario) -> tuple[float, ...]:
+    """The gain of every training set but the reference: of a treatment with several generators, one per generator."""
+    return scenario.gains * scenario.generators if scenario.generators > 1 else scenario.gains
 
 
 def verdicts(scenario: Scenario, runs: int, params: Params | None = None) -> list[list[str]]:
-    """The verdicts on the arms of every simulated study."""
-    params = params or study(len(scenario.gains))
+    """The verdicts on the arms, or on the one treatment, of every simulated study."""
+    names = study_arms(scenario)[1:]
+    params = params or study(len(names))
     rng = np.random.default_rng(0)
     found = []
     for _ in range(runs):
         results = draw(scenario, rng)
-        arms = [evidence(design(params), name, results) for name in study_arms(scenario)[1:]]
+        if scenario.generators > 1:
+            arms = [treatment_evidence(design(params), Treatment(tuple(names)), results)]
+        else:
+            arms = [evidence(design(params), name, results) for name in names]
         found.append([str(arm.verdict) for arm in conclude(arms, params.compare)])
     return found
 
@@ -161,8 +183,9 @@ def verdicts(scenario: Scenario, runs: int, params: Params | None = None) -> lis
 def claims(scenario: Scenario, runs: int) -> Row:
     """Percent of arms, and of studies with any arm, that are called better or worse; of arms, better."""
     claimed = np.array(verdicts(scenario, runs))
-    any_claim = np.isin(claimed, ("better", "worse"))
+    any_claim = np.isin(claimed, ("better", "worse", "equivalent, yet not zero"))
     shares = {"claims": any_claim.mean(), "any_claim": any_claim.any(1).mean(), "better": (claimed == "better").mean()}
+    shares["equivalent"] = np.char.startswith(claimed, "equivalent").mean()
     return {key: round(100 * float(share), 2) for key, share in shares.items()}
 
 

@@ -96,6 +96,19 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def real_images_can_lend_their_pixels(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.needs_real_images and entry.method_of(name) == "copy_paste":
+                key = "keep_background" if entry.keep_background else "from_image"
+                raise ValueError(f"generators.{name}.{key}: copy_paste chooses its own backgrounds; remove the key")
+            if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
+                raise ValueError(
+                    f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
+                    f" {self.generate.steps} leaves no step to run; raise either"
+                )
+        return self
+
+    @model_validator(mode="after")
     def own_values_of_segmenters_are_values_of_segment(self) -> Self:
         for name, entry in self.segmenters.items():
             try:

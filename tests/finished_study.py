@@ -46,10 +46,13 @@ def leave_results() -> None:
     comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
     choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
     trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
+    decided = {"difference_low": 0.0101, "difference_high": 0.1477, "p_holm": 0.0321, "verdict": "better"}
     seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
     comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True, "options": ""}]
     comparison["trend"] = [trend | {"p_seeds": 0.0417, "options": ""}]
-    comparison["generator_seeds"] = [seeds | {"difference": 0.0789, "least": 0.0333, "most": 0.1244, "options": ""}]
+    comparison["generator_seeds"] = [
+        seeds | decided | {"difference": 0.0789, "least": 0.0333, "most": 0.1244, "options": ""}
+    ]
     files.write_json(paths.comparison("toy") / "comparison.json", comparison)
     tables.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})

@@ -18,7 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from pipeline.core import files
-from pipeline.core.contracts import Sampling
+from pipeline.core.contracts import RealImages, Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
@@ -71,8 +71,13 @@ class CopyPaste:
         rngs: Sequence[torch.Generator],
         settings: Sampling,
         sources: Sequence[Image | None] = (),
+        real: RealImages | None = None,
     ) -> Tensor:
-        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect."""
+        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect.
+
+        `real` must be None: it chooses its backgrounds itself.
+        """
+        assert real is None, "study.py refuses keep_background and from_image of copy_paste"
         pixels = masks.cpu().numpy().astype(np.uint8)
         images = sources or [None] * len(pixels)
         result = [self._paste(*inputs) for inputs in zip(pixels, images, rngs, strict=True)]

@@ -53,6 +53,7 @@ class PageContent:
     seeds: int
     verdict: str
     verdicts: Mapping[str, str]  # by segmenter
+    headline: Record | None  # the numbers behind the verdict
     data_summary: str
     training_lengths: str
     confidence: str
@@ -110,6 +111,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         seeds=len(params.segment.seeds),
         verdict=comparison["verdict"],
         verdicts=comparison.get("verdicts", {}),
+        headline=comparison.get("headline"),
         data_summary=data_summary(study, params.data.reader),
         training_lengths=training_lengths(params.segment, params.segmenters),
         confidence=f"{params.compare.confidence:.0%}",

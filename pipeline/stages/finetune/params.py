@@ -1,5 +1,6 @@
 """The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -52,6 +53,9 @@ class Finetune(Section):
         if wrong:
             raise ValueError(f"snapshots {wrong} do not lie between 0 and max_steps {self.max_steps}")
         return self
+
+
+TRAINING_FREE = ("copy_paste",)  # methods that learn nothing; contracts.TrainingFreeGenerator
 
 
 class KeepBackground(Section):
@@ -123,3 +127,13 @@ class GeneratorEntry(MethodEntry):
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
         values = handler(self)
         return {k: v for k, v in values.items() if v is not None or k not in ("keep_background", "from_image")}
+
+    def learns(self, name: str) -> bool:
+        """Whether the entry with this name trains a generator; otherwise its images are put together from real ones."""
+        return self.method_of(name) not in TRAINING_FREE
+
+
+def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:
+    """Return the entries that learn nothing; none where no entry learns, for then the study asks about these."""
+    found = frozenset(name for name, entry in generators.items() if not entry.learns(name))
+    return frozenset() if len(found) == len(generators) else found

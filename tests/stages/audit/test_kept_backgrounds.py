@@ -120,7 +120,7 @@ def test_a_moved_lesion_is_compared_with_the_one_that_lent_its_mask(toy_study: P
     pictures = rng.integers(0, 256, (6, 3, 32, 32)).astype(np.uint8)
     pairs = [(Sample(f"t_{n}", picture, old[None], "", "train", "x"), {}) for n, picture in enumerate(pictures)]
     train = ImageSet.create(Path("moved/train"), spec, pairs)
-    new = np.roll(old, 16, 1)
+    new = np.asarray(np.roll(old, 16, 1), np.uint8)
     drawn = []
     for number in range(6):
         source, copied = (number + 1) % 6, number < 3
@@ -128,7 +128,7 @@ def test_a_moved_lesion_is_compared_with_the_one_that_lent_its_mask(toy_study: P
         image = np.where(new > 0, lesion, pictures[number]).astype(np.uint8)
         placed = json.dumps([{"source_id": f"t_{source}", "scale": 1.0, "shift": [0, 16]}])
         own = {"source_id": f"t_{source}", "background_id": f"t_{number}", "keep_background": "{}", "placed": placed}
-        drawn.append((Sample(f"s_{number}", image, (old | new)[None], "", "train", "x"), own | {"copy": 0}))
+        drawn.append((Sample(f"s_{number}", image, np.maximum(old, new)[None], "", "train", "x"), own | {"copy": 0}))
     made = ImageSet.create(Path("moved/made"), spec, drawn)
     found = drawn_lesions.compare(made, train, open_spaces(toy_study), copy_search.PIXELS)
     assert found is not None and found.repeats[:3] == (True, True, True)

@@ -15,6 +15,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion
+from pipeline.networks.stable_diffusion import moments
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.training.loop import fit
@@ -108,6 +109,18 @@ def double(batch: LatentBatch) -> LatentBatch:
     return replace(
         batch, **{k: v.double() for k, v in floats.items() if isinstance(v, Tensor) and v.is_floating_point()}
     )
+
+
+def keep_moments(runtime: Runtime, base: Path, folder: Path) -> tuple[Tensor, int]:
+    """The moments of twenty images, in parts of eight, and how many images this process has encoded."""
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    moments.PART, seen = 8, []
+    encode = StableDiffusion.moments
+    StableDiffusion.moments = lambda self, image: seen.append(len(image)) or encode(self, image)
+    runtime.barrier()
+    found = moments.moments_of(StableDiffusion.open(base, keep=folder / "kept"), pairs(16, 20).image, flipped=False)
+    return found, sum(seen)
 
 
 def as_plain(value: Any) -> Tensor:

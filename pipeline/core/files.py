@@ -117,8 +117,11 @@ def _finished(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Flush a finished folder to disk and write the hashes of its files, pictures excepted; the last file of all."""
-    for path in (*folder.rglob("*"), folder):
+    """Flush a finished folder to disk and write the hashes of its files, pictures excepted; the last file of all.
+
+    Temporary files, which another process may be about to rename, are neither flushed nor hashed.
+    """
+    for path in (*(path for path in folder.rglob("*") if not path.match(TEMPORARY)), folder):
         flush(path)
     sums = {p.relative_to(folder).as_posix(): sha256(p) for p in _finished(folder) if not p.name.endswith(PICTURES)}
     write_json(folder / SEAL, sums)

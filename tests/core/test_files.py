@@ -36,6 +36,12 @@ def test_temporary_files_are_not_hashed(folder: Path) -> None:
     assert files.tree_sha256(folder) != before
 
 
+def test_sealing_leaves_alone_what_another_process_is_writing(folder: Path) -> None:
+    (folder / ".other.json.7.tmp").symlink_to(folder / "gone")  # listed, and renamed before it could be opened
+    files.seal(folder)
+    assert list(files.read_json(folder / files.SEAL)) == ["metadata.json"]
+
+
 def test_publishing_replaces_the_old_folder_and_sweeps_what_a_killed_one_staged(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "siamese").mkdir(parents=True)

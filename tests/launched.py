@@ -74,9 +74,10 @@ def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> 
     return {name: as_plain(gradient) for name, gradient in gradients.items()}
 
 
-def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int) -> Named:
+def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int, channels_last: bool = False) -> Named:
     """Trained weights after a few steps, all of it in float64."""
     generator, batches = double_siamese(base)
+    generator.prepare(SETTINGS.model_copy(update={"channels_last": channels_last}))
     recipe = Recipe(steps, 1e-3, max_grad_norm=1.0, checkpoint_every=1, schedule_steps=2)
     fit(generator.objective, batches, recipe, runtime, folder)
     return plain(generator.objective)

@@ -61,6 +61,8 @@ class TrainingSet(Section):
     def options(self) -> str:
         """All that was chosen beside generator and multiplier, such as `synthetic_share 0.2`; empty for none."""
         chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
+        if self.phase is not None:
+            chosen["phase"] = f"pretrain {self.phase.pretrain:g}"
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
 
     @property

@@ -141,6 +141,7 @@ def test_steps_and_phases_by_hand() -> None:
         {"generator": "siamese", "multiplier": 1, "steps": 2.0, "phase": {"pretrain": 0.25}}
     )
     assert (arm.total_steps(30), arm.pretraining_steps(arm.total_steps(30))) == (60, 15)
+    assert arm.options == "phase pretrain 0.25, steps 2.0"
 
 
 def test_a_pretraining_phase_shows_synthetic_images_alone(toy_study: Params) -> None:

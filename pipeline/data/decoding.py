@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data import tiff
+from pipeline.data.invalid import InvalidData
 from pipeline.data.sample import Sample
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -19,10 +21,6 @@ WITH_ALPHA = ("RGBA", "LA", "PA")
 COLOUR_TOLERANCE = 16  # grey levels between the channels of a mask stored as RGB; more is a colour code
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
-
-
-class InvalidData(Exception):
-    """The reason why a file or pair cannot be used; becomes one line of the list of faults."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +163,18 @@ def _resize_plane(pixels: Pixels, size: int) -> Pixels:
 
 
 def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
-    """Return the decoded picture, upright, and a note if EXIF rotated it."""
+    """Return the decoded picture, upright, and notes on a rotation by EXIF and a tag that was not believed."""
+    notes, header = [], None
     try:
+        source, header = path, tiff.header(path)
+        if header is not None:
+            tiff.check(header, kind)
+            if header.grey_in_name_only:
+                source = tiff.as_rgb(path, header)
+                notes.append(f"{kind}: TIFF tagged as grey, three samples per pixel read as RGB")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(source, formats=FORMATS) as picture:
                 _check_single_frame(picture)
                 picture.load()
                 orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -181,10 +186,17 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
         ) from None
     except InvalidData:
         raise
+    except UnidentifiedImageError as error:
+        raise InvalidData(tiff.refusal(header) if header is not None else _undecodable(error)) from error
     except Exception as error:  # what a damaged file raises is up to Pillow's decoders
-        raise InvalidData(f"cannot be decoded ({decoder_message(error)}); replace or remove the pair") from error
-    rotated = orientation in range(2, 9)
-    return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if rotated else []
+        raise InvalidData(_undecodable(error)) from error
+    if orientation in range(2, 9):
+        notes.append(f"{kind}: turned upright, EXIF orientation {orientation}")
+    return upright, notes
+
+
+def _undecodable(error: Exception) -> str:
+    return f"cannot be decoded ({decoder_message(error)}); replace or remove the pair"
 
 
 def _pixels(picture: Image.Image, mode: str | None = None) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Decoding of files to pixels: damaged files are rejected, EXIF is applied, masks are read exactly as stored."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,26 @@ def decode(pair: FilePair | LazySample) -> Sample | list[Fault]:
     return Sample(pair.id, image, mask[None], *metadata, tuple(notes))
 
 
+def headers_agree(pair: FilePair) -> bool:
+    """Return whether both files of a pair open and claim one size; no pixel is decoded, no rotation by EXIF applied."""
+    try:
+        return len({_claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
+    except Exception:  # noqa: BLE001, `decode` finds the reason
+        return False
+
+
+def _claimed_size(path: Path) -> tuple[int, int]:
+    """Return width and height by the header. Raises whatever a damaged file raises."""
+    header = tiff.header(path)
+    if header is not None:
+        tiff.check(header, "mask")
+        return header.value(tiff.WIDTH), header.value(tiff.HEIGHT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=FORMATS) as picture:
+            return picture.size
+
+
 def read_image(path: Path) -> tuple[Pixels, list[str]]:
     """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData."""
     picture, notes = _load(path, "image")
@@ -130,10 +151,14 @@ def read_mask(path: Path) -> tuple[Pixels, list[str]]:
 
 def grey(image: Pixels) -> Pixels:
     """Return [1, H, W] of a colourless image [3, H, W]. Raises InvalidData if it has colours."""
-    spread = image.max(0).astype(int) - image.min(0)
-    if spread.max(initial=0) > COLOUR_TOLERANCE:
+    if channel_spread(image).max(initial=0) > COLOUR_TOLERANCE:
         raise InvalidData("is a colour image where a grey one is meant (data.channels); save it as grey levels")
     return image[1:2]
+
+
+def channel_spread(image: Pixels) -> Pixels:
+    """Return [H, W], the largest minus the smallest value of the channels of [C, H, W]; fast for few channels."""
+    return functools.reduce(np.maximum, image) - functools.reduce(np.minimum, image)
 
 
 def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:

@@ -13,7 +13,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.section import parse
-from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
+from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, channel_spread, decode
 from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare.params import Data
@@ -130,7 +130,7 @@ def statistics_of(sample: Sample) -> PairStatistics:
     """Return the statistics of one pair at its native size."""
     image, mask = np.asarray(sample.image, np.uint8), sample.masks[0]
     counts = np.bincount(mask.ravel(), minlength=256)
-    colour = bool((image.max(0).astype(int) - image.min(0)).max(initial=0) > COLOUR_TOLERANCE)
+    colour = int(channel_spread(image).max(initial=0)) > COLOUR_TOLERANCE
     height, width = mask.shape
     return PairStatistics(height, width, colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
 

@@ -1,6 +1,7 @@
 """Seconds of `twinsynth init`, `doctor` and `estimate` on 1000 drawn pairs of 512 pixels.
 
-`python benchmarks/verbs.py --json` prints {"init_s": x, "doctor_s": x, "estimate_s": x, "cpu_s": {verb: x}}, each of one process from its start to its end. On a machine that does other work too, cpu_s is what compares.
+`python benchmarks/verbs.py --json` prints {"init_s": x, "doctor_s": x, "estimate_s": x, "cpu_s": {verb: x}}, each of
+one process from its start to its end. On a machine that does other work too, cpu_s is what compares.
 """
 
 import argparse

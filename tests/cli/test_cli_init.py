@@ -83,6 +83,19 @@ def test_colours_in_tiff_files_that_are_tagged_as_grey(capsys: pytest.CaptureFix
     assert all(np.ptp(real.image(row), axis=0).max() > 50 for row in real)
 
 
+def test_many_images_have_a_bar_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LAYOUTS["paired"](Path("data/paired"))
+    assert main(["init", *arguments_for("paired"), "--device", "cpu", "--json"]) == 0
+    assert "looking at images" not in capsys.readouterr().err
+    monkeypatch.setattr("pipeline.cli.init_study.survey.LONG", 3)
+    assert main(["init", *arguments_for("paired"), "--device", "cpu", "--json", "--force"]) == 0
+    told = capsys.readouterr()
+    assert "looking at images" in told.err
+    assert json.loads(told.out)["faults"] == []
+
+
 def test_every_layout_gives_a_study_that_the_doctor_passes_and_prepare_runs(
     layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

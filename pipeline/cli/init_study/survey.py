@@ -19,6 +19,7 @@ from pipeline.data.sample import Sample
 from pipeline.stages.prepare.params import Data
 
 SAMPLED = 300  # pairs that are decoded, evenly spaced over all
+LONG = 100  # pairs that take a second or more to decode, and are worth a bar
 MOST_LABELS = 32  # more different small values are no labels
 SMALL_SIDE = 4  # pixels; a lesion whose area is that of a smaller square can hardly be drawn or learnt
 
@@ -96,8 +97,8 @@ def survey(layout: DatasetLayout) -> Survey:
     items = _items(layout)
     pairs = [item for item in items if not isinstance(item, Fault)]
     faults = [str(item) for item in items if isinstance(item, Fault)]
-    sample = []
-    for item in track(spaced(pairs, SAMPLED), "looking at images", visible=False):
+    sample, chosen = [], spaced(pairs, SAMPLED)
+    for item in track(chosen, "init: looking at images", visible=len(chosen) >= LONG):
         decoded = item if isinstance(item, Sample) else decode(item)
         if isinstance(decoded, Sample):
             sample.append(statistics_of(decoded))

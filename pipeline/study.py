@@ -18,10 +18,17 @@ from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import Finetune, GeneratorEntry
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry, rival_generators
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import TrainingSet, check_ladders, check_seeds, check_training_sets
+from pipeline.stages.mix.params import (
+    TrainingSet,
+    check_ladders,
+    check_seeds,
+    check_training,
+    check_training_sets,
+    rivals,
+)
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
@@ -89,6 +96,19 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def real_images_can_lend_their_pixels(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.needs_real_images and entry.method_of(name) == "copy_paste":
+                key = "keep_background" if entry.keep_background else "from_image"
+                raise ValueError(f"generators.{name}.{key}: copy_paste chooses its own backgrounds; remove the key")
+            if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
+                raise ValueError(
+                    f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
+                    f" {self.generate.steps} leaves no step to run; raise either"
+                )
+        return self
+
+    @model_validator(mode="after")
     def own_values_of_segmenters_are_values_of_segment(self) -> Self:
         for name, entry in self.segmenters.items():
             try:
@@ -127,22 +147,36 @@ class Params(Section):
         if self.confirm is None:
             return self
         sets, reference = self.training_sets, self.compare.reference
-        arms = [name for name, one in sets.items() if one.generator and name != reference]
+        against = rivals(sets, rival_generators(self.generators), reference)
+        arms = [name for name, one in sets.items() if one.generator and name not in (reference, *against)]
         if not arms:
             raise ValueError(
                 "confirm has no arm to choose: beside the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
-        trained_again = [reference, *arms]
+        trained_again = [reference, *arms, *against]
         check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
         check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self
 
     @model_validator(mode="after")
+    def arms_can_be_trained(self) -> Self:
+        settings = [entry_settings(self.segment, name, entry) for name, entry in self.segmenters.items()]
+        budgets = {segment.max_steps for segment in settings if segment.max_steps}
+        check_training(self.training_sets, budgets, unlabelled=self.data.unlabelled is not None)
+        strong = {segment.augment for segment in settings} | {one.augment for one in self.training_sets.values()}
+        if self.data.shape and "strong" in strong:
+            raise ValueError("augment: strong takes images of two dimensions, and data.shape makes volumes; use own")
+        return self
+
+    @model_validator(mode="after")
     def resamples_suffice(self) -> Self:
-        synthetic = [n for n, one in self.training_sets.items() if one.generator and n != self.compare.reference]
+        sets, reference = self.training_sets, self.compare.reference
+        against = rivals(sets, rival_generators(self.generators), reference)
+        synthetic = [name for name, one in sets.items() if one.generator and name not in (reference, *against)]
+        family = max(len(synthetic), len(against))
         others = len(self.segmenters) - 1 if self.compare.segmenters else 0
-        check_resamples(self.compare, max(len(synthetic) * len(self.segmenters), others))
+        check_resamples(self.compare, max(family * len(self.segmenters), others))
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ and of segmenters (stage_costs). Assumed: arithmetic per second of a device, byt
 scoring, reading and writing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.judge.params import FOLDS, Judge
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 
 if TYPE_CHECKING:  # they load torch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # they load torch
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12  # of a trained weight; with Adam's two states
 COPIES = 2  # DVC's cache keeps an output a second time, where the file system cannot share files
+MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: theirs, and a forward pass of the teacher
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
@@ -177,7 +179,7 @@ def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pai
     """Yield the work of drawing images, each of which takes so many operations."""
     for name, entry in generators.items():
         images = image_count(entry, pairs)
-        each = 0.0 if entry.method == "copy_paste" or name == "copy_paste" else operations
+        each = operations if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
 
 
@@ -193,19 +195,33 @@ def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
         if params.judge is not None and name == params.judge.segmenter:
             steps = _judge_steps(params.judge, settings, pairs)
             yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
-        total = _cell_steps(settings, sizes.values(), len(settings.seeds))
-        yield StageWork("segment", name, total, _product(each, total, settings.batch_size))
+        cells = [(params.training_sets[one], size) for one, size in sizes.items()]
+        yield _cells_work("segment", name, each, settings, cells, len(settings.seeds))
         for names in confirmations(params):
-            total = _cell_steps(settings, [sizes[one] for one in names], fresh_seeds(params))
-            possible.append(StageWork("confirm", name, total, _product(each, total, settings.batch_size)))
+            cells = [(params.training_sets[one], sizes[one]) for one in names]
+            possible.append(_cells_work("confirm", name, each, settings, cells, fresh_seeds(params)))
     if possible:
         yield max(possible, key=lambda work: (work.operations or 0, work.steps or 0))
 
 
-def _cell_steps(settings: Segment, sizes: Iterable[int | None], seeds: int) -> int | None:
-    """Return the optimiser steps of cells on training sets of these sizes; None where one is unknown and matters."""
-    by_set = [_steps(settings, size) for size in sizes]
-    return None if None in by_set else seeds * sum(step or 0 for step in by_set)
+def _cells_work(
+    stage: str,
+    name: str,
+    each: float | None,
+    settings: Segment,
+    cells: Sequence[tuple[TrainingSet, int | None]],
+    seeds: int,
+) -> StageWork:
+    """Return the work on training sets of these sizes with every seed; None where a size is unknown and matters."""
+    total, weighted = 0, 0.0
+    for arm, size in cells:
+        steps = _steps(settings, size)
+        if steps is None:
+            return StageWork(stage, name, None, None)
+        total += arm.total_steps(steps)
+        weighted += arm.total_steps(steps) * (MEAN_TEACHER if arm.unlabelled else 1)
+    operations = None if each is None else each * seeds * weighted * settings.batch_size
+    return StageWork(stage, name, seeds * total, operations)
 
 
 def _judge_steps(judge: Judge, settings: Segment, pairs: int | None) -> int | None:

@@ -12,8 +12,8 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.decoding import Fault, InvalidData
 from pipeline.stages.compare.params import Compare, common_training_set
-from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.finetune.params import GeneratorEntry, rival_generators
+from pipeline.stages.mix.params import TrainingSet, rivals
 from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import pictures
@@ -45,7 +45,7 @@ class Plan:
     training_sets: tuple[str, ...]
     segmenters: tuple[str, ...]
     seeds: int
-    confirmation: int  # trainings of the largest treatment and the reference with fresh seeds; 0: none
+    confirmation: int  # trainings of the largest treatment, the reference and a rival with fresh seeds; 0: none
     comparison: str | None  # of segmenters with each other
 
     @property
@@ -77,7 +77,8 @@ class Plan:
             f" seeds = {self.cells} cells"
         )
         if self.confirmation:
-            yield f"confirm: the arm that validation chooses, and the reference: at most {self.confirmation} cells"
+            trained = "the arm that validation chooses, the reference and the best rival, if there is one"
+            yield f"confirm: {trained}: at most {self.confirmation} cells"
         if self.comparison:
             yield f"compare: {self.comparison}"
 
@@ -102,12 +103,13 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
 
 
 def confirmations(params: Params) -> list[tuple[str, ...]]:
-    """Return, per treatment, the training sets that a confirmation of it trains; nothing where a study has none."""
+    """Return, per treatment and rival, the training sets that a confirmation of them trains; [] without one."""
     if params.confirm is None:
         return []
     reference = params.compare.reference
     there = treatments(params.training_sets, params.generators, reference)
-    return [(reference, *one.training_sets) for one in there]
+    against = [(name,) for name in rivals(params.training_sets, rival_generators(params.generators), reference)] or [()]
+    return [(reference, *one.training_sets, *rival) for one in there for rival in against]
 
 
 def fresh_seeds(params: Params) -> int:

@@ -91,6 +91,16 @@ class Hint(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RealImages:
+    """The training images that B images are drawn into, or from."""
+
+    images: NDArray[np.uint8]  # [B, 3, H, W]
+    holes: NDArray[np.bool_]  # [B, H, W] what is drawn; around it latents and pixels stay those of the image
+    shares: NDArray[np.float32]  # [B, H, W] in [0, 1] of the drawn image in each pixel; 0 outside the hole
+    strength: float | None = None  # share of the steps that are run, from the noised image; None: all, from noise
+
+
 class ImageSampler(Protocol):
     """Samples images that follow masks; what all generators share."""
 
@@ -101,11 +111,13 @@ class ImageSampler(Protocol):
         rngs: Sequence[torch.Generator],
         settings: "Sampling",
         sources: Sequence[NDArray[np.uint8] | None] = (),
+        real: RealImages | None = None,
     ) -> Tensor:
         """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; one random stream per image.
 
         `sources` are, for generators that need them, the training images [3, H, W] that the masks belong to; None
-        where a mask belongs to none.
+        where a mask belongs to none. `real` are the training images that lend their pixels; None: every pixel is
+        drawn.
         """
         ...
 

@@ -1,6 +1,5 @@
 """Batches: an order of samples that depends on the seed only, planned globally and then sharded over processes."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
 from pipeline.data.arrays import load_arrays, load_images
 from pipeline.data.image_set import ImageSet
+from pipeline.data.mixtures import Mixture
 
 Augment = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
@@ -64,7 +64,7 @@ class Batches:
     batch_size: int
     seed: object  # any name; part of every stream's name
     augment: Augment | None = None
-    mixture: "Mixture | None" = None  # None: all pairs equally often
+    mixture: Mixture | None = None  # None: all pairs equally often
     epochs: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     def plan(self, step: int) -> list[int]:
@@ -108,23 +108,6 @@ class Batches:
         if stream not in self.epochs or self.epochs[stream][0] != epoch:
             self.epochs[stream] = epoch, seeding.numpy_rng(self.seed, stream, epoch).permutation(size)
         return int(self.epochs[stream][1][offset])
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Two groups of pairs that share every batch in a fixed ratio, each shuffled separately."""
-
-    first: tuple[int, ...]
-    second: tuple[int, ...]
-    share: float  # of the second group, in (0, 1)
-
-    def share_at(self, position: int) -> tuple[bool, int]:
-        """Return whether a position belongs to the second group, and how many of its group precede it.
-
-        The second group has floor(n share) of the first n positions, for every n.
-        """
-        before, with_it = math.floor(position * self.share), math.floor((position + 1) * self.share)
-        return (True, before) if with_it > before else (False, position - before)
 
 
 def to_unit_range(image: Tensor) -> Tensor:

@@ -46,6 +46,14 @@ class Schedule:
             return predicted
         return signal * noisy - sigma * predicted
 
+    def prediction_of(self, x0: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the prediction that implies these clean latents; the inverse of `predict_x0`."""
+        if self.prediction == "sample":
+            return x0
+        signal, sigma = self._weights(timesteps, noisy)
+        noise = (noisy - signal * x0) / sigma
+        return noise if self.prediction == "epsilon" else signal * noise - sigma * x0
+
     def _weights(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alphas = self.alphas_cumprod.to(like.device, like.dtype)[timesteps].view(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt(), (1 - alphas).sqrt()

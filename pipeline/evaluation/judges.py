@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.image_set import Row
+from pipeline.data.lenders import lenders
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ def judged_by(rows: Sequence[Row], folds: Mapping[str, int] | None, count: int) 
 
 
 def named_pairs(row: Row) -> set[str]:
-    """Return every text by which a row may name a real pair: its source, and whatever its mask's transform says."""
+    """Return every text by which a row may name a real pair: its source, its lenders, and its mask's transform."""
     transform = row.get("transform")
-    return {str(row["source_id"]), *_texts(json.loads(transform) if transform else None)}
+    return {str(row["source_id"]), *lenders(row), *_texts(json.loads(transform) if transform else None)}
 
 
 def _texts(value: Any) -> Iterator[str]:

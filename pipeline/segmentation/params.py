@@ -34,6 +34,8 @@ class Segment(Section):
     encoder_rate: float = Field(default=1.0, gt=0)  # factor on the learning rate of the encoder
     betas: Annotated[tuple[float, float], Mark.OMIT_DEFAULT] = (0.9, 0.999)  # of AdamW
     ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)  # None: the last weights
+    # strong: photometric, affine and elastic changes after the segmenter's own flips; a training set may choose.
+    augment: Annotated[Literal["own", "strong"], Mark.OMIT_DEFAULT] = "own"
     seeds: Annotated[tuple[int, ...], Mark.SUMMARY] = Field(min_length=1)
     threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -1,17 +1,20 @@
 """Train one segmenter on an image set."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.core import seeding
 from pipeline.core.contracts import Recipe, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Batches, Mixture, Pairs
+from pipeline.data.loading import Augment, Batches, Pairs
+from pipeline.data.mixtures import FallingShare, FixedShare, Mixture, OneAfterTheOther
 from pipeline.data.sample import DatasetSpec
+from pipeline.segmentation import strong_augmentation
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.convergence import Convergence
+from pipeline.segmentation.mean_teacher import MeanTeacher
 from pipeline.segmentation.params import Segment, SegmenterEntry
 from pipeline.training.callbacks import Monitoring
 from pipeline.training.loop import fit
@@ -34,6 +37,11 @@ class TrainingOptions:
     title: str = ""  # of the progress bar
     synthetic_share: float | None = None  # of every batch; None: in proportion to the numbers of images
     convergence: Convergence | None = None  # evaluates on validation images during training; changes no weight
+    max_steps: int | None = None  # optimiser steps; None: as the section segment says
+    synthetic_until: float | None = None  # share of the training at which synthetic_share has fallen to 0
+    pretrain_steps: int = 0  # optimiser steps on synthetic images alone, before the others on real ones alone
+    augment: Literal["own", "strong"] | None = None  # None: as the section segment says
+    unlabelled: ImageSet | None = None  # images that a mean teacher labels
 
 
 def train_segmenter(
@@ -54,10 +62,14 @@ def train_segmenter(
     segmenter = build_segmenter(name, entry, train.spec)
     if segment.encoder_rate != 1:
         segmenter.scale_encoder_rate(segment.encoder_rate)
-    augment, mixed = segmenter.augment(train), mixture(train, options.synthetic_share)
+    steps = options.max_steps or segment.steps(len(train))
+    augment, mixed = (
+        augmentation(segmenter, segment, train, options),
+        mixture(train, options, segment.batch_size, steps),
+    )
     batches = Batches(check_classes(Pairs.read(train), train.spec), segment.batch_size, stream, augment, mixed)
     recipe = Recipe(
-        max_steps=segment.steps(len(train)),
+        max_steps=steps,
         learning_rate=segment.learning_rate,
         weight_decay=segment.weight_decay,
         schedule=segment.schedule,
@@ -70,7 +82,10 @@ def train_segmenter(
     )
     convergence = options.convergence
     monitoring = Monitoring() if convergence is None else convergence.monitoring(segmenter)
-    losses = fit(segmenter.objective, batches, recipe, runtime, title=options.title, monitoring=monitoring)
+    objective = segmenter.objective
+    if options.unlabelled is not None:
+        objective = MeanTeacher(segmenter, Pairs.read_images(options.unlabelled), augment, steps)
+    losses = fit(objective, batches, recipe, runtime, title=options.title, monitoring=monitoring)
     return segmenter, losses
 
 
@@ -91,11 +106,25 @@ def check_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:
     return pairs
 
 
-def mixture(train: ImageSet, synthetic_share: float | None) -> Mixture | None:
-    """Group real and synthetic images so that this share of every batch is synthetic; None for no fixed share."""
-    if synthetic_share is None:
+def augmentation(segmenter: Segmenter, segment: Segment, train: ImageSet, options: TrainingOptions) -> Augment | None:
+    """Return the segmenter's own random augmentation, followed by the strong one where it is asked for."""
+    own = segmenter.augment(train)
+    if (options.augment or segment.augment) == "own":
+        return own
+    strong_augmentation.check(train.spec)
+    return strong_augmentation.after(own)
+
+
+def mixture(train: ImageSet, options: TrainingOptions, batch_size: int, steps: int) -> Mixture | None:
+    """Group real and synthetic images by the options of a training of so many steps; None for no fixed share."""
+    if options.synthetic_share is None and not options.pretrain_steps:
         return None
     groups: tuple[list[int], list[int]] = ([], [])
     for index, row in enumerate(train):
         groups[row["synthetic"]].append(index)
-    return Mixture(tuple(groups[0]), tuple(groups[1]), synthetic_share)
+    real, synthetic = map(tuple, groups)
+    if options.synthetic_share is None:
+        return OneAfterTheOther(real, synthetic, options.pretrain_steps * batch_size)
+    if options.synthetic_until is None:
+        return FixedShare(real, synthetic, options.synthetic_share)
+    return FallingShare(real, synthetic, options.synthetic_share, round(options.synthetic_until * steps * batch_size))

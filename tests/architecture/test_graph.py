@@ -56,8 +56,11 @@ DATA = {
         *(paths.real(STUDY), paths.synthetic(STUDY, "x").parent),
         *(paths.scores(STUDY, "x").parent, paths.audit(STUDY, "x").parent),
     },
-    "segment": {paths.real(STUDY), paths.training_set(STUDY, "x").parent},
-    "confirm": {paths.real(STUDY), paths.training_set(STUDY, "x").parent, paths.segmentation(STUDY, "x").parent},
+    "segment": {paths.real(STUDY), paths.unlabelled(STUDY), paths.training_set(STUDY, "x").parent},
+    "confirm": {
+        *(paths.real(STUDY), paths.unlabelled(STUDY)),
+        *(paths.training_set(STUDY, "x").parent, paths.segmentation(STUDY, "x").parent),
+    },
     "compare": {paths.real(STUDY), paths.segmentation(STUDY, "x").parent, paths.confirmation(STUDY)},
 }
 

@@ -1,4 +1,4 @@
-"""Who sees the images without masks: the base is pretrained on them, audit and report look for copies of them."""
+"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies."""
 
 import ast
 from pathlib import Path
@@ -10,11 +10,12 @@ from tests.conftest import REPOSITORY
 WRITER = "stages/prepare/prepare.py"
 READERS = {
     "stages/base/base.py",  # trains on them
+    "stages/segment/arm_options.py",  # mean teachers learn from them
     "stages/audit/training_images.py",  # searches for copies of them
     "stages/report/audit.py",  # shows those that synthetic images resemble
     "stages/report/identity.py",  # their hash
 }
-DEPENDING = {"base", "audit", "report"}
+DEPENDING = {"base", "segment", "confirm", "audit", "report"}
 
 
 def opening(path: Path) -> bool:

@@ -85,6 +85,16 @@ def test_terms_of_the_autoencoder_cost_their_passes() -> None:
     assert 1e7 < (perceptual - plain) / 3 < 1e8  # EfficientNet-Lite0: 0.4 G multiplications at 224 px in its first half
 
 
+def test_longer_arms_and_mean_teachers_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    data = {"data": TOY_STUDY["data"] | {"unlabelled": {"folder": "none_here"}}}
+    arms = {"real": {}, "real_longer": {"steps": 2.0}, "pseudo_labels": {"unlabelled": "mean_teacher"}}
+    params = toy(**plain_unet(), **data, training_sets=arms)
+    (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")
+    assert segment.steps == 2 * (2 + 4 + 2)  # seeds
+    assert segment.operations == pytest.approx(2 * (2 + 4 + 2 * 7 / 3) * 4 * (unet_operations(params) or 0))
+
+
 def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}

@@ -54,13 +54,16 @@ def test_plan_of_polyps_counts_images_and_cells(capsys: pytest.CaptureFixture[st
     assert "siamese: siamese, masks real, 5800 images" in text  # 4 x 1450
     assert "6 entries, 5 different generators" in text
     assert "11 sets x 4 segmenters (sanet, polyp_pvt, ctnet, segformer) x 3 seeds = 132 cells" in text
-    assert "confirm: the arm that validation chooses, and the reference: at most 10 cells" in text
+    assert (
+        "confirm: the arm that validation chooses, the reference and the best rival, if there is one: at most 15 cells"
+        in text
+    )
 
 
 def test_a_plan_has_a_form_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "--study", "polyps", "--plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["pairs"], plan["trainings"], plan["cells"], plan["confirmation"]) == (1450, 5, 132, 10)
+    assert (plan["pairs"], plan["trainings"], plan["cells"], plan["confirmation"]) == (1450, 5, 132, 15)
     assert plan["generators"][0]["images"] == 5800
 
 

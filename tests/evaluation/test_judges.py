@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.evaluation.feature_cache import FeatureCache
@@ -43,6 +44,16 @@ def test_both_judge_where_no_judge_is_left_or_no_pair_is_named() -> None:
     assert judges("bank/a") == (0, 1)
     assert judges_of({"id": "t", "source_id": "t"}) == (0, 1)  # a held-out real image
     assert judges_of({"id": "t", "source_id": None, "transform": ""}) == (0, 1)
+
+
+def test_a_judge_that_saw_the_background_does_not_judge_alone() -> None:
+    kept = {"id": "x", "source_id": "a", "background_id": "b", "placed": "[]"}
+    assert judges_of(kept) == (0, 1)  # each has seen a part
+    assert judges_of(kept | {"background_id": "c"}) == (0,)
+    assert judges_of(kept | {"source_id": "bank/1"}) == (1,)
+    assert judges_of(kept | {"background_id": "c", "placed": '[{"source_id": "b"}]'}) == (0, 1)
+    with pytest.raises(UserError, match="x: the column placed is no JSON list of placed masks"):
+        judges_of(kept | {"placed": '["b"]'})
 
 
 def test_one_judge_judges_everything() -> None:

@@ -14,7 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.methods.generators import copy_paste
+from pipeline.methods.generators import _poisson, copy_paste
 from pipeline.stages.finetune.finetune import finetune
 from pipeline.stages.generate import generate
 from pipeline.stages.snapshots import snapshots
@@ -133,6 +133,35 @@ def test_the_background_with_least_to_cover_is_taken(make: Make) -> None:
     generator = make(margin=0.0, candidates=3)
     image = draw(generator, [mask], [painted(mask, 90, 250)])[0]
     assert grey(image[:, mask == 0]) == 60
+
+
+def test_each_region_of_a_drawn_mask_has_a_lesion_of_its_own(make: Make) -> None:
+    mask = square(1, 1, 4) + square(1, 10, 4) + square(10, 4, 4)
+    together, apart = draw(make(), [mask])[0], draw(make(lesions="apart"), [mask])[0]
+    assert len(np.unique(together[:, mask > 0])) == 1
+    regions = [np.unique(apart[:, one > 0]).tolist() for one in copy_paste.connected_regions(mask)]
+    assert sorted(regions) == [[200], [210], [220]]
+    own = painted(square(2, 2, 5), 50, 200)
+    same = [draw(make(lesions=how), [square(2, 2, 5)], [own]) for how in ("together", "apart")]
+    assert np.array_equal(same[0], same[1])  # a real mask brings its own lesion either way
+
+
+def test_poisson_keeps_details_and_takes_on_the_colours_around() -> None:
+    """A flat front becomes what is behind; a bump keeps its height; the answer is exact, as a ramp is harmonic."""
+    ramp = np.broadcast_to(np.arange(SIDE, dtype=np.float32) * 5, (3, SIDE, SIDE)).copy()
+    inside = square(4, 5, 6) > 0
+    flat = _poisson.blend(np.full_like(ramp, 200), ramp, inside)
+    assert np.allclose(flat, ramp, atol=1e-4)
+    bump = np.full_like(ramp, 200)
+    bump[:, 6, 7] += 30
+    assert np.allclose(_poisson.blend(bump, ramp, inside) - ramp, bump - 200, atol=1e-4)
+    assert np.array_equal(_poisson.blend(bump, ramp, np.ones_like(inside)), bump)
+
+
+def test_poisson_reaches_the_frame(make: Make) -> None:
+    for mask in (square(0, 0, 5), square(4, 4, 6)):
+        image = draw(make(blend="poisson"), [mask])[0]
+        assert grey(image) in (50, 60, 70)  # a flat lesion has no details
 
 
 def test_covering_takes_the_colours_around() -> None:

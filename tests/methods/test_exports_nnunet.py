@@ -135,3 +135,11 @@ def test_equal_images_share_a_fold_and_so_do_what_is_made_of_them() -> None:
     ]
     with pytest.raises(UserError, match="found 2; lower --folds"):
         folds(rows, 3, seed=0)
+
+
+def test_a_case_does_not_train_where_its_background_validates() -> None:
+    kept = row("kept", "3", "a") | {"background_id": "b", "placed": '[{"source_id": "a", "shift": [1, 2]}]'}
+    foreign = row("foreign", "4", "bank/1") | {"background_id": "a", "placed": "[]"}
+    rows = [row("a", "1"), row("b", "2"), row("c", "5"), kept, foreign]
+    trained = {fold["val"][0]: fold["train"] for fold in folds(rows, 3, seed=0)}
+    assert trained == {"a": ["b", "c"], "b": ["a", "c", "foreign"], "c": ["a", "b", "kept", "foreign"]}

@@ -68,6 +68,25 @@ def test_feature_ratios_are_the_literal_ones(neighbours: int) -> None:
     assert found.statistic == pytest.approx([feature_ratio(row, train, neighbours) for row in rows], rel=1e-4)
 
 
+def test_an_excluded_image_is_nobody_s_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not among the training images, block by block; without its two nearest, two images are left."""
+    monkeypatch.setattr(copies, "BLOCK", 2)
+    images = np.concatenate([TRAIN[:3], RNG.normal(size=(2, 16, 16))])
+    excluded = [[0], [1, 4], [2], [], [5]]
+    found = copies.nearest_pixels(images, TRAIN, excluded)
+    rows = copies.nearest_features(images[:, 0], TRAIN[:, 0], 3, excluded)
+    for number, left_out in enumerate(excluded):
+        left = [k for k in range(len(TRAIN)) if k not in left_out]
+        alone = copies.nearest_pixels(images[number][None], TRAIN[left])
+        features = copies.nearest_features(images[number][None, 0], TRAIN[left, 0], 3)
+        assert found.distance[number] == pytest.approx(alone.distance[0], abs=1e-6)
+        assert found.index[number] == left[alone.index[0]]
+        assert rows.statistic[number] == pytest.approx(features.statistic[0], abs=1e-6)
+        assert rows.index[number] == left[features.index[0]]
+    few = copies.nearest_features(images[:, 0], TRAIN[:, 0], 50, [[0, 1, 2, 3]] * 5)
+    assert np.isfinite(few.statistic).all() and (few.statistic > 0).all()
+
+
 def test_a_crowd_of_equal_images_has_ratio_1() -> None:
     assert copies.nearest_features(np.ones((1, 3)), np.ones((4, 3)), 3).statistic[0] == 1
 

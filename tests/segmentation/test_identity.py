@@ -51,5 +51,5 @@ def test_settings_of_training_and_scores_keep_their_fingerprint(
 def test_every_mark_is_on_the_fields_that_had_it() -> None:
     assert Segment.marked(Mark.SUMMARY) == {"seeds", "keep", "unseen", "small_lesion"}
     assert Segment.marked(Mark.SCORES) - Segment.marked(Mark.OMIT_DEFAULT) == {"resolution", "nsd_tolerance", "spacing"}
-    assert Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES) == {"betas", "ema_decay"}
-    assert len(Segment.marked(Mark.OMIT_DEFAULT)) == 13
+    assert Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES) == {"betas", "ema_decay", "augment"}
+    assert len(Segment.marked(Mark.OMIT_DEFAULT)) == 14

@@ -14,6 +14,7 @@ from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_files import RGB_CHANNELS, VOLUME
 from pipeline.data.image_set import ImageSet, Row, png
+from pipeline.data.lenders import lenders
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair
 
@@ -35,7 +36,8 @@ def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
 def folds(rows: Sequence[Row], count: int, seed: int) -> list[Fold]:
     """Assign the real cases to seeded folds; equal images share a fold.
 
-    A synthetic case is in the training part of every fold except the one whose validation part holds its source.
+    A synthetic case is in the training part of every fold except the one whose validation part holds its source,
+    or an image that lent it pixels or a mask.
     Raises UserError where there are fewer real images than folds.
     """
     contents = sorted({row["sha256"] for row in rows if not row["synthetic"]})
@@ -51,9 +53,10 @@ def folds(rows: Sequence[Row], count: int, seed: int) -> list[Fold]:
 
 
 def _fold(rows: Sequence[Row], fold_of_real: dict[str, int], number: int) -> Fold:
-    origins = {row["id"]: row["source_id"] if row["synthetic"] else row["id"] for row in rows}
+    origins = {row["id"]: {row["source_id"], *lenders(row)} if row["synthetic"] else {row["id"]} for row in rows}
+    validation = {name for name, fold in fold_of_real.items() if fold == number}
     return {
-        "train": [case for case, origin in origins.items() if fold_of_real.get(origin) != number],
+        "train": [case for case, names in origins.items() if not names & validation],
         "val": [case for case, fold in fold_of_real.items() if fold == number],
     }
 

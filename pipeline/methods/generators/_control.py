@@ -9,19 +9,21 @@ import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.core import files, plugins
-from pipeline.core.contracts import Hint, Sampling
+from pipeline.core.contracts import Hint, RealImages, Sampling
 from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
+from pipeline.methods.generators._known_latents import KnownLatents, blend
 from pipeline.methods.generators._sampling import DenoisingNetworks, denoise
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
@@ -33,10 +35,16 @@ from pipeline.stages.finetune.params import Finetune
 
 
 class Conditioned(Section):
-    """What the control network sees of a pair: a file of pipeline/methods/conditioning and its keys."""
+    """What the control network sees of a pair (a file of pipeline/methods/conditioning, its keys), and what counts."""
 
     conditioning: str = "mask"
     conditioning_params: dict[str, Any] = Field(default_factory=dict)
+    lesion_weight: float = Field(default=0.0, ge=0, lt=1)  # of the error in lesions alone beside that of all; 0: none
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "lesion_weight" or value}
 
     @model_validator(mode="after")
     def conditioning_is_known(self) -> Self:
@@ -98,11 +106,13 @@ class ControlledDiffusion:
         rngs: Sequence[torch.Generator],
         settings: Sampling,
         sources: Sequence[NDArray[np.uint8] | None] = (),
+        real: RealImages | None = None,
     ) -> Tensor:
         """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
         Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
-        mask. Raises UserError where the networks cannot be compiled, or the hint needs the sources and there are none.
+        mask. `real` images keep their latents and pixels outside their holes. Raises UserError where the networks
+        cannot be compiled, or the hint needs the sources and there are none.
         """
         device = self.model.unet.device
         embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
@@ -114,7 +124,9 @@ class ControlledDiffusion:
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             networks = self.networks(settings.compile)
-            return self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings))
+            known = None if real is None else KnownLatents.of(self.model, real)
+            images = self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings, known))
+            return images if real is None else blend(images, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
+from pipeline.diffusion.schedule import at_least_float32
+from pipeline.methods.generators._known_latents import KnownLatents
 from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder
 
@@ -37,16 +39,26 @@ def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
 
 
 def denoise(
-    networks: "DenoisingNetworks", base: DDIMScheduler, noise: Tensor, conditions: Conditions, settings: Sampling
+    networks: "DenoisingNetworks",
+    base: DDIMScheduler,
+    noise: Tensor,
+    conditions: Conditions,
+    settings: Sampling,
+    known: KnownLatents | None = None,
 ) -> Tensor:
     """Denoise noise into latents, both [B, C, h, w].
 
     `conditions` are text [GB, L, D] and embedded hints [GB, ...]; G = 2 with guidance, all samples without a prompt
-    first. Raises UserError where the networks cannot be compiled.
+    first. With `known`, the clean latents outside its holes are replaced in every step by those of real images; a
+    strength skips the first steps. Raises UserError where the networks cannot be compiled.
     """
     scheduler, latents, features = scheduler_of(base, settings), noise, None
     branches = len(conditions[0]) // len(noise)
-    for step, timestep in enumerate(scheduler.timesteps.tolist()):
+    timesteps = list(enumerate(scheduler.timesteps.tolist()))
+    if known is not None:
+        timesteps = timesteps[known.skipped(len(timesteps)) :]
+        latents = known.start(noise, timesteps[0][1])
+    for step, timestep in timesteps:
         noisy = torch.cat([latents] * branches)
         times = torch.full((len(noisy),), timestep, device=noise.device)
         reused = features if step in settings.reused else None
@@ -55,13 +67,15 @@ def denoise(
             if reused is None
             else networks.reuse_encoder(reused, noisy, times)
         )
-        predicted = networks.decode(features, conditions[0]).float()
+        predicted = at_least_float32(networks.decode(features, conditions[0]))
         if branches == 2:
             without, with_prompt = predicted.chunk(2)
             predicted = without + settings.guidance_scale * (with_prompt - without)
         with torch.autocast(noise.device.type, enabled=False):  # the samplers' own arithmetic stays in float32
+            if known is not None:
+                predicted = known.replace(predicted, latents, timestep)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-    return latents
+    return latents if known is None else known.finish(latents)
 
 
 class DenoisingNetworks:

@@ -6,7 +6,6 @@ import torch
 from diffusers import ControlNetModel
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
@@ -16,6 +15,7 @@ from pipeline.methods.generators._control import (
     control_network,
     sample_noise_on_device,
 )
+from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
@@ -45,6 +45,7 @@ class ControlNetObjective(nn.Module):
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
+        self.lesion_weight = params.lesion_weight
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -55,4 +56,5 @@ class ControlNetObjective(nn.Module):
             encoded = encode(self.frozen[0].unet, noisy, t, batch.text)
         residuals = control(self.network, noisy, t, batch.text, hint)
         predicted = at_least_float32(self.decoder(encoded, residuals, batch.text))
-        return {"mask": F.mse_loss(predicted, self.schedule.target(latents, noise, t))}
+        target = self.schedule.target(latents, noise, t)
+        return {"mask": focused_mse(predicted, target, batch.mask, self.lesion_weight)}

@@ -7,6 +7,7 @@ class by class, to the mask's bounding box. The background is another training i
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,11 +18,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from pipeline.core import files
-from pipeline.core.contracts import Sampling
+from pipeline.core.contracts import RealImages, Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
+from pipeline.methods.generators import _poisson
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 VERSION = 2  # raised when results change
@@ -36,6 +38,8 @@ class Params(Section):
 
     feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge
     margin: float = Field(default=0.02, ge=0, le=0.2)  # around the background's own lesion, covered with it
+    blend: Literal["feather", "poisson"] = "feather"  # poisson: the lesion takes on the colours around it
+    lesions: Literal["together", "apart"] = "together"  # apart: each region of a drawn mask has a lesion of its own
     candidates: int = Field(default=4, gt=0)  # backgrounds, and lesions, drawn per image; those that fit best are taken
 
 
@@ -67,8 +71,13 @@ class CopyPaste:
         rngs: Sequence[torch.Generator],
         settings: Sampling,
         sources: Sequence[Image | None] = (),
+        real: RealImages | None = None,
     ) -> Tensor:
-        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect."""
+        """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W]; prompts and settings have no effect.
+
+        `real` must be None: it chooses its backgrounds itself.
+        """
+        assert real is None, "study.py refuses keep_background and from_image of copy_paste"
         pixels = masks.cpu().numpy().astype(np.uint8)
         images = sources or [None] * len(pixels)
         result = [self._paste(*inputs) for inputs in zip(pixels, images, rngs, strict=True)]
@@ -92,11 +101,28 @@ class CopyPaste:
 
     def _paste(self, mask: Mask, source: Image | None, rng: torch.Generator) -> NDArray[np.float32]:
         order = torch.randperm(len(self._training_images()), generator=rng).tolist()
+        if source is None and self.params.lesions == "apart" and mask.any():
+            return self._paste_apart(mask, order)
         lesion, lesion_mask = (source, mask) if source is not None else self._lesion(mask, order)
         behind = self._background(mask, lesion, order).astype(np.float32)
         if not mask.any():
             return (behind / 255).astype(np.float32)
-        front = fit_texture(lesion, lesion_mask, mask)
+        return self._blended(fit_texture(lesion, lesion_mask, mask), behind, mask)
+
+    def _paste_apart(self, mask: Mask, order: Sequence[int]) -> NDArray[np.float32]:
+        """Fill each connected region of a mask with a lesion chosen for it; the first one decides the background."""
+        behind, front = None, np.zeros((3, *mask.shape), np.float32)
+        for number, region in enumerate(connected_regions(mask)):
+            lesion, lesion_mask = self._lesion(region, [*order[number:], *order[:number]])
+            behind = self._background(mask, lesion, order).astype(np.float32) if behind is None else behind
+            front[:, region > 0] = fit_texture(lesion, lesion_mask, region)[:, region > 0]
+        assert behind is not None
+        return self._blended(_fill_from_nearest(front, mask > 0), behind, mask)
+
+    def _blended(self, front: NDArray[np.float32], behind: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+        """Return `front` where the mask is, `behind` elsewhere, joined as the parameters say, in [0, 1]."""
+        if self.params.blend == "poisson":
+            return (_poisson.blend(front, behind, mask > 0).clip(0, 255) / 255).astype(np.float32)
         share = ndimage.gaussian_filter((mask > 0).astype(np.float32), self.params.feather * len(mask))
         return ((share * front + (1 - share) * behind).clip(0, 255) / 255).astype(np.float32)
 
@@ -156,6 +182,16 @@ def fit_texture(image: Image, lesion_mask: Mask, mask: Mask) -> NDArray[np.float
         target, source = mask == label, lesion_mask == label
         result[:, target] = image[:, target] if np.array_equal(target, source) else _stretch(image, source, target)
     return _fill_from_nearest(result, mask > 0)
+
+
+def connected_regions(mask: Mask) -> list[Mask]:
+    """Return the connected regions of each class as masks of their own, class by class, top to bottom."""
+    regions = []
+    for label in np.unique(mask[mask > 0]).tolist():
+        numbers = np.zeros(mask.shape, np.int32)
+        ndimage.label(mask == label, np.ones((3, 3)), output=numbers)
+        regions += [np.where(numbers == number, mask, 0).astype(np.uint8) for number in range(1, numbers.max() + 1)]
+    return regions
 
 
 def unfilled_pixels(lesion_mask: Mask, mask: Mask) -> int:

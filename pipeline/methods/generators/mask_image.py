@@ -13,7 +13,6 @@ import torch
 from diffusers import ControlNetModel
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
@@ -23,6 +22,7 @@ from pipeline.methods.generators._control import (
     control_network,
     sample_noise_on_device,
 )
+from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
@@ -54,6 +54,7 @@ class MaskImageObjective(nn.Module):
         self.w_i, self.schedule, self.network = params.w_i, model.schedule, network
         self.hint = params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
+        self.lesion_weight = params.lesion_weight
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -66,7 +67,6 @@ class MaskImageObjective(nn.Module):
         of_mask, of_image = (control(self.network, noisy, t, batch.text, part) for part in embedded)
         of_both = [mask + self.w_i * image for mask, image in zip(of_mask, of_image, strict=True)]
         predicted = {"mask": of_mask, "mask_image": of_both}
-        return {
-            name: F.mse_loss(at_least_float32(self.decoder(encoded, residuals, batch.text)), target)
-            for name, residuals in predicted.items()
-        }
+        decoded = {name: at_least_float32(self.decoder(encoded, part, batch.text)) for name, part in predicted.items()}
+        weight = self.lesion_weight
+        return {name: focused_mse(one, target, batch.mask, weight) for name, one in decoded.items()}

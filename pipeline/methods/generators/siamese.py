@@ -16,6 +16,7 @@ from pipeline.core.device import to_device
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network
+from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder, control, encode
@@ -61,13 +62,21 @@ class SiameseObjective(nn.Module):
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
         latents, noise, t = sample_noise(self.frozen[0], batch)
         hints = torch.cat([self.hint(batch.mask, batch.image), batch.image])
-        return self.losses(latents, noise, t, batch.text, hints, progress)
+        return self.losses(latents, noise, t, batch.text, hints, progress, batch.mask)
 
     def losses(
-        self, latents: Tensor, noise: Tensor, t: Tensor, text: Tensor, hints: Tensor, progress: float
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        text: Tensor,
+        hints: Tensor,
+        progress: float,
+        masks: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the named losses; `hints` [2B, 3, H, W] are all mask hints, then all image hints.
 
+        `masks` [B, H, W] are needed with a `lesion_weight`, which the losses of the mask and of the consistency have.
         `t` [B] lies on the CPU: which samples are augmented is known without waiting for the accelerator.
         """
         self.schedule = self.schedule.on(latents.device)
@@ -82,15 +91,20 @@ class SiameseObjective(nn.Module):
         predicted_mask = at_least_float32(self.decoder(encoded, control_mask, text))
         predicted_mix = at_least_float32(self.decoder(encoded, control_mix, text, detached=True))  # theta' of the paper
         losses = {
-            "mask": self.params.w_m * F.mse_loss(predicted_mask, target),
+            "mask": self.params.w_m * self._error(predicted_mask, target, masks),
             "image": F.mse_loss(predicted_mix, target),
-            "consistency": self.params.w_c * F.mse_loss(predicted_mask, predicted_mix.detach()),
+            "consistency": self.params.w_c * self._error(predicted_mask, predicted_mix.detach(), masks),
         }
         if progress > self.params.k_tau and self.params.w_a > 0:
             selected = (t <= self.params.t_tau).nonzero().flatten()
             inputs = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
             losses["augmented"] = self._augmented(selected, *inputs)
         return losses
+
+    def _error(self, predicted: Tensor, target: Tensor, masks: Tensor | None) -> Tensor:
+        if masks is None:
+            return F.mse_loss(predicted, target)
+        return focused_mse(predicted, target, masks, self.params.lesion_weight)
 
     def _augmented(self, selected: Tensor, *inputs: Tensor) -> Tensor:
         """Return L_m' on samples with t <= T_tau, noised again from the mix's clean latents, over the full batch."""

@@ -8,11 +8,11 @@ from typing import cast
 
 from diffusers import ControlNetModel, T2IAdapter
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, sample_noise_on_device
+from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.methods.generators._sampling import AdaptedDenoisingNetworks, DenoisingNetworks
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
@@ -24,7 +24,7 @@ VERSION = 1  # raised when results change
 
 
 class Params(Conditioned):
-    """Only the conditioning can be set."""
+    """Only the conditioning and the weight of lesions can be set."""
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "AdaptedDiffusion":
@@ -46,6 +46,7 @@ class AdapterObjective(nn.Module):
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(False)
+        self.lesion_weight = params.lesion_weight
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -54,7 +55,8 @@ class AdapterObjective(nn.Module):
         features = self.network(self.hint(batch.mask, batch.image))
         encoded = encode(self.frozen[0].unet, noisy, t, batch.text, features)
         predicted = at_least_float32(self.decoder(encoded, no_control(encoded), batch.text))
-        return {"mask": F.mse_loss(predicted, self.schedule.target(latents, noise, t))}
+        target = self.schedule.target(latents, noise, t)
+        return {"mask": focused_mse(predicted, target, batch.mask, self.lesion_weight)}
 
 
 class AdaptedDiffusion(ControlledDiffusion):

@@ -51,6 +51,8 @@ def _trunk(params: Params, spec: DatasetSpec, in_channels: int, time: bool) -> R
 class PatchSegmenter(Supervised):
     """A segmenter that averages the probabilities of its parts, each stitched together from windows."""
 
+    one_pass = False
+
     def __init__(
         self, parts: Sequence[PlainObjective | RecyclingObjective], objective: nn.Module, spec: DatasetSpec, about: Any
     ) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,8 @@ def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1) -> Tensor:
 
 class Supervised:
     """A segmenter of one deterministic network (contracts.Segmenter)."""
+
+    one_pass: ClassVar[bool] = True  # whether `probabilities` of the network's logits are the prediction
 
     def __init__(
         self, network: Preprocessed, spec: DatasetSpec, about: Mapping[str, Any], objective: nn.Module | None = None

@@ -165,6 +165,8 @@ class CIMDObjective(nn.Module):
 class CIMD(Supervised):
     """A segmenter whose samples start from different noise."""
 
+    one_pass = False
+
     def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec) -> None:
         about: dict[str, Any] = {"method": "cimd", "params": params.model_dump(mode="json")}
         about |= {"weights": _supervised.weights_record("none"), "stochastic": True}

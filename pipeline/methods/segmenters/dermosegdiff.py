@@ -160,6 +160,8 @@ class DermoSegDiffObjective(nn.Module):
 class DermoSegDiff(Supervised):
     """A segmenter whose prediction is the mean of `samples` masks sampled from noise."""
 
+    one_pass = False
+
     def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec) -> None:
         about: dict[str, Any] = {"method": "dermosegdiff", "params": params.model_dump(mode="json")}
         about |= {"weights": _supervised.weights_record("none"), "stochastic": True}

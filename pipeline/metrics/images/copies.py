@@ -5,7 +5,7 @@ the share of them that would be called copies is the false-alarm rate. Evidence 
 images that are not copies are near one training image in both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ TAIL = 0.1  # share of held-out images whose distance from the median is the uni
 CONFIDENCE = 0.99  # that no more than the tolerated share of all held-out images is beyond a threshold
 FRESH = 0.05  # chance that more than the stated share of 1 / share new images is beyond it nevertheless
 LEAST = 1e-6  # smaller statistics are clamped to this value
+Excluded = Sequence[Sequence[int]]  # per image the training images it is not compared with; empty: none
 
 
 @dataclass(frozen=True)
@@ -36,44 +37,54 @@ class Nearest:
 # --- nearest training images ---------------------------------------------------------------------------------------
 
 
-def nearest_features(rows: Features, train: Features, neighbours: int) -> Nearest:
+def nearest_features(rows: Features, train: Features, neighbours: int, excluded: Excluded = ()) -> Nearest:
     """Find nearest training images by distance |a - b| of unit rows.
 
     The statistic is the smallest distance over the mean of the `neighbours` smallest. This ratio distinguishes a copy
     from an image in a dense region, where everything is near (Carlini et al. 2023, sec. 5).
     """
     unit, unit_train = _unit(rows), _unit(train)
-    blocks = [_nearest_features(unit[window], unit_train, neighbours) for window in _blocks(len(rows))]
+    left = len(train) - max(map(len, excluded), default=0)
+    count = min(neighbours, left)
+    blocks = [_nearest_features(unit[part], unit_train, count, excluded[part]) for part in _blocks(len(rows))]
     index, distance, ratio = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return Nearest(index, distance, ratio, np.zeros(len(rows), np.int64))
 
 
-def _nearest_features(unit: Features, train: Features, neighbours: int) -> tuple[NDArray[np.int64], Array, Array]:
+def _nearest_features(
+    unit: Features, train: Features, count: int, excluded: Excluded
+) -> tuple[NDArray[np.int64], Array, Array]:
     distance = np.sqrt(np.maximum(2 - 2 * (unit @ train.T), 0)).astype(np.float64)
+    for row, left_out in zip(distance, excluded, strict=False):
+        row[[*left_out]] = np.inf
     index = distance.argmin(1)
     least = distance[np.arange(len(unit)), index]
-    return index, least, _ratio(distance, neighbours)
+    return index, least, _ratio(distance, count)
 
 
-def nearest_pixels(thumbnails: Features, train: Features) -> Nearest:
+def nearest_pixels(thumbnails: Features, train: Features, excluded: Excluded = ()) -> Nearest:
     """Find nearest training images by 1 - the largest correlation of grey thumbnails [N, S, S] over flips and shifts.
 
     The centre of every training thumbnail is compared with all windows of the image that are shifted by up to SHIFT
     pixels; windows are standardised, so that brightness and contrast do not count. The statistic is the distance.
     """
     centres = _windows_of(train, SHIFT, SHIFT).T
-    blocks = [_nearest_pixels(thumbnails[window], centres) for window in _blocks(len(thumbnails))]
+    blocks = [_nearest_pixels(thumbnails[part], centres, excluded[part]) for part in _blocks(len(thumbnails))]
     index, distance, flip = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return Nearest(index, distance, distance, flip)
 
 
-def _nearest_pixels(thumbnails: Features, centres: Features) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+def _nearest_pixels(
+    thumbnails: Features, centres: Features, excluded: Excluded
+) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
     best = np.full(len(thumbnails), -np.inf)
     index, flip = np.zeros((2, len(thumbnails)), np.int64)
     shifts = [(down, right) for down in range(2 * SHIFT + 1) for right in range(2 * SHIFT + 1)]
     for number, flipped in enumerate(_flips(thumbnails)):
         for down, right in shifts:
             correlation = _windows_of(flipped, down, right) @ centres
+            for row, left_out in zip(correlation, excluded, strict=False):
+                row[[*left_out]] = -np.inf
             nearest = correlation.argmax(1)
             value = correlation[np.arange(len(nearest)), nearest]
             better = value > best
@@ -100,9 +111,8 @@ def _unit(rows: Features) -> Features:
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-6)
 
 
-def _ratio(distance: Array, neighbours: int) -> Array:
-    """Return the smallest of each row over the mean of its `neighbours` smallest; 1 where all of them are 0."""
-    count = min(neighbours, distance.shape[1])
+def _ratio(distance: Array, count: int) -> Array:
+    """Return the smallest of each row over the mean of its `count` smallest; 1 where all of them are 0."""
     least = np.partition(distance, count - 1, axis=1)[:, :count]
     mean = least.mean(1)
     return np.divide(least.min(1), mean, out=np.ones(len(least)), where=mean > 0)

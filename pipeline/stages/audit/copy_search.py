@@ -24,7 +24,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.evaluation import feature_cache
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
-from pipeline.metrics.images.copies import Calibration, Nearest
+from pipeline.metrics.images.copies import Calibration, Excluded, Nearest
 from pipeline.networks.pretrained import Unavailable
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.audit.training_images import TrainingImages
@@ -131,7 +131,7 @@ def find_copies(
     held_out = real.select(row for row in real if row["split"] != "train" and row["id"] not in seen)
     _check_sets(real.split("train"), held_out, synthetic)
     train = TrainingImages(real.split("train"), unlabelled)
-    of_synthetic = _nearest(synthetic, train, cache, audit.neighbours)
+    of_synthetic = _nearest(synthetic, train, cache, audit.neighbours, train.excluded(synthetic))
     of_held_out = _nearest(held_out, train, cache, audit.neighbours)
     distinct = _distinct(train, held_out, of_held_out[PIXELS], cache)
     calibration = copies.calibrate(_statistics(of_held_out)[distinct], audit.false_alarms)
@@ -152,13 +152,15 @@ def find_copies(
     )
 
 
-def _nearest(images: ImageSet, train: TrainingImages, cache: FeatureCache, neighbours: int) -> dict[str, Nearest]:
+def _nearest(
+    images: ImageSet, train: TrainingImages, cache: FeatureCache, neighbours: int, excluded: Excluded = ()
+) -> dict[str, Nearest]:
     """Return the nearest training images by space; one pass over the images computes all spaces."""
-    nearest = {PIXELS: copies.nearest_pixels(cache.features(images, PIXELS), train.features(cache, PIXELS))}
+    nearest = {PIXELS: copies.nearest_pixels(cache.features(images, PIXELS), train.features(cache, PIXELS), excluded)}
     for name in cache.probes:
         if name not in (PIXELS, HASHES):
             rows = cache.features(images, name), train.features(cache, name)
-            nearest[name] = copies.nearest_features(*rows, neighbours)
+            nearest[name] = copies.nearest_features(*rows, neighbours, excluded)
     return nearest
 
 

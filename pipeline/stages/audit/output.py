@@ -43,6 +43,7 @@ def summary(findings: Findings, audit: Audit) -> Record:
         "images": n,
         "train": len(findings.train.train),
         **_unlabelled(findings),
+        **_kept_backgrounds(findings),
         "held_out": len(calibration.held),
         "left_out": list(findings.left_out),
         "false_alarm_rate": audit.false_alarms,
@@ -71,6 +72,12 @@ def _unlabelled(findings: Findings) -> Record:
     nearest = [findings.nearest[_closest_space(findings, i)].index[i] for i in np.flatnonzero(findings.suspect)]
     copied = sum(int(near) >= len(train.train) for near in nearest)
     return {"unlabelled": len(train.unlabelled), "suspects_of_unlabelled": copied}
+
+
+def _kept_backgrounds(findings: Findings) -> Record:
+    """Return how many images keep a real background, and so are not compared with the images that show it."""
+    kept = sum("keep_background" in row for row in findings.synthetic)
+    return {"kept_backgrounds": kept} if kept else {}
 
 
 def spaces(findings: Findings) -> list[Record]:

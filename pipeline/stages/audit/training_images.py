@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.stages.base.manifest import unlabelled_images
@@ -45,8 +46,35 @@ class TrainingImages:
         """Return the features of all images."""
         return np.concatenate([cache.features(images, probe) for images in self.sets])
 
+    def excluded(self, synthetic: ImageSet) -> list[list[int]]:
+        """Return per synthetic image the positions that it is not compared with; empty where it keeps no background.
+
+        The image that lent the background is no original of a copy: its pixels are there on purpose. Neither are
+        images of the same group (patient, sequence), which show the same background. Raises UserError where fewer than
+        two images are left.
+        """
+        if not any("keep_background" in row for row in synthetic):
+            return []
+        rows = [row for images in self.sets for row in images]
+        units = {row["id"]: _unit(row) for row in self.train}
+        members: dict[str, list[int]] = {}
+        for position, row in enumerate(rows):
+            members.setdefault(_unit(row), []).append(position)
+        found = [members[units[row["background_id"]]] if row.get("background_id") in units else [] for row in synthetic]
+        if len(rows) - max(map(len, found), default=0) < 2:
+            raise UserError(
+                f"{synthetic.folder}: all training images belong to one group, which lent the backgrounds, so none is"
+                " left to compare with; the audit needs at least 2 others"
+            )
+        return found
+
     def _at(self, position: int) -> tuple[ImageSet, Row]:
         count = len(self.train)
         if position < count or self.unlabelled is None:
             return self.train, self.train.rows[position]
         return self.unlabelled, self.unlabelled.rows[position - count]
+
+
+def _unit(row: Row) -> str:
+    """Return the group of a row, or its id where it has none; no id holds a slash."""
+    return f"group/{row['group']}" if row.get("group") else row["id"]

@@ -27,6 +27,8 @@ from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, Results
 from pipeline.stages.compare.verdict import Conclusion, conclude
 
+FAMILIES = ("arm", "rival")  # roles whose differences are corrected together
+
 
 @dataclass(frozen=True)
 class DifferenceStatistics:
@@ -143,7 +145,8 @@ def difference_statistics(design: Design, name: str, results: Results) -> Differ
 def needs(design: Design, name: str, results: Results) -> RequiredSizes:
     """Return the images, or the seeds, with which a true difference of the margin would be found."""
     difference = paired_difference(design, name, results)
-    comparisons = design.family_size if design.is_arm(name) else 1
+    role = design.role(name)
+    comparisons = design.number_of(role) if role in FAMILIES else 1
     per_unit = difference.images.shape[1] / difference.units.shape[1]
     return required_sizes(
         difference, design.compare, design.compare.margin, comparisons, to_images=lambda units: units * per_unit
@@ -164,14 +167,22 @@ def paired_difference(design: Design, name: str, results: Results, metric: str =
 
 
 def conclude_arms(arms: Sequence[Arm], compare: Compare) -> list[Arm]:
-    """Return the arms with verdicts; p-values are adjusted over all arms (Holm), those of controls stay as they are."""
-    family = conclude([arm.evidence for arm in arms if arm.role == "arm" and arm.evidence], compare)
-    of_family = iter(family)
+    """Return the arms with verdicts; p-values are adjusted over all arms (Holm), and apart from them over all rivals.
+
+    Those of controls stay as they are.
+    """
+    families = {
+        role: iter(conclude([arm.evidence for arm in arms if arm.role == role and arm.evidence], compare))
+        for role in FAMILIES
+    }
+    alone = {
+        place: conclude([arm.evidence], compare)[0]
+        for place, arm in enumerate(arms)
+        if arm.evidence and arm.role not in FAMILIES
+    }
     return [
-        replace(arm, conclusion=next(of_family) if arm.role == "arm" else conclude([arm.evidence], compare)[0])
-        if arm.evidence
-        else arm
-        for arm in arms
+        replace(arm, conclusion=alone.get(place) or next(families[arm.role])) if arm.evidence else arm
+        for place, arm in enumerate(arms)
     ]
 
 
@@ -180,16 +191,21 @@ def _units(results: Results, name: str, metric: str) -> Table:
 
 
 def _difference_noise(design: Design, name: str, results: Results, metric: str) -> Noise:
-    """Return the noise of seeds in the difference, pooled over all arms that share the reference's seeds."""
+    """Return the noise of seeds in the difference, pooled over all synthetic sets that share its seeds."""
     sets, reference = design.training_sets, _units(results, design.reference, metric)
     if sets[name].seed_offset != sets[design.reference].seed_offset:
         return unpaired_noise(_units(results, name, metric), reference)
     pooled = [
         other
         for other, arm in sets.items()
-        if arm.seed_offset == sets[name].seed_offset and (other == name or design.is_arm(other))
+        if arm.seed_offset == sets[name].seed_offset
+        and (other == name or (arm.generator and other != design.reference))
     ]
     return seed_noise([_units(results, other, metric) - reference for other in pooled])
+
+
+def _is_synthetic(design: Design, name: str) -> bool:
+    return name != design.reference and design.training_sets[name].generator is not None
 
 
 def _clipped(mean: Estimate, least: float = -1.0, most: float = 1.0) -> tuple[float, float, float]:

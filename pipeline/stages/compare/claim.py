@@ -17,6 +17,21 @@ from pipeline.stages.mix.treatments import Treatment
 
 
 @dataclass(frozen=True)
+class RivalDifference:
+    """The difference of a claim's treatment to the best rival, decided at its own level (see rivals)."""
+
+    training_set: str  # the rival
+    rivals: int  # training sets that it is the best of
+    evidence: Evidence
+    conclusion: Conclusion
+
+    def record(self) -> Record:
+        """Return what comparison.json holds under `headline.rival`."""
+        about: Record = {"training_set": self.training_set, "rivals": self.rivals}
+        return about | asdict(self.evidence) | asdict(self.conclusion)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A treatment under one segmenter, with the evidence and the conclusion that the sentence reports."""
 
@@ -25,6 +40,7 @@ class Claim:
     evidence: Evidence
     conclusion: Conclusion
     confirmed: bool = False  # whether the evidence comes from seeds that took no part in the choice
+    rival: RivalDifference | None = None  # None: the study has no rival
 
     def record(self) -> Record:
         """Return what comparison.json holds under `headline`."""
@@ -33,7 +49,8 @@ class Claim:
             "training_sets": list(self.training_sets),
             "confirmed": self.confirmed,
         }
-        return about | asdict(self.evidence) | asdict(self.conclusion)
+        record = about | asdict(self.evidence) | asdict(self.conclusion)
+        return record | ({"rival": self.rival.record()} if self.rival else {})
 
 
 def headline(

@@ -27,9 +27,11 @@ from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
 from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, Results, ResultsReader, read_results
+from pipeline.stages.compare.rivals import with_rival
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
-from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdrawn
+from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdraw_headline, withdrawn
 from pipeline.stages.compare.verdict import conclude
+from pipeline.stages.finetune.params import rival_generators
 from pipeline.stages.mix.treatments import Treatment, treatments
 from pipeline.study import Params
 
@@ -93,7 +95,8 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     """
     confirmation = read_confirmation(params.study) if read is None and params.confirm else None
     read = read or partial(read_results, params.study, params.segment.seeds)
-    design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+    others = rival_generators(params.generators)
+    design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed, others)
     grouped = treatments(params.training_sets, params.generators, design.reference)
     arms: list[Arm] = []
     choice: list[Choice] = []
@@ -101,8 +104,9 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     effects: list[TreatmentEffect] = []
     noise: list[NoiseComponents | None] = []
     cells: list[Machine] = []
+    grids: dict[str, Results] = {}
     for segmenter in params.segmenters:
-        results = read(segmenter, list(params.training_sets))
+        results = grids[segmenter] = read(segmenter, list(params.training_sets))
         machines.check_arms(segmenter, results.machines, design.reference)
         cells += results.machines.values()
         arms += compare_arms(design, segmenter, results)
@@ -116,12 +120,16 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
-    claim = headline(arms, grouped, effects, confirmed)
+
+    def claimed(rows: Sequence[Arm]) -> Claim | None:
+        return with_rival(headline(rows, grouped, effects, confirmed), design, arms, grids, confirmation)
+
+    claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}
     if claim or not segmenters_verdict:
         verdict = sentence(claim, arms, params.compare)
         verdicts = {
-            name: sentence(headline(rows, grouped, effects, confirmed), rows, params.compare)
+            name: sentence(claimed(rows), rows, params.compare)
             for name in params.segmenters
             for rows in [[arm for arm in arms if arm.segmenter == name]]
         }
@@ -132,7 +140,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         trend,
         [withdrawn(one, failed_controls(arms, one.spread.segmenter)) for one in effects],
         params.compare,
-        claim and withdrawn(claim, failed_controls(arms, claim.segmenter)),
+        claim and withdraw_headline(claim, failed_controls(arms, claim.segmenter)),
         verdict,
         verdicts,
         [one for one in noise if one],

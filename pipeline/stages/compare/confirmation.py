@@ -11,8 +11,8 @@ def read_confirmation(study: str) -> tuple[Record, Results] | None:
     """Return choice.json, and the scores of its training sets, the reference among them; None without a confirmation.
 
     choice.json has `segmenter`, `training_sets` (of the chosen treatment, one per trained generator), `reference`,
-    `seeds`, and `candidates` with the validation Dice of each. Raises UserError where the stage confirm has not run,
-    where a score is missing, or where cells of one seed come from different machines.
+    `seeds`, `rival` where the study has one, and `candidates` with the validation Dice of each. Raises UserError where
+    the stage confirm has not run, where a score is missing, or where cells of one seed come from different machines.
     """
     folder = paths.confirmation(study)
     if not (folder / RECORD).is_file():
@@ -21,7 +21,7 @@ def read_confirmation(study: str) -> tuple[Record, Results] | None:
     choice: Record = files.read_json(folder / RECORD)
     if not choice["seeds"]:
         return None
-    training_sets = [choice["reference"], *choice["training_sets"]]
+    training_sets = [choice["reference"], *choice["training_sets"], *filter(None, [choice.get("rival")])]
     results = read_cells(folder / "scores.csv", study, choice["seeds"], training_sets)
     machines.check_arms(choice["segmenter"], results.machines, choice["reference"], stage="confirm")
     return choice, results

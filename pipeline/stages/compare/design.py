@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.core.errors import UserError
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.mix.params import TrainingSet, check_ladders
+from pipeline.stages.mix.params import TrainingSet, check_ladders, rivals
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,28 @@ class Design:
     training_sets: Mapping[str, TrainingSet]
     segmenters: int  # how many
     seed: int  # of the study
+    rival_generators: frozenset[str] = frozenset()  # whose images are no synthesis, see finetune.params
 
     @property
     def reference(self) -> str:
         """The training set to which all others are compared."""
         return self.compare.reference
 
-    @property
-    def family_size(self) -> int:
-        """The number of differences that the correction for several arms covers."""
-        return self.segmenters * sum(self.is_arm(name) for name in self.training_sets)
+    def number_of(self, role: str) -> int:
+        """Return the number of differences, over all segmenters, of the training sets with a role."""
+        return self.segmenters * sum(self.role(name) == role for name in self.training_sets)
 
     def role(self, name: str) -> str:
-        """Return the role of a training set: reference, arm (synthetic images), control (A/A), repeated or ceiling."""
+        """Return the role of a training set.
+
+        reference; arm: images of a trained generator; rival: another way of getting more from the real images (pasted
+        lesions, strong augmentation, more steps, unlabelled images); control (A/A); repeated; ceiling.
+        """
         training_set = self.training_sets[name]
         if name == self.reference:
             return "reference"
+        if name in rivals(self.training_sets, self.rival_generators, self.reference):
+            return "rival"
         if training_set.generator is not None:
             return "arm"
         if training_set.real == "all":
@@ -48,14 +54,15 @@ class Design:
         return "control" if training_set.repeat == 1 else "repeated"
 
     def is_arm(self, name: str) -> bool:
-        """Return whether the training set holds synthetic images and is not the reference."""
+        """Return whether the training set holds images of a trained generator and is not the reference."""
         return self.role(name) == "arm"
 
     def ladders(self) -> list[Ladder]:
         """Return the ladders in the order of their first set; screened sets and those with other seeds stand on none.
 
-        Sets of one ladder are alike in all but the multiplier. The reference is the first rung, unless its real images
-        are not those of the ladder. Raises UserError where the reference holds synthetic images itself.
+        Sets of one ladder are alike in all but the multiplier. The reference is the first rung, unless its real images,
+        steps, augmentation or unlabelled images are not those of the ladder. Raises UserError where the reference holds
+        synthetic images itself.
         """
         try:
             check_ladders(self.training_sets, self.reference)
@@ -70,5 +77,9 @@ class Design:
     def _with_reference(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the sets of one ladder in the order of their multipliers, the reference first where it fits."""
         sets, reference = self.training_sets, self.training_sets[self.reference]
-        fits = all((sets[name].real, sets[name].repeat) == (reference.real, reference.repeat) for name in names)
+        fits = all(_beside_synthesis(sets[name]) == _beside_synthesis(reference) for name in names)
         return (*([self.reference] if fits else []), *sorted(names, key=lambda name: sets[name].multiplier))
+
+
+def _beside_synthesis(one: TrainingSet) -> tuple[object, ...]:
+    return one.real, one.repeat, *one.effort

@@ -46,6 +46,14 @@ def withdrawn(one: Concluded, failed: Sequence[Arm]) -> Concluded:
     return replace(one, conclusion=replace(conclusion, verdict=Verdict.INCONCLUSIVE, reason=reason))
 
 
+def withdraw_headline(claim: Claim, failed: Sequence[Arm]) -> Claim:
+    """Return the claim without its verdicts, also on its rival, if controls of its segmenter failed."""
+    if not failed or claim.rival is None:
+        return withdrawn(claim, failed)
+    conclusion = replace(claim.rival.conclusion, verdict=Verdict.INCONCLUSIVE)
+    return withdrawn(replace(claim, rival=replace(claim.rival, conclusion=conclusion)), failed)
+
+
 def _control_note(control: Arm) -> str:
     gap = f"{100 * _parts(control)[0].difference:+.1f} points"
     return f"The control {control.training_set}, trained on the same images, differs too ({gap})."
@@ -60,7 +68,8 @@ def sentence(claim: Claim | None, arms: Sequence[Arm], compare: Compare) -> str:
     close = None if failed else close_call(claim.conclusion, compare)
     numbers = "; ".join(filter(None, [_numbers(claim, compare), close]))
     controls = [one for one in arms if one.role == "control" and one.segmenter == claim.segmenter]
-    notes = [*_caveats(claim, failed), *_close_controls(claim, controls, compare)]
+    rival = [] if failed else _rival_note(claim, compare)
+    notes = [*rival, *_caveats(claim, failed), *_close_controls(claim, controls, compare)]
     return " ".join([OPENINGS[verdict], f"{numbers}.", *notes])
 
 
@@ -85,6 +94,23 @@ def _generators(evidence: Evidence) -> str:
     if evidence.n_generators == 1:
         return "for this one trained generator"
     return f"for new trainings of the generator, judged from {evidence.n_generators}"
+
+
+def _rival_note(claim: Claim, compare: Compare) -> list[str]:
+    """Say whether the treatment is better than the best of what needs no synthesis, and than the reference alone."""
+    if claim.rival is None:
+        return []
+    evidence, conclusion = claim.rival.evidence, claim.rival.conclusion
+    mean, low, high = (100 * end for end in (evidence.difference, evidence.difference_low, evidence.difference_high))
+    word = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(conclusion.verdict, "not better")
+    if claim.conclusion.verdict == Verdict.BETTER:
+        joint = {"better": " and", "worse": " but"}.get(word, "")
+        word = f"better than {compare.reference} alone,{joint} {word}"
+    place = (
+        f"the best of {claim.rival.rivals} rivals on validation images" if claim.rival.rivals > 1 else "its one rival"
+    )
+    numbers = f"{mean:+.1f} [{low:.1f}, {high:.1f}] points, p = {conclusion.largest_p:.2g}"
+    return [f"It is {word} than {claim.rival.training_set} ({numbers}), {place}."]
 
 
 def _caveats(claim: Claim, failed: Sequence[Arm]) -> list[str]:

@@ -35,11 +35,12 @@ class Choice:
     reference: str
     seeds: tuple[int, ...]
     candidates: tuple[Candidate, ...]
+    rival: str | None = None  # the best training set without synthesis (mix.params.rivals); None: the study has none
 
     @property
     def training_sets(self) -> tuple[str, ...]:
-        """The training sets of the confirmation, the reference first."""
-        return (self.reference, *self.chosen.training_sets)
+        """The training sets of the confirmation, the reference first, the rival last."""
+        return (self.reference, *self.chosen.training_sets, *([self.rival] if self.rival else []))
 
     def record(self) -> dict[str, Any]:
         """Return the content of choice.json."""
@@ -49,6 +50,7 @@ class Choice:
             "reference": self.reference,
             "seeds": list(self.seeds),
             "candidates": [asdict(one) for one in self.candidates],
+            **({"rival": self.rival} if self.rival else {}),
         }
 
 
@@ -68,6 +70,11 @@ def candidates(val_dice: Mapping[tuple[str, str], float], treatments: Sequence[T
 def choose(among: Iterable[Candidate]) -> Candidate | None:
     """Return the candidate with the highest validation Dice, the first of equal ones; None where there is none."""
     return max(among, key=lambda one: one.val_dice, default=None)
+
+
+def best_rival(val_dice: Mapping[tuple[str, str], float], segmenter: str, rivals: Iterable[str]) -> str | None:
+    """Return the rival with the highest validation Dice under a segmenter, the first of equal ones; None without."""
+    return max(rivals, key=lambda name: round(val_dice[segmenter, name], DIGITS), default=None)
 
 
 def validation_dice(

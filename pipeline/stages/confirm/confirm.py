@@ -1,4 +1,4 @@
-"""Stage confirm: train the arm that validation chose, and the reference, again with seeds that the grid has not used.
+"""Stage confirm: train the arm that validation chose, the reference and the best rival with seeds new to the study.
 
 The highest of several noisy validation scores is partly luck, and the luck of a seed shows on test images too. Fresh
 seeds have no such luck: what they measure is not biased by the choice (benchmarks/selection_bias.py). The cells are
@@ -11,8 +11,10 @@ from dataclasses import replace
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
-from pipeline.stages.confirm.choice import RECORD, Choice, candidates, choose, validation_dice
+from pipeline.stages.confirm.choice import RECORD, Choice, best_rival, candidates, choose, validation_dice
 from pipeline.stages.confirm.params import Confirm
+from pipeline.stages.finetune.params import rival_generators
+from pipeline.stages.mix.params import rivals
 from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.segment.cells import SegmenterSetup
 from pipeline.stages.segment.grid import plan, run_cells
@@ -40,10 +42,14 @@ def confirm(params: Params, settings: Confirm, runtime: Runtime) -> None:
 
 
 def choose_arm(params: Params, settings: Confirm) -> Choice:
-    """Return the arm with the highest validation Dice of the finished grids. Raises UserError without a score."""
+    """Return the arm with the highest validation Dice of the finished grids, and its best rival.
+
+    Raises UserError without a score.
+    """
     reference = params.compare.reference
     there = treatments(params.training_sets, params.generators, reference)
-    names = [name for one in there for name in one.training_sets]
+    against = rivals(params.training_sets, rival_generators(params.generators), reference)
+    names = [*(name for one in there for name in one.training_sets), *against]
     means: dict[tuple[str, str], float] = {}
     for segmenter in params.segmenters:
         means |= validation_dice(params.study, segmenter, names, params.segment.seeds)
@@ -51,7 +57,7 @@ def choose_arm(params: Params, settings: Confirm) -> Choice:
     chosen = choose(found)
     if chosen is None:
         raise UserError("params.yaml: confirm has no arm to choose; set confirm: null")
-    return Choice(chosen, reference, settings.seeds, tuple(found))
+    return Choice(chosen, reference, settings.seeds, tuple(found), best_rival(means, chosen.segmenter, against))
 
 
 def confirmation_setup(params: Params, choice: Choice) -> SegmenterSetup:

@@ -1,8 +1,10 @@
 """The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import MethodEntry, Section
 
@@ -53,6 +55,47 @@ class Finetune(Section):
         return self
 
 
+TRAINING_FREE = ("copy_paste",)  # methods that learn nothing; contracts.TrainingFreeGenerator
+
+
+class KeepBackground(Section):
+    """Drawing lesions into real training images: all but the lesion and a margin stays as it is."""
+
+    placement: Literal["own", "add"] = "own"  # own: the image of the mask itself; add: a free place of another image
+    margin: float = 0.02  # share of the side around the lesion that is drawn anew too; at least two pixels
+    feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge, share of the side
+    lesions: int = Field(default=1, ge=1, le=5)  # new ones per image; further masks are those of training images
+
+    @field_validator("margin")
+    @classmethod
+    def margin_fits_into_the_image(cls, value: float) -> float:
+        if not 0 <= value < 1:
+            fault = "is larger than the image" if value >= 1 else "is negative"
+            raise ValueError(f"margin {value} {fault}; it is a share of the image's side, such as 0.02")
+        return value
+
+    @model_validator(mode="after")
+    def an_own_mask_has_its_own_lesions(self) -> Self:
+        if self.placement == "own" and self.lesions > 1:
+            raise ValueError(
+                f"lesions is {self.lesions}, but placement own draws those of the image; use placement: add"
+            )
+        return self
+
+
+class FromImage(Section):
+    """Drawing from a real training image under noise (SDEdit, Meng et al. 2022) instead of from noise alone."""
+
+    strength: float  # share of the sampling steps that are run; 1: the image is all but gone
+
+    @field_validator("strength")
+    @classmethod
+    def strength_is_a_share(cls, value: float) -> float:
+        if not 0 < value <= 1:
+            raise ValueError(f"strength {value} must be above 0 and at most 1; 0.5 runs half of the sampling steps")
+        return value
+
+
 class GeneratorEntry(MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
@@ -61,3 +104,36 @@ class GeneratorEntry(MethodEntry):
     masks: str = "real"  # a file of pipeline/methods/masks
     mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
     count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
+    keep_background: KeepBackground | None = None  # None: every pixel is drawn
+    from_image: FromImage | None = None  # None: from noise alone
+
+    @property
+    def needs_real_images(self) -> bool:
+        """Whether training images lend pixels to the images that are drawn."""
+        return self.keep_background is not None or self.from_image is not None
+
+    @model_validator(mode="after")
+    def own_places_need_own_masks(self) -> Self:
+        keep = self.keep_background
+        if keep is not None and keep.placement == "own" and self.masks != "real":
+            raise ValueError(
+                f"keep_background.placement own needs masks: real, found {self.masks!r}; other masks cut the lesions of"
+                " their image in part, so use placement: add"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        values = handler(self)
+        return {k: v for k, v in values.items() if v is not None or k not in ("keep_background", "from_image")}
+
+    def learns(self, name: str) -> bool:
+        """Whether the entry with this name trains a generator; otherwise its images are put together from real ones."""
+        return self.method_of(name) not in TRAINING_FREE
+
+
+def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:
+    """Return the entries that learn nothing; none where no entry learns, for then the study asks about these."""
+    found = frozenset(name for name, entry in generators.items() if not entry.learns(name))
+    return frozenset() if len(found) == len(generators) else found

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from pipeline.core import files
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
-from pipeline.stages.generate.provenance import KEYWORD, NOTICE
+from pipeline.stages.generate.provenance import KEYWORD, notice
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 LOADED = (MANIFEST, "images/**")  # what Hugging Face's viewer loads; masks are named in the rows
@@ -137,7 +137,7 @@ def _body(summary: SetSummary) -> str:
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
     return TEXT.format(
         title=f"{summary.spec.name}: synthetic images by {shared['generator']}",
-        notice=NOTICE,
+        notice=notice(shared),
         images=summary.images,
         size=summary.spec.size,
         classes=summary.spec.num_classes,

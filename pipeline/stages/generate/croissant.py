@@ -8,7 +8,7 @@ from pipeline.core import files
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST
 from pipeline.stages.generate.card import SetSummary
-from pipeline.stages.generate.provenance import NOTICE
+from pipeline.stages.generate.provenance import notice
 
 FILE = "croissant.json"
 RELEASED = "2026-11-22"  # of this version of twinsynth; outputs hold no time of day
@@ -34,6 +34,7 @@ TABLE = "metadata"
 PICTURES = {"file_name": "image-files", "mask": "mask-files"}  # column of a row: the file set it names a file of
 OWN_COLUMNS = {"id": str, "source_id": str, "mask_id": str, "transform": str, "copy": int, "seed": str, "prompt": str,
                "split": str, "source": str, "mask": str, "sha256": str, "mask_sha256": str}  # fmt: skip
+OF_BACKGROUNDS = {"keep_background": ("background_id", "placed"), "strength": ("background_id",)}  # by shared column
 
 
 def write(folder: Path, summary: SetSummary, manifest_sha256: str) -> None:
@@ -62,7 +63,7 @@ def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
 
 
 def _description(summary: SetSummary) -> Iterator[str]:
-    yield NOTICE
+    yield notice(summary.columns)
     yield f"{summary.images} images with masks for segmentation; see README.md."
     if summary.unlabelled:
         yield f"The base model was pretrained on {summary.unlabelled} real images without masks too."
@@ -81,7 +82,8 @@ def _pictures(column: str) -> dict[str, Any]:
 
 def _images(summary: SetSummary) -> dict[str, Any]:
     """Return the record set of the images: all columns, and the pixels."""
-    types = {**OWN_COLUMNS, **{key: type(value) for key, value in summary.columns.items()}}
+    lent = {name: str for shared, names in OF_BACKGROUNDS.items() if shared in summary.columns for name in names}
+    types = {**OWN_COLUMNS, **lent, **{key: type(value) for key, value in summary.columns.items()}}
     columns = [_column("images", name, TYPES[kind]) for name, kind in types.items()]
     return _record_set("images", "One record per synthetic image.", "file_name", columns, "image")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import pipeline
 from pipeline.core import files, paths, plugins, seeding
-from pipeline.core.contracts import ConditioningMask, Generator, Sampling, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
@@ -25,6 +25,7 @@ from pipeline.stages.finetune.generator import build, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate.plan import Plan, PlannedImage
+from pipeline.stages.generate.real_pixels import Backgrounds, real_images
 from pipeline.study import Params
 
 VERSION = 2  # raised when results change
@@ -79,7 +80,14 @@ class Job:
         masks = source.build(options, self.real.split("train"), entry.count, seed)
         if not len(masks):
             raise UserError(f"{where}.masks: {entry.masks} gives no mask; is the training split empty?")
-        return Plan(masks, self.copies, self.params.generate.batch_size)
+        batch_size = self.params.generate.batch_size
+        if not entry.needs_real_images:
+            return Plan(masks, self.copies, batch_size)
+        backgrounds = Backgrounds(self.name, entry, self.real.split("train"), self.stream)
+        usable = backgrounds.masks(masks)
+        if not len(usable):
+            raise UserError(f"{where}.keep_background: every mask is empty, so there is no lesion to draw")
+        return Plan(usable, self.copies, batch_size, backgrounds.choose)
 
     @property
     def fingerprint(self) -> str:
@@ -101,7 +109,8 @@ class Job:
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
         seed = seeding.number(self.stream, "sample", image.mask.id, image.copy)
-        return provenance.image_columns(self.columns, image.mask, image.copy, seed)
+        lent = image.background.columns(self.entry.keep_background is not None) if image.background else {}
+        return provenance.image_columns(self.columns, image.mask, image.copy, seed) | lent
 
     def summary(self) -> card.SetSummary:
         """Return what the dataset card states."""
@@ -156,10 +165,10 @@ class _Filling:
     def train_rows(self) -> dict[str, Row]:
         return {row["id"]: row for row in self.train}
 
-    def _source(self, mask: ConditioningMask) -> NDArray[np.uint8] | None:
-        """Return the training image [3, H, W] whose own mask this is; None where it is not one's."""
-        row = self.train_rows.get(mask.source_id)
-        unchanged = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
+    def _source(self, image: PlannedImage) -> NDArray[np.uint8] | None:
+        """Return the training image [3, H, W] whose own mask the image follows; None where it is not one's."""
+        row = self.train_rows.get(image.mask.source_id)
+        unchanged = row is not None and np.array_equal(self.train.mask(row), image.label)
         return self.train.picture(row) if row is not None and unchanged else None
 
     @cached_property
@@ -196,26 +205,27 @@ class _Filling:
     def _sample(self, images: Sequence[PlannedImage]) -> NDArray[np.uint8]:
         """Return colours [B, H, W, 3], each image from a random stream of its own."""
         seed, settings = self.job.stream, self.job.params.generate
-        masks = torch.from_numpy(np.stack([image.mask.pixels for image in images]))
+        masks = torch.from_numpy(np.stack([image.label for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]
         prompts = [image.mask.prompt for image in images]
         options = (settings.precision, settings.sampler, settings.compile, settings.reused)
         sampling = Sampling(settings.steps, settings.guidance_scale, *options)
+        backgrounds = [image.background for image in images if image.background is not None]
+        real = real_images(backgrounds, self.job.entry) if backgrounds else None
+        sources = [self._source(image) for image in images]
         with self.runtime.autocast(settings.precision):
-            sampled = self.generator.sample(
-                masks, prompts, rngs, sampling, [self._source(image.mask) for image in images]
-            )
+            sampled = self.generator.sample(masks, prompts, rngs, sampling, sources, real)
         return (sampled * 255).round().clamp(0, 255).byte().cpu().numpy()
 
     def _write(self, image: PlannedImage, pixels: NDArray[np.uint8]) -> Row:
         mask, about = image.mask, self.job.about(image)
-        sample = Sample(image.id, pixels, mask.pixels[None], mask.prompt, "train", mask.source)
+        sample = Sample(image.id, pixels, image.label[None], mask.prompt, "train", mask.source)
         text = provenance.text_chunks(image.id, mask.prompt, about)
         return write_pair(self.work / "set", sample, about, text, image.shelf)
 
 
 def _intact(folder: Path, row: Row, image: PlannedImage) -> bool:
-    return is_intact(folder, row) and row[HASHES["mask"]] == files.sha256_of(png(image.mask.pixels))
+    return is_intact(folder, row) and row[HASHES["mask"]] == files.sha256_of(png(image.label))
 
 
 def _finish(job: Job, work: Path) -> None:

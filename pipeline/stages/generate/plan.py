@@ -1,9 +1,13 @@
 """The plan of a synthetic set: which masks are sampled how often, in which batch; a batch follows from its number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.core.contracts import ConditioningMask
+from pipeline.stages.generate.real_pixels import Background
 
 FLAT = 10_000  # images; a larger set lies in folders of SHELF files
 SHELF = 1000
@@ -16,6 +20,12 @@ class PlannedImage:
     mask: ConditioningMask
     copy: int
     shelf: str  # folder below images/ and masks/; empty: none
+    background: Background | None = None  # the training image that lends its pixels; None: every pixel is drawn
+
+    @property
+    def label(self) -> NDArray[np.uint8]:
+        """The label map [H, W] that the image follows: the mask, or what it makes of a background's own."""
+        return self.mask.pixels if self.background is None else self.background.label
 
     @property
     def id(self) -> str:
@@ -30,6 +40,7 @@ class Plan(Sequence[list[PlannedImage]]):
     masks: Sequence[ConditioningMask]
     copies: int
     batch_size: int
+    background: Callable[[ConditioningMask, int], Background] | None = None  # of a mask and a copy; None: none
 
     @property
     def images(self) -> int:
@@ -48,4 +59,5 @@ class Plan(Sequence[list[PlannedImage]]):
     def _planned(self, position: int) -> PlannedImage:
         copy, place = divmod(position, len(self.masks))
         shelf = f"{position // SHELF:06d}" if self.images > FLAT else ""
-        return PlannedImage(self.masks[place], copy, shelf)
+        mask = self.masks[place]
+        return PlannedImage(mask, copy, shelf, self.background(mask, copy) if self.background else None)

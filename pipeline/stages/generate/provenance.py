@@ -11,12 +11,21 @@ from pipeline.stages.generate.params import Generate
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
 NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."
+NOTICE_KEPT = (
+    "Partly synthetic image: a generative model drew lesions into a real training image, whose other pixels it keeps."
+    " Protect it as that image is protected; it is not for clinical use."
+)
+NOTICE_FROM_IMAGE = (
+    "Synthetic image that a generative model made from a real training image, which it may resemble. Protect it as that"
+    " image is protected; it is not for clinical use."
+)
 # The digital source type of the International Press Telecommunications Council, which picture software looks for.
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
+XMP_KEPT = XMP.replace("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 
 
 def set_columns(
@@ -30,7 +39,21 @@ def set_columns(
     settings = generate.model_dump(mode="json", exclude={"batch_size"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
-    return {**about, **plain, **base, "masks": entry.masks, "version": pipeline.__version__}
+    return {**about, **plain, **base, **_real_pixels(entry), "masks": entry.masks, "version": pipeline.__version__}
+
+
+def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:
+    """Return how real images lend their pixels: `keep_background` (JSON text) and `strength`, where they do."""
+    keep, start = entry.keep_background, entry.from_image
+    kept = {"keep_background": json.dumps(keep.model_dump(mode="json"), sort_keys=True)} if keep else {}
+    return {**kept, **({"strength": start.strength} if start else {})}
+
+
+def notice(columns: Mapping[str, Any]) -> str:
+    """Return the sentences that say how real an image of a set with these columns is."""
+    if "keep_background" in columns:
+        return NOTICE_KEPT
+    return NOTICE_FROM_IMAGE if "strength" in columns else NOTICE
 
 
 def image_columns(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:
@@ -49,4 +72,5 @@ def text_chunks(name: str, prompt: str, columns: Mapping[str, Any]) -> dict[str,
     """Return one image's text chunks by keyword: standard ones, the digital source type, and all columns as JSON."""
     record = json.dumps({"id": name, "prompt": prompt, **columns}, sort_keys=True)
     software = f"twinsynth {pipeline.__version__}"
-    return {"Description": NOTICE, "Software": software, KEYWORD: record, "XML:com.adobe.xmp": XMP}
+    xmp = XMP_KEPT if "keep_background" in columns else XMP
+    return {"Description": notice(columns), "Software": software, KEYWORD: record, "XML:com.adobe.xmp": xmp}

@@ -9,6 +9,20 @@ from pydantic import Field, model_validator
 from pipeline.core.section import Section
 
 
+class Phase(Section):
+    """Two phases of one training: first synthetic images alone, then real ones alone; the steps stay as many."""
+
+    pretrain: float  # share of the optimiser steps on synthetic images
+
+    @model_validator(mode="after")
+    def both_phases_have_steps(self) -> Self:
+        if self.pretrain == 0:
+            raise ValueError("pretrain is 0: a pretraining phase of zero steps; give a share above 0, or no phase")
+        if not 0 < self.pretrain < 1:
+            raise ValueError(f"pretrain is {self.pretrain:g}; give the share of the steps, above 0 and below 1")
+        return self
+
+
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
@@ -21,6 +35,12 @@ class TrainingSet(Section):
     screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
     drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
     synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
+    # Share of the training at which synthetic_share has fallen to 0, in a straight line; None: it stays as it is.
+    synthetic_until: float | None = Field(default=None, gt=0, le=1)
+    phase: Phase | None = None  # None: one phase of all images
+    steps: float = Field(default=1.0, ge=1)  # factor on the optimiser steps; the control real_longer
+    augment: Literal["own", "strong"] | None = None  # None: as segment.augment
+    unlabelled: Literal["mean_teacher"] | None = None  # also learns from the images of data.unlabelled
 
     @property
     def by_dice(self) -> bool:
@@ -41,7 +61,34 @@ class TrainingSet(Section):
     def options(self) -> str:
         """All that was chosen beside generator and multiplier, such as `synthetic_share 0.2`; empty for none."""
         chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
+        if self.phase is not None:
+            chosen["phase"] = f"pretrain {self.phase.pretrain:g}"
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
+
+    @property
+    def effort(self) -> tuple[float, str | None, str | None]:
+        """What is done beside the images to learn more: the factor on steps, augmentation, unlabelled images."""
+        return self.steps, self.augment, self.unlabelled
+
+    def total_steps(self, steps: int) -> int:
+        """Return the optimiser steps of a training whose section `segment` asks for `steps`."""
+        return round(steps * self.steps)
+
+    def pretraining_steps(self, steps: int) -> int:
+        """Return how many of the first of `steps`, as `total_steps` gives them, are on synthetic images alone.
+
+        Raises ValueError where either phase would have none.
+        """
+        if self.phase is None:
+            return 0
+        first = round(self.phase.pretrain * steps)
+        if not 0 < first < steps:
+            which = "pretraining phase" if first == 0 else "phase on real images"
+            raise ValueError(
+                f"phase.pretrain is {self.phase.pretrain:g}: of {steps} optimiser steps that leaves a {which} of zero"
+                " steps; train longer or choose another share"
+            )
+        return first
 
     @model_validator(mode="after")
     def generator_and_multiplier_belong_together(self) -> Self:
@@ -49,7 +96,36 @@ class TrainingSet(Section):
             raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
         if self.generator is None and self.synthetic_share is not None:
             raise ValueError("synthetic_share is the share of synthetic images; the set has no generator")
+        if self.generator is None and self.phase is not None:
+            raise ValueError("phase.pretrain is a phase on synthetic images; the set has no generator")
         return self
+
+    @model_validator(mode="after")
+    def one_schedule_of_synthetic_images(self) -> Self:
+        if self.phase is not None and self.synthetic_share is not None:
+            raise ValueError("phase and synthetic_share exclude each other; leave one of them out")
+        if self.synthetic_until is not None and self.synthetic_share is None:
+            raise ValueError("synthetic_until says when synthetic_share has fallen to 0; give synthetic_share too")
+        return self
+
+
+def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], reference: str) -> list[str]:
+    """Return the training sets that get more from the reference's real images without any synthesis.
+
+    Their synthetic images, where they have some, come from generators `without_learning`; where they have none, their
+    steps, augmentation or unlabelled images are not the reference's. More real images are a ceiling, not a rival.
+    """
+    first = sets[reference]
+    return [
+        name
+        for name, one in sets.items()
+        if name != reference
+        and (
+            one.generator in without_learning
+            if one.generator
+            else (one.real == first.real and one.effort != first.effort)
+        )
+    ]
 
 
 def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str]) -> None:
@@ -70,6 +146,21 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
         if arm.by_dice and "faithfulness" not in metrics:
             key = "screen" if arm.screen is not None else "screen_min_dice"
             raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
+
+
+def check_training(sets: Mapping[str, TrainingSet], budgets: Collection[int], *, unlabelled: bool) -> None:
+    """Raise ValueError where a set cannot be trained as it asks for.
+
+    `budgets` are the optimiser steps that are known, `unlabelled` says whether the study has images without masks.
+    """
+    for name, arm in sets.items():
+        if arm.unlabelled and not unlabelled:
+            raise ValueError(f"training_sets.{name}.unlabelled learns from images without masks; set data.unlabelled")
+        for steps in sorted(budgets):
+            try:
+                arm.pretraining_steps(arm.total_steps(steps))
+            except ValueError as error:
+                raise ValueError(f"training_sets.{name}: {error}") from None
 
 
 def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:

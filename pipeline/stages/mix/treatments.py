@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.finetune.params import GeneratorEntry, rival_generators
 from pipeline.stages.mix.params import TrainingSet
 
 
@@ -22,13 +22,14 @@ class Treatment:
 def treatments(
     sets: Mapping[str, TrainingSet], generators: Mapping[str, GeneratorEntry], reference: str
 ) -> list[Treatment]:
-    """Group the training sets with synthetic images, other than the reference, by treatment.
+    """Group the training sets with synthetic images, other than the reference and rivals, by treatment.
 
     Two sets belong to one treatment where their generators differ in `seed` alone and the sets in `generator` alone.
     """
     groups: dict[tuple[str, str], list[str]] = {}
+    without_learning = rival_generators(generators)
     for name, one in sets.items():
-        if one.generator is not None and name != reference:
+        if one.generator is not None and one.generator not in without_learning and name != reference:
             key = recipe(generators[one.generator], one.generator), one.model_dump_json(exclude={"generator"})
             groups.setdefault(key, []).append(name)
     return [Treatment(tuple(names)) for names in groups.values()]

@@ -1,7 +1,7 @@
 """One cell of the grid: a segmenter trained on one training set with one seed, and its scores."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +75,7 @@ class Cell:
     stream: str  # name of the random stream: the seed with the arm's offset
     train: ImageSet
     fingerprint: str
-    synthetic_share: float | None = None  # of every batch; None: in proportion to the numbers of images
+    options: TrainingOptions = TrainingOptions()  # noqa: RUF009  (frozen)
     keep: str = "none"  # segment.keep
 
     @property
@@ -140,7 +140,7 @@ def run_cell(setup: SegmenterSetup, cell: Cell, runtime: Runtime) -> dict[str, A
     """
     real, segment = ImageSet.open(paths.real(setup.study)), setup.segment
     curve = Convergence(real.split("val"), segment)
-    options = TrainingOptions(synthetic_share=cell.synthetic_share, convergence=curve)
+    options = replace(cell.options, convergence=curve)
     trained, losses = train_segmenter(setup.name, setup.entry, segment, cell.train, cell.stream, runtime, options)
     if cell.keep != "none":
         saved_model.save_model(trained, cell.train.spec, cell.model, saved_model.reader_settings(setup.data))

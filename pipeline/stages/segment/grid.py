@@ -18,6 +18,7 @@ from pipeline.segmentation import rater_scoring, saved_model
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import training_identity
+from pipeline.stages.segment.arm_options import check_options, options_identity, training_options
 from pipeline.stages.segment.cells import SCORED, Cell, SegmenterSetup, run_cell
 from pipeline.stages.segment.output import publish
 from pipeline.study import Params
@@ -31,20 +32,21 @@ def plan(setup: SegmenterSetup) -> list[Cell]:
     Raises UserError where an input or a parameter is wrong.
     """
     real, segment = ImageSet.open(paths.real(setup.study)), setup.segment
-    about = dict(build_segmenter(setup.name, setup.entry, real.spec).about)
+    segmenter = build_segmenter(setup.name, setup.entry, real.spec)
     if empty := [name for name in SCORED if not len(real.split(name))]:
         raise UserError(f"{real.folder} holds no image of the split {empty[0]}; run the stage prepare again")
     segment.check_unseen([row["source"] for row in real.split("test")])
     rater_scoring.check_level_sets(segment, real.spec)
     scored = [_scored_content(real.split(name), segment) for name in SCORED]
-    shared = (training_identity(segment, setup.threads), segment.scoring_settings(), about, scored)
+    shared = (training_identity(segment, setup.threads), segment.scoring_settings(), dict(segmenter.about), scored)
     cells = []
     for seed in segment.seeds:
         for name, arm in setup.training_sets.items():
             train, stream = _open_training_set(setup.study, name, real), f"segment/{seed + arm.seed_offset}"
-            share = () if arm.synthetic_share is None else (arm.synthetic_share,)
-            identity = files.fingerprint(*shared, content(train), stream, *share)
-            cells.append(Cell(name, seed, stream, train, identity, arm.synthetic_share, segment.keep))
+            options = training_options(setup.study, name, arm, segment, len(train))
+            check_options(options, segment, segmenter, real.spec)
+            identity = files.fingerprint(*shared, content(train), stream, *options_identity(arm, segment, options))
+            cells.append(Cell(name, seed, stream, train, identity, options, segment.keep))
     return cells
 
 

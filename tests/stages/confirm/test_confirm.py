@@ -18,6 +18,7 @@ from pipeline.core import files, paths, tables
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
+from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.confirm.confirm import confirm
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.segment import grid
@@ -208,3 +209,16 @@ def test_one_and_two_processes_give_the_same_confirmation(mixed: Params, tmp_pat
     shutil.rmtree(FOLDER)
     run(mixed)
     assert files.tree_sha256(FOLDER) == two
+
+
+def test_the_best_rival_is_trained_again_too(mixed: Params, ran: list[tuple[str, int]]) -> None:
+    sets = {**STUDY["training_sets"], "real_longer": {"steps": 2.0}, "real_strong": {"augment": "strong"}}
+    params = parse(Params, STUDY | {"training_sets": sets})
+    mix(params, "real_longer")
+    mix(params, "real_strong")
+    leave_scores("unet", VAL | {"real_longer": 0.9, "real_strong": 0.8})
+    run(params)
+    assert ran == [(name, seed) for seed in (100, 101) for name in ("real", "siamese_x2", "real_longer")]
+    assert files.read_json(FOLDER / "choice.json")["rival"] == "real_longer"
+    found = read_confirmation("toy")
+    assert found and {name for name, *_ in found[1].tables} == {"real", "siamese_x2", "real_longer"}

@@ -116,6 +116,22 @@ def test_masks_of_a_bank_or_a_procedure_are_welcome_if_they_are_named(toy_study:
         rewrite(synthetic(), lambda row: row | (named if row["id"] == "train_0_c0" else {}))
 
 
+def test_pixels_that_a_held_out_image_lent_are_refused(toy_study: Params) -> None:
+    lent = {"background_id": "test_1", "placed": "[]", "keep_background": "{}"}
+    placed = lent | {"background_id": "train_1", "placed": '[{"source_id": "val_0", "shift": [1, 2]}]'}
+    for columns in (lent, placed):
+        rewrite(synthetic(), lambda row, new=columns: row | (new if row["id"] == "train_0_c0" else {}))
+        with pytest.raises(UserError, match=r"train_0_c0 hold pixels or masks of images of the validation or test"):
+            mix(toy_study, "siamese_x1")
+    foreign = lent | {"background_id": "elsewhere"}
+    rewrite(synthetic(), lambda row: row | (foreign if row["id"] == "train_0_c0" else {}))
+    with pytest.raises(UserError, match=r"train_0_c0 hold pixels of an image \(background_id\) that is no real"):
+        mix(toy_study, "siamese_x1")
+    fine = placed | {"placed": '[{"source_id": "train_2", "shift": [1, 2]}]'}
+    rewrite(synthetic(), lambda row: row | (fine if row["id"] == "train_0_c0" else {}))
+    assert len(mix(toy_study, "siamese_x1")) == 16
+
+
 def test_a_mask_of_a_bank_that_is_one_of_the_test_split_is_refused_however_it_was_compressed(toy_study: Params) -> None:
     real, images = ImageSet.open(paths.real("toy")), synthetic()
     stolen = real.mask(real.split("test").rows[2])

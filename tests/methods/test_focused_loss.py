@@ -1,0 +1,80 @@
+"""The loss that looks at lesions more: by hand, in every controlled generator, and nothing new at its default."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.core import plugins
+from pipeline.core.errors import UserError
+from pipeline.data.loading import Pairs
+from pipeline.data.sample import DatasetSpec
+from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.stages.finetune.params import Finetune
+from tests.tiny_base import write_tiny_base
+
+METHODS = ("siamese", "controlnet", "mask_image", "t2i_adapter")
+FOCUSED = {"siamese": ("mask", "consistency"), "mask_image": ("mask", "mask_image")}  # losses; others have one
+RNG = torch.Generator().manual_seed(0)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=RNG, dtype=torch.float64)
+
+
+def test_it_is_the_stated_mean() -> None:
+    predicted, target, masks = drawn(3, 4, 6, 6), drawn(3, 4, 6, 6), torch.zeros(3, 12, 12, dtype=torch.long)
+    masks[0, 3:5, 6:9], masks[1, 0, 0] = 1, 2  # cells (1, 3), (1, 4), (2, 3), (2, 4); cell (0, 0); none
+    errors = (predicted - target) ** 2
+    inside = [errors[0, :, 1:3, 3:5].mean(), errors[1, :, 0, 0].mean(), errors[2].mean()]
+    expected = sum(0.7 * errors[k].mean() + 0.3 * inside[k] for k in range(3)) / 3
+    assert float(focused_mse(predicted, target, masks, 0.3)) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_no_weight_is_the_plain_error_bit_by_bit() -> None:
+    predicted, target = drawn(3, 4, 6, 6).float(), drawn(3, 4, 6, 6).float()
+    assert torch.equal(focused_mse(predicted, target, torch.ones(3, 12, 12), 0.0), F.mse_loss(predicted, target))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base"), "sample")
+
+
+def losses(method: str, base: Path, **own: Any) -> dict[str, float]:
+    """Of one batch of an untrained generator."""
+    image = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(4, 16, 16, dtype=torch.uint8)
+    mask[:, 4:8, 4:8] = 1
+    torch.manual_seed(1)
+    module = plugins.load("generators", method)
+    built = module.build(module.Params(**own), StableDiffusion.open(base), DatasetSpec(name="toy", size=16))
+    pairs = Pairs(image, mask, ("a polyp",) * 4, ("a", "b", "c", "d"))
+    batches = built.batches(pairs, Finetune(max_steps=3, global_batch=4, learning_rate=1e-3), "t")
+    with torch.no_grad():
+        return {name: float(loss) for name, loss in built.objective(batches.batch(0), 0.2).items()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_controlled_generator_has_it(method: str, base: Path) -> None:
+    start = {} if method == "t2i_adapter" else {"start": 0.1}
+    plain, focused = losses(method, base, **start), losses(method, base, **start, lesion_weight=0.5)
+    changed = {name for name, value in plain.items() if value != focused[name]}
+    assert changed == set(FOCUSED.get(method, ("mask",)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_at_its_default_it_is_no_part_of_fingerprints(method: str) -> None:
+    params = plugins.load("generators", method).Params
+    assert "lesion_weight" not in params().model_dump(mode="json")
+    assert params(lesion_weight=0.5).model_dump(mode="json")["lesion_weight"] == 0.5
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0])
+def test_other_weights_are_refused(weight: float) -> None:
+    with pytest.raises(UserError, match=r"generators\.siamese\.lesion_weight: .*, found"):
+        plugins.read_params("generators", "siamese", {"lesion_weight": weight}, "generators.siamese")

@@ -1,5 +1,6 @@
 """Decoding of files to pixels: damaged files are rejected, EXIF is applied, masks are read exactly as stored."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data import tiff
+from pipeline.data.invalid import InvalidData
 from pipeline.data.sample import Sample
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -19,10 +22,6 @@ WITH_ALPHA = ("RGBA", "LA", "PA")
 COLOUR_TOLERANCE = 16  # grey levels between the channels of a mask stored as RGB; more is a colour code
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 Pixels = NDArray[np.uint8]
-
-
-class InvalidData(Exception):
-    """The reason why a file or pair cannot be used; becomes one line of the list of faults."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,26 @@ def decode(pair: FilePair | LazySample) -> Sample | list[Fault]:
     return Sample(pair.id, image, mask[None], *metadata, tuple(notes))
 
 
+def headers_agree(pair: FilePair) -> bool:
+    """Return whether both files of a pair open and claim one size; no pixel is decoded, no rotation by EXIF applied."""
+    try:
+        return len({_claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
+    except Exception:  # noqa: BLE001, `decode` finds the reason
+        return False
+
+
+def _claimed_size(path: Path) -> tuple[int, int]:
+    """Return width and height by the header. Raises whatever a damaged file raises."""
+    header = tiff.header(path)
+    if header is not None:
+        tiff.check(header, "mask")
+        return header.value(tiff.WIDTH), header.value(tiff.HEIGHT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=FORMATS) as picture:
+            return picture.size
+
+
 def read_image(path: Path) -> tuple[Pixels, list[str]]:
     """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData."""
     picture, notes = _load(path, "image")
@@ -132,10 +151,14 @@ def read_mask(path: Path) -> tuple[Pixels, list[str]]:
 
 def grey(image: Pixels) -> Pixels:
     """Return [1, H, W] of a colourless image [3, H, W]. Raises InvalidData if it has colours."""
-    spread = image.max(0).astype(int) - image.min(0)
-    if spread.max(initial=0) > COLOUR_TOLERANCE:
+    if channel_spread(image).max(initial=0) > COLOUR_TOLERANCE:
         raise InvalidData("is a colour image where a grey one is meant (data.channels); save it as grey levels")
     return image[1:2]
+
+
+def channel_spread(image: Pixels) -> Pixels:
+    """Return [H, W], the largest minus the smallest value of the channels of [C, H, W]; fast for few channels."""
+    return functools.reduce(np.maximum, image) - functools.reduce(np.minimum, image)
 
 
 def resize(image: Pixels, labels: Pixels, size: int) -> tuple[Pixels, Pixels]:
@@ -165,11 +188,18 @@ def _resize_plane(pixels: Pixels, size: int) -> Pixels:
 
 
 def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
-    """Return the decoded picture, upright, and a note if EXIF rotated it."""
+    """Return the decoded picture, upright, and notes on a rotation by EXIF and a tag that was not believed."""
+    notes, header = [], None
     try:
+        source, header = path, tiff.header(path)
+        if header is not None:
+            tiff.check(header, kind)
+            if header.grey_in_name_only:
+                source = tiff.as_rgb(path, header)
+                notes.append(f"{kind}: TIFF tagged as grey, three samples per pixel read as RGB")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(source, formats=FORMATS) as picture:
                 _check_single_frame(picture)
                 picture.load()
                 orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -181,10 +211,17 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
         ) from None
     except InvalidData:
         raise
+    except UnidentifiedImageError as error:
+        raise InvalidData(tiff.refusal(header) if header is not None else _undecodable(error)) from error
     except Exception as error:  # what a damaged file raises is up to Pillow's decoders
-        raise InvalidData(f"cannot be decoded ({decoder_message(error)}); replace or remove the pair") from error
-    rotated = orientation in range(2, 9)
-    return upright, [f"{kind}: turned upright, EXIF orientation {orientation}"] if rotated else []
+        raise InvalidData(_undecodable(error)) from error
+    if orientation in range(2, 9):
+        notes.append(f"{kind}: turned upright, EXIF orientation {orientation}")
+    return upright, notes
+
+
+def _undecodable(error: Exception) -> str:
+    return f"cannot be decoded ({decoder_message(error)}); replace or remove the pair"
 
 
 def _pixels(picture: Image.Image, mode: str | None = None) -> NDArray[Any]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.prepare.prepare import prepare
 from pipeline.study import Params, load_params
+from tests import tiff_files
 from tests.data_folders import LAYOUTS, READERS, drawn, msd, paired
-from tests.drawn_pairs import picture, save
+from tests.drawn_pairs import picture, rectangle, save
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +66,34 @@ def arguments_for(layout: str) -> list[str]:
 def layout(request: pytest.FixtureRequest) -> str:
     LAYOUTS[request.param](Path("data") / request.param)
     return request.param
+
+
+def test_colours_in_tiff_files_that_are_tagged_as_grey(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the authors of CVC-ClinicDB publish it: init, the doctor and prepare take them in colour."""
+    for number in range(12):
+        tiff_files.write(Path(f"data/cvc/Original/{number}.tif"), np.asarray(picture(f"cvc {number}")), extra=2)
+        tiff_files.write(Path(f"data/cvc/Ground Truth/{number}.tif"), rectangle()[..., None].repeat(3, -1))
+    told = init(capsys, "--images", "data/cvc/Original", "--masks", "data/cvc/Ground Truth", "--name", "cvc")
+    assert (told["images"], told["faults"]) == ("colour", [])
+    found = examine(Path(told["file"]), quick=True)
+    assert [finding for finding in found if finding.severity != "note"] == []
+    prepare(written(told))
+    real = ImageSet.open(Path("outputs/cvc/real"))
+    assert len(real) == 12
+    assert all(np.ptp(real.image(row), axis=0).max() > 50 for row in real)
+
+
+def test_many_images_have_a_bar_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LAYOUTS["paired"](Path("data/paired"))
+    assert main(["init", *arguments_for("paired"), "--device", "cpu", "--json"]) == 0
+    assert "looking at images" not in capsys.readouterr().err
+    monkeypatch.setattr("pipeline.cli.init_study.survey.LONG", 3)
+    assert main(["init", *arguments_for("paired"), "--device", "cpu", "--json", "--force"]) == 0
+    told = capsys.readouterr()
+    assert "looking at images" in told.err
+    assert json.loads(told.out)["faults"] == []
 
 
 def test_every_layout_gives_a_study_that_the_doctor_passes_and_prepare_runs(

@@ -1,6 +1,7 @@
 """The doctor finds every planted fault by the name of its check, and nothing on clean data."""
 
 import fcntl
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_wei
 from pipeline.cli.doctor.devices import Hardware
 from pipeline.cli.doctor.examination import examine, precisions
 from pipeline.cli.doctor.findings import Finding, errors
-from pipeline.cli.forecast import DiskUsage
+from pipeline.cli.forecast import DiskUsage, generator_costs
 from pipeline.cli.main import main
 from pipeline.core import files
 from pipeline.core.section import parse
@@ -425,7 +426,7 @@ def test_too_little_memory_is_an_error(
     monkeypatch.setattr(GeneratorProfiler, "memory", lambda *_: Memory(GB, GB, 2 * GB, GB, GB, GB))
     monkeypatch.setattr(GeneratorProfiler, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
     small = Hardware(None, "2", None, (("Small", room * GB, (8, 0)),) if gpu else (), room * GB, 2)
-    found = list(devices.memory(study(root), small, None))
+    found = list(devices.memory(study(root), small, None, generator_costs(study(root))[1]))
     assert [(one.severity, one.check) for one in found] == ([] if fits else [("error", "memory")])
     assert fits or (found[0].found.startswith("fine-tuning needs about 7 GB") and found[0].advice.startswith("try "))
 
@@ -518,6 +519,58 @@ def test_the_verb_counts_and_tells_by_severity(
     assert main(["doctor", "--json"]) == 1
     plain = json.loads(capsys.readouterr().out)
     assert plain["errors"] >= 12 and set(plain["findings"][0]) == {"severity", "check", "found", "advice"}
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, owner: str) -> list[object]:
+    """The first arguments of the calls of a function, which still does its work."""
+    module, _, name = owner.rpartition(".")
+    original, calls = getattr(importlib.import_module(module), name), []
+
+    def called(*arguments: Any) -> Any:
+        calls.append(arguments[0])
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, called)
+    return calls
+
+
+def test_a_large_set_is_sampled_and_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dataset, "SAMPLED", 4)
+    decoded = counting(monkeypatch, "pipeline.stages.prepare.pair_checks.decode")
+    params = study(root)
+    (one,) = dataset.findings(params.data, params.seed, thorough=False)
+    assert (one.severity, one.check) == ("note", "sampled")
+    assert one.found.startswith("4 pairs of 14 decoded")
+    assert len(decoded) == 4
+    monkeypatch.setattr("pipeline.cli.doctor.examination.machine_checks", lambda params, quick: [])
+    write(params)
+    assert main(["doctor"]) == 0
+    assert "sampled: 4 pairs of 14 decoded" in capsys.readouterr().out
+    assert main(["doctor", "--thorough"]) == 0
+    assert "sampled" not in capsys.readouterr().out
+
+
+def test_headers_of_a_large_set_are_all_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged, missing and unequal files are found wherever they lie; pixels of the others are not looked at."""
+    monkeypatch.setattr(dataset, "SAMPLED", 2)  # a and n
+    (root / "images/c.png").write_bytes(b"nothing")
+    save(root / "masks/e.png", rectangle(width=WIDTH // 2))
+    (root / "masks/g.png").unlink()
+    save(root / "masks/i.png", rectangle(100))  # needs its pixels
+    params = study(root)
+    told = [one.found for one in serious(dataset.findings(params.data, params.seed, thorough=False))]
+    assert [text.partition(":")[0] for text in told] == ["images/g.png", "images/c.png", "images/e.png"]
+    (whole,) = [one for one in data_findings(params) if "masks/i.png" in one.found or "images/i.png" in one.found]
+    assert "the values 100" in whole.found
+
+
+def test_memory_and_disk_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cli.doctor.devices.hardware", lambda: CPU)
+    counted = counting(monkeypatch, "pipeline.cli.doctor.examination.generator_costs")
+    examine(write(study(root)))
+    assert len(counted) == 1
 
 
 def test_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

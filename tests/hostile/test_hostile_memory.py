@@ -97,11 +97,23 @@ def claiming(folder: Path) -> None:
     (folder / "claims.bmp").write_bytes(bmp)
     (folder / "claims.gif").write_bytes(b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";")
     (folder / "claims.tif").write_bytes(claimed_tiff(200_000, 200_000))
+    (folder / "claims_colours.tif").write_bytes(claimed_tiff(200_000, 200_000, 3))
+    (folder / "claims_strips.tif").write_bytes(claimed_tiff(200, 200, 3, 2**31))
     volumes(folder)
 
 
-def claimed_tiff(width: int, height: int) -> bytes:
-    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 10)]
+def claimed_tiff(width: int, height: int, samples: int = 1, strips: int = 8) -> bytes:
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, strips),
+        (277, samples),
+        (278, height),
+        (279, 10),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
 

@@ -22,7 +22,7 @@ from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.stages.prepare.pair_checks import Candidate, check_pair
 from pipeline.stages.prepare.params import Data
-from tests import data_folders
+from tests import data_folders, tiff_files
 from tests.drawn_pairs import data, picture, rectangle
 from tests.malformed import bent, sizes, tried
 
@@ -57,6 +57,7 @@ def pictures() -> list[bytes]:
         *(encoded(image, "TIFF", compression=name) for name in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
         encoded(image, "TIFF", tiffinfo={270: "of a patient", 274: 6}),
         encoded(image, "TIFF", **several),
+        tiff_files.content(np.asarray(image), extra=2),
         encoded(image, "BMP"),
         encoded(image.convert("P"), "BMP"),
         encoded(image, "GIF"),

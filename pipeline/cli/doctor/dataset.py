@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pipeline.cli.doctor.findings import Finding, count, error, errors, note, shortened, warning
+from pipeline.cli.init_study.survey import spaced
 from pipeline.core.errors import UserError
+from pipeline.core.progress import track
+from pipeline.data.decoding import Fault, FilePair, Item, channel_spread, headers_agree
 from pipeline.data.image_files import RGB_CHANNELS, majority_vote
 from pipeline.data.splitting import SPLITS
 from pipeline.stages.prepare import checked_set, set_checks
@@ -14,6 +17,7 @@ from pipeline.stages.prepare.checked_set import InspectedSet
 from pipeline.stages.prepare.pair_checks import Candidate
 from pipeline.stages.prepare.params import Data
 
+SAMPLED = 100  # pairs that are decoded where there are more, unless all are asked for
 TINY = 16  # pixels at the study's size; a quarter of the 8 x 8 that one latent of Stable Diffusion covers
 EMPTY = 0.25  # share of a split's masks
 RARE = 0.02  # share of training masks that hold a class
@@ -26,9 +30,13 @@ SMALL_TEST = 20  # images
 GUIDE = "see docs/your_own_data.md"
 
 
-def findings(data: Data, seed: int) -> Iterator[Finding]:
-    """Read the data set as stage prepare does and check it."""
+def findings(data: Data, seed: int, thorough: bool = True) -> Iterator[Finding]:
+    """Read the data set as stage prepare does and check it; unless `thorough`, of a large one a sample."""
     try:
+        items = [] if thorough else checked_set.list_items(data)
+        if len(items) > SAMPLED:
+            yield from sample_findings(items, data)
+            return
         examined = checked_set.inspect(data, seed)
     except UserError as fault:
         yield from errors("data", str(fault), GUIDE)
@@ -36,9 +44,8 @@ def findings(data: Data, seed: int) -> Iterator[Finding]:
     yield from (_fault(str(fault)) for fault in examined.faults)
     yield from leaks(examined, data.near_duplicates)
     if data.shape is None:
-        yield from lesions(examined, data.size)
-    else:
-        yield from _empty(examined, ())
+        yield from lesions(examined.candidates, data.size)
+    yield from _empty(examined, _lost(examined.candidates) if data.shape is None else ())
     yield from classes(examined, data, seed)
     if data.planes == RGB_CHANNELS:
         yield from _grey(examined.candidates)
@@ -48,6 +55,28 @@ def findings(data: Data, seed: int) -> Iterator[Finding]:
 
 def _fault(text: str) -> Finding:
     return next(errors("data", text, GUIDE))
+
+
+def sample_findings(items: Sequence[Item], data: Data) -> Iterator[Finding]:
+    """Check what the reader lists, the headers of all picture files, and the pixels of SAMPLED pairs, evenly spaced."""
+    pairs = [item for item in items if not isinstance(item, Fault)]
+    chosen = spaced(pairs, SAMPLED)
+    decoded = {id(item) for item in chosen}
+    others = [item for item in pairs if isinstance(item, FilePair) and id(item) not in decoded]
+    odd = [item for item in track(others, "doctor: headers") if not headers_agree(item)]
+    read = checked_set.check_items([*(item for item in items if isinstance(item, Fault)), *chosen, *odd], data)
+    yield note(
+        "sampled",
+        f"{count(len(chosen) + len(odd), 'pair')} of {len(pairs)} decoded; no copies across splits, near-duplicates,"
+        " divided groups or classes were looked for",
+        "twinsynth doctor --thorough reads all; so does prepare",
+    )
+    yield from (_fault(str(fault)) for fault in read.faults)
+    if data.shape is None:
+        yield from lesions(read.candidates, data.size)
+        yield from _sizes(read.candidates, data.size)
+    if data.planes == RGB_CHANNELS:
+        yield from _grey(read.candidates)
 
 
 def leaks(examined: InspectedSet, near_duplicates: str) -> Iterator[Finding]:
@@ -71,11 +100,11 @@ def leaks(examined: InspectedSet, near_duplicates: str) -> Iterator[Finding]:
         )
 
 
-def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
-    """Find masks that are empty, lost or tiny at the study's size, or cover most of the image."""
-    areas = [int((majority_vote(c.sample.masks) > 0).sum()) for c in examined.candidates]
-    lost = [c.location for c in examined.candidates if any("all foreground lost" in text for text in c.sample.notes)]
-    tiny = [c.location for c, area in zip(examined.candidates, areas, strict=True) if 0 < area < TINY]
+def lesions(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:
+    """Find masks that are lost or tiny at the study's size, or cover most of the image."""
+    areas = [int((majority_vote(c.sample.masks) > 0).sum()) for c in candidates]
+    lost = _lost(candidates)
+    tiny = [c.location for c, area in zip(candidates, areas, strict=True) if 0 < area < TINY]
     if lost:
         yield warning(
             "lost_lesions",
@@ -88,14 +117,17 @@ def lesions(examined: InspectedSet, size: int) -> Iterator[Finding]:
             f"{count(len(tiny), 'mask')} with fewer than {TINY} foreground pixels at {size} pixels: {shortened(tiny)}",
             "raise data.size, crop the images, or remove stray pixels from the masks",
         )
-    yield from _empty(examined, lost)
-    full = [c.location for c, area in zip(examined.candidates, areas, strict=True) if area > FULL * size * size]
+    full = [c.location for c, area in zip(candidates, areas, strict=True) if area > FULL * size * size]
     if len(full) > len(areas) / 2:
         yield warning(
             "inverted_masks",
             f"foreground covers more than half of the image in {len(full)} of {len(areas)} masks",
             "look at a few: are lesion and background exchanged? Foreground is what exceeds 127, or a label above 0",
         )
+
+
+def _lost(candidates: Sequence[Candidate]) -> list[str]:
+    return [c.location for c in candidates if any("all foreground lost" in text for text in c.sample.notes)]
 
 
 def _empty(examined: InspectedSet, lost: Sequence[str]) -> Iterator[Finding]:
@@ -158,8 +190,7 @@ def _grey(candidates: Sequence[Candidate]) -> Iterator[Finding]:
 
 
 def _is_grey(candidate: Candidate) -> bool:
-    image = np.asarray(candidate.sample.image, int)
-    return int((image.max(0) - image.min(0)).max(initial=0)) <= GREY_LEVELS
+    return int(channel_spread(np.asarray(candidate.sample.image, np.uint8)).max(initial=0)) <= GREY_LEVELS
 
 
 def _sizes(candidates: Sequence[Candidate], size: int) -> Iterator[Finding]:

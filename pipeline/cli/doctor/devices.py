@@ -7,13 +7,17 @@ import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli.doctor.findings import Finding, error, errors, note, warning
-from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, generator_costs, preset_machine
+from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, preset_machine
 from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
 from pipeline.stages.finetune.presets import chosen, load, sharding_of
 from pipeline.study import Params
+
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.stages.finetune.memory import GeneratorProfiler
 
 LAUNCHES = Path("configs/accelerate")
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -126,11 +130,12 @@ def _launch(launch: str, hardware: Hardware) -> Iterator[Finding]:
         yield error("launch", message, "choose a launch for this machine (cpu, gpu1), or free the GPUs")
 
 
-def memory(params: Params, hardware: Hardware, launch: str | None) -> Iterator[Finding]:
+def memory(
+    params: Params, hardware: Hardware, launch: str | None, heaviest: "GeneratorProfiler | None"
+) -> Iterator[Finding]:
     """Compare fine-tuning of the heaviest entry with a GPU's memory, or with the machine's where there is no GPU."""
     from pipeline.stages.finetune.memory import check_fits
 
-    _, heaviest = generator_costs(params)
     if heaviest is None:
         return
     target = machine(hardware, launch)

@@ -1,8 +1,10 @@
 """All checks, one after the other; a check that cannot be run is a finding too."""
 
+import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, unlabelled, versions
 from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
@@ -11,11 +13,16 @@ from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
 from pipeline.study import Params
 
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.stages.finetune.memory import Cost
+
 Check = Callable[[], Iterable[Finding]]
 
 
-def examine(path: Path, quick: bool = False) -> list[Finding]:
-    """Return all findings about a study on this machine, the worst first; `quick` counts no memory or disk.
+def examine(path: Path, quick: bool = False, thorough: bool = True) -> list[Finding]:
+    """Return all findings about a study on this machine, the worst first.
+
+    `quick` counts no memory or disk; unless `thorough`, a sample of a large data set is decoded.
 
     Run in the project's folder.
     """
@@ -26,7 +33,7 @@ def examine(path: Path, quick: bool = False) -> list[Finding]:
     if params is None:
         findings.append(note("parameters", "data, weights and memory were not checked", "mend the study file first"))
         return _sorted(findings)
-    for name, check in study_checks(params):
+    for name, check in study_checks(params, thorough):
         findings += _run(name, check)
     if valid:
         for name, check in machine_checks(params, quick):
@@ -34,9 +41,9 @@ def examine(path: Path, quick: bool = False) -> list[Finding]:
     return _sorted(findings)
 
 
-def study_checks(params: Params) -> Iterator[tuple[str, Check]]:
+def study_checks(params: Params, thorough: bool) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
-    yield "data", lambda: dataset.findings(params.data, params.seed)
+    yield "data", lambda: dataset.findings(params.data, params.seed, thorough)
     yield "unlabelled", lambda: unlabelled.findings(params.data, params.base)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
@@ -51,8 +58,9 @@ def machine_checks(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
     hardware = devices.hardware()
     yield "gpu", lambda: devices.gpus(precisions(params), hardware, launch)
     if not quick:
-        yield "disk", lambda: _space(params)
-        yield "memory", lambda: devices.memory(params, hardware, launch)
+        counted = functools.cache(lambda: generator_costs(params))  # seconds, for both checks
+        yield "disk", lambda: _space(params, counted()[0])
+        yield "memory", lambda: devices.memory(params, hardware, launch, counted()[1])
 
 
 def precisions(params: Params) -> set[str]:
@@ -71,8 +79,7 @@ def _weights(params: Params) -> Iterator[Finding]:
     yield from stored_weights.conditionings(params.generators)
 
 
-def _space(params: Params) -> Iterable[Finding]:
-    costs, _ = generator_costs(params)
+def _space(params: Params, costs: Mapping[str, "Cost | None"]) -> Iterable[Finding]:
     return storage.space(disk_usage(params, costs, training_pairs(params.study, params.data)))
 
 

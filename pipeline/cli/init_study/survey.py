@@ -13,12 +13,13 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.section import parse
-from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, decode
+from pipeline.data.decoding import COLOUR_TOLERANCE, Fault, Item, channel_spread, decode
 from pipeline.data.labels import THRESHOLD
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare.params import Data
 
 SAMPLED = 300  # pairs that are decoded, evenly spaced over all
+LONG = 100  # pairs that take a second or more to decode, and are worth a bar
 MOST_LABELS = 32  # more different small values are no labels
 SMALL_SIDE = 4  # pixels; a lesion whose area is that of a smaller square can hardly be drawn or learnt
 
@@ -96,8 +97,8 @@ def survey(layout: DatasetLayout) -> Survey:
     items = _items(layout)
     pairs = [item for item in items if not isinstance(item, Fault)]
     faults = [str(item) for item in items if isinstance(item, Fault)]
-    sample = []
-    for item in track(spaced(pairs, SAMPLED), "looking at images", visible=False):
+    sample, chosen = [], spaced(pairs, SAMPLED)
+    for item in track(chosen, "init: looking at images", visible=len(chosen) >= LONG):
         decoded = item if isinstance(item, Sample) else decode(item)
         if isinstance(decoded, Sample):
             sample.append(statistics_of(decoded))
@@ -130,7 +131,7 @@ def statistics_of(sample: Sample) -> PairStatistics:
     """Return the statistics of one pair at its native size."""
     image, mask = np.asarray(sample.image, np.uint8), sample.masks[0]
     counts = np.bincount(mask.ravel(), minlength=256)
-    colour = bool((image.max(0).astype(int) - image.min(0)).max(initial=0) > COLOUR_TOLERANCE)
+    colour = int(channel_spread(image).max(initial=0)) > COLOUR_TOLERANCE
     height, width = mask.shape
     return PairStatistics(height, width, colour, frozenset(np.flatnonzero(counts).tolist()), tuple(counts.tolist()))
 

@@ -8,7 +8,7 @@ from pipeline.core import files, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data import hashing, splitting
-from pipeline.data.decoding import Fault
+from pipeline.data.decoding import Fault, Item
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare import set_checks, unlabelled
 from pipeline.stages.prepare.pair_checks import Candidate, check_pair
@@ -98,8 +98,17 @@ def inspect(data: Data, seed: int) -> InspectedSet:
 
 def read_pairs(data: Data) -> ReadPairs:
     """Return all pairs that can be used, and the faults of the others."""
+    return check_items(list_items(data), data)
+
+
+def list_items(data: Data) -> list[Item]:
+    """Return what the reader finds, undecoded where it lies in files. Raises UserError."""
     reader_params = plugins.read_params("readers", data.reader, data.options, "data")
-    items = list(plugins.load("readers", data.reader).read(data, reader_params))
+    return list(plugins.load("readers", data.reader).read(data, reader_params))
+
+
+def check_items(items: Sequence[Item], data: Data) -> ReadPairs:
+    """Decode and check items of the reader; return the pairs that can be used, and the faults of the others."""
     candidates: list[Candidate] = []
     faults: list[Fault] = []
     lost_splits: set[str | None] = set()

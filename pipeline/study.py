@@ -98,9 +98,11 @@ class Params(Section):
     @model_validator(mode="after")
     def real_images_can_lend_their_pixels(self) -> Self:
         for name, entry in self.generators.items():
-            if entry.needs_real_images and entry.method_of(name) == "copy_paste":
+            if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
                 key = "keep_background" if entry.keep_background else "from_image"
-                raise ValueError(f"generators.{name}.{key}: copy_paste chooses its own backgrounds; remove the key")
+                raise ValueError(
+                    f"generators.{name}.{key}: {entry.method_of(name)} chooses its own backgrounds; remove it"
+                )
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
                     f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"

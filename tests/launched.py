@@ -15,6 +15,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion
+from pipeline.networks.stable_diffusion import moments
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.training.loop import fit
@@ -73,9 +74,10 @@ def siamese_gradients(runtime: Runtime, base: Path, micro_batch: int | None) -> 
     return {name: as_plain(gradient) for name, gradient in gradients.items()}
 
 
-def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int) -> Named:
+def train_siamese(runtime: Runtime, base: Path, folder: Path | None, steps: int, channels_last: bool = False) -> Named:
     """Trained weights after a few steps, all of it in float64."""
     generator, batches = double_siamese(base)
+    generator.prepare(SETTINGS.model_copy(update={"channels_last": channels_last}))
     recipe = Recipe(steps, 1e-3, max_grad_norm=1.0, checkpoint_every=1, schedule_steps=2)
     fit(generator.objective, batches, recipe, runtime, folder)
     return plain(generator.objective)
@@ -108,6 +110,18 @@ def double(batch: LatentBatch) -> LatentBatch:
     return replace(
         batch, **{k: v.double() for k, v in floats.items() if isinstance(v, Tensor) and v.is_floating_point()}
     )
+
+
+def keep_moments(runtime: Runtime, base: Path, folder: Path) -> tuple[Tensor, int]:
+    """The moments of twenty images, in parts of eight, and how many images this process has encoded."""
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    moments.PART, seen = 8, []
+    encode = StableDiffusion.moments
+    StableDiffusion.moments = lambda self, image: seen.append(len(image)) or encode(self, image)
+    runtime.barrier()
+    found = moments.moments_of(StableDiffusion.open(base, keep=folder / "kept"), pairs(16, 20).image, flipped=False)
+    return found, sum(seen)
 
 
 def as_plain(value: Any) -> Tensor:

@@ -4,10 +4,12 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,16 @@ FULL_SIGNS = (
 )
 
 
+def temporary_name(name: str) -> str:
+    """Return a name for what becomes `name`, which no process of any host that shares the folder has taken."""
+    return f".{name}.{socket.gethostname()[:24]}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed to `path`, on failure removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -117,8 +124,11 @@ def _finished(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Flush a finished folder to disk and write the hashes of its files, pictures excepted; the last file of all."""
-    for path in (*folder.rglob("*"), folder):
+    """Flush a finished folder to disk and write the hashes of its files, pictures excepted; the last file of all.
+
+    Temporary files, which another process may be about to rename, are neither flushed nor hashed.
+    """
+    for path in (*(path for path in folder.rglob("*") if not path.match(TEMPORARY)), folder):
         flush(path)
     sums = {p.relative_to(folder).as_posix(): sha256(p) for p in _finished(folder) if not p.name.endswith(PICTURES)}
     write_json(folder / SEAL, sums)
@@ -240,13 +250,26 @@ def publish(folder: Path, target: Path) -> None:
         shutil.copytree(folder, staging, ignore=left_out, dirs_exist_ok=True, copy_function=_link_or_copy_names)
         staging.chmod(0o755)
         seal(staging)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(staging, target)
+        _exchange(staging, target, old)
         flush(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for left in (staging, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # it holds what could not be put back
+            old.rmdir()
+
+
+def _exchange(staging: Path, target: Path, old: Path) -> None:
+    """Rename `staging` to `target`, and what lies there to `old`; put it back where the second rename fails."""
+    existed = target.exists()
+    if existed:
+        os.replace(target, old)
+    try:
+        os.replace(staging, target)
+    except BaseException:
+        if existed:
+            os.replace(old, target)
+        raise
 
 
 def _beside(target: Path) -> Path:

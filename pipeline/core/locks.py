@@ -44,6 +44,28 @@ def wait_for(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def attempt(name: str) -> Iterator[bool]:
+    """Hold work/locks/<name>.lock during the block if no other process holds it; yield whether the block may work.
+
+    It may also where the folder cannot be written or the file system knows no locks.
+    """
+    file = _opened(name)
+    if file is None:
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        except OSError as error:
+            log.warning("%s: no lock (%s); several processes may write it at once", name, error)
+            free = True
+        yield free
+
+
 def _opened(name: str) -> IO[str] | None:
     path = paths.lock(name)
     try:

@@ -12,7 +12,7 @@ def min_snr_weights(schedule: Schedule, timesteps: Tensor, gamma: float) -> Tens
     In terms of the clean image the weight is min(SNR, gamma) with SNR = abar / (1 - abar), for every prediction: a
     squared error of the noise is SNR times one of the image, a squared error of the velocity SNR + 1 times.
     """
-    alphas = schedule.alphas_cumprod.to(timesteps.device)[timesteps]
+    alphas = schedule.products(timesteps.device, schedule.alphas_cumprod.dtype)[timesteps]
     ratio = alphas / (1 - alphas)
     clipped = torch.clamp(ratio, max=gamma)
     if schedule.prediction == "epsilon":

@@ -1,7 +1,7 @@
 """Noise schedule of a base model and its closed forms, for noise, velocity and image prediction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,15 +13,16 @@ class Schedule:
 
     alphas_cumprod: Tensor  # [T]
     prediction: str = "epsilon"
+    copies: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
-    def on(self, device: torch.device) -> "Schedule":
-        """Return the same schedule with its products on a device, so that no step copies them."""
-        return (
-            self if self.alphas_cumprod.device == device else Schedule(self.alphas_cumprod.to(device), self.prediction)
-        )
+    def products(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return abar [T] on a device in a precision, copied once: a copy makes the host wait for the device."""
+        if (device, dtype) not in self.copies:
+            self.copies[device, dtype] = self.alphas_cumprod.to(device, dtype)
+        return self.copies[device, dtype]
 
     def q_sample(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return sqrt(abar_t) x0 + sqrt(1 - abar_t) noise (Ho et al. 2020, eq. 4)."""
@@ -55,7 +56,7 @@ class Schedule:
         return noise if self.prediction == "epsilon" else signal * noise - sigma * x0
 
     def _weights(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        alphas = self.alphas_cumprod.to(like.device, like.dtype)[timesteps].view(-1, *[1] * (like.ndim - 1))
+        alphas = self.products(like.device, like.dtype)[timesteps].view(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt(), (1 - alphas).sqrt()
 
 

@@ -46,8 +46,9 @@ class Checkpoints:
         """Write a full state, on the main process, completely or not at all; then remove the oldest beyond `keep`."""
         if self.folder is None or not self.runtime.is_main:
             return
-        with files.writing_to(self.folder), files.replacing(self.folder / f"{step:08d}.pt") as temporary:
-            torch.save(state | {"identity": self.identity}, temporary)
+        path = self.folder / f"{step:08d}.pt"
+        with files.writing_to(self.folder), files.replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(state | {"identity": self.identity}, file)
         for path in self._paths(step)[: -self.keep]:
             path.unlink()
 

@@ -20,6 +20,8 @@ class FSDPStrategy(Strategy):
     def _wrap(self, objective: nn.Module) -> Any:
         from torch.distributed.fsdp import fully_shard
 
+        for weight in objective.parameters():  # FSDP takes no other memory format
+            weight.data = weight.data.contiguous()
         mesh = torch.distributed.init_device_mesh(self.runtime.device.type, (self.runtime.world,))
         self.sharded: Any = fully_shard(objective, mesh=mesh, reshard_after_forward=False)
         return self.sharded
@@ -84,4 +86,4 @@ def _shard(value: Tensor, weight: Any) -> Tensor:
 
     if value.shape != weight.shape:
         return value
-    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)
+    return distribute_tensor(value.to(weight.device).contiguous(), weight.device_mesh, weight.placements)

@@ -187,8 +187,8 @@ class TrainingRun:
 
     def _write_snapshot(self, folder: Path, done: int) -> None:
         if self.runtime.is_main:
-            with files.replacing(snapshot_path(folder, done)) as temporary:
-                torch.save(trained_state(self.objective), temporary)
+            with files.replacing(snapshot_path(folder, done)) as temporary, temporary.open("wb") as file:
+                torch.save(trained_state(self.objective), file)
 
     def _state(self) -> dict[str, Any]:
         """Return everything in full tensors; all processes call it together."""

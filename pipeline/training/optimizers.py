@@ -1,10 +1,10 @@
 """The optimisers of recipes: AdamW, AdamW with 8-bit states, and SGD with Nesterov momentum."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
@@ -35,6 +35,36 @@ def check(recipe: Recipe, device: torch.device, sharding: str) -> None:
             " with gpu1, gpu8 or gpu2x8, or use optimizer adamw"
         )
     _adamw_8bit(device)
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state whose moments may lie in another memory format than the weights that they belong to.
+
+    Moments take the strides of their weights: a fused step refuses others. Raises UserError where they are 8-bit and
+    would have to be laid out anew: their scales belong to stretches of memory.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    moments = {
+        index: {name: _laid_out_as(weights[index], value) for name, value in named.items()}
+        for index, named in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": moments})
+
+
+def _laid_out_as(weight: nn.Parameter, value: Any) -> Any:
+    if not isinstance(value, Tensor) or value.shape != weight.shape or value.stride() == weight.stride():
+        return value
+    if not value.is_floating_point() and _order(value) != _order(weight):
+        raise UserError(
+            "the checkpoint's 8-bit moments lie in another memory format than the weights; resume with the value of"
+            " channels_last that it was made with, or remove the checkpoints to start again"
+        )
+    return torch.empty_like(weight, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)
+
+
+def _order(values: Tensor) -> list[int]:
+    """Return the strides of the dimensions that have more than one element."""
+    return [stride for stride, size in zip(values.stride(), values.shape, strict=True) if size > 1]
 
 
 def _groups(parameters: Iterable[nn.Parameter], learning_rate: float) -> list[dict[str, Any]]:

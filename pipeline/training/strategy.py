@@ -73,8 +73,8 @@ class Strategy:
         return self.optimizer.state_dict()
 
     def load_optimizer_state(self, state: Mapping[str, Any]) -> None:
-        """Load what `optimizer_state` of any strategy returned."""
-        self.optimizer.load_state_dict(dict(state))
+        """Load what `optimizer_state` of any strategy returned, in any memory format."""
+        optimizers.load_state(self.optimizer, state)
 
 
 def trainable_parameters(objective: nn.Module) -> list[nn.Parameter]:

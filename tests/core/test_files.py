@@ -1,5 +1,7 @@
 """Files: what a killed process left half written is neither published nor hashed."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,12 @@ def test_temporary_files_are_not_hashed(folder: Path) -> None:
     assert files.tree_sha256(folder) != before
 
 
+def test_sealing_leaves_alone_what_another_process_is_writing(folder: Path) -> None:
+    (folder / ".other.json.7.tmp").symlink_to(folder / "gone")  # listed, and renamed before it could be opened
+    files.seal(folder)
+    assert list(files.read_json(folder / files.SEAL)) == ["metadata.json"]
+
+
 def test_publishing_replaces_the_old_folder_and_sweeps_what_a_killed_one_staged(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "siamese").mkdir(parents=True)
@@ -46,6 +54,52 @@ def test_publishing_replaces_the_old_folder_and_sweeps_what_a_killed_one_staged(
     files.publish(folder, out / "siamese")
     assert names(out) == ["siamese/.sums.json", "siamese/images/a.png", "siamese/metadata.json"]
     assert sorted(path.name for path in out.iterdir()) == [".siamese_x1.abc.tmp", "siamese"]
+
+
+def test_publishing_puts_the_old_folder_back_where_it_cannot_be_replaced(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, replace = tmp_path / "out" / "siamese", os.replace
+    files.write_bytes(target / "old.png", b"old")
+
+    def refuse_the_new_one(source: Path, place: Path) -> None:
+        if place == target and (source / "metadata.json").exists():
+            raise PermissionError(13, "Permission denied")
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", refuse_the_new_one)
+    with pytest.raises(PermissionError):
+        files.publish(folder, target)
+    assert names(tmp_path / "out") == ["siamese/old.png"]
+    assert list((tmp_path / "out").iterdir()) == [target]
+
+
+def test_the_old_folder_is_kept_aside_where_it_cannot_be_put_back(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, replace = tmp_path / "out" / "siamese", os.replace
+    files.write_bytes(target / "old.png", b"old")
+
+    def refuse(source: Path, place: Path) -> None:
+        if place == target:
+            raise PermissionError(13, "Permission denied")
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        files.publish(folder, target)
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["old.png"]
+
+
+def test_no_two_writers_of_a_file_share_a_temporary_name(tmp_path: Path) -> None:
+    """Process numbers repeat on another host, and in another container on this one."""
+    path = tmp_path / "a.json"
+    with files.replacing(path) as first, files.replacing(path) as second:
+        assert first != second and first.match(files.TEMPORARY)
+        assert socket.gethostname()[:24] in first.name
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+    assert names(tmp_path) == ["a.json"] and path.read_bytes() == b"1"
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:

@@ -34,3 +34,12 @@ def test_an_error_weighs_the_same_whatever_is_predicted() -> None:
         losses.append((min_snr_weights(schedule, t, 5.0) * errors).mean())
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-10)
     assert losses[2].item() == pytest.approx(losses[0].item(), rel=1e-10)
+
+
+def test_products_are_copied_to_each_device_and_precision_once() -> None:
+    schedule, meta = Schedule(ALPHAS), torch.device("meta")
+    copied = schedule.products(meta, torch.float32)
+    assert (copied.device, copied.dtype) == (meta, torch.float32)
+    assert schedule.products(meta, torch.float32) is copied
+    assert schedule.products(ALPHAS.device, ALPHAS.dtype) is ALPHAS
+    assert min_snr_weights(schedule, torch.zeros(2, dtype=torch.long, device=meta), 5.0).device == meta

@@ -18,6 +18,7 @@ from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.schedule import Schedule
 from pipeline.methods.generators import controlnet, mask_image, t2i_adapter
 from pipeline.methods.generators._control import sample_noise_on_device
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
@@ -157,6 +158,31 @@ def test_every_branch_of_mask_and_image_has_a_gradient(base: StableDiffusion, pa
     generator.objective(first_batch(generator, pairs), 0.0)["mask_image"].backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in generator.decoder.conv_out.parameters())
     assert generator.network.conv_in.weight.grad.any()
+    base.unet.requires_grad_(False)
+
+
+class Counted:
+    """The schedule's products in a memory of their own: every copy of them is counted."""
+
+    def __init__(self, products: Tensor) -> None:
+        self.products, self.copies, self.device = products, 0, products.device
+
+    def to(self, *place: Any) -> Tensor:
+        self.copies += 1
+        return self.products.to(*place)
+
+
+@pytest.mark.parametrize("name", ["siamese", "controlnet", "mask_image", "t2i_adapter"])
+def test_no_step_copies_the_noise_schedule_again(name: str, base: StableDiffusion, pairs: Pairs) -> None:
+    """A copy from the CPU makes the host wait for the accelerator."""
+    module = plugins.load("generators", name)
+    generator, counted = module.build(module.Params(), base, SPEC), Counted(base.schedule.alphas_cumprod)
+    batch = first_batch(generator, pairs)
+    before = [loss.item() for loss in generator.objective(batch, 0.0).values()]
+    generator.objective.schedule = Schedule(counted, base.schedule.prediction)  # pyright: ignore[reportArgumentType]
+    for _ in range(3):
+        assert [loss.item() for loss in generator.objective(batch, 0.0).values()] == before
+    assert counted.copies == 1
     base.unet.requires_grad_(False)
 
 

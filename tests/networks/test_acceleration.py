@@ -1,11 +1,15 @@
 """The switches of training: none changes the step's gradients but through its precision."""
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from pipeline.core import files, locks
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -13,11 +17,12 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion
-from pipeline.networks.stable_diffusion import acceleration, lora
+from pipeline.networks.stable_diffusion import acceleration, lora, moments
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.finetune import recipe
 from pipeline.stages.finetune.params import Finetune
 from pipeline.training.loop import fit, trained_state
+from tests.patience import HUNG
 from tests.tiny_base import write_tiny_base
 
 SPEC = DatasetSpec(name="toy", size=16, num_classes=2)
@@ -140,6 +145,8 @@ def test_drawing_while_training_leaves_the_autoencoder_away(base: Path, pairs: P
 
 
 def test_moments_are_kept_by_content(base: Path, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path /= "kept"
     flipping = SETTINGS.model_copy(update={"flip": True})
     model = StableDiffusion.open(base, keep=tmp_path)
     first = siamese.build(siamese.Params(), model, SPEC).batches(pairs, flipping, "t")
@@ -159,6 +166,35 @@ def test_moments_are_kept_by_content(base: Path, pairs: Pairs, tmp_path: Path, m
     next(tmp_path.glob("*/moments.safetensors")).write_bytes(b"damaged")
     third = siamese.build(siamese.Params(), model, SPEC).batches(pairs, flipping, "t")
     assert all(torch.equal(a, b) for a, b in zip(first.moments, third.moments, strict=True))
+
+
+def test_a_part_that_another_process_has_made_meanwhile_is_not_encoded_again(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other holds the lock of the second part of three, and gives it back when the rest is done."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(moments, "PART", 8)
+    images = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    theirs, ours = (StableDiffusion.open(base, keep=tmp_path / name) for name in ("theirs", "ours"))
+    made = moments.moments_of(theirs, images[8:16], flipped=False)
+    (part,) = (tmp_path / "theirs").iterdir()
+    seen, encode = [], StableDiffusion.moments
+    monkeypatch.setattr(StableDiffusion, "moments", lambda self, image: seen.append(len(image)) or encode(self, image))
+    with ThreadPoolExecutor(1) as pool:
+        with locks.exclusive(f"moments_{part.name}"):
+            result = pool.submit(moments.moments_of, ours, images, False)
+            wait_until(lambda: len(list((tmp_path / "ours").glob(f"*/{files.SEAL}"))) == 2)
+            files.publish(part, tmp_path / "ours" / part.name)
+        found = result.result()
+    assert sum(seen) == 12
+    assert torch.equal(found[8:16], made) and len(found) == 20
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + HUNG
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.mark.slow  # half a minute

@@ -80,6 +80,21 @@ def test_siamese_takes_two_sharded_steps_like_replicas(base: Path, tmp_path: Pat
         assert furthest(sharded, whole) < ROUNDING
 
 
+def test_shards_go_on_in_another_memory_format(base: Path, tmp_path: Path) -> None:
+    """FSDP2 shards no parameters whose memory format is channels_last, as all presets set it."""
+    (whole,) = launch(1, launched.train_siamese, base, None, 2)
+    launch(1, launched.train_siamese, base, tmp_path, 1, True)
+    for sharded in launch(2, launched.train_siamese, base, tmp_path, 2, True, sharding="fsdp2"):
+        assert furthest(sharded, whole) < ROUNDING
+
+
+def test_processes_share_the_encoding_of_a_set(base: Path, tmp_path: Path) -> None:
+    (one,) = launch(1, launched.keep_moments, base, tmp_path / "one")
+    two = launch(2, launched.keep_moments, base, tmp_path / "two")
+    assert sum(count for _, count in two) == one[1] == 20
+    assert all(torch.equal(moments, one[0]) for moments, _ in two)
+
+
 def start(config: str, folder: Path, *more: str) -> subprocess.Popen[str]:
     """A launch as a user would make it, of the toy."""
     folder.mkdir(exist_ok=True)

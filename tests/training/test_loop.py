@@ -1,5 +1,6 @@
 """The training loop: resumed equals uninterrupted, micro-batches equal one batch, two shares make one batch."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,15 @@ def test_snapshots_hold_the_weights_of_their_steps(pairs: Pairs, tmp_path: Path)
     kept = {step: torch.load(snapshot_path(tmp_path, step), weights_only=True) for step in (2, 4)}
     assert all(torch.equal(kept[4][name], value) for name, value in objective.state_dict().items())
     assert any(not torch.equal(kept[2][name], kept[4][name]) for name in kept[4])
+
+
+def test_saved_weights_have_the_same_bytes_in_every_folder(pairs: Pairs, tmp_path: Path) -> None:
+    """torch.save writes the name of its file into it, which here would be a temporary name with host and process."""
+    recipe = Recipe(2, 1e-2, snapshots=(2,), checkpoint_every=2)
+    for folder in ("a", "b"):
+        fit(Brightness(), Batches(pairs, 4, "seed", dihedral), recipe, Runtime.alone(1), tmp_path / folder)
+    saved = [sorted((tmp_path / folder).rglob("*.pt")) for folder in ("a", "b")]
+    assert [[path.name for path in paths] for paths in saved] == [["00000002.pt", "000002.pt"]] * 2
+    for ours, theirs in zip(*saved, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert all(part.startswith("archive/") for part in zipfile.ZipFile(ours).namelist())

@@ -1,14 +1,17 @@
 """Optimisers by name, and the moving average of weights."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.training import optimizers
 from pipeline.training.ema import EMA
+from pipeline.training.strategy import Strategy
 
 CPU = torch.device("cpu")
 
@@ -65,3 +68,44 @@ def test_eight_bit_states_are_not_sharded(sharding: str) -> None:
     with pytest.raises(UserError, match=rf"cannot be sharded \({sharding}\); launch with gpu1, gpu8"):
         optimizers.check(recipe, torch.device("cuda"), sharding)
     optimizers.check(Recipe(1, 1e-3), CPU, sharding)
+
+
+FORMATS = [torch.channels_last, torch.contiguous_format]
+
+
+def stepped(convolution: torch.nn.Conv2d) -> Strategy:
+    """A strategy after one step of AdamW."""
+    strategy = Strategy(convolution, Recipe(2, 1e-3), Runtime.alone())
+    convolution(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    strategy.step()
+    return strategy
+
+
+@pytest.mark.parametrize(("saved", "resumed"), [FORMATS, FORMATS[::-1], FORMATS[:1] * 2])
+def test_resumed_moments_have_the_strides_of_their_weights(
+    saved: torch.memory_format, resumed: torch.memory_format, tmp_path: Path
+) -> None:
+    """A fused step on CUDA refuses moments of other strides."""
+    first = stepped(torch.nn.Conv2d(3, 4, 3).to(memory_format=saved))  # type: ignore[call-overload]
+    torch.save(first.optimizer_state(), tmp_path / "state.pt")
+    second = Strategy(torch.nn.Conv2d(3, 4, 3).to(memory_format=resumed), Recipe(2, 1e-3), Runtime.alone())  # type: ignore[call-overload]
+    second.load_optimizer_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    for ours, theirs in zip(second.weights, first.weights, strict=True):
+        for name in ("exp_avg", "exp_avg_sq"):
+            moment = second.optimizer.state[ours][name]
+            assert moment.stride() == ours.stride()
+            assert torch.equal(moment, first.optimizer.state[theirs][name])
+        assert second.optimizer.state[ours]["step"] == 1
+    assert second.weights[0].is_contiguous(memory_format=resumed)
+
+
+def test_eight_bit_moments_are_not_read_in_another_memory_format() -> None:
+    """Each of their scales belongs to a stretch of memory."""
+    weight = torch.nn.Parameter(torch.zeros(4, 3, 3, 3))
+    optimizer = optimizers.build(Recipe(1, 1e-3), [weight], CPU)
+    codes = torch.zeros(4, 3, 3, 3, dtype=torch.uint8)
+    state = {**optimizer.state_dict(), "state": {0: {"step": torch.ones(()), "state1": codes}}}
+    optimizers.load_state(optimizer, state)
+    state["state"] = {0: {"state1": codes.to(memory_format=torch.channels_last)}}
+    with pytest.raises(UserError, match=r"8-bit moments lie in another memory format .* channels_last"):
+        optimizers.load_state(optimizer, state)

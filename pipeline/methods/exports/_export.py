@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from pipeline.core import paths, plugins
+from pipeline.core import files, paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.exports._format import ExportOptions, Splits
@@ -47,7 +47,7 @@ def export(format_name: str, splits: Splits, target: Path, options: ExportOption
         log.warning("each real image has the masks of %d raters; the export holds what most of them say", raters)
     for stale in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed process
         shutil.rmtree(stale, ignore_errors=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    staging = target.with_name(files.temporary_name(target.name))
     try:
         staging.mkdir(parents=True)
         writer.write(splits, staging, options)

@@ -79,7 +79,6 @@ class SiameseObjective(nn.Module):
         `masks` [B, H, W] are needed with a `lesion_weight`, which the losses of the mask and of the consistency have.
         `t` [B] lies on the CPU: which samples are augmented is known without waiting for the accelerator.
         """
-        self.schedule = self.schedule.on(latents.device)
         times = to_device(t, latents.device)
         noisy, target = self.schedule.q_sample(latents, noise, times), self.schedule.target(latents, noise, times)
         encoded = self._encode(noisy, times, text)

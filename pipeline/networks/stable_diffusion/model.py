@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,7 +60,7 @@ class StableDiffusion:
         """Pixels per latent along one side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The noise schedule with the base's own prediction type."""
         return Schedule(self.scheduler.alphas_cumprod, self.scheduler.config["prediction_type"])

@@ -74,7 +74,8 @@ def write(weights: Mapping[str, Tensor], path: Path) -> None:
         if path.suffix == ".safetensors":
             save_file(contiguous, temporary, metadata={"format": "pt"})
         else:
-            torch.save({"state_dict": contiguous}, temporary)
+            with temporary.open("wb") as file:  # the path would stand in it
+                torch.save({"state_dict": contiguous}, file)
 
 
 def float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,6 +26,8 @@ from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Excluded, Nearest
 from pipeline.networks.pretrained import Unavailable
+from pipeline.stages.audit import drawn_lesions
+from pipeline.stages.audit.drawn_lesions import DrawnLesions
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.audit.training_images import TrainingImages
 from pipeline.stages.score.params import Score
@@ -73,6 +75,7 @@ class Findings:
     near_share: float  # chance that a synthetic image is closer than a held-out one (first copies)
     near_p: float
     unavailable: Mapping[str, str]  # extractors without weights, with the reason
+    lesions: DrawnLesions | None = None  # drawn into real backgrounds; None: no image keeps one
 
     @property
     def evidence(self) -> NDArray[np.float64]:
@@ -149,6 +152,7 @@ def find_copies(
         near_share=copies.closer_share(*sides),
         near_p=copies.permutation_p(*sides, audit.permutations, rng),
         unavailable=cache.unavailable,
+        lesions=drawn_lesions.compare(synthetic, real.split("train"), cache, PIXELS),
     )
 
 

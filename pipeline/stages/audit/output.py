@@ -75,9 +75,11 @@ def _unlabelled(findings: Findings) -> Record:
 
 
 def _kept_backgrounds(findings: Findings) -> Record:
-    """Return how many images keep a real background, and so are not compared with the images that show it."""
+    """Return how many images keep a real background, and how often the drawn lesion is nearest to its real one."""
+    if findings.lesions is None:
+        return {}
     kept = sum("keep_background" in row for row in findings.synthetic)
-    return {"kept_backgrounds": kept} if kept else {}
+    return {"kept_backgrounds": kept, "drawn_lesions": findings.lesions.record}
 
 
 def spaces(findings: Findings) -> list[Record]:
@@ -114,6 +116,9 @@ def _image_row(findings: Findings, i: int, p: float) -> Record:
         "own_source": int(_is_own_source(findings, near, i)),
         "flip": FLIPS[findings.nearest[PIXELS].flip[i]],
     }
+    if findings.lesions is not None:
+        repeats = findings.lesions.repeats[i]
+        record["lesion_nearest_to_own"] = "" if repeats is None else int(repeats)
     for name, nearest in findings.nearest.items():
         record[f"nearest_{name}"] = findings.train.id(int(nearest.index[i]))
         record[f"distance_{name}"] = round(float(nearest.distance[i]), 6)

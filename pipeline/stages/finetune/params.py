@@ -64,7 +64,7 @@ class KeepBackground(Section):
     placement: Literal["own", "add"] = "own"  # own: the image of the mask itself; add: a free place of another image
     margin: float = 0.02  # share of the side around the lesion that is drawn anew too; at least two pixels
     feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge, share of the side
-    lesions: int = Field(default=1, ge=1, le=5)  # new ones per image; further masks are those of training images
+    lesions: int = Field(default=1, ge=1, le=5)  # new ones per image, as many as fit; further masks are training masks
 
     @field_validator("margin")
     @classmethod

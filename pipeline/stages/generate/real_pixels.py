@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,18 @@ class Backgrounds:
         return Background(row["id"], self.train.picture(row), mask.pixels, mask.pixels > 0)
 
     def _added(self, mask: ConditioningMask, copy: int, keep: KeepBackground) -> Background:
-        """Return a free place; without one the own place of a training mask, and other masks smaller and smaller."""
+        """Return a free place for as many lesions as fit; for none the own place of a training mask.
+
+        A mask that has no place of its own is made smaller and smaller.
+        """
         rng = seeding.numpy_rng(self.stream, "background", mask.id, copy)
         row = self.rows.get(mask.source_id)
         is_own = row is not None and np.array_equal(self.train.mask(row), mask.pixels)
         lesions = [self._lesion(mask, row if is_own else None, keep.margin), *self._further(keep, rng)]
-        for scale in SCALES[:1] if is_own else SCALES:
-            if (found := self._free_place([smaller(one, scale) for one in lesions], scale, keep, rng)) is not None:
+        scales = SCALES[:1] if is_own else SCALES
+        for scale, count in product(scales, range(len(lesions), 0, -1)):
+            fitting = [smaller(one, scale) for one in lesions[:count]]
+            if (found := self._free_place(fitting, scale, keep, rng)) is not None:
                 return found
         if row is not None and is_own:
             return self._own(row, mask)

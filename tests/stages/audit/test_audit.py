@@ -27,8 +27,7 @@ from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
 from pipeline.stages.audit import copy_search
-from pipeline.stages.audit.output import RED, image_rows, sheet, spaces, summary
-from pipeline.stages.audit.training_images import TrainingImages
+from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
 from pipeline.stages.report.audit import audits
 from pipeline.study import Params
 from tests.conftest import REPOSITORY, TOY_STUDY, blob
@@ -276,51 +275,6 @@ def test_copies_of_the_own_source_are_told_apart(toy_study: Params) -> None:
     assert [space["own_source"] for space in spaces(found)] == [1, 1, 1]
     assert all(row["own_source"] == 1 for row in image_rows(found))
     assert found.near_share == 1
-
-
-def kept(name: str, **columns: Any) -> ImageSet:
-    """Training images with nothing but their lesion drawn anew, or copies of another one, on a given background."""
-    real = ImageSet.open(paths.real("toy"))
-    drawn = []
-    for sample in real.split("train").samples():
-        image = np.where(
-            sample.masks[0] > 0, 255 - np.asarray(sample.image, np.uint8), np.asarray(sample.image)
-        ).astype(np.uint8)
-        own = {"source_id": sample.id, "background_id": sample.id, "keep_background": "{}", "copy": 0} | columns
-        drawn.append((Sample(sample.id, image, sample.masks, "", "train", "x"), own))
-    return ImageSet.create(paths.synthetic("toy", name), real.spec, drawn)
-
-
-def found_in(study: Params, images: ImageSet) -> copy_search.Findings:
-    return copy_search.find_copies(ImageSet.open(paths.real("toy")), images, open_spaces(study), study.audit, "kept")
-
-
-def test_a_background_that_was_kept_is_no_copy(toy_study: Params) -> None:
-    found = found_in(toy_study, kept("kept"))
-    assert all(found.train.id(int(k)) != row["background_id"] for near in found.nearest.values()
-               for k, row in zip(near.index, found.synthetic, strict=True))  # fmt: skip
-    assert not found.suspect.all()
-    assert summary(found, toy_study.audit)["kept_backgrounds"] == 8
-    other = found_in(toy_study, kept("other", background_id="train_0"))  # of 7 images the background is another one
-    pixels = other.nearest[copy_search.PIXELS].index
-    nearest = {row["id"]: other.train.id(int(k)) for k, row in zip(pixels, other.synthetic, strict=True)}
-    assert all(found == name for name, found in nearest.items() if name != "train_0")
-
-
-def test_images_of_the_background_s_group_are_no_originals_either(toy_study: Params) -> None:
-    real = ImageSet.open(paths.real("toy"))
-    pairs = {row["id"]: f"patient_{k // 2}" for k, row in enumerate(real.split("train"))}
-    ImageSet.finish(real.folder, real.spec, [row | {"group": pairs.get(row["id"], row["id"])} for row in real])
-    images = kept("grouped")
-    train = TrainingImages(ImageSet.open(paths.real("toy")).split("train"))
-    assert [sorted(train.id(k) for k in left_out) for left_out in train.excluded(images)] == [
-        sorted(name for name, group in pairs.items() if group == pairs[row["id"]]) for row in images
-    ]
-    rows = [row | {"group": "one"} for row in ImageSet.open(paths.real("toy"))]
-    one = TrainingImages(ImageSet.finish(real.folder, real.spec, rows).split("train"))
-    with pytest.raises(UserError, match="all training images belong to one group"):
-        one.excluded(images)
-    assert one.excluded(ImageSet.open(paths.synthetic("toy", "siamese"))) == []
 
 
 def test_suspects_are_framed_and_lie_beside_their_originals(toy_study: Params) -> None:

@@ -23,7 +23,7 @@ from pipeline.stages.audit.audit import audit
 from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.generate import croissant, provenance
+from pipeline.stages.generate import croissant, provenance, real_pixels
 from pipeline.stages.generate import generate as generation
 from pipeline.stages.generate.real_pixels import Backgrounds
 from pipeline.stages.mix.mix import mix
@@ -255,6 +255,13 @@ def test_a_foreign_mask_is_made_smaller_until_it_finds_a_place(study: Params) ->
     background = chooser(changed(add())).choose(given(large), 0)
     assert background.placed[0]["scale"] < 1
     assert 0 < background.new.sum() < large.sum()
+
+
+def test_where_two_lesions_do_not_fit_one_is_drawn(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = real_pixels.place
+    monkeypatch.setattr(real_pixels, "place", lambda lesions, *x: place(lesions, *x) if len(lesions) == 1 else None)
+    background = chooser(changed(add(lesions=2))).choose(given(box(32, slice(5, 9), slice(5, 9))), 0)
+    assert len(background.placed) == 1 and background.placed[0]["source_id"] == "bank/m_0"
 
 
 def test_a_foreign_mask_without_any_place_is_one_line(study: Params) -> None:

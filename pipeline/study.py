@@ -18,7 +18,7 @@ from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import Finetune, GeneratorEntry, rival_generators
+from pipeline.stages.finetune.params import TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
 from pipeline.stages.mix.params import (

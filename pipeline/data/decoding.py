@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data import tiff
 from pipeline.data.invalid import InvalidData
 from pipeline.data.sample import Sample
+from pipeline.data.tiff import as_rgb, check_header, read_header, refusal
 
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP")  # no others: PostScript, for example, is a program
@@ -118,10 +118,10 @@ def headers_agree(pair: FilePair) -> bool:
 
 def _claimed_size(path: Path) -> tuple[int, int]:
     """Return width and height by the header. Raises whatever a damaged file raises."""
-    header = tiff.header(path)
+    header = read_header(path)
     if header is not None:
-        tiff.check(header, "mask")
-        return header.value(tiff.WIDTH), header.value(tiff.HEIGHT)
+        check_header(header, "mask")
+        return header.size
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as picture:
@@ -191,11 +191,11 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
     """Return the decoded picture, upright, and notes on a rotation by EXIF and a tag that was not believed."""
     notes, header = [], None
     try:
-        source, header = path, tiff.header(path)
+        source, header = path, read_header(path)
         if header is not None:
-            tiff.check(header, kind)
+            check_header(header, kind)
             if header.grey_in_name_only:
-                source = tiff.as_rgb(path, header)
+                source = as_rgb(path, header)
                 notes.append(f"{kind}: TIFF tagged as grey, three samples per pixel read as RGB")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -212,7 +212,7 @@ def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
     except InvalidData:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidData(tiff.refusal(header) if header is not None else _undecodable(error)) from error
+        raise InvalidData(refusal(header) if header is not None else _undecodable(error)) from error
     except Exception as error:  # what a damaged file raises is up to Pillow's decoders
         raise InvalidData(_undecodable(error)) from error
     if orientation in range(2, 9):

@@ -41,6 +41,11 @@ class Header:
         return max(self.values.get(tag, ()), default=DEFAULTS[tag])
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.value(WIDTH), self.value(HEIGHT)
+
+    @property
     def grey_in_name_only(self) -> bool:
         """Whether the tag says grey where each pixel has three samples of 8 bits, as some programs save colours."""
         said = self.value(PHOTOMETRIC), self.value(SAMPLES), self.value(BITS)
@@ -51,7 +56,7 @@ class Header:
         return f"TIFF ({kind}; {self.value(SAMPLES)} samples of {self.value(BITS)} bits per pixel)"
 
 
-def header(path: Path) -> Header | None:
+def read_header(path: Path) -> Header | None:
     """Return the header of a file, without its pixels; None where it is no TIFF or damaged."""
     with path.open("rb") as file:
         magic = MAGIC.get(file.read(4))
@@ -63,7 +68,7 @@ def header(path: Path) -> Header | None:
             return None
 
 
-def check(found: Header, kind: str) -> None:
+def check_header(found: Header, kind: str) -> None:
     """Refuse pages, more than 8 bits per sample (one grey plane of a mask may have them) and unknown compression.
 
     `kind` is "image" or "mask". Raises InvalidData with the command that converts the file.

@@ -204,10 +204,6 @@ def _difference_noise(design: Design, name: str, results: Results, metric: str) 
     return seed_noise([_units(results, other, metric) - reference for other in pooled])
 
 
-def _is_synthetic(design: Design, name: str) -> bool:
-    return name != design.reference and design.training_sets[name].generator is not None
-
-
 def _clipped(mean: Estimate, least: float = -1.0, most: float = 1.0) -> tuple[float, float, float]:
     """Return the mean and the ends of its interval, cut at the ends of the scale."""
     return mean.mean, max(mean.low, least), min(mean.high, most)

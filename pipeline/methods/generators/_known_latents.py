@@ -34,7 +34,7 @@ class KnownLatents:
         moments = model.moments(torch.from_numpy(real.images).to(device).float() / 255)
         latents = model.latents(moments, torch.zeros_like(moments.chunk(2, dim=1)[0]))
         holes = latent_holes(torch.from_numpy(real.holes).to(device), model.factor)
-        return cls(at_least_float32(latents), holes, model.schedule.on(device), real.strength)
+        return cls(at_least_float32(latents), holes, model.schedule, real.strength)
 
     def skipped(self, steps: int) -> int:
         """Return how many of the first steps are left out."""

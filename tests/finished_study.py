@@ -26,35 +26,7 @@ def arm(name: str, role: str, multiplier: int, dice: float) -> dict[str, Any]:
 
 def leave_results() -> None:
     """Below the current folder, what every stage of the toy study leaves that the report reads."""
-    arms = [
-        arm("real", "reference", 0, 0.7),
-        arm("real_again", "control", 0, 0.69999),
-        arm("siamese_x1", "arm", 1, 0.8125),
-    ]
-    curve = [
-        {
-            "segmenter": "unet",
-            "generator": "siamese",
-            "multiplier": m,
-            "dice": d,
-            "low": d - 0.05,
-            "high": d + 0.05,
-            "options": "",
-        }
-        for m, d in ((0, 0.7), (1, 0.8125))
-    ]
-    comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
-    choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
-    trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
-    decided = {"difference_low": 0.0101, "difference_high": 0.1477, "p_holm": 0.0321, "verdict": "better"}
-    seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
-    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True, "options": ""}]
-    comparison["trend"] = [trend | {"p_seeds": 0.0417, "options": ""}]
-    comparison["generator_seeds"] = [
-        seeds | decided | {"difference": 0.0789, "least": 0.0333, "most": 0.1244, "options": ""}
-    ]
-    files.write_json(paths.comparison("toy") / "comparison.json", comparison)
-    tables.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
+    leave_comparison()
     files.write_json(paths.judge("toy") / "metrics.json", {"dice": 0.8765})
     score = {"name": "frechet.efficientnet_lite0", "value": 231.25, "low": 200.0, "high": 260.0, "floor": 81.5}
     score |= {
@@ -92,6 +64,39 @@ def leave_results() -> None:
         for step in range(2)
     ]
     tables.write_table(paths.segmentation("toy", "unet") / "losses.csv", cells)
+
+
+def leave_comparison() -> None:
+    """What the stage compare leaves."""
+    arms = [
+        arm("real", "reference", 0, 0.7),
+        arm("real_again", "control", 0, 0.69999),
+        arm("siamese_x1", "arm", 1, 0.8125),
+    ]
+    curve = [
+        {
+            "segmenter": "unet",
+            "generator": "siamese",
+            "multiplier": m,
+            "dice": d,
+            "low": d - 0.05,
+            "high": d + 0.05,
+            "options": "",
+        }
+        for m, d in ((0, 0.7), (1, 0.8125))
+    ]
+    comparison = {"arms": arms, "curve": curve, "verdict": "Inconclusive: <b>& so</b> it is.", "about": {}}
+    choice = {"segmenter": "unet", "generator": "siamese", "multiplier": 1, "training_set": "siamese_x1"}
+    trend = {"segmenter": "unet", "generator": "siamese", "multipliers": "0<1<2", "direction": "up", "p": 0.0031}
+    decided = {"difference_low": 0.0101, "difference_high": 0.1477, "p_holm": 0.0321, "verdict": "better"}
+    seeds = {"segmenter": "unet", "method": "siamese", "multiplier": 1, "seeds": "0 7", "seed_sd": 0.0456}
+    comparison["choice"] = [choice | {"val_dice": 0.8321, "wins": 0.9456, "chosen": True, "options": ""}]
+    comparison["trend"] = [trend | {"p_seeds": 0.0417, "options": ""}]
+    comparison["generator_seeds"] = [
+        seeds | decided | {"difference": 0.0789, "least": 0.0333, "most": 0.1244, "options": ""}
+    ]
+    files.write_json(paths.comparison("toy") / "comparison.json", comparison)
+    tables.write_table(paths.comparison("toy") / "multiplier_curve.csv", curve)
 
 
 def write_audit(folder: Path) -> None:

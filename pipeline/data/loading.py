@@ -43,7 +43,7 @@ class Pairs:
     def read_images(cls, *sets: ImageSet) -> "Pairs":
         """Decode the images of sets of one size, labelled or not, for training without masks; the masks are empty.
 
-        Raises UserError if there is no image.
+        Raises UserError if the sets hold no images.
         """
         rows = [row for images in sets for row in images]
         if not rows:

@@ -49,7 +49,7 @@ class TrainingImages:
     def excluded(self, synthetic: ImageSet) -> list[list[int]]:
         """Return per synthetic image the positions that it is not compared with; empty where it keeps no background.
 
-        The image that lent the background is no original of a copy: its pixels are there on purpose. Neither are
+        The image that lent the background is not searched for copies: its pixels are there on purpose. Neither are
         images of the same group (patient, sequence), which show the same background. Raises UserError where fewer than
         two images are left.
         """

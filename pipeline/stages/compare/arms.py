@@ -157,13 +157,7 @@ def paired_difference(design: Design, name: str, results: Results, metric: str =
     """Return the difference of a training set to the reference on test images."""
     scores, reference = results.tables[name, "test", metric], results.tables[design.reference, "test", metric]
     images = scores - reference
-    return PairedDifference(
-        images=images,
-        units=results.by_unit(images, "test"),
-        unit_sums=results.sums(images.mean(0), "test"),
-        mean=float(images.mean()),
-        noise=_difference_noise(design, name, results, metric),
-    )
+    return results.test_difference(images, _difference_noise(design, name, results, metric))
 
 
 def conclude_arms(arms: Sequence[Arm], compare: Compare) -> list[Arm]:

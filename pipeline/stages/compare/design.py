@@ -25,7 +25,7 @@ class Design:
     training_sets: Mapping[str, TrainingSet]
     segmenters: int  # how many
     seed: int  # of the study
-    rival_generators: frozenset[str] = frozenset()  # whose images are no synthesis, see finetune.params
+    rival_generators: frozenset[str] = frozenset()  # generators that learn nothing, see finetune.params
 
     @property
     def reference(self) -> str:

@@ -90,15 +90,8 @@ def treatment_difference(design: Design, treatment: Treatment, results: Results)
     """Return the difference of a treatment to the reference on test images, averaged over its trained generators."""
     by_generator = _differences(design, treatment, results)
     images = by_generator.mean(0)
-    several = treatment.n_generators > 1
-    return PairedDifference(
-        images=images,
-        units=results.by_unit(images, "test"),
-        unit_sums=results.sums(images.mean(0), "test"),
-        mean=float(images.mean()),
-        noise=_seed_noise(design, treatment, results, images),
-        generators=results.by_unit(by_generator.mean(1), "test") if several else None,
-    )
+    noise = _seed_noise(design, treatment, results, images)
+    return results.test_difference(images, noise, by_generator.mean(1) if treatment.n_generators > 1 else None)
 
 
 def _differences(design: Design, treatment: Treatment, results: Results) -> Table:

@@ -1,4 +1,4 @@
-"""Where compared cells were trained: a difference between a CPU and a GPU, or two versions of torch, is no effect.
+"""Where compared cells were trained: a CPU and a GPU, or two versions of torch, differ without any synthetic image.
 
 The stage segment records both per cell, outside its fingerprint (segment.cells), so that a grid resumed elsewhere may
 pair cells of two kinds. They are refused here. A cell finished before they were recorded counts as unknown and pairs

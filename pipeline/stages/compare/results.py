@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.statistics.paired import Table, by_cluster, cluster_means, membership
+from pipeline.metrics.statistics.paired import Noise, Table, by_cluster, cluster_means, membership
 from pipeline.stages.compare.machines import Machines, read_machines
+from pipeline.stages.compare.paired_difference import PairedDifference
 
 Record = dict[str, Any]
 Cells = Mapping[tuple[str, str, str], Mapping[tuple[str, str], Record]]  # by (training set, split, seed), then by image
@@ -49,6 +50,17 @@ class Results:
         if split not in self.clusters:
             return values
         return values @ membership(self.units(split))
+
+    def test_difference(self, images: Table, noise: Noise, generators: Table | None = None) -> PairedDifference:
+        """Return differences of test scores [seeds, images], and [generators, images] if there are several, by unit."""
+        return PairedDifference(
+            images=images,
+            units=self.by_unit(images, "test"),
+            unit_sums=self.sums(images.mean(0), "test"),
+            mean=float(images.mean()),
+            noise=noise,
+            generators=None if generators is None else self.by_unit(generators, "test"),
+        )
 
 
 class ResultsReader(Protocol):

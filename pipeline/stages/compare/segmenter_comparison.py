@@ -49,18 +49,8 @@ from pipeline.stages.compare.verdict import Conclusion, Verdict, close_call, con
 COLUMNS = (
     *("metric", "segmenter", "role", "training_set", "n_images", "n_units", "n_seeds", "mean", "low", "high"),
     *("val_mean", "seed_sd", "difference", "difference_low", "difference_high", "bootstrap_low", "bootstrap_high"),
-    *(
-        "p",
-        "p_holm",
-        "p_images",
-        "p_images_holm",
-        "p_equivalent",
-        "p_equivalent_holm",
-        "t",
-        "p_t",
-        "t_significant",
-        "effect_size",
-    ),
+    *("p", "p_holm", "p_images", "p_images_holm", "p_equivalent", "p_equivalent_holm"),
+    *("t", "p_t", "t_significant", "effect_size"),
     *("share_improved", "worst_tenth", "images_needed", "seeds_needed", "detectable", "verdict", "reason"),
 )
 TITLES = {

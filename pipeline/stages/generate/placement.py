@@ -84,7 +84,7 @@ def _colour_distance(lesion: Lesion, lab: NDArray[np.float32], ring: Region) -> 
 
 
 def surroundings(image: Image, mask: Mask, margin: float) -> NDArray[np.float64] | None:
-    """Return the mean Lab colour [3] of the margin around an image's lesions; None where there is no margin."""
+    """Return the mean Lab colour [3] of the margin around an image's lesions, or None without a margin."""
     ring = hole_of(mask > 0, margin) & (mask == 0)
     return lab_of(image)[ring].mean(0).astype(np.float64) if ring.any() else None
 

@@ -77,7 +77,7 @@ def _judge(params: Params) -> dict[str, Any]:
 
 
 def _confirm(params: Params) -> dict[str, Any]:
-    """Return the code of every segmenter, any of which may be confirmed; nothing where there is no confirmation."""
+    """Return the code of all segmenters, since any may be confirmed, or nothing in a study without confirmation."""
     if params.confirm is None:
         return {}
     return _record("segmenters", [entry.method_of(name) for name, entry in params.segmenters.items()])

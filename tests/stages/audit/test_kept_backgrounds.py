@@ -1,4 +1,4 @@
-"""Sets that keep real backgrounds: the lender is no original, and the drawn lesion is compared with the real one."""
+"""Sets that keep real backgrounds: no copy of the lending image is reported, and drawn lesions are compared with real ones."""
 
 import json
 from collections.abc import Callable

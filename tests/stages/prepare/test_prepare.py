@@ -20,14 +20,7 @@ from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save, study
 from tests.methods.test_readers import REAL_DATA
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder; the data set is its sibling."""
-    current = tmp_path / "project"
-    current.mkdir()
-    monkeypatch.chdir(current)
-    return current
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

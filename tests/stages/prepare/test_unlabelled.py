@@ -17,13 +17,7 @@ from tests.drawn_pairs import brighter, folder, picture, rectangle, save, study
 TEXT = "A photo of a square."
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder; the data set is its sibling."""
-    current = tmp_path / "project"
-    current.mkdir()
-    monkeypatch.chdir(current)
-    return current
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

@@ -39,9 +39,7 @@ class Conditioned(Section):
 
     conditioning: str = "mask"
     conditioning_params: dict[str, Any] = Field(default_factory=dict)
-    lesion_weight: float = Field(
-        default=0.0, ge=0, lt=1
-    )  # share of the loss that is the error in lesions alone; 0: off
+    lesion_weight: float = Field(default=0.0, ge=0, lt=1)  # share of the error in lesions alone in the loss; 0: off
 
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

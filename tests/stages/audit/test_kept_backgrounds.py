@@ -1,4 +1,4 @@
-"""Sets that keep real backgrounds: no copy of the lending image is reported, and drawn lesions are compared with real ones."""
+"""Sets that keep real backgrounds: the lending image is not reported as copied; drawn lesions meet the real ones."""
 
 import json
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.contracts import Recipe
-from pipeline.core.runtime import Runtime
+from pipeline.core.runtime import TIMEOUT, Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion
@@ -24,14 +25,22 @@ from tests.patience import HUNG
 from tests.toy_training import Named, pairs, plain
 
 
-def launch(world: int, task: Callable[..., Any], *arguments: Any, sharding: str = "none") -> list[Any]:
-    """What each of `world` processes returns; raises where one fails."""
+def launch(
+    world: int,
+    task: Callable[..., Any],
+    *arguments: Any,
+    sharding: str = "none",
+    before: Callable[[], None] | None = None,
+) -> list[Any]:
+    """What each of `world` processes returns; raises where one fails. Each calls `before` before it joins."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.launched"])
     port = free_port()
     with context.Pool(world) as pool:
         jobs = [
-            pool.apply_async(_joined, (rank, world, port, sharding, task, arguments), error_callback=lambda _: None)
+            pool.apply_async(
+                _joined, (rank, world, port, sharding, before, task, arguments), error_callback=lambda _: None
+            )
             for rank in range(world)
         ]
         return [job.get(timeout=HUNG) for job in jobs]
@@ -43,12 +52,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _joined(rank: int, world: int, port: int, sharding: str, task: Callable[..., Any], arguments: Any) -> Any:
+def _joined(
+    rank: int,
+    world: int,
+    port: int,
+    sharding: str,
+    before: Callable[[], None] | None,
+    task: Callable[..., Any],
+    arguments: Any,
+) -> Any:
     if world > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     if sharding == "fsdp2":
         os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    if before is not None:
+        before()
     if world == 1:
         return task(Runtime.alone(1), *arguments)
     runtime = Runtime.start(1)
@@ -100,7 +119,7 @@ class Doubled:
         self.batches, self.seed, self.batch_size = batches, batches.seed, batches.batch_size
 
     def batch(self, step: int, rank: int, world: int) -> LatentBatch:
-        return double(self.batches.batch(step, rank, world))
+        return double(self.batches.batch(step, rank, world).to(torch.device("cpu")))
 
 
 def double(batch: LatentBatch) -> LatentBatch:
@@ -110,6 +129,32 @@ def double(batch: LatentBatch) -> LatentBatch:
     return replace(
         batch, **{k: v.double() for k, v in floats.items() if isinstance(v, Tensor) and v.is_floating_point()}
     )
+
+
+def wait_for_a_slow_main_process(runtime: Runtime, seconds: float) -> tuple[str, float]:
+    """What a process hears from the main one, which works alone for some seconds, and their mean rank."""
+    if runtime.is_main:
+        time.sleep(seconds)
+    runtime.barrier()
+    told = runtime.broadcast("done" if runtime.is_main else "")
+    return told, float(runtime.mean(torch.tensor(float(runtime.rank))))
+
+
+def impatient_library() -> None:
+    """As if the ten minutes of nccl were one second."""
+    from datetime import timedelta
+
+    torch.distributed.distributed_c10d.default_pg_timeout = timedelta(seconds=1)
+
+
+def impatient_user() -> None:
+    os.environ[TIMEOUT] = "77"
+
+
+def patience(runtime: Runtime) -> float:
+    """Seconds that a process waits for the others."""
+    group = torch.distributed.distributed_c10d._get_default_group()
+    return group._get_backend(runtime.device).options._timeout.total_seconds()
 
 
 def keep_moments(runtime: Runtime, base: Path, folder: Path) -> tuple[Tensor, int]:

@@ -6,6 +6,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +17,8 @@ from pipeline.core.errors import UserError
 
 Sharding = Literal["none", "fsdp2", "zero2"]
 T = TypeVar("T")
+TIMEOUT = "TWINSYNTH_TIMEOUT"  # environment variable: seconds that processes wait for each other
+PATIENCE = 24 * 3600.0  # its default; the libraries' own are 10 and 30 minutes, which work of one process may exceed
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,16 @@ class Runtime:
     def start(cls, threads: int) -> "Runtime":
         """Join the launch (`accelerate launch`, or none) and pin the number of threads; another one changes bytes.
 
-        Raises UserError where the launch asks for what is not installed.
+        The processes wait for each other for TWINSYNTH_TIMEOUT seconds, by default a day. Raises UserError where the
+        launch asks for what is not installed, or the variable is no such number.
         """
         from accelerate import Accelerator
+        from accelerate.utils import InitProcessGroupKwargs
 
         pin_threads(threads)
         sharding = _sharding()
-        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        patience = InitProcessGroupKwargs(timeout=_patience())
+        accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
         world = accelerator.num_processes
         kind: Sharding = sharding if world > 1 else "none"
         return cls(accelerator.device, accelerator.process_index, world, accelerator, kind)
@@ -116,6 +122,21 @@ def _sharding() -> Sharding:
             raise UserError("this launch asks for the first version of FSDP; say fsdp_version: 2 in its fsdp_config")
         return "fsdp2"
     return "none"
+
+
+def _patience() -> timedelta:
+    """Return how long processes wait for each other, from the environment. Raises UserError for another value."""
+    given = os.environ.get(TIMEOUT) or str(PATIENCE)
+    try:
+        patience = timedelta(seconds=float(given))
+    except (ValueError, OverflowError):
+        patience = timedelta()
+    if not timedelta() < patience < timedelta(days=365):
+        raise UserError(
+            f"the environment variable {TIMEOUT} is {given!r}; it takes the seconds that processes wait for each other,"
+            f" above 0 and below a year, or unset it for {PATIENCE:.0f}"
+        )
+    return patience
 
 
 def _asked(variable: str) -> bool:

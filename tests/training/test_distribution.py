@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.core.errors import UserError
+from pipeline.core.runtime import TIMEOUT, Runtime
 from tests import launched, toy_training
 from tests.conftest import REPOSITORY
 from tests.launched import free_port, launch
@@ -93,6 +95,22 @@ def test_processes_share_the_encoding_of_a_set(base: Path, tmp_path: Path) -> No
     two = launch(2, launched.keep_moments, base, tmp_path / "two")
     assert sum(count for _, count in two) == one[1] == 20
     assert all(torch.equal(moments, one[0]) for moments, _ in two)
+
+
+def test_processes_wait_longer_for_a_slow_one_than_the_libraries_would() -> None:
+    heard = launch(2, launched.wait_for_a_slow_main_process, 3.0, before=launched.impatient_library)
+    assert heard == [("done", 0.5)] * 2
+
+
+def test_the_user_says_how_long_processes_wait() -> None:
+    assert launch(2, launched.patience, before=launched.impatient_user) == [77.0] * 2
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "inf", "1e30"])
+def test_a_waiting_time_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TIMEOUT, given)
+    with pytest.raises(UserError, match=rf"TWINSYNTH_TIMEOUT is '{given}'; it takes the seconds"):
+        Runtime.start(1)
 
 
 def start(config: str, folder: Path, *more: str) -> subprocess.Popen[str]:

@@ -4,9 +4,10 @@
 ARG BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04
 FROM ${BASE}
 
+# finetune.compile and generate.compile build kernels: they need a C++ compiler, and Triton Python's headers.
 ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates git make python3 python3-venv \
+    && apt-get install --yes --no-install-recommends ca-certificates g++ git make python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
 # Files that runs write into mounted folders belong to this user; the base's own user may have its number.

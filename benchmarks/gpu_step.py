@@ -45,6 +45,7 @@ def main() -> int:
         sys.stderr.write("error: no CUDA device here, so nothing was measured; --trial runs a tiny model on the CPU\n")
         return 2
     device = torch.device("cpu" if arguments.trial else "cuda")
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else the rest of the run would be timed uncompiled
     size = scaled(32, 64, 32) if arguments.trial else FULL
     needed, peak = operations(size), arguments.peak or peak_of(device)
     rows = []

@@ -70,9 +70,11 @@ def losses(fast: siamese.SiameseObjective, step: Step, progress: float) -> dict[
     return fast.losses(step.latents, step.noise, step.t, step.text, torch.cat([step.mask, step.image]), progress)
 
 
-@pytest.mark.parametrize("k", [0, 100, 180, 299])
-def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k: int) -> None:
+@pytest.mark.parametrize(("k", "fixed_sizes"), [(0, False), (100, False), (180, False), (299, False), (299, True)])
+def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k: int, fixed_sizes: bool) -> None:
+    """With fixed sizes, too: two passes of two for three samples, the last filled up."""
     fast = objective(model)
+    fast.fixed_sizes = fixed_sizes
     unet, network = copy.deepcopy(model.unet), copy.deepcopy(fast.network)
     unet.up_blocks.requires_grad_(True), unet.conv_norm_out.requires_grad_(True), unet.conv_out.requires_grad_(True)
     expected = siamese_literal.step(
@@ -166,6 +168,26 @@ def test_augmentation_takes_t_up_to_200_and_divides_by_the_full_batch(model: Sta
         none = Step(*(getattr(step, f)[late] for f in ("latents", "noise", "t", "text", "mask", "image")))
         assert float(losses(fast, none, 0.6)["augmented"]) == 0
     assert float(whole) == pytest.approx(float(alone) / 2, rel=1e-9)
+
+
+def test_augmented_passes_of_compiled_networks_have_one_size(model: StableDiffusion, step: Step) -> None:
+    """However many samples are chosen of six; two are expected."""
+    fast = objective(model)
+    fast.fixed_sizes = True
+    sizes: list[int] = []
+    fast.decoder.up_blocks[0].register_forward_pre_hook(
+        lambda _block, _inputs, named: sizes.append(len(named["hidden_states"])), with_kwargs=True
+    )
+    with torch.no_grad():
+        for chosen in range(7):
+            step.t = torch.tensor([5] * chosen + [900] * (6 - chosen))
+            losses(fast, step, 0.6)
+    assert [size for size in sizes if size != 6] == [2] * (0 + 1 + 1 + 2 + 2 + 3 + 3)
+
+
+def test_passes_take_as_many_samples_as_are_expected() -> None:
+    assert [siamese.pass_size(batch, 200) for batch in (1, 3, 6, 24, 48)] == [1, 1, 2, 5, 10]
+    assert (siamese.pass_size(6, 999), siamese.pass_size(6, 0)) == (6, 1)
 
 
 def test_noised_again_latents_have_the_closed_form() -> None:

@@ -1,7 +1,7 @@
 """The switches of training: none changes the step's gradients but through its precision."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import ControlledDiffusion
-from pipeline.networks.stable_diffusion import acceleration, lora, moments
+from pipeline.networks.stable_diffusion import acceleration, compilation, lora, moments
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.finetune import recipe
 from pipeline.stages.finetune.params import Finetune
@@ -48,8 +48,10 @@ def built(base: Path, **switches: object) -> ControlledDiffusion:
     return generator
 
 
-def step(generator: ControlledDiffusion, double: bool = True) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Losses and gradients of one late step with samples on both sides of T_tau."""
+def step(
+    generator: ControlledDiffusion, double: bool = True, times: Sequence[int] = (3, 200, 700)
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and gradients of one late step, by default with samples on both sides of T_tau."""
     kind = torch.float64 if double else torch.float32
     generator.objective.to(kind), generator.model.unet.to(kind)
     rng = torch.Generator().manual_seed(3)
@@ -57,7 +59,7 @@ def step(generator: ControlledDiffusion, double: bool = True) -> tuple[dict[str,
     text, hints = (
         torch.rand(*shape, generator=rng, dtype=torch.float64).to(kind) for shape in ((3, 7, 16), (6, 3, 16, 16))
     )
-    losses = generator.objective.losses(latents, noise, torch.tensor([3, 200, 700]), text, hints, 0.5)
+    losses = generator.objective.losses(latents, noise, torch.tensor(times), text, hints, 0.5)
     sum(losses.values(), torch.zeros(())).backward()
     gradients = {n: w.grad for n, w in generator.objective.named_parameters() if w.grad is not None}
     return {name: loss.detach() for name, loss in losses.items()}, gradients
@@ -199,13 +201,42 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.slow  # half a minute
 def test_compiled_blocks_give_the_same_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and guarded as torch.compile does, with checkpointing and detached weights; kernels are not generated."""
+    """Traced and guarded as torch.compile does, with checkpointing and detached weights; kernels are not generated.
+
+    Nothing is compiled again for another number of augmented samples.
+    """
+    compiled: list[torch.fx.GraphModule] = []
+
+    def trace(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., object]:
+        compiled.append(graph)
+        return graph.forward
+
     plain = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: plain(block, backend="eager"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block, **how: plain(block, backend=trace, **how))
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     losses, gradients = step(built(base))
-    again, gradients_again = step(built(base, compile=True, gradient_checkpointing=True))
+    generator = built(base, compile=True, gradient_checkpointing=True)
+    again, gradients_again = step(generator)
     assert all(torch.allclose(loss, again[name], rtol=1e-12) for name, loss in losses.items())
     assert set(gradients) == set(gradients_again)
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, gradients_again[name], rtol=1e-9, atol=1e-12), name
+    first = len(compiled)
+    assert first > len(acceleration.blocks_to_compile(generator.model.unet, generator.network))
+    for times in ([3, 700, 700], [3, 3, 3]):
+        step(generator, times=times)
+    assert len(compiled) == first
+
+
+def test_a_block_that_does_not_compile_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its first call, as without a C compiler; before, the traceback of the backend came."""
+
+    def broken(_graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., object]:
+        raise RuntimeError("no working C compiler\nand more lines")
+
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block, **how: plain(block, backend=broken, **how))
+    block = torch.nn.Linear(2, 2)
+    compilation.compile_blocks([block])
+    with pytest.raises(UserError, match=r"^finetune\.compile: .*no working C compiler\); set it to false$"):
+        block(torch.ones(1, 2))

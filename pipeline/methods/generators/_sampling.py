@@ -19,6 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._known_latents import KnownLatents
 from pipeline.networks.stable_diffusion import split_unet
+from pipeline.networks.stable_diffusion.compilation import first_line
 from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
@@ -140,5 +141,4 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compile_error(error: Exception) -> UserError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UserError(f"generate.compile: torch.compile does not work here ({reason}); set it to false")
+    return UserError(f"generate.compile: torch.compile does not work here ({first_line(error)}); set it to false")

@@ -22,6 +22,7 @@ from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
+STEPS = 1000  # of the noise schedule
 
 
 class Params(Conditioned):
@@ -34,7 +35,7 @@ class Params(Conditioned):
     w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
     w_i: Literal["linear"] | float = "linear"  # weight of image control in the mix; linear: k / N
     k_tau: float = Field(default=1 / 3, ge=0, le=1)  # share of training after which online augmentation starts
-    t_tau: int = Field(default=200, ge=0, le=999)  # largest timestep of online augmentation
+    t_tau: int = Field(default=200, ge=0, le=STEPS - 1)  # largest timestep of online augmentation
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:
@@ -58,6 +59,7 @@ class SiameseObjective(nn.Module):
         self.network = network
         self.decoder = UNetDecoder(model.unet).requires_grad_(True)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
+        self.fixed_sizes = False  # whether all passes of online augmentation take equally many samples, for compilation
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
         latents, noise, t = sample_noise(self.frozen[0], batch)
@@ -109,15 +111,30 @@ class SiameseObjective(nn.Module):
         """Return L_m' on samples with t <= T_tau, noised again from the mix's clean latents, over the full batch."""
         if not len(selected):
             return inputs[0].new_zeros(())
-        index = to_device(selected, inputs[0].device)
+        size = pass_size(len(inputs[0]), self.params.t_tau) if self.fixed_sizes else len(selected)
+        sums = [self._augmented_sum(part, size, *inputs) for part in selected.split(size)]
+        return self.params.w_a * torch.stack(sums).sum() / len(inputs[0])
+
+    def _augmented_sum(self, selected: Tensor, size: int, *inputs: Tensor) -> Tensor:
+        """Return the sum of the selected samples' errors, from a pass of `size`: further ones repeat the selected."""
+        index = to_device(selected[torch.arange(size, device=selected.device) % len(selected)], inputs[0].device)
         predicted_mix, noisy, noise, times, text, hint = (values.index_select(0, index) for values in inputs)
         x0 = self.schedule.predict_x0(predicted_mix, noisy, times)
         noisy = self.schedule.q_sample(x0, noise, times)
         residuals = control(self.network, noisy, times, text, hint)
         predicted = at_least_float32(self.decoder(self._encode(noisy, times, text), residuals, text))
         per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, times), reduction="none").flatten(1).mean(1)
-        return self.params.w_a * per_sample.sum() / len(inputs[0])
+        return per_sample[: len(selected)].sum()
 
     @torch.no_grad()
     def _encode(self, noisy: Tensor, times: Tensor, text: Tensor) -> Encoded:
         return encode(self.frozen[0].unet, noisy, times, text)
+
+
+def pass_size(batch: int, t_tau: int) -> int:
+    """Return how many samples a pass of online augmentation takes where all take equally many.
+
+    That is the expected number of samples with t <= T_tau in a batch, rounded up: where there are more, another pass
+    follows, so that no size but this one is ever compiled.
+    """
+    return -(-batch * (t_tau + 1) // STEPS)

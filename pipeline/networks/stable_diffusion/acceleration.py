@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.core.errors import UserError
 from pipeline.networks.stable_diffusion import lora
+from pipeline.networks.stable_diffusion.compilation import compile_blocks
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder
 from pipeline.stages.finetune.params import Finetune
 
@@ -22,6 +23,7 @@ FRESH = (
 def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: nn.Module, settings: Finetune) -> None:
     """Prepare a base's U-Net, its control network and the objective's decoder for training.
 
+    With `compile`, an objective that has the attribute `fixed_sizes` gets True there: each size is compiled alone.
     Raises UserError for switches that cannot be used here.
     """
     decoders = [module for module in objective.modules() if isinstance(module, UNetDecoder)]
@@ -37,7 +39,9 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
         for decoder in decoders:
             decoder.recompute = True
     if settings.compile:
-        compile_blocks(unet, network)
+        compile_blocks(blocks_to_compile(unet, network))
+        if hasattr(objective, "fixed_sizes"):
+            objective.fixed_sizes = True  # pyright: ignore[reportArgumentType]
 
 
 def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: Finetune) -> None:
@@ -69,15 +73,11 @@ def frozen_half(unet: UNet2DConditionModel) -> tuple[nn.Module, ...]:
     return unet.conv_in, unet.time_embedding, unet.down_blocks, cast(nn.Module, unet.mid_block)
 
 
-def compile_blocks(unet: UNet2DConditionModel, network: ControlNetModel) -> None:
-    """Compile block by block at the first call. Raises UserError where torch.compile does not work at all."""
+def blocks_to_compile(unet: UNet2DConditionModel, network: ControlNetModel) -> list[nn.Module]:
+    """Return the blocks in which a training step spends its time."""
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     blocks += [*network.down_blocks, network.mid_block, network.controlnet_cond_embedding]
-    try:
-        for block in blocks:
-            cast(nn.Module, block).compile()
-    except RuntimeError as error:  # a Python or a platform that torch.compile does not support
-        raise UserError(f"finetune.compile: torch.compile does not work here ({error}); set it to false") from error
+    return cast(list[nn.Module], blocks)
 
 
 def _recompute(module: nn.Module, *inputs: object) -> object:

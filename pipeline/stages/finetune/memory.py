@@ -5,6 +5,7 @@ the driver, kernels and fragmentation take), and the arithmetic per second of a 
 edges for a hint. docs/paper_studies.md compares the counted memory with measured peaks.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,7 @@ class GeneratorProfiler:
         early = late = operations(lambda: _loss(model, size, 1, 0.0))
         share, switch = _late_steps(self.method_params)
         if share:
+            share = _with_filling(share, self.params.finetune) if self.params.finetune.compile else share
             late += share * (operations(lambda: _loss(model, size, 1, 1.0)) - early)
         return Cost(trained, frozen, early, late, switch)
 
@@ -180,6 +182,17 @@ def _late_steps(method_params: Section) -> tuple[float, float]:
     if not values.get("w_a") or "t_tau" not in values:
         return 0.0, 1.0
     return (values["t_tau"] + 1) / 1000, values["k_tau"]
+
+
+def _with_filling(share: float, settings: Finetune) -> float:
+    """Return the share of samples in a late step's extra passes, all of one size, the last filled up (compile).
+
+    So many passes as it takes for n samples of a batch, n binomial.
+    """
+    batch = settings.micro_batch or settings.global_batch
+    size = -(-batch * round(1000 * share) // 1000)
+    chances = (math.comb(batch, n) * share**n * (1 - share) ** (batch - n) for n in range(batch + 1))
+    return sum(chance * -(-n // size) * size for n, chance in enumerate(chances)) / batch
 
 
 def _loss(model: Any, size: int, batch: int, progress: float) -> Tensor:

@@ -80,9 +80,11 @@ def write_failure(error: BaseException) -> str | None:
     return None
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file at once or not at all."""
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
+    """Write a file at once or not at all; `private`: for its owner alone (0600)."""
     with replacing(path) as temporary:
+        if private:
+            temporary.touch(mode=0o600)
         temporary.write_bytes(content)
 
 

@@ -26,7 +26,10 @@ RECORD = "twinsynth.json"  # names the generator that a folder is an export of; 
 
 
 def export(params: Params, name: str, target: Path) -> None:
-    """Write `target` completely or not at all; an older export of the same entry is replaced. Raises UserError."""
+    """Write `target` completely or not at all; an older export of the same entry is replaced.
+
+    Raises UserError, also where the older export holds files that no export wrote: they would be lost.
+    """
     train = _training_images(params, name)
     folder = paths.generator(params.study, name)
     record = {
@@ -79,11 +82,27 @@ def _check_target(target: Path, record: dict[str, Any]) -> None:
         return
     old = _record_in(target)
     if old is not None and all(old.get(key) == record[key] for key in ("study", "generator")):
+        _check_unchanged(target)
         return
     whose = (
         "no export of a generator" if old is None else f"an export of {old['generator']} of the study {old['study']}"
     )
     raise UserError(f"{target} is there already and is {whose}; remove it or name another folder by --to")
+
+
+def _check_unchanged(target: Path) -> None:
+    """Raise UserError where an older export has files that it did not write, or that were changed since."""
+    seal = target / files.SEAL
+    written = set(files.read_json(seal)) if seal.is_file() else set()
+    present = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_symlink() or path.is_file()}
+    own = sorted(present - written - {files.SEAL}) or [
+        path.relative_to(target).as_posix() for path in files.damaged(target) if path.exists()
+    ]
+    if own:
+        raise UserError(
+            f"{target} holds {', '.join(own[:3])}{', ...' if len(own) > 3 else ''}, which the export did not write or"
+            " somebody changed; move it out of there or name another folder by --to"
+        )
 
 
 def _record_in(folder: Path) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ REFUSALS = {
     401: "the personal link or the token is not known",
     403: "the request comes from another page",
     404: "there is no such image or rating",
+    408: "the request did not come to its end",
     409: "it contradicts what is saved; nothing was changed",
     413: "the request is too large",
     415: "the request is no JSON",
@@ -82,8 +83,7 @@ def create_app(
     app = FastAPI(
         title="Image rating",
         lifespan=_connected(database),
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # without the description there are no pages of it either
         redirect_slashes=False,  # a redirect would repeat the host that the request names
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
     )

@@ -1,5 +1,6 @@
 """Checks before every request: host, origin, content type, size and rate; and the headers of every response."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from pipeline.rating.rate_limits import TokenBuckets
 from pipeline.rating.refusals import Refused
 
 LARGEST = 8192  # bytes of a request's body
+SLOWEST = 10.0  # seconds for a request's body
+TOO_MANY = "too many requests; wait a little"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Cache-Control": "no-store",
@@ -25,7 +28,10 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Limits of the requests of one address, and of those with a wrong key or token."""
+    """Limits of the requests of one address, and of those with a wrong key or token.
+
+    Beyond the second one wrong keys and tokens get another answer; right ones, perhaps of the same address, get theirs.
+    """
 
     requests: TokenBuckets = field(default_factory=lambda: TokenBuckets(rate=200, burst=1000))
     failures: TokenBuckets = field(default_factory=lambda: TokenBuckets(rate=0.5, burst=30))
@@ -39,6 +45,7 @@ class Guard:
     policy: str  # the content security policy
     hosts: tuple[str, ...] | None  # names under which this computer is asked; None: any
     limits: RateLimits
+    patience: float = SLOWEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with why it is refused."""
@@ -51,15 +58,15 @@ class Guard:
             headers = Headers(scope=scope)
             self._check_rate(client)
             self._check_origin(headers)
-            body = await _body(scope["method"], headers, receive)
+            body = await _body(scope["method"], headers, receive, self.patience)
         except Refused as refusal:
             await respond.refuse(refusal)
         else:
             await self.app(scope, _Replay(body, receive), respond)
 
     def _check_rate(self, client: str) -> None:
-        if not (self.limits.requests.take(client) and self.limits.failures.has_token(client)):
-            raise Refused(429, "too many requests; wait a little")
+        if not self.limits.requests.take(client):
+            raise Refused(429, TOO_MANY)
 
     def _check_origin(self, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -73,22 +80,31 @@ class Guard:
             raise Refused(403, "requests from other pages are refused")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Response:
-    """Sends responses with our headers, and counts failed authentications."""
+    """Sends responses with our headers, and counts failed authentications; too many get another answer."""
 
     send: Send
     headers: Mapping[str, str]
     client: str
     limits: RateLimits
+    replaced: bool = False  # what the application still sends of its own answer is dropped
 
     async def __call__(self, message: Message) -> None:
+        if self.replaced:
+            return
+        failed = message["type"] == "http.response.start" and message["status"] == 401
+        if failed and not self.limits.failures.take(self.client):
+            self.replaced = True
+            await self.refuse(Refused(429, TOO_MANY))
+        else:
+            await self._send(message)
+
+    async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in self.headers.items():
                 headers[name] = value
-            if message["status"] == 401:
-                self.limits.failures.take(self.client)
         await self.send(message)
 
     async def refuse(self, refusal: Refused) -> None:
@@ -97,10 +113,10 @@ class _Response:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if refusal.status == 429:
             headers.append((b"retry-after", b"2"))
-        if refusal.status == 413:
+        if refusal.status in (408, 413):
             headers.append((b"connection", b"close"))
-        await self({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await self({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
 
 
 @dataclass
@@ -118,15 +134,24 @@ class _Replay:
         return message
 
 
-async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
-    """Return the whole body of a POST. Raises Refused where it is not JSON (415) or too large (413)."""
+async def _body(method: str, headers: Headers, receive: Receive, patience: float) -> bytes | None:
+    """Return the whole body of a POST. Raises Refused where it is not JSON (415), too large (413) or too slow (408)."""
     if method != "POST":
         return None
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise Refused(415, "send JSON")
-    declared, body = headers.get("content-length", "0"), b""
+    declared = headers.get("content-length", "0")
     if not declared.isdecimal() or int(declared[:20]) > LARGEST:
         raise Refused(413, f"a request has at most {LARGEST} bytes")
+    try:
+        async with asyncio.timeout(patience):
+            return await _read(receive)
+    except TimeoutError:
+        raise Refused(408, f"the request's body did not come within {patience:g} s") from None
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")

@@ -17,10 +17,6 @@ class TokenBuckets:
     clock: Callable[[], float] = time.monotonic
     tokens: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)  # number of tokens, and when
 
-    def has_token(self, client: str) -> bool:
-        """Return whether a token is left for the client."""
-        return self._now(client) >= 1
-
     def take(self, client: str) -> bool:
         """Take a token; return False where there was none."""
         tokens = self._now(client)

@@ -16,7 +16,7 @@ async function ask(method, path, body) {
     let response = null;
     try { response = await fetch(path, request); } catch { /* no answer: asked again below */ }
     if (response && response.ok) return response;
-    if (response && response.status !== 503 && response.status !== 429) {
+    if (response && ![408, 429, 503].includes(response.status)) {
       const told = await response.json().catch(() => ({ error: "the server failed" }));
       throw new Refused(response.status, told.error);
     }

@@ -5,12 +5,14 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.rating.database import Database
 from pipeline.rating.guard import LOOPBACK
 
 CONNECTIONS = 256  # at once; further ones are refused for a while
+SHORTEST = 16  # characters of a token
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,43 @@ class Address:
 
 
 def serve(database: Database, address: Address, write: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `write` gets the links. Raises UserError where the address is not available."""
+    """Serve until Ctrl-C; `write` gets the links. Raises UserError where address or token will not do."""
     import uvicorn
 
     from pipeline.rating.app import create_app
 
     local = address.host in LOOPBACK
+    _check_token(address.token)
     token = address.token or (None if local else secrets.token_urlsafe(24))
     app = create_app(database, token, LOOPBACK if local else None)
     with _listening(address) as listener:
         port = listener.getsockname()[1]
         for line in _links(address, port, token):
             write(line)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=CONNECTIONS
-        )
         with suppress(KeyboardInterrupt):  # which it raises once more after it has stopped
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(configuration(app)).run(sockets=[listener])
+
+
+def configuration(app: Any) -> Any:
+    """Return uvicorn's settings: no log of who asks what, and no address but that of the connection is believed."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+    )
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and len(token) < SHORTEST:
+        raise UserError(
+            f"--token has {len(token)} characters and could be guessed; take at least {SHORTEST}, or leave it out and"
+            " one is made"
+        )
 
 
 def _listening(address: Address) -> socket.socket:

@@ -12,7 +12,10 @@ from pipeline.rating.pages import saved_page
 
 
 def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[Path]:
-    """Write one file per rater; raters not known yet are added. Raises UserError where two names give one file."""
+    """Write one file per rater, which its owner alone can read; raters not known yet are added.
+
+    Raises UserError where two names give one file.
+    """
     targets = {name: folder / f"rate_{_file_name(name)}.html" for name in map(raters.clean_name, names)}
     if len(set(targets.values())) < len(names):
         raise UserError(
@@ -22,7 +25,7 @@ def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[
         for name in names:
             raters.ensure_rater(connection, name)
     for name, path in targets.items():
-        files.write_bytes(path, _page(database, name).encode())
+        files.write_bytes(path, _page(database, name).encode(), private=True)
     return list(targets.values())
 
 

@@ -399,6 +399,19 @@ def test_another_thing_at_the_target_is_left_alone(capsys: pytest.CaptureFixture
     assert "is an export of controlnet of the study toy" in refused(capsys, "siamese", tmp_path / "old")
 
 
+def test_what_no_export_wrote_is_not_deleted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = export("siamese", tmp_path)
+    (folder / "unet" / "notes.txt").write_text("years of work")
+    assert "holds unet/notes.txt, which the export did not write" in refused(capsys, "siamese", folder)
+    (folder / "unet" / "notes.txt").unlink()
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card + "our results")
+    assert "holds README.md, which the export did not write or somebody changed" in refused(capsys, "siamese", folder)
+    assert (folder / "README.md").read_text().endswith("our results")
+    (folder / "README.md").write_text(card)
+    assert export("siamese", tmp_path) == folder
+
+
 def test_an_export_that_fails_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = export("siamese", tmp_path)
     before = files.tree_sha256(folder)

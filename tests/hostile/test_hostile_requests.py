@@ -75,7 +75,7 @@ def test_requests_after_the_description(database: Database, examples: int) -> No
     ann = Visitor.enter(client, "Ann")
     statuses: set[int] = set()
     ids = [ann.progress()["image"], ann.rate()["rating"], ann.progress()["image"]]
-    offered = operations(client.get("/openapi.json").json())
+    offered = operations(client.app.openapi())
     keys, names = st.sampled_from([ann.key, "", "0" * 32, "é"]), st.text("0f/.%é\\?#;", min_size=1, max_size=40)
     kinds = st.sampled_from(["application/json", "application/json; charset=x", "text/plain", ""])
 

@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import paths
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.rating.app import REFUSALS, create_app
 from pipeline.rating.database import Database
-from pipeline.rating.guard import LARGEST, LOOPBACK, RateLimits
+from pipeline.rating.guard import LARGEST, LOOPBACK, Guard, RateLimits
 from pipeline.rating.rate_limits import TokenBuckets
+from pipeline.rating.server import Address, configuration, serve
 from pipeline.rating.study_database import begin_study
 from pipeline.study import Params
 from tests.rated import Visitor, browser, fresh, saved, words
@@ -51,7 +53,7 @@ def test_no_response_tells_where_an_image_is_from(ann: Visitor) -> None:
         ann.rate(remark="dark")
         ann.post("/api/undo", {"rating": ann.progress()["last"]})
         ann.rate()
-    for path in ("/", "/openapi.json", "/api/images/nothing", "/api/x"):
+    for path in ("/", "/api/images/nothing", "/api/x"):
         ann.get(path)
     rows = [*ImageSet.open(paths.real("toy")), *ImageSet.open(paths.synthetic("toy", "siamese"))]
     secrets = {"siamese", "toy", "blobs", *(str(row[key]) for row in rows for key in ("id", "file_name", "sha256"))}
@@ -276,6 +278,54 @@ def test_guessing_keys_is_slowed_down(ann: Visitor, database: Database) -> None:
     assert guesses == [401, 401, 401, 429, 429]
 
 
+def test_wrong_tokens_lock_out_nobody_with_a_right_one(database: Database) -> None:
+    """All of a hospital come from one address."""
+    limits = RateLimits(TokenBuckets(1e9, 1e9), TokenBuckets(0.001, 3))
+    ann = Visitor.enter(browser(database, limits=limits), "Ann")
+    for _ in range(5):
+        refused = ann.client.get("/api/progress", headers={"X-Rater-Key": fresh()})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+    assert refused.json() == {"error": "too many requests; wait a little"}
+    assert refused.headers["content-security-policy"]
+    ann.rate()
+    assert ann.progress()["done"] == 1
+    assert ann.get("/").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(database: Database) -> None:
+    guard = Guard(create_app(database), "", None, WIDE, patience=0.05)
+    headers = [(b"host", b"x"), (b"content-type", b"application/json"), (b"content-length", b"10")]
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+        if not sent:
+            await asyncio.sleep(3600)
+        return {}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/undo", "headers": headers, "client": ("a", 1)}
+    asyncio.run(guard(scope, receive, send))
+    assert [message.get("status") for message in sent] == [408, None]
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"]) == {"error": "the request's body did not come within 0.05 s"}
+
+
+def test_the_requests_are_described_to_nobody(ann: Visitor) -> None:
+    assert [ann.get(path).status_code for path in ("/openapi.json", "/docs", "/redoc")] == [404] * 3
+
+
+def test_no_address_but_that_of_the_connection_is_believed(database: Database) -> None:
+    assert configuration(create_app(database)).proxy_headers is False
+
+
+@pytest.mark.parametrize("token", ["x", "fifteen-letters"])
+def test_a_short_token_is_refused(database: Database, token: str) -> None:
+    with pytest.raises(UserError, match=rf"--token has {len(token)} characters and could be guessed; take at least 16"):
+        serve(database, Address(port=0, token=token), print)
+
+
 def test_what_is_remembered_of_clients_is_bounded() -> None:
     buckets = TokenBuckets(1, 2)
     for number in range(6000):
@@ -319,7 +369,7 @@ def requests_of(schema: dict) -> list[tuple[str, str, list[str]]]:
 
 
 def test_the_description_names_all_requests(ann: Visitor) -> None:
-    assert {(method, path) for method, path, _ in requests_of(ann.get("/openapi.json").json())} == {
+    assert {(method, path) for method, path, _ in requests_of(ann.client.app.openapi())} == {
         ("post", "/api/raters"), ("get", "/api/progress"), ("get", "/api/images/{image}"), ("post", "/api/ratings"),
         ("post", "/api/undo"),
     }  # fmt: skip
@@ -330,7 +380,7 @@ def test_the_description_names_all_requests(ann: Visitor) -> None:
 )
 @given(data=st.data())
 def test_requests_made_up_from_the_description(ann: Visitor, database: Database, data: st.DataObject) -> None:
-    method, path, keys = data.draw(st.sampled_from(requests_of(ann.client.get("/openapi.json").json())))
+    method, path, keys = data.draw(st.sampled_from(requests_of(ann.client.app.openapi())))
     path = path.replace("{image}", data.draw(st.text("0f/.%é\\?#", min_size=1, max_size=40)))
     body = data.draw(JSON | st.fixed_dictionaries({key: JSON for key in keys}))
     headers = {"Content-Type": "application/json", "X-Rater-Key": data.draw(st.sampled_from([ann.key, "", "0" * 32]))}

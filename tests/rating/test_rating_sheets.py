@@ -154,6 +154,7 @@ def embedded(html: str) -> dict:
 def test_a_saved_page_holds_one_rater_s_images_and_no_source(database: Database, tmp_path: Path) -> None:
     paths_written = write_pages(database, ["Ann", "Dr. Ö. Ben"], tmp_path)
     assert [path.name for path in paths_written] == ["rate_ann.html", "rate_dr._ö._ben.html"]
+    assert {path.stat().st_mode & 0o777 for path in paths_written} == {0o600}
     html = paths_written[0].read_text(encoding="utf-8")
     study = embedded(html)
     assert [image["id"] for image in study["images"]] == [image for image, _ in images_of(database, "Ann")]

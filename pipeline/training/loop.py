@@ -18,6 +18,7 @@ from pipeline.training.adversary import AdversaryOptimizer
 from pipeline.training.callbacks import Display, Losses, LossRow, Monitoring
 from pipeline.training.checkpoints import Checkpoints, is_intact
 from pipeline.training.ema import EMA
+from pipeline.training.prefetching import batches_on_device
 from pipeline.training.sharding import build_strategy
 
 FETCH = 10  # optimiser steps between two fetches of the losses; each makes the device and all processes wait
@@ -41,9 +42,9 @@ def fit(
     check_recipe(recipe, batches.batch_size, runtime)
     run = TrainingRun(objective, recipe, runtime, folder)
     with Display(title, run.done, recipe.max_steps, runtime) as display:
-        for step in range(run.done, recipe.max_steps):
+        for step, batch in batches_on_device(batches, range(run.done, recipe.max_steps), runtime):
             seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
-            run.advance(batches.batch(step, runtime.rank, runtime.world).to(runtime.device), step)
+            run.advance(batch, step)
             done = step + 1
             if _is_fetched(done, recipe, monitoring):
                 new = run.losses.fetch()

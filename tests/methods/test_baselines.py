@@ -52,7 +52,7 @@ def pairs() -> Pairs:
 
 
 def first_batch(generator: Any, pairs: Pairs) -> LatentBatch:
-    return generator.batches(pairs, SETTINGS, "t").batch(0)
+    return generator.batches(pairs, SETTINGS, "t").batch(0).to(torch.device("cpu"))
 
 
 def stir(network: torch.nn.Module) -> None:
@@ -212,7 +212,7 @@ def test_a_mirrored_sample_is_mirrored_in_mask_image_latents_and_edges(base: Sta
     batches = generator.batches(pairs, SETTINGS.model_copy(update={"flip": True}), "t")
     mirrored = []
     for step in range(4):
-        batch = batches.batch(step)
+        batch = batches.batch(step).to(torch.device("cpu"))
         for index, moments, image, mask in zip(batches.plan(step), batch.moments, batch.image, batch.mask, strict=True):
             real = pairs.image[index].float() / 255
             mirrored.append(not torch.equal(image, real))

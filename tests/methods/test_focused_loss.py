@@ -55,8 +55,9 @@ def losses(method: str, base: Path, **own: Any) -> dict[str, float]:
     built = module.build(module.Params(**own), StableDiffusion.open(base), DatasetSpec(name="toy", size=16))
     pairs = Pairs(image, mask, ("a polyp",) * 4, ("a", "b", "c", "d"))
     batches = built.batches(pairs, Finetune(max_steps=3, global_batch=4, learning_rate=1e-3), "t")
+    batch = batches.batch(0).to(torch.device("cpu"))
     with torch.no_grad():
-        return {name: float(loss) for name, loss in built.objective(batches.batch(0), 0.2).items()}
+        return {name: float(loss) for name, loss in built.objective(batch, 0.2).items()}
 
 
 @pytest.mark.parametrize("method", METHODS)

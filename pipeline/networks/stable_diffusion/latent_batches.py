@@ -1,5 +1,10 @@
-"""Latent batches: pairs as a ControlNet is trained on them, with posterior moments and prompts computed once."""
+"""Latent batches: pairs as a ControlNet is trained on them, with posterior moments and prompts computed once.
 
+The host gathers bytes and draws noise, the device makes numbers in [0, 1] of the bytes and mirrors them: at 384 pixels
+the host would otherwise spend more time on a sample than a fast accelerator.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +19,31 @@ from pipeline.networks.stable_diffusion.moments import moments_of
 
 
 @dataclass(frozen=True)
+class Draws:
+    """What a step draws for each sample, from the sample's own stream on the CPU: the same on every device."""
+
+    posterior: Tensor  # [B, C, h, w] noise with which the autoencoder's posterior is sampled
+    noise: Tensor  # [B, C, h, w]
+    t: Tensor  # [B] timesteps; they stay on the CPU
+
+    @classmethod
+    def of(cls, streams: Sequence[str], shape: tuple[int, ...], timesteps: int) -> "Draws":
+        """Draw noise of a shape [C, h, w] and timesteps below a number, in the order posterior, timestep, noise."""
+        rngs = [seeding.torch_rng(stream, "noise") for stream in streams]
+        posterior = noise_of(rngs, shape)
+        t = torch.cat([torch.randint(timesteps, (1,), generator=rng) for rng in rngs])
+        return cls(posterior, noise_of(rngs, shape), t)
+
+    def to(self, device: torch.device) -> "Draws":
+        """Copy the noise to a device."""
+        return Draws(to_device(self.posterior, device), to_device(self.noise, device), self.t)
+
+    def part(self, window: slice) -> "Draws":
+        """Return the draws of some samples."""
+        return Draws(self.posterior[window], self.noise[window], self.t[window])
+
+
+@dataclass(frozen=True)
 class LatentBatch:
     """One process's share of a global batch, in latents."""
 
@@ -22,6 +52,7 @@ class LatentBatch:
     image: Tensor  # [B, 3, H, W] in [0, 1]
     mask: Tensor  # [B, H, W] long
     streams: tuple[str, ...]
+    draws: Draws | None = None  # None: drawn when they are asked for
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -29,17 +60,50 @@ class LatentBatch:
     def to(self, device: torch.device) -> "LatentBatch":
         """Copy the batch to another device."""
         moments, text, image, mask = (to_device(part, device) for part in self._tensors)
-        return LatentBatch(moments, text, image, mask, self.streams)
+        draws = None if self.draws is None else self.draws.to(device)
+        return LatentBatch(moments, text, image, mask, self.streams, draws)
 
     def part(self, start: int, stop: int) -> "LatentBatch":
         """Return a micro-batch."""
         window = slice(start, stop)
         moments, text, image, mask = (part[window] for part in self._tensors)
-        return LatentBatch(moments, text, image, mask, self.streams[window])
+        draws = None if self.draws is None else self.draws.part(window)
+        return LatentBatch(moments, text, image, mask, self.streams[window], draws)
 
     @property
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.moments, self.text, self.image, self.mask
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """A latent batch in the host's memory, pictures as the bytes of their set; `to` makes it one of a device."""
+
+    moments: Tensor  # [B, 2C, h, w] of the images as they will be, mirrored or not
+    text: Tensor  # [B, L, D]
+    image: Tensor  # [B, 3, H, W] uint8, not mirrored
+    mask: Tensor  # [B, H, W] uint8, not mirrored
+    mirrored: Tensor | None  # [B] bool, the samples that are mirrored on the device; None: none
+    streams: tuple[str, ...]
+    draws: Draws
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def to(self, device: torch.device) -> LatentBatch:
+        """Copy the bytes to a device, without waiting for it, and convert and mirror them there."""
+        moments, text, image, mask = (
+            to_device(part, device) for part in (self.moments, self.text, self.image, self.mask)
+        )
+        if self.mirrored is not None:
+            mirrored = to_device(self.mirrored, device)
+            image, mask = _mirror(image, mirrored), _mirror(mask, mirrored)
+        whole = torch.full((), 255.0, device=device)  # CUDA would multiply by 1 / 255 were it a number, and round twice
+        return LatentBatch(moments, text, image.float() / whole, mask.long(), self.streams, self.draws.to(device))
+
+
+def _mirror(values: Tensor, chosen: Tensor) -> Tensor:
+    return torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
 
 
 class LatentBatches:
@@ -55,31 +119,32 @@ class LatentBatches:
         self.plan = Batches(pairs, batch_size, seed).plan
         self.moments = [moments_of(model, pairs.image, flipped) for flipped in ((False, True) if flip else (False,))]
         self.prompts = {prompt: model.embed([prompt])[0].cpu() for prompt in sorted({*pairs.prompts, ""})}
+        self.timesteps = len(model.schedule)
         model.offload()
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> LatentBatch:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> HostBatch:
         """Return the share of one process: every world-th sample of the global batch, counted from its rank."""
         samples = list(enumerate(self.plan(step)))[rank::world]
-        streams = [f"{self.seed}/{step}/{position}" for position, _ in samples]
-        items = [self._item(index, stream) for (_, index), stream in zip(samples, streams, strict=True)]
-        moments, text, image, mask = (torch.stack(column) for column in zip(*items, strict=True))
-        return LatentBatch(moments, text, image, mask, tuple(streams))
+        streams = tuple(f"{self.seed}/{step}/{position}" for position, _ in samples)
+        indices = torch.tensor([index for _, index in samples])
+        views = [self._view(index, stream) for (_, index), stream in zip(samples, streams, strict=True)]
+        mirrored, moments, text = (list(column) for column in zip(*views, strict=True))
+        pictures = self.pairs.image.index_select(0, indices), self.pairs.mask.index_select(0, indices)
+        shape = (moments[0].shape[0] // 2, *moments[0].shape[1:])
+        draws = Draws.of(streams, shape, self.timesteps)
+        chosen = torch.tensor(mirrored) if self.flip else None
+        return HostBatch(torch.stack(moments), torch.stack(text), *pictures, chosen, streams, draws)
 
-    def _item(self, index: int, stream: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _view(self, index: int, stream: str) -> tuple[bool, Tensor, Tensor]:
+        """Return whether a sample is mirrored, its moments and its prompt."""
         rng = seeding.numpy_rng(stream, "view")
-        flipped, no_prompt = self.flip and rng.random() < 0.5, rng.random() < self.dropout
-        image, mask = self.pairs.image[index].float() / 255, self.pairs.mask[index].long()
-        if flipped:
-            image, mask = image.flip(-1), mask.flip(-1)
+        mirrored, no_prompt = self.flip and rng.random() < 0.5, rng.random() < self.dropout
         prompt = "" if no_prompt else self.pairs.prompts[index]
-        return self.moments[int(flipped)][index], self.prompts[prompt], image, mask
+        return mirrored, self.moments[int(mirrored)][index], self.prompts[prompt]
 
 
 def sample_noise(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Sample latents, noise and timesteps [B] (on the CPU) of a batch, from each sample's own random stream."""
-    rngs = [seeding.torch_rng(stream, "noise") for stream in batch.streams]
     shape = (batch.moments.shape[1] // 2, *batch.moments.shape[2:])
-    device = batch.moments.device
-    latents = model.latents(batch.moments, to_device(noise_of(rngs, shape), device))
-    t = torch.cat([torch.randint(len(model.schedule), (1,), generator=rng) for rng in rngs])
-    return latents, to_device(noise_of(rngs, shape), device), t
+    draws = (batch.draws or Draws.of(batch.streams, shape, len(model.schedule))).to(batch.moments.device)
+    return model.latents(batch.moments, draws.posterior), draws.noise, draws.t

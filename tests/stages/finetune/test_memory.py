@@ -15,6 +15,7 @@ from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.memory import GB, RESERVE, GeneratorProfiler, check_device, check_fits
 from pipeline.stages.finetune.meta_profiler import footprint, operations
+from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -64,6 +65,13 @@ def test_attention_keeps_no_matrix_of_scores() -> None:
     told = footprint(lambda: F.scaled_dot_product_attention(q, k, v).sum())
     assert told.kept == 4 * (2 * 256 * 8 + 2 * 256 + 1)  # the result, a number per row, the loss
     assert operations(lambda: F.scaled_dot_product_attention(q, k, v).sum()) == 6 * 2 * 2 * 256 * 256 * 8
+
+
+def test_compiled_late_steps_are_counted_with_what_fills_their_passes_up() -> None:
+    """Three samples, half of them augmented: two fit into a pass, so one or two take a pass of two, three take two."""
+    settings = Finetune(max_steps=1, global_batch=6, micro_batch=3, learning_rate=1e-3, compile=True)
+    assert memory._with_filling(0.5, settings) == pytest.approx((6 / 8 * 2 + 1 / 8 * 4) / 3)
+    assert memory._with_filling(0.201, settings.model_copy(update={"micro_batch": 1})) == pytest.approx(0.201)
 
 
 def test_what_was_exchanged_is_put_back() -> None:

@@ -1,3 +1,4 @@
+# make gpu-check GPUS=8: what only GPUs can show.
 # make demo: environment, whole study, report.  make test: environment, default tests.  make faults: the fault suite.  See README.md.
 .DEFAULT_GOAL := demo
 SHELL := /bin/sh
@@ -15,7 +16,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test faults lint weights check-study prune
+.PHONY: demo setup test faults gpu-check lint weights check-study prune
 demo: setup
 	dvc repro
 	@echo "The report: reports/index.html"
@@ -34,6 +35,11 @@ faults: setup
 	@mkdir -p work && rm -f work/tally
 	@TWINSYNTH_TALLY="$(CURDIR)/work/tally" python -m pytest -m faults tests/faults tests/hostile; \
 	status=$$?; python -m tests.faults.tally work/tally; exit $$status
+
+# On GPUs; prints a table and one JSON object. TOY=1 tries every line of it on a CPU, BATCH=6 is for GPUs of less than 80 GB.
+GPUS ?= 1
+gpu-check: setup
+	python -m benchmarks.gpu_check --gpus $(GPUS) $(if $(BATCH),--batch $(BATCH)) $(if $(TOY),--toy)
 
 lint: setup
 	ruff check .

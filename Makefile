@@ -16,7 +16,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test faults gpu-check lint weights check-study prune
+.PHONY: demo setup test faults gpu-check lint weights check-study folds prune
 demo: setup
 	dvc repro
 	@echo "The report: reports/index.html"
@@ -52,6 +52,12 @@ weights: setup
 STUDY ?= demo
 check-study: setup
 	@twinsynth estimate --study $(STUDY)
+
+# A cross-validation in one command: the named folds of a study one after the other, then the comparison over all of them.
+# make folds STUDY=kvasir_few FOLDS="1 2 3"
+folds: setup
+	@set -e; for fold in $(FOLDS); do twinsynth study use $(STUDY) --fold $$fold --yes; dvc repro; done; \
+	twinsynth study folds --partial $(foreach fold,$(FOLDS),$(STUDY)_f$(fold))
 
 prune:
 	rm -rf work

@@ -133,8 +133,8 @@ def _patience() -> timedelta:
         patience = timedelta()
     if not timedelta() < patience < timedelta(days=365):
         raise UserError(
-            f"the environment variable {TIMEOUT} is {given!r}; it takes the seconds that processes wait for each other,"
-            f" above 0 and below a year, or unset it for {PATIENCE:.0f}"
+            f"the environment variable {TIMEOUT} is {given!r}; set it to the seconds that processes wait for each"
+            f" other, above 0 and below a year, or unset it and they wait {PATIENCE:.0f}"
         )
     return patience
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
 
@@ -26,10 +28,16 @@ def batches_on_device(
     if not ahead:
         yield from ((step, make(step)) for step in steps)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+    with ThreadPoolExecutor(1, "batches", _take, (runtime.device,)) as pool:
         upcoming = pool.submit(make, steps.start) if steps else None
         for step in steps:
             assert upcoming is not None
             batch = upcoming.result()
             upcoming = pool.submit(make, step + 1) if step + 1 in steps else None
             yield step, batch
+
+
+def _take(device: torch.device) -> None:
+    """Make a device the thread's own: it would pin memory for the first GPU, and take a part of that."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)

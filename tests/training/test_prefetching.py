@@ -8,6 +8,7 @@ import torch
 
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
+from pipeline.training import prefetching
 from pipeline.training.prefetching import batches_on_device
 from tests.toy_training import Interrupted, pairs
 
@@ -60,6 +61,15 @@ def test_a_fault_is_raised_at_its_own_step(ahead: bool) -> None:
         for step, _ in batches_on_device(Interrupted(Batches(pairs(), 4, "t"), 2), range(5), ONE, ahead):  # type: ignore[arg-type]
             seen.append(step)
     assert seen == [0, 1]
+
+
+def test_the_thread_takes_the_device_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread starts with the first GPU, of which the threads of all processes would take a part."""
+    taken: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for device in ("cpu", "cuda", "cuda:3"):
+        prefetching._take(torch.device(device))
+    assert taken == [torch.device("cuda:3")]
 
 
 def test_no_steps_are_no_batches() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # here, so that it is loaded once for all lines
 from torch import Tensor
 
 from benchmarks.gpu_check.processes import FailedError, NotApplicableError
@@ -24,20 +23,23 @@ EARLY, LATE = 0.1, 0.9  # progress before and after the start of online augmenta
 
 def steps(runtime: Runtime, scale: Scale, compiled: bool) -> Numbers:
     """Make an early step and late ones with every number of augmented samples; check gradients and recompilation."""
-    if compiled:
-        scale.trim_compilation()
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
     settings = scale.settings(compile=compiled)
-    generator = scale.generator("siamese", settings, runtime.device)
-    batch = generator.batches(scale.pairs(), settings, "check").batch(0).to(runtime.device)
     counts = [(EARLY, 0), (LATE, 1), *((LATE, count) for count in range(scale.batch + 1))]
-    graphs = []
-    for progress, augmented in counts:
-        _step(runtime, generator.objective, _with_augmented(batch, augmented), progress)
-        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    before, graphs = _graphs(), []
+    with scale.compilation():
+        generator = scale.generator("siamese", settings, runtime.device)
+        batch = generator.batches(scale.pairs(), settings, "check").batch(0).to(runtime.device)
+        for progress, augmented in counts:
+            _step(runtime, generator.objective, _with_augmented(batch, augmented), progress)
+            graphs.append(_graphs() - before)
     if compiled and (not graphs[1] or graphs[-1] != graphs[1]):
         raise FailedError(f"{graphs[1]} graphs after the first late step, {graphs[-1]} after the last")
     return {"steps": len(counts), "graphs": graphs[-1]}
+
+
+def _graphs() -> int:
+    """Return how many graphs torch has compiled in this process."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def _with_augmented(batch: LatentBatch, count: int) -> LatentBatch:
@@ -64,25 +66,22 @@ def preset(runtime: Runtime, scale: Scale, name: str) -> Numbers:
         share = chosen.memory_gib * 2**30 / torch.cuda.mem_get_info(runtime.device)[1]
         torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     settings = presets.under(scale.settings(global_batch=scale.batch // chosen.devices or 1), chosen)
-    if settings.compile:
-        scale.trim_compilation()
-    train(scale, runtime, settings)
+    with scale.compilation():
+        train(scale, runtime, settings)
     return {"peak_gb": round(runtime.peak_memory(), 2)}
 
 
 def formats(runtime: Runtime, scale: Scale, folder: Path) -> Numbers:
-    """Make a step, and a second one from its checkpoint in the other memory format; both ways round."""
-    for first in (False, True):
-        work = folder / str(first)
-        for step, channels_last in ((1, first), (2, not first)):
-            settings = scale.settings(channels_last=channels_last)
-            train(scale, runtime, settings, work, max_steps=step, schedule_steps=2, checkpoint_every=1)
+    """Make three steps, each in another memory format than the one before and from its checkpoint."""
+    for step, channels_last in ((1, False), (2, True), (3, False)):
+        settings = scale.settings(channels_last=channels_last)
+        train(scale, runtime, settings, folder, max_steps=step, schedule_steps=3, checkpoint_every=1)
     return {}
 
 
 def unsynchronised(runtime: Runtime, scale: Scale, method: str) -> Numbers:
     """Make steps during which the host may not wait for the device, after two to warm up."""
-    settings = scale.settings(max_steps=6)
+    settings = scale.settings(max_steps=4)  # the last two late
     generator = scale.generator(method, settings, runtime.device)
     batches = generator.batches(scale.pairs(), settings, "check")
     run = TrainingRun(generator.objective, replace(recipe(settings), checkpoint_every=None), runtime, None)

@@ -59,6 +59,20 @@ def run(launch: Launch, task: Callable[..., Any], *arguments: Any) -> list[Any]:
             process.join()
 
 
+def run_here(task: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `task` on the CPU in this process: a toy needs no protection, and is warm after the first line.
+
+    Raises as `run`.
+    """
+    try:
+        return task(Runtime.alone(1, torch.device("cpu")), *arguments)
+    except (FailedError, NotApplicableError):
+        raise
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        raise FailedError(one_line(error)) from error
+
+
 def _answers(receivers: list[Connection], patience: float) -> list[Any]:
     answers: dict[int, Any] = {}
     until = time.monotonic() + patience

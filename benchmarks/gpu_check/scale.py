@@ -1,10 +1,15 @@
 """What is checked at which size: Stable Diffusion 1.5 at 384 pixels on GPUs, or a toy of its shape on a CPU."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch._dynamo  # here, so that it is loaded once for all lines
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -47,8 +52,7 @@ class Scale:
     @property
     def batches(self) -> tuple[int, ...]:
         """The global batches whose speed is measured: 6 and 24, none above the batch of the other lines."""
-        measured = (2, 4) if self.toy else (6, 24)
-        return tuple(batch for batch in measured if batch <= self.batch) or (self.batch,)
+        return tuple(batch for batch in (6, 24) if batch <= self.batch) or (self.batch,)
 
     def settings(self, **changes: Any) -> Finetune:
         """Return the paper's settings in bf16 with this global batch."""
@@ -79,13 +83,20 @@ class Scale:
         generator.prepare(settings)
         return generator
 
-    def trim_compilation(self) -> None:
-        """Let a toy trace the last two blocks without making kernels of them: all would take minutes on a CPU."""
-        if not self.toy:
-            return
-        blocks, plain = acceleration.blocks_to_compile, torch.nn.Module.compile
-        acceleration.blocks_to_compile = lambda unet, network: blocks(unet, network)[-2:]
-        torch.nn.Module.compile = lambda block, **how: plain(block, backend="eager", **how)  # type: ignore[method-assign]
+    @contextmanager
+    def compilation(self) -> Iterator[None]:
+        """Within, torch's limit of recompilation is an error, where it would warn and go on uncompiled.
+
+        A toy traces one block, the control's middle, and makes no kernels of it: all would take minutes on a CPU.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(torch._dynamo.config.patch(fail_on_recompile_limit_hit=True))
+            if self.toy:
+                blocks, plain = acceleration.blocks_to_compile, torch.nn.Module.compile
+                stack.enter_context(patch.object(acceleration, "blocks_to_compile", lambda *nets: blocks(*nets)[-2:-1]))
+                traced = partialmethod(plain, backend="eager")
+                stack.enter_context(patch.object(torch.nn.Module, "compile", traced))
+            yield
 
 
 def _toy_parts() -> tuple[Any, ...]:

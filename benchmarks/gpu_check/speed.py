@@ -63,17 +63,16 @@ def _study(scale: Scale) -> Params:
 
 def samples(runtime: Runtime, scale: Scale, batch: int, compiled: bool) -> Numbers:
     """Measure late steps by the real path of batches; uncompiled, also the reference step of as many samples."""
-    if compiled:
-        scale.trim_compilation()
     warm, count = (1, 1) if scale.toy else (5, 20)
     settings = scale.settings(max_steps=warm + count, global_batch=batch, compile=compiled, channels_last=compiled)
-    generator = scale.generator("siamese", settings, runtime.device, k_tau=0.0)
-    run, batches = _prepared(runtime, scale, generator, settings)
-    for step, part in batches_on_device(batches, range(1, warm + count + 1), runtime):
-        if step == warm + 1:
-            begin = _now(runtime)
-        run.advance(part, step)
-    rate = batch * count / (_now(runtime) - begin)
+    with scale.compilation():
+        generator = scale.generator("siamese", settings, runtime.device, k_tau=0.0)
+        run, batches = _prepared(runtime, scale, generator, settings)
+        for step, part in batches_on_device(batches, range(1, warm + count + 1), runtime):
+            if step == warm + 1:
+                begin = _now(runtime)
+            run.advance(part, step)
+        rate = batch * count / (_now(runtime) - begin)
     peak = gpu_step.peak_of(runtime.device)
     numbers = {"samples_per_second": round(rate, 3), "peak_gb": round(runtime.peak_memory(), 2)}
     if peak is not None:

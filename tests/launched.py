@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # every optimiser loads it, which takes seconds: here once for all processes
 from torch import Tensor
 
 from pipeline.core.contracts import Recipe

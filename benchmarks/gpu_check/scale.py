@@ -87,13 +87,13 @@ class Scale:
     def compilation(self) -> Iterator[None]:
         """Within, torch's limit of recompilation is an error, where it would warn and go on uncompiled.
 
-        A toy traces one block, the control's middle, and makes no kernels of it: all would take minutes on a CPU.
+        A toy traces one block, the control's first, and makes no kernels of it: all would take minutes on a CPU.
         """
         with ExitStack() as stack:
             stack.enter_context(torch._dynamo.config.patch(fail_on_recompile_limit_hit=True))
             if self.toy:
                 blocks, plain = acceleration.blocks_to_compile, torch.nn.Module.compile
-                stack.enter_context(patch.object(acceleration, "blocks_to_compile", lambda *nets: blocks(*nets)[-2:-1]))
+                stack.enter_context(patch.object(acceleration, "blocks_to_compile", lambda *nets: blocks(*nets)[-4:-3]))
                 traced = partialmethod(plain, backend="eager")
                 stack.enter_context(patch.object(torch.nn.Module, "compile", traced))
             yield

@@ -19,7 +19,8 @@ from pipeline.cli.forecast import DiskUsage, generator_costs
 from pipeline.cli.main import main
 from pipeline.core import files
 from pipeline.core.section import parse
-from pipeline.stages.finetune.memory import Cost, GeneratorProfiler, Memory
+from pipeline.stages.finetune.costs import Cost
+from pipeline.stages.finetune.memory import GeneratorProfiler, Memory
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):  # progress
         check_plugins(params)
         pairs = arguments.pairs or training_pairs(params.study, params.data)
-    plan, devices = make_plan(params, pairs), [] if arguments.plan else machines(arguments)
+    plan, devices = make_plan(params, pairs), [] if arguments.plan else machines(arguments, params)
     if not arguments.json:
         tell("\n".join(plan.lines()))
         sys.stdout.flush()
@@ -104,7 +104,7 @@ def plan_power(params: "Params", arguments: argparse.Namespace) -> int:
     return 0
 
 
-def machines(arguments: argparse.Namespace) -> list["Machine"]:
+def machines(arguments: argparse.Namespace, params: "Params") -> list["Machine"]:
     """Return the machine that the arguments describe, else this one and the presets."""
     from pipeline.cli.doctor.devices import hardware, machine
     from pipeline.cli.forecast import GIB, GPU_TFLOPS, Machine, preset_machine
@@ -120,7 +120,8 @@ def machines(arguments: argparse.Namespace) -> list["Machine"]:
         name = f"{count} x {arguments.memory:g} GiB"
         return [Machine(name, count, arguments.memory * GIB, rate, arguments.sharding)]
     presets = [] if chosen() else [preset_machine(name, load(name)) for name in names()]
-    return [machine(hardware()), *presets]
+    batch = params.finetune.global_batch if params.generators else None
+    return [machine(hardware(), batch=batch), *presets]
 
 
 def lines(result: "Forecast") -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What is counted of a study's networks: parameters, operations and bytes; torch is loaded only to count anew."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,32 +27,43 @@ UNCOUNTED = {  # keys of `finetune` that change neither memory nor operations
 UNCOUNTED_OF_BASE = {part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")}
 
 
-def generator_cost(params: Params, name: str) -> Cost | None:
-    """Return parameters and operations of a generator entry; None where it trains nothing."""
+@dataclass(frozen=True)
+class GeneratorCounts:
+    """The counts of one generator entry."""
 
-    def count() -> dict[str, Any] | None:
-        from pipeline.stages.finetune.memory import GeneratorProfiler
+    params: Params
+    name: str
 
-        cost = GeneratorProfiler(params, name).cost()
-        return None if cost is None else asdict(cost)
+    def cost(self) -> Cost | None:
+        """Return parameters and operations; None where the entry trains nothing."""
 
-    about = _generator(params, name), _finetune(params.finetune, {"global_batch", "micro_batch"})
-    values = kept("generator", about, count)
-    return None if values is None else Cost(**values)
+        def count() -> dict[str, Any] | None:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
 
+            cost = GeneratorProfiler(self.params, self.name).cost()
+            return None if cost is None else asdict(cost)
 
-def finetuning_bytes(
-    params: Params, name: str, settings: Finetune, world: int = 1, sharding: "Sharding" = "none"
-) -> float | None:
-    """Return the bytes that fine-tuning an entry needs on one of `world` devices; None where it trains nothing."""
+        about = self._networks(), _finetune(self.params.finetune, {"global_batch", "micro_batch"})
+        values = kept("generator", about, count)
+        return None if values is None else Cost(**values)
 
-    def count() -> float | None:
-        from pipeline.stages.finetune.memory import GeneratorProfiler
+    def finetuning_bytes(self, settings: Finetune, world: int = 1, sharding: "Sharding" = "none") -> float | None:
+        """Return the bytes that fine-tuning needs on one of `world` devices; None where the entry trains nothing."""
 
-        memory = GeneratorProfiler(params, name).memory(settings, world, sharding)
-        return None if memory is None else memory.total
+        def count() -> float | None:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
 
-    return kept("finetuning", (_generator(params, name), _finetune(settings), world, sharding), count)
+            memory = GeneratorProfiler(self.params, self.name).memory(settings, world, sharding)
+            return None if memory is None else memory.total
+
+        return kept("finetuning", (self._networks(), _finetune(settings), world, sharding), count)
+
+    def _networks(self) -> list[Any]:
+        """Return what decides about the networks."""
+        entry, data = self.params.generators[self.name], self.params.data
+        method = entry.method_of(self.name)
+        options = plugins.read_params("generators", method, entry.options, f"generators.{self.name}")
+        return [method, options, _base(self.params.base), data.size, data.num_classes]
 
 
 def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
@@ -120,14 +131,6 @@ def dataset_spec(study: str, data: Data) -> DatasetSpec:
     if data.shape is None:
         return spec
     return spec.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": data.spacing or (1.0, 1.0, 1.0)})
-
-
-def _generator(params: Params, name: str) -> list[Any]:
-    """Return what decides about an entry's networks."""
-    entry = params.generators[name]
-    method = entry.method_of(name)
-    options = plugins.read_params("generators", method, entry.options, f"generators.{name}")
-    return [method, options, _base(params.base), params.data.size, params.data.num_classes]
 
 
 def _finetune(settings: Finetune, without: set[str] | None = None) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, Literal
 
 from pipeline.cli import counts
+from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.plan import (
     confirmations,
     equal_costs,
@@ -125,19 +126,20 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     pairs = pairs or training_pairs(params.study, params.data)
     costs, heaviest = generator_costs(params)
     work = tuple(stage_work(params, costs, pairs))
-    fits = tuple(_fit(params, heaviest, work, machine) for machine in machines)
+    fits = tuple(_fit(params.finetune, heaviest, work, machine) for machine in machines)
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def generator_costs(params: Params) -> tuple[dict[str, Cost | None], str | None]:
+def generator_costs(params: Params) -> tuple[dict[str, Cost | None], GeneratorCounts | None]:
     """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
     costs: dict[str, Cost | None] = {}
-    heaviest: tuple[float, str] | None = None
+    heaviest: tuple[float, GeneratorCounts] | None = None
     for names in equal_costs(params.generators):
-        cost = counts.generator_cost(params, names[0])
+        subject = GeneratorCounts(params, names[0])
+        cost = subject.cost()
         costs |= dict.fromkeys(names, cost)
         if cost is not None and (heaviest is None or cost.late > heaviest[0]):
-            heaviest = cost.late, names[0]
+            heaviest = cost.late, subject
     return {name: costs[name] for name in params.generators}, heaviest and heaviest[1]
 
 
@@ -246,11 +248,13 @@ def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
     )
 
 
-def _fit(params: Params, heaviest: str | None, work: Sequence[StageWork], machine: Machine) -> MachineFit:
+def _fit(
+    finetune: Finetune, heaviest: GeneratorCounts | None, work: Sequence[StageWork], machine: Machine
+) -> MachineFit:
     needed, conflict = None, None
     if heaviest is not None:
-        settings = machine.settings(params.finetune)
-        needed = counts.finetuning_bytes(params, heaviest, settings, machine.devices, machine.sharding)
+        settings = machine.settings(finetune)
+        needed = heaviest.finetuning_bytes(settings, machine.devices, machine.sharding)
         if settings.optimizer == "adamw_8bit" and machine.sharding != "none":
             conflict = "adamw_8bit cannot be sharded"
     rate = machine.tflops * 1e12 * 3600

@@ -15,8 +15,9 @@ from pipeline.core import gpus
 from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
 from pipeline.stages import hardware
+from pipeline.stages.base.params import Base
 from pipeline.stages.finetune import presets
-from pipeline.study import Params, load_params
+from pipeline.study import load_params
 
 FOLDER = Path("configs/accelerate")
 VARIABLE = "LAUNCH"
@@ -39,8 +40,13 @@ class Launch:
         return ["--quiet", "--config_file", (FOLDER / f"{self.config}.yaml").as_posix(), *count]
 
 
-def choose(stage: str, params: Params, environment: Mapping[str, str] = os.environ) -> Launch:
-    """Choose the launch of a stage. Raises UserError where the asked one cannot be, or a CPU should not be asked."""
+def choose(
+    stage: str, study: str, base: Base | None, batch: int | None, environment: Mapping[str, str] = os.environ
+) -> Launch:
+    """Choose the launch of a stage of a study with a base and a global batch of fine-tuning, if it has them.
+
+    Raises UserError where the asked launch cannot be, or a CPU should not be asked for a large base.
+    """
     name = environment.get(VARIABLE)
     preset = environment.get(presets.VARIABLE)
     if name or preset:
@@ -51,10 +57,10 @@ def choose(stage: str, params: Params, environment: Mapping[str, str] = os.envir
         chosen = Launch(name, f"{_processes(int(config['num_processes']))}, as {said} says")
         reason = f"{said} names the CPU" if config.get("use_cpu") else None
     else:
-        chosen = _found(stage, params.finetune.global_batch if stage == "finetune" else None)
+        chosen = _found(stage, batch if stage == "finetune" else None)
         reason = hardware.NO_GPU if chosen.config.startswith("cpu") else None
-    if reason and stage in OF_BASE:
-        hardware.refuse_large(params.base, params.study, reason)
+    if reason and base is not None and stage in OF_BASE:
+        hardware.refuse_large(base, study, reason)
     return chosen
 
 
@@ -101,7 +107,8 @@ def main(arguments: list[str]) -> None:
     """Become the launcher of the stage whose script the first argument names."""
     stage = Path(arguments[0]).stem
     try:
-        launch = choose(stage, load_params())
+        params = load_params()
+        launch = choose(stage, params.study, params.base, params.finetune and params.finetune.global_batch)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(WRONG) from None

@@ -427,7 +427,7 @@ def test_too_little_memory_is_an_error(
     monkeypatch.setattr(GeneratorProfiler, "memory", lambda *_: Memory(GB, GB, 2 * GB, GB, GB, GB))
     monkeypatch.setattr(GeneratorProfiler, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
     small = Hardware(None, "2", None, (("Small", room * GB, (8, 0)),) if gpu else (), room * GB, 2)
-    found = list(devices.memory(study(root), small, None, generator_costs(study(root))[1]))
+    found = list(devices.memory(small, None, generator_costs(study(root))[1]))
     assert [(one.severity, one.check) for one in found] == ([] if fits else [("error", "memory")])
     assert fits or (found[0].found.startswith("fine-tuning needs about 7 GB") and found[0].advice.startswith("try "))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.cli import counts
+from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.doctor.findings import Finding, error, errors, note, warning
 from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, preset_machine
 from pipeline.cli.launch import FOLDER as LAUNCHES
@@ -20,7 +20,6 @@ from pipeline.core.section import read_yaml
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.presets import chosen, leaves_open, load, sharding_of
 from pipeline.stages.hardware import NO_GPU, refuse_large
-from pipeline.study import Params
 
 DRIVER = Path("/proc/driver/nvidia/version")
 BF16 = (8, 0)  # the first compute capability with bf16 arithmetic
@@ -147,18 +146,19 @@ def large_base(base: Base | None, study: str, hardware: Hardware) -> Iterator[Fi
         yield from errors("gpu", str(fault), "see docs/distribution.md")
 
 
-def memory(params: Params, hardware: Hardware, launch: str | None, heaviest: str | None) -> Iterator[Finding]:
+def memory(hardware: Hardware, launch: str | None, heaviest: GeneratorCounts | None) -> Iterator[Finding]:
     """Compare fine-tuning of the heaviest entry with a GPU's memory, or with the machine's where there is no GPU."""
     if heaviest is None:
         return
+    params = heaviest.params
     target = machine(hardware, launch, params.finetune.global_batch)
     settings, available = target.settings(params.finetune), target.memory if hardware.gpus else USABLE * target.memory
-    needed = counts.finetuning_bytes(params, heaviest, settings, target.devices, target.sharding)
+    needed = heaviest.finetuning_bytes(settings, target.devices, target.sharding)
     if needed is None or needed <= available:
         return
     from pipeline.stages.finetune.memory import GeneratorProfiler, check_fits, described, lighter_settings
 
-    profiler = GeneratorProfiler(params, heaviest)
+    profiler = GeneratorProfiler(params, heaviest.name)
     if hardware.gpus and chosen() is None and leaves_open(params.finetune):
         lighter = lighter_settings(profiler, settings, available, target.devices, target.sharding)
         if lighter is not None:

@@ -58,7 +58,7 @@ def machine_checks(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
     if not quick:
         counted = functools.cache(lambda: generator_costs(params))  # seconds, for both checks
         yield "disk", lambda: _space(params, counted()[0])
-        yield "memory", lambda: devices.memory(params, hardware, launch, counted()[1])
+        yield "memory", lambda: devices.memory(hardware, launch, counted()[1])
 
 
 def precisions(params: Params) -> set[str]:

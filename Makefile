@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 .PHONY: demo setup test faults lint weights check-study prune
 demo: setup
 	dvc repro
-	@echo "The report: reports/index.html"
+	@echo "The report: $$(twinsynth report)"
 
 setup: $(STAMP)
 
@@ -40,12 +40,12 @@ lint: setup
 	ruff format --check .
 	pyright
 
+# Every extractor of scores; make weights STUDY=polyps: all that a study needs, its base too.
 weights: setup
-	twinsynth weights
+	twinsynth weights $(if $(STUDY),--study $(STUDY))
 
-STUDY ?= demo
 check-study: setup
-	@twinsynth estimate --study $(STUDY)
+	@twinsynth estimate --study $(or $(STUDY),demo)
 
 prune:
 	rm -rf work

@@ -15,7 +15,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test faults lint weights check-study prune
+.PHONY: demo setup test faults lint weights check-study folds prune
 demo: setup
 	dvc repro
 	@echo "The report: $$(twinsynth report)"
@@ -46,6 +46,12 @@ weights: setup
 
 check-study: setup
 	@twinsynth estimate --study $(or $(STUDY),demo)
+
+# A cross-validation in one command: the named folds of a study one after the other, then the comparison over all of them.
+# make folds STUDY=kvasir_few FOLDS="1 2 3"
+folds: setup
+	@set -e; for fold in $(FOLDS); do twinsynth study use $(STUDY) --fold $$fold --yes; dvc repro; done; \
+	twinsynth study folds --partial $(foreach fold,$(FOLDS),$(STUDY)_f$(fold))
 
 prune:
 	rm -rf work

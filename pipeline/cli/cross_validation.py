@@ -1,7 +1,7 @@
 """Pooling the studies of a cross-validation: every image is tested once, by models that were trained without it."""
 
+import functools
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,21 @@ from pipeline.stages.compare.results import METRICS, Results, read_results
 from pipeline.study import Params
 
 
-def pool_folds(params: Params, studies: Sequence[str]) -> tuple[Path, str]:
+def pool_folds(params: Params, studies: Sequence[str], *, partial: bool = False) -> tuple[Path, str]:
     """Publish the comparison over all folds and return its folder, outputs/<study>_folds/comparison, and its verdict.
 
-    `params` holds the training_sets and compare of all folds. Raises UserError where a fold is missing.
+    `params` holds the training_sets and compare of all folds, whichever of them it is. With `partial`, fewer studies
+    than data.folds may be named: settings that were chosen on one fold are then judged on the others. Raises UserError
+    where a fold is missing.
     """
-    if params.data.folds is not None and len(studies) != params.data.folds:
-        raise UserError(f"data.folds is {params.data.folds}, but {len(studies)} studies are named")
-    comparison = compare(params, partial(read_folds, studies, params.segment.seeds))
-    publish_comparison(f"{params.study}_folds", comparison)
-    return paths.comparison(f"{params.study}_folds"), comparison.verdict
+    folds = params.data.folds
+    if folds is not None and len(studies) != folds and not (partial and len(studies) < folds):
+        cure = "; --partial leaves folds out" if len(studies) < folds else ""
+        raise UserError(f"data.folds is {folds}, but {len(studies)} studies are named{cure}")
+    comparison = compare(params, functools.partial(read_folds, studies, params.segment.seeds))
+    pooled = f"{params.study.removesuffix(f'_f{params.data.fold}')}_folds"
+    publish_comparison(pooled, comparison)
+    return paths.comparison(pooled), comparison.verdict
 
 
 def read_folds(

@@ -188,3 +188,25 @@ def test_the_pooled_comparison_speaks_of_all_images(
     for wrong, told in ((["small_f0"], "but 1 studies are named"), (["small_f0"] * 2, "'case_00002' is tested in")):
         assert main(["study", "folds", *wrong]) == 2
         assert told in capsys.readouterr().err
+    assert main(["study", "folds", "--partial", "small_f0"]) == 0  # settings were chosen on fold 1
+    assert files.read_json(paths.comparison("small_folds") / "comparison.json")["arms"][1]["n_images"] == 10
+
+
+def test_a_study_is_put_in_place_as_one_of_its_folds(
+    shipped: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("configs/studies").mkdir(parents=True)
+    text = (ROOT / "configs" / "studies" / "kvasir_cpu.yaml").read_text(encoding="utf-8")
+    Path("configs/studies/whole.yaml").write_text(text, encoding="utf-8")
+    dealt = text.replace("study: kvasir_cpu", "study: dealt").replace("data:\n", "data:\n  folds: 3\n")
+    Path("configs/studies/dealt.yaml").write_text(dealt, encoding="utf-8")
+    assert main(["study", "use", "dealt", "--fold", "2", "--yes"]) == 0
+    params = load_params(Path("params.yaml"))
+    assert (params.study, params.data.folds, params.data.fold) == ("dealt_f2", 3, 2)
+    comment = "# few real pairs; validation and test stay whole"
+    assert comment in text and comment in Path("params.yaml").read_text(encoding="utf-8")
+    capsys.readouterr()
+    for name, fold, has in (("dealt", "3", "the folds 0 to 2"), ("whole", "0", "no data.folds")):
+        assert main(["study", "use", name, "--fold", fold, "--yes"]) == 2
+        assert f"--fold is {fold}, but the study {name} has {has}" in capsys.readouterr().err

@@ -32,10 +32,14 @@ def add(subparsers: Any) -> None:
         actions, "use", "put a study in place of params.yaml, after the difference is shown", EXAMPLES["use"]
     )
     using.add_argument("--yes", action="store_true", help="do not ask")
+    using.add_argument("--fold", type=int, metavar="N", help="as fold N of data.folds; the study is then NAME_fN")
     for action in (showing, using):
         action.add_argument("name", metavar="NAME", help="a file of configs/studies, without .yaml")
     pooling = declare(actions, "folds", "compare over all folds of a cross-validation", EXAMPLES["folds"])
     pooling.add_argument("studies", nargs="+", metavar="NAME", help="the study of every fold, a folder of outputs")
+    pooling.add_argument(
+        "--partial", action="store_true", help="some folds are left out, such as the one on which settings were chosen"
+    )
     asking = declare(actions, "why", "name the files and parameters that make stages run again", EXAMPLES["why"])
     asking.add_argument("stage", metavar="STAGE", nargs="?", help="one stage only, as dvc repro takes it")
     for action in (listing, showing, pooling, asking):
@@ -113,7 +117,7 @@ def _use(arguments: argparse.Namespace) -> int:
     from pipeline.study import load_params
 
     load_params(path)  # a study that is not valid never gets in place
-    new = path.read_text(encoding="utf-8")
+    new = path.read_text(encoding="utf-8") if arguments.fold is None else _fold_of(path, arguments.fold)
     old = PLACE.read_text(encoding="utf-8") if PLACE.is_file() else ""
     if new == old:
         tell(f"params.yaml is the study {arguments.name} already")
@@ -127,11 +131,32 @@ def _use(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fold_of(path: Path, fold: int) -> str:
+    """Return the text of a study as one of its folds. Raises UserError where it has no such fold."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    from pipeline.study import load_params
+
+    folds = load_params(path).data.folds
+    if folds is None or not 0 <= fold < folds:
+        has = "no data.folds" if folds is None else f"the folds 0 to {folds - 1}"
+        raise UserError(f"--fold is {fold}, but the study {path.stem} has {has}")
+    yaml = YAML()  # keeps comments and the order of keys
+    yaml.width = 1000
+    values = yaml.load(path.read_text(encoding="utf-8"))
+    values["study"], values["data"]["fold"] = f"{values['study']}_f{fold}", fold
+    text = StringIO()
+    yaml.dump(values, text)
+    return text.getvalue()
+
+
 def _folds(arguments: argparse.Namespace) -> int:
     from pipeline.cli.cross_validation import pool_folds
     from pipeline.study import load_params
 
-    folder, verdict = pool_folds(load_params(), arguments.studies)
+    folder, verdict = pool_folds(load_params(), arguments.studies, partial=arguments.partial)
     if arguments.json:
         tell_json({"comparison": folder, "verdict": verdict})
     else:

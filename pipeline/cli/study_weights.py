@@ -45,7 +45,10 @@ def base_state(base: Base, fetch: bool) -> WeightsState:
         kind = base_source.kind_of(base.source)
         if kind == "hub":
             return _hub_state(what, base, fetch)
-        base_source.in_folder(base) if kind == "folder" else base_source.single_file(base.source)
+        if kind == "folder":
+            base_source.in_folder(base)
+        else:
+            base_source.single_file(base.source)
     except UserError as fault:
         return WeightsState(what, "missing", str(fault))
     return WeightsState(what, "present", "it is here")

@@ -40,8 +40,9 @@ class DenseHintInput(nn.Module):
     """Hint [B, 3, H, W] in [0, 1] -> [B, out_channels, H/factor, W/factor], zero before training.
 
     At factor 8 these are the 13 layers of the paper (2,526,272 parameters before the zero convolution); other powers of
-    two have fewer or more merges. A drop-in for diffusers' ControlNetConditioningEmbedding, which follows diffusers'
-    `enable_gradient_checkpointing` of the network around it.
+    two have fewer or more merges. The first layer has the 16 channels of the paper; before a network of fewer than 64
+    channels it has a quarter of them, or the hint would take longer than the network. A drop-in for diffusers'
+    ControlNetConditioningEmbedding, which follows diffusers' `enable_gradient_checkpointing` of the network around it.
     """
 
     gradient_checkpointing = False
@@ -51,9 +52,10 @@ class DenseHintInput(nn.Module):
         super().__init__()
         if factor < 1 or factor & (factor - 1):
             raise ValueError(f"factor is {factor}; it must be a power of two")
-        layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1), ResidualBlock(16)]
-        layers += [nn.Conv2d(16, 32, 3, padding=1), ResidualBlock(32)]
-        channels = 32
+        channels = min(16, out_channels // 4)
+        layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), ResidualBlock(channels)]
+        layers += [nn.Conv2d(channels, 2 * channels, 3, padding=1), ResidualBlock(2 * channels)]
+        channels *= 2
         for _ in range(factor.bit_length() - 1):
             layers.append(PatchMerging(channels))
             channels *= 2

@@ -93,7 +93,12 @@ def _curves(comparison: Record) -> Iterator[Drawing]:
                 value = Point(point["multiplier"], point["dice"], point["low"], point["high"])
                 lines.setdefault(", ".join(filter(None, (point["generator"], point["options"]))), []).append(value)
         reference = Point(0, arm["dice"], arm["dice_low"], arm["dice_high"])
-        yield figures.multiplier_curve(arm["segmenter"], lines, reference)
+        ceilings = {
+            other["training_set"]: other["dice"]
+            for other in comparison["arms"]
+            if other["role"] == "ceiling" and other["segmenter"] == arm["segmenter"]
+        }
+        yield figures.multiplier_curve(arm["segmenter"], lines, reference, ceilings)
 
 
 def _differences(segmenters: Iterable[str], compare: Compare, arms: Sequence[Record]) -> Iterator[Drawing]:

@@ -39,12 +39,19 @@ class Difference:
     verdict: str
 
 
-def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], reference: Point) -> Drawing:
-    """Dice over the multiplier, a labelled line per generator; the band is the interval of the reference arm."""
+def multiplier_curve(
+    title: str, curves: Mapping[str, Sequence[Point]], reference: Point, ceilings: Mapping[str, float] = {}
+) -> Drawing:
+    """Dice over the multiplier, a labelled line per generator; the band is the interval of the reference arm.
+
+    `ceilings` are the Dice of training sets with more real images by name, each a level line.
+    """
 
     def draw(axes: Axes) -> None:
         axes.axhspan(reference.low, reference.high, color=GREY, alpha=0.18, linewidth=0)
         axes.axhline(reference.mean, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label="real images only")
+        for name, mean in ceilings.items():
+            axes.axhline(mean, color=GREY, linewidth=1.2, label=f"{name}: more real images")
         for number, (name, points) in enumerate(curves.items()):
             shift = 0.05 * (number - (len(curves) - 1) / 2)  # intervals of equal multipliers must not cover each other
             x, mean = [p.multiplier + shift for p in points], [p.mean for p in points]
@@ -56,7 +63,8 @@ def multiplier_curve(title: str, curves: Mapping[str, Sequence[Point]], referenc
         axes.legend(loc="best")
 
     ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
-    alt_text = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}. {ends}."
+    levels = "".join(f" {name}, more real images: {mean:.3f}." for name, mean in ceilings.items())
+    alt_text = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}.{levels} {ends}."
     return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, (4.6, 3.5))
 
 

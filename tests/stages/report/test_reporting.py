@@ -392,6 +392,14 @@ def test_multiplier_curve_draws_a_line_per_generator() -> None:
     assert svg == multiplier_curve("unet", curves, Point(0, 0.7, 0.6, 0.8)).inline()
     assert "style=" not in svg and "<style" not in svg  # forbidden by the page's policy
     assert 'aria-label="Dice over the multiplier, unet. Real images only: 0.700.' in svg
+    assert "more real images" not in svg
+
+
+def test_multiplier_curve_draws_what_more_real_images_reach_as_a_line() -> None:
+    reference = Point(0, 0.7, 0.6, 0.8)
+    svg = multiplier_curve("unet", {"siamese": [reference, Point(2, 0.7, 0.6, 0.8)]}, reference, {"all": 0.85}).inline()
+    assert "all: more real images" in svg
+    assert "Real images only: 0.700. all, more real images: 0.850. siamese" in svg
 
 
 def test_a_loss_of_zero_can_be_drawn() -> None:

@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 .PHONY: demo setup test faults gpu-check lint weights check-study folds prune
 demo: setup
 	dvc repro
-	@echo "The report: reports/index.html"
+	@echo "The report: $$(twinsynth report)"
 
 setup: $(STAMP)
 
@@ -46,12 +46,12 @@ lint: setup
 	ruff format --check .
 	pyright
 
+# Every extractor of scores; make weights STUDY=polyps: all that a study needs, its base too.
 weights: setup
-	twinsynth weights
+	twinsynth weights $(if $(STUDY),--study $(STUDY))
 
-STUDY ?= demo
 check-study: setup
-	@twinsynth estimate --study $(STUDY)
+	@twinsynth estimate --study $(or $(STUDY),demo)
 
 # A cross-validation in one command: the named folds of a study one after the other, then the comparison over all of them.
 # make folds STUDY=kvasir_few FOLDS="1 2 3"

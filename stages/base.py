@@ -11,6 +11,10 @@ def base(params: Params) -> None:
     if params.base is None:
         skipped.record("base", paths.base(params.study))
         return
+    from pipeline.stages import hardware
+
+    hardware.check_alone(params.base, params.study)
+    hardware.announce_alone("base")
     from pipeline.stages.base.base import make_base
 
     make_base(params)

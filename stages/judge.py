@@ -11,6 +11,9 @@ def stage(params: Params) -> None:
     if params.judge is None:
         skipped.record("judge", paths.judge(params.study))
         return
+    from pipeline.stages import hardware
+
+    hardware.announce_alone("judge")
     from pipeline.core.runtime import Runtime
     from pipeline.stages.judge.train import train_judge
 

@@ -1,4 +1,4 @@
-"""The weights of every feature extractor: which files are here, which are missing, and fetching those."""
+"""Weights of feature extractors: which files are here, which are missing, and fetching those."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from pipeline.stages.score.params import WeightFile
 
 @dataclass(frozen=True)
 class WeightsState:
-    """Whether the weights of one extractor are on this machine."""
+    """Whether the weights of one extractor, or of another part of a study, are on this machine."""
 
-    extractor: str
+    extractor: str  # or the key of params.yaml that names the weights
     state: Literal["packaged", "present", "fetched", "missing", "wrong"]
     about: str = ""  # where the file lies, or why it is missing or wrong
     published: Weights | None = None
@@ -27,11 +27,13 @@ def weights_states(overrides: Mapping[str, WeightFile], fetch: bool = True) -> I
     `overrides` is `score.weights` of params.yaml; `fetch` downloads missing files into weights/.
     """
     for name in plugins.names("features"):
-        published = plugins.load("features", name).WEIGHTS
-        yield WeightsState(name, "packaged") if published is None else _state(name, published, overrides, fetch)
+        yield state_of(name, plugins.load("features", name).WEIGHTS, overrides, fetch)
 
 
-def _state(name: str, published: Weights, overrides: Mapping[str, WeightFile], fetch: bool) -> WeightsState:
+def state_of(name: str, published: Weights | None, overrides: Mapping[str, WeightFile], fetch: bool) -> WeightsState:
+    """Return the state of one published file, fetched where asked; None: it comes with a package."""
+    if published is None:
+        return WeightsState(name, "packaged")
     try:
         file = pretrained.present(name, published, overrides)
         if file is not None:
@@ -46,11 +48,16 @@ def _state(name: str, published: Weights, overrides: Mapping[str, WeightFile], f
 
 
 def describe(state: WeightsState) -> Iterator[str]:
-    """Yield the lines that tell users about one extractor."""
+    """Yield the lines that tell users about one of them."""
     if state.published is None:
-        yield f"{state.extractor}: comes with its package"
+        told = "comes with its package" if state.state == "packaged" else f"{state.state}, {state.about}"
+        yield f"{state.extractor}: {told}"
         return
     yield f"{state.extractor}: {state.published.file}"
     yield f"  from     {state.published.source}"
+    if state.published.size is not None:
+        yield f"  size     {state.published.size / 1e9:.1f} GB"
+    if state.published.sha256 is not None:
+        yield f"  sha256   {state.published.sha256}"
     yield f"  licence  {state.published.licence}"
     yield f"  {state.state:<9}{state.about}"

@@ -1,15 +1,16 @@
 """The forecast of a study before it starts: steps, arithmetic, memory, disk and time.
 
-Counted: parameters, operations and memory of fine-tuning (stages/finetune/memory), operations of the base, of sampling
-and of segmenters (stage_costs). Assumed: arithmetic per second of a device, bytes of an image on disk. Left out:
-scoring, reading and writing.
+Counted (counts.py): parameters, operations and memory of fine-tuning, operations of the base, of sampling and of
+segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from pipeline.cli import counts
+from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.plan import (
     confirmations,
     equal_costs,
@@ -22,17 +23,15 @@ from pipeline.cli.plan import (
 )
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
+from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 
-if TYPE_CHECKING:  # they load torch
-    from pipeline.stages.finetune.memory import Cost, GeneratorProfiler
-
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
-WEIGHT_BYTES, CHECKPOINT_BYTES = 4, 12  # of a trained weight; with Adam's two states
+CHECKPOINT_BYTES = 12  # of a trained weight with Adam's two states
 COPIES = 2  # DVC's cache keeps an output a second time, where the file system cannot share files
 MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: theirs, and a forward pass of the teacher
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
@@ -105,7 +104,7 @@ class Forecast:
 
     study: str
     pairs: int | None  # real training pairs
-    costs: Mapping[str, "Cost | None"]  # by generator entry; None: nothing to train
+    costs: Mapping[str, Cost | None]  # by generator entry; None: nothing to train
     work: tuple[StageWork, ...]
     disk: DiskUsage
     fits: tuple[MachineFit, ...]
@@ -131,14 +130,12 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def generator_costs(params: Params) -> tuple[dict[str, "Cost | None"], "GeneratorProfiler | None"]:
+def generator_costs(params: Params) -> tuple[dict[str, Cost | None], GeneratorCounts | None]:
     """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
-    from pipeline.stages.finetune.memory import GeneratorProfiler
-
     costs: dict[str, Cost | None] = {}
-    heaviest: tuple[float, GeneratorProfiler] | None = None
+    heaviest: tuple[float, GeneratorCounts] | None = None
     for names in equal_costs(params.generators):
-        subject = GeneratorProfiler(params, names[0])
+        subject = GeneratorCounts(params, names[0])
         cost = subject.cost()
         costs |= dict.fromkeys(names, cost)
         if cost is not None and (heaviest is None or cost.late > heaviest[0]):
@@ -146,7 +143,7 @@ def generator_costs(params: Params) -> tuple[dict[str, "Cost | None"], "Generato
     return {name: costs[name] for name in params.generators}, heaviest and heaviest[1]
 
 
-def stage_work(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> Iterator[StageWork]:
+def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | None) -> Iterator[StageWork]:
     """Yield every stage's work in the order of the graph."""
     yield from _base(params.base, params.data.size)
     settings, sources = params.finetune, weight_sources(params.generators)
@@ -155,22 +152,18 @@ def stage_work(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
     if params.generators:
-        from pipeline.stages.finetune.memory import sampling_operations
-
         generate = params.generate
-        operations = sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
+        operations = counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
         yield from _generation(params.generators, operations, pairs)
     yield from _segmenters(params, pairs)
 
 
 def _base(base: Base | None, size: int) -> Iterator[StageWork]:
-    from pipeline.cli.stage_costs import autoencoder_operations, denoiser_operations
-
     if base is None or base.source != "scratch" or not base.autoencoder or not base.denoiser:
         return
     for name, part, operations in (
-        ("autoencoder", base.autoencoder, autoencoder_operations(base)),
-        ("denoiser", base.denoiser, denoiser_operations(base, size)),
+        ("autoencoder", base.autoencoder, counts.autoencoder_operations(base)),
+        ("denoiser", base.denoiser, counts.denoiser_operations(base, size)),
     ):
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
@@ -185,13 +178,11 @@ def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pai
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
     """Yield the work of judge, segment and confirm; of the arms that confirm may choose, the one with the most work."""
-    from pipeline.cli.stage_costs import dataset_spec, segmenter_operations
-
     sizes = {name: set_size(entry, params.generators, pairs) for name, entry in params.training_sets.items()}
     possible: list[StageWork] = []
     for name, entry in params.segmenters.items():
         settings = entry_settings(params.segment, name, entry)
-        each = segmenter_operations(name, entry, dataset_spec(params.study, params.data))
+        each = counts.segmenter_operations(name, entry, counts.dataset_spec(params.study, params.data))
         if params.judge is not None and name == params.judge.segmenter:
             steps = _judge_steps(params.judge, settings, pairs)
             yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
@@ -240,7 +231,7 @@ def _product(each: float | None, steps: int | None, batch: int) -> float | None:
     return None if each is None or steps is None else each * steps * batch
 
 
-def disk_usage(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | None) -> DiskUsage:
+def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | None) -> DiskUsage:
     """Return the bytes that the outputs take; the training sets are links."""
     sources = weight_sources(params.generators)
     trained = [cost.trained for name, cost in costs.items() if cost is not None and sources[name] == name]
@@ -250,31 +241,20 @@ def disk_usage(params: Params, costs: Mapping[str, "Cost | None"], pairs: int | 
     pixels = prod(params.data.shape or (params.data.size,) * 2)
     total_pixels = ((pairs or 0) + unlabelled_images(params.data) + sum(number or 0 for number in numbers)) * pixels
     return DiskUsage(
-        _base_bytes(params.base, params.data.size),
-        WEIGHT_BYTES * kept * sum(trained),
+        0.0 if params.base is None else counts.base_bytes(params.base, params.data.size),
+        counts.WEIGHT_BYTES * kept * sum(trained),
         CHECKPOINT_BYTES * checkpoints * max(trained, default=0),
         PAIR_BYTES * total_pixels if known else None,
     )
 
 
-def _base_bytes(base: Base | None, size: int) -> float:
-    """Return the bytes of the base's weights; 0 where the study has no base."""
-    if base is None:
-        return 0.0
-    from pipeline.stages.finetune.empty_base import empty_base
-
-    empty = empty_base(base, size)
-    parts = (empty.vae, empty.text_encoder, empty.unet)
-    return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
-
-
 def _fit(
-    finetune: Finetune, subject: "GeneratorProfiler | None", work: Sequence[StageWork], machine: Machine
+    finetune: Finetune, heaviest: GeneratorCounts | None, work: Sequence[StageWork], machine: Machine
 ) -> MachineFit:
-    memory, conflict = None, None
-    if subject is not None:
+    needed, conflict = None, None
+    if heaviest is not None:
         settings = machine.settings(finetune)
-        memory = subject.memory(settings, machine.devices, machine.sharding)
+        needed = heaviest.finetuning_bytes(settings, machine.devices, machine.sharding)
         if settings.optimizer == "adamw_8bit" and machine.sharding != "none":
             conflict = "adamw_8bit cannot be sharded"
     rate = machine.tflops * 1e12 * 3600
@@ -282,5 +262,4 @@ def _fit(
     for part in work:
         devices = 1 if part.stage in SINGLE_DEVICE else machine.devices
         hours[part.stage] = hours.get(part.stage, 0.0) + (part.operations or 0.0) / rate / devices
-    needed = None if memory is None else memory.total
     return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, conflict)

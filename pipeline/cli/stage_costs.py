@@ -17,7 +17,6 @@ from pipeline.stages.base import tiny
 from pipeline.stages.base.adversarial import Adversarial
 from pipeline.stages.base.params import Autoencoder, Base
 from pipeline.stages.finetune.meta_profiler import operations
-from pipeline.stages.prepare.params import Data
 
 META = torch.device("meta")
 BATCH = 2  # batch norms need more than one value per channel
@@ -97,11 +96,3 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     except (AttributeError, TypeError):  # no network of one image alone: a diffusion segmenter's sees a noisy mask too
         return None
     return TRAINING * counter.get_total_flops() / BATCH
-
-
-def dataset_spec(study: str, data: Data) -> DatasetSpec:
-    """Return the specification of the images that stage prepare would write."""
-    spec = DatasetSpec(name=study, size=data.size, channels=data.planes, num_classes=data.num_classes)
-    if data.shape is None:
-        return spec
-    return spec.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": data.spacing or (1.0, 1.0, 1.0)})

@@ -1,14 +1,17 @@
 """The interfaces between the rooms: batches, objectives, recipes, generators, segmenters, embedders."""
 
+from __future__ import annotations  # torch, which takes seconds to load, is needed for types only
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.streams)
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
         return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams, self.synthetic)
 
-    def part(self, start: int, stop: int) -> "Batch":
+    def part(self, start: int, stop: int) -> Batch:
         """Return a micro-batch."""
         window = slice(start, stop)
         rest = self.prompts[window], self.streams[window], self.synthetic[window]
@@ -59,7 +62,7 @@ class Recipe:
     identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
     ema_decay: float | None = None  # training.ema.EMA; None: no average
-    adversary: "AdversaryRecipe | None" = None  # of the objective's part `adversary`; None: it has no such part
+    adversary: AdversaryRecipe | None = None  # of the objective's part `adversary`; None: it has no such part
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class ImageSampler(Protocol):
         masks: Tensor,
         prompts: Sequence[str],
         rngs: Sequence[torch.Generator],
-        settings: "Sampling",
+        settings: Sampling,
         sources: Sequence[NDArray[np.uint8] | None] = (),
         real: RealImages | None = None,
     ) -> Tensor:

@@ -6,7 +6,7 @@ They are relative to the folder in which DVC runs, and the study's name stands i
 from collections.abc import Iterable
 from pathlib import Path
 
-REPORT = Path("reports")
+REPORTS = Path("reports")
 BY_GENERATOR = ("generators", "synthetic", "scores", "snapshots", "audit")  # folders with one entry per generator
 RATINGS = Path("ratings")
 WORK = Path("work")
@@ -106,6 +106,11 @@ def confirmation(study: str) -> Path:
 def comparison(study: str) -> Path:
     """The comparison of all arms."""
     return outputs(study) / "comparison"
+
+
+def report(study: str) -> Path:
+    """The report of a study: the page, its figures, its numbers, and what DVC shows."""
+    return REPORTS / study
 
 
 def ratings(study: str) -> Path:

@@ -1,6 +1,7 @@
 """Plug-ins: a method is one file of a folder; the folder is the registry, the file's name the method's name."""
 
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -43,5 +44,11 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
-    """Check and return a plug-in's parameters; `where` is the dotted path that an error names."""
-    return parse(load(kind, name).Params, values, where)
+    """Check and return a plug-in's parameters; `where` is the dotted path that an error names.
+
+    A plug-in that loads torch keeps its class Params in `_<name>_params.py` beside it; only that file is loaded here.
+    """
+    source(kind, name)
+    apart = f"pipeline.{FOLDERS[kind]}._{name}_params"
+    module = importlib.import_module(apart) if importlib.util.find_spec(apart) else load(kind, name)
+    return parse(module.Params, values, where)

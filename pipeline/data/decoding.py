@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.data.invalid import InvalidData
+from pipeline.data.picture_rules import DEEP_MODES, NO_RULES, Colour, PictureRules, labels_of, windowed
 from pipeline.data.sample import Sample
 from pipeline.data.tiff import as_rgb, check_header, read_header, refusal
 
@@ -85,15 +87,16 @@ def ensure_inside(path: Path, root: Path, setting: str = "data.root") -> Path:
     return path
 
 
-def decode(pair: FilePair | LazySample) -> Sample | list[Fault]:
-    """Return the pixels of a pair at their own size, or all faults of its files."""
+def decode(pair: FilePair | LazySample, rules: PictureRules = NO_RULES) -> Sample | list[Fault]:
+    """Return the pixels of a pair at their own size, or all faults of its files; the rules are for files."""
     if isinstance(pair, LazySample):
         try:
             return pair.load()
         except InvalidData as fault:
             return [Fault(pair.origin, str(fault))]
     faults, parts, notes = [], [], []
-    for path, read in ((pair.image, read_image), (pair.mask, read_mask)):
+    image, mask = partial(read_image, window=rules.window), partial(read_mask, palette=rules.palette)
+    for path, read in ((pair.image, image), (pair.mask, mask)):
         try:
             pixels, remarks = read(ensure_inside(path, pair.root))
         except InvalidData as fault:
@@ -103,9 +106,8 @@ def decode(pair: FilePair | LazySample) -> Sample | list[Fault]:
             notes += remarks
     if faults:
         return faults
-    image, mask = parts
     metadata = (pair.prompt, pair.split, pair.source, pair.group, pair.origin)
-    return Sample(pair.id, image, mask[None], *metadata, tuple(notes))
+    return Sample(pair.id, parts[0], parts[1][None], *metadata, tuple(notes))
 
 
 def headers_agree(pair: FilePair) -> bool:
@@ -128,19 +130,33 @@ def _claimed_size(path: Path) -> tuple[int, int]:
             return picture.size
 
 
-def read_image(path: Path) -> tuple[Pixels, list[str]]:
-    """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData."""
-    picture, notes = _load(path, "image")
+def read_image(path: Path, window: tuple[float, float] | None = None) -> tuple[Pixels, list[str]]:
+    """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData.
+
+    Of grey images with more than 8 bits, `window` says which levels become 0 and 255.
+    """
+    picture, notes = _load(path, "image", deep=window is not None)
+    if window is not None and picture.mode in DEEP_MODES:
+        levels = windowed(_pixels(picture), window)
+        return np.stack([levels] * 3), [*notes, f"image: more than 8 bits, window {window[0]:g} to {window[1]:g}"]
     if picture.mode not in PICTURE_MODES:
-        raise InvalidData(f"holds {picture.mode} pixels of more than 8 bits; save it with 8 bits per channel")
+        raise InvalidData(
+            f"holds {picture.mode} pixels of more than 8 bits; state which levels are black and white"
+            " (data.picture_window: [0, 4095]), or save it with 8 bits per channel"
+        )
     if picture.mode in WITH_ALPHA:
         notes.append("image: transparency dropped")
     return np.moveaxis(_pixels(picture, "RGB"), -1, 0), notes
 
 
-def read_mask(path: Path) -> tuple[Pixels, list[str]]:
-    """Return grey values or labels [H, W] as stored (of a palette image the indices). Raises InvalidData."""
+def read_mask(path: Path, palette: tuple[Colour, ...] = ()) -> tuple[Pixels, list[str]]:
+    """Return grey values or labels [H, W] as stored (of a palette image the indices). Raises InvalidData.
+
+    `palette` says instead which colours the labels 0, 1, 2 ... have.
+    """
     picture, notes = _load(path, "mask")
+    if palette:
+        return labels_of(_pixels(picture, "RGB"), palette), notes
     if picture.mode in ("LA", "PA"):
         picture = picture.getchannel(0)
     if picture.mode in ("1", "L", "P"):
@@ -187,13 +203,16 @@ def _resize_plane(pixels: Pixels, size: int) -> Pixels:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _load(path: Path, kind: str) -> tuple[Image.Image, list[str]]:
-    """Return the decoded picture, upright, and notes on a rotation by EXIF and a tag that was not believed."""
+def _load(path: Path, kind: str, deep: bool = False) -> tuple[Image.Image, list[str]]:
+    """Return the decoded picture, upright, and notes on a rotation by EXIF and a tag that was not believed.
+
+    `deep`: one plane may have 16 bits.
+    """
     notes, header = [], None
     try:
         source, header = path, read_header(path)
         if header is not None:
-            check_header(header, kind)
+            check_header(header, kind, deep)
             if header.grey_in_name_only:
                 source = as_rgb(path, header)
                 notes.append(f"{kind}: TIFF tagged as grey, three samples per pixel read as RGB")
@@ -253,7 +272,10 @@ def _grey_mask(colours: Pixels) -> Pixels:
     """Return [H, W] of a grey mask stored as [H, W, 3]."""
     spread = colours.max(-1).astype(int) - colours.min(-1)
     if spread.max(initial=0) > COLOUR_TOLERANCE:
-        raise InvalidData("is a colour mask; save it as grey levels or as a palette image (labels 0, 1, 2 ...)")
+        raise InvalidData(
+            "is a colour mask; state the colours of its labels (data.palette), or save it as grey levels or as a"
+            " palette image (labels 0, 1, 2 ...)"
+        )
     return colours[..., 0]
 
 

@@ -68,18 +68,20 @@ def read_header(path: Path) -> Header | None:
             return None
 
 
-def check_header(found: Header, kind: str) -> None:
+def check_header(found: Header, kind: str, deep: bool = False) -> None:
     """Refuse pages, more than 8 bits per sample (one grey plane of a mask may have them) and unknown compression.
 
-    `kind` is "image" or "mask". Raises InvalidData with the command that converts the file.
+    `kind` is "image" or "mask"; `deep`: one grey plane of an image may have 16 bits. Raises InvalidData with the
+    command that converts the file.
     """
     if found.pages > 1:
         raise InvalidData(f"is a TIFF that holds {found.pages} pages, and one is read; for the first: {_command(PAGE)}")
     bits, compression = found.value(BITS), found.value(COMPRESSION)
-    if bits > 8 and (kind == "image" or found.value(SAMPLES) > 2):
+    may_be_deep = kind == "mask" or (deep and bits == 16)
+    if bits > 8 and (not may_be_deep or found.value(SAMPLES) > 2):
         raise InvalidData(
-            f"is a {found}, more than 8 bits, and 8 are read; with WHITE the value that is to be white: "
-            f"{_command(SCALE)}"
+            f"is a {found}, more than 8 bits, and 8 are read; 16 grey bits are with data.picture_window: [0, WHITE];"
+            f" or, with WHITE the value that is to be white: {_command(SCALE)}"
         )
     if compression not in TiffImagePlugin.COMPRESSION_INFO:
         raise InvalidData(

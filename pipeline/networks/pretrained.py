@@ -30,6 +30,7 @@ class Weights:
     sha256: str | None  # whole, or its first 8 digits where the publisher states no more; None: not stated
     licence: str
     key: str | None = None  # of params.yaml that may name another file; None: score.weights.<extractor>.file
+    size: float | None = None  # bytes, rounded; None: not stated
 
     @property
     def repository(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli import launch
 from pipeline.core import files, paths
 from pipeline.core.section import read_yaml
 from pipeline.study import Params, load_params
@@ -38,7 +39,8 @@ OUTPUTS = {
     "confirm": {paths.confirmation(STUDY)},
     "compare": {paths.comparison(STUDY)},
     "report": {
-        paths.REPORT / name for name in ("index.html", "figures", "metrics.json", "multiplier_curve.csv", "losses")
+        paths.report(STUDY) / name
+        for name in ("index.html", "figures", "numbers.json", "metrics.json", "multiplier_curve.csv", "losses")
     },
 }
 DATA = {
@@ -149,7 +151,8 @@ def test_dvc_lists_one_stage_per_entry() -> None:
     assert set(listed.stdout.split()) == expected_stages(load_params(REPOSITORY / "params.yaml"))
 
 
-def test_launch_is_a_shell_variable_of_the_stages_that_share_their_work() -> None:
-    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith("accelerate-launch ")}
+def test_the_stages_that_share_their_work_are_launched_on_what_is_there() -> None:
+    start = "python -m pipeline.cli.launch stages/"
+    launched = {name for name, stage in STAGES.items() if stage["cmd"].startswith(start)}
     assert launched == {"finetune", "generate", "score", "snapshots", "segment", "confirm"}
-    assert all("accelerate/\\${LAUNCH:-cpu" in STAGES[name]["cmd"] for name in launched)
+    assert set(launch.ON_CPU) < launched and set(launch.OF_BASE) < launched

@@ -71,7 +71,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_report(finished_study())
-        yield folder / "reports" / "index.html"
+        yield folder / "reports" / "toy" / "index.html"
 
 
 def finished_study() -> Params:

@@ -233,11 +233,11 @@ def test_report_names_the_stages_that_have_not_run(project: Path, capsys: pytest
 def test_report_is_written_once_and_found_again(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, calls, opened = paths.REPORT / "index.html", [], []
+    page, calls, opened = paths.report("phantom") / "index.html", [], []
 
     def write(params: Params) -> None:
         calls.append(params.study)
-        page.parent.mkdir(exist_ok=True)
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(f"<pre>study: {params.study}\n</pre>")
 
     monkeypatch.setattr("pipeline.stages.report.page.write_report", write)
@@ -246,15 +246,14 @@ def test_report_is_written_once_and_found_again(
     assert told(capsys, "report")["written"]
     assert told(capsys, "report", "--open") == {
         "study": "phantom",
-        "report": "reports/index.html",
+        "report": "reports/phantom/index.html",
         "written": False,
         "missing": [],
     }
     assert opened == [page.resolve().as_uri()]
     assert told(capsys, "report", "--again")["written"]
-    page.write_text("<pre>study: another\n</pre>")  # of the study that stood in params.yaml before
-    assert told(capsys, "report")["written"]
-    assert calls == ["phantom"] * 3
+    assert calls == ["phantom"] * 2
+    assert '<a href="phantom/index.html">phantom</a>' in (paths.REPORTS / "index.html").read_text()
 
 
 def test_outputs_of_an_older_version_are_told(

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from pipeline.cli import forecast as forecast_module
+from pipeline.cli.counts import dataset_spec
 from pipeline.cli.forecast import GIB, DiskUsage, Forecast, Machine, MachineFit, disk_usage, forecast, stage_work
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
-from pipeline.cli.stage_costs import autoencoder_operations, dataset_spec, segmenter_operations
+from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
 from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
-from pipeline.stages.finetune.memory import Cost
+from pipeline.stages.finetune.costs import Cost
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import folder, study

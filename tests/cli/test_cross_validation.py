@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from pipeline.cli.doctor import dataset
 from pipeline.cli.main import main
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
@@ -135,6 +136,22 @@ def test_folds_refuse_splits_of_the_data_set_and_too_few_groups(shipped: dict[st
     drawn(tmp_path / "listed", lists=True)
     with pytest.raises(UserError, match="the data set has splits of its own"):
         prepare(study(shipped, tmp_path / "listed", folds=3))
+
+
+def test_faults_that_leave_too_few_pairs_for_the_folds_are_shown(shipped: dict[str, Any], tmp_path: Path) -> None:
+    root, other = tmp_path / "set", tmp_path / "away"
+    drawn(root)
+    (root / "images").rename(other)
+    (root / "images").mkdir()
+    for file in sorted(other.iterdir()):
+        (root / "images" / file.name).symlink_to(file)
+    params = study(shipped, root, folds=4)
+    with pytest.raises(UserError) as refusal:
+        prepare(params)
+    first, *lines = str(refusal.value).splitlines()
+    assert first.startswith("the data set has 12 faults") and len(lines) == 12
+    assert all("leads out of data.root" in line for line in lines)
+    assert [finding.check for finding in dataset.findings(params.data, params.seed)] == ["data"] * 12
 
 
 def finish(name: str, tests: range, gain: float) -> None:

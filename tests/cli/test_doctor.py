@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from pipeline.cli.forecast import DiskUsage, generator_costs
 from pipeline.cli.main import main
 from pipeline.core import files
 from pipeline.core.section import parse
-from pipeline.stages.finetune.memory import Cost, GeneratorProfiler, Memory
+from pipeline.stages.finetune.costs import Cost
+from pipeline.stages.finetune.memory import GeneratorProfiler, Memory
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.drawn_pairs import HEIGHT, WIDTH, brighter, folder, lists, pair, picture, rectangle, save
@@ -426,9 +428,27 @@ def test_too_little_memory_is_an_error(
     monkeypatch.setattr(GeneratorProfiler, "memory", lambda *_: Memory(GB, GB, 2 * GB, GB, GB, GB))
     monkeypatch.setattr(GeneratorProfiler, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
     small = Hardware(None, "2", None, (("Small", room * GB, (8, 0)),) if gpu else (), room * GB, 2)
-    found = list(devices.memory(study(root), small, None, generator_costs(study(root))[1]))
+    found = list(devices.memory(small, None, generator_costs(study(root))[1]))
     assert [(one.severity, one.check) for one in found] == ([] if fits else [("error", "memory")])
-    assert fits or (found[0].found.startswith("fine-tuning needs about 7 GB") and found[0].advice.startswith("try "))
+    assert fits or ("fine-tuning needs about 7 GB" in found[0].found and "no micro-batch fits" in found[0].found)
+    assert fits or found[0].advice.startswith("take a GPU with more memory")
+
+
+def test_a_micro_batch_that_will_fit_the_gpu_is_a_note(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte per sample, two samples, and room for one."""
+
+    def needed(profiler: GeneratorProfiler, settings: Any, *_: Any) -> Memory:
+        return Memory(GB * (settings.micro_batch or settings.global_batch), 0, 0, 0, 0, 0)
+
+    monkeypatch.delenv("PRESET", raising=False)
+    monkeypatch.setattr(GeneratorProfiler, "memory", needed)
+    monkeypatch.setattr(GeneratorProfiler, "cost", lambda _: Cost(1, 1, 1.0, 1.0, 1.0))
+    small, counted = Hardware(None, "2", None, (("Small", GB, (8, 0)),), GB, 2), generator_costs(study(root))[1]
+    (one,) = devices.memory(small, None, counted)
+    assert (one.severity, one.found) == ("note", "fine-tuning fits the GPU with micro_batch 1, which it will take")
+    (one,) = devices.memory(replace(small, gpus=()), None, counted)
+    assert (one.severity, one.advice) == ("error", "take a GPU with more memory, LAUNCH=gpu8_zero2 on several GPUs, or"
+            " finetune.lora_rank, which is another method")  # fmt: skip
 
 
 def test_dvc_and_git_are_looked_for() -> None:

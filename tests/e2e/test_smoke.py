@@ -45,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_metrics_hold_every_arm_score_and_the_verdict(finished: Path) -> None:
-    metrics = json.loads((finished / "reports" / "metrics.json").read_text())
+    metrics = json.loads((finished / "reports" / "smoke" / "numbers.json").read_text())
     arms = metrics["arms"]["unet"]
     assert set(arms) == {"real", "real_again", "siamese_x1", "siamese_x2", "siamese_x2_screened", "controlnet_x1"}
     for arm in arms.values():
@@ -56,8 +56,15 @@ def test_metrics_hold_every_arm_score_and_the_verdict(finished: Path) -> None:
     assert "inconclusive" in metrics["verdict"].lower()  # two seeds and eight images can show nothing
 
 
+def test_dvc_shows_one_row_that_fits_a_terminal(finished: Path) -> None:
+    shown = [line for line in call(finished, [*DVC, "metrics", "show"]).splitlines() if line.strip()]
+    assert len(shown) == 2 and shown[1].startswith("reports/smoke/metrics.json")
+    assert {"verdict", "real", "siamese_x1", "siamese_x2", "faithfulness"} <= set(shown[0].split())
+    assert "smoke" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
+
+
 def test_report_is_one_file_that_asks_for_nothing(finished: Path) -> None:
-    page = (finished / "reports" / "index.html").read_text(encoding="utf-8")
+    page = (finished / "reports" / "smoke" / "index.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in page
     assert 'src="http' not in page and 'href="http' not in page and "@import" not in page
 
@@ -67,7 +74,7 @@ def test_snapshots_are_scored_beside_the_finished_generator(finished: Path) -> N
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows if row["score"] == "faithfulness"] == ["2", "4"]
     assert {row["n"] for row in rows if row["score"] == "faithfulness"} == {"12"}  # first copies only
-    assert "Quality over training" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
+    assert "Quality over training" in (finished / "reports" / "smoke" / "index.html").read_text(encoding="utf-8")
 
 
 def test_each_generator_made_its_copies_of_every_training_mask(finished: Path) -> None:
@@ -85,7 +92,7 @@ def test_screening_keeps_the_faithful_share_and_is_told(finished: Path) -> None:
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     assert (record["images"], record["dropped"]["screen"]) == (24, 5)  # 0.8 of 24 are 19 whole images
     assert len(rows) == 12 + record["kept"] and record["kept"] == 24 - len(record["dropped_images"]) <= 19
-    assert "<h2>Screening</h2>" in (finished / "reports" / "index.html").read_text(encoding="utf-8")
+    assert "<h2>Screening</h2>" in (finished / "reports" / "smoke" / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_arm_that_validation_chose_was_trained_again_with_a_fresh_seed(finished: Path) -> None:
@@ -115,7 +122,7 @@ def test_clone_that_pulls_has_nothing_to_do(finished: Path, tmp_path: Path) -> N
     call(finished, [*DVC, "push"])
     call(second, [*DVC, "pull"])
     assert "Running stage" not in call(second, [*DVC, "repro"])
-    assert (second / "reports" / "index.html").is_file()
+    assert (second / "reports" / "smoke" / "index.html").is_file()
 
 
 def test_new_training_set_runs_only_what_depends_on_it(finished: Path) -> None:

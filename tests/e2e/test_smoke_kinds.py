@@ -45,7 +45,7 @@ def run(params: Params) -> str:
         run_grid(params, segmenter, Runtime.alone(1))
     for name in ("confirm", "compare", "report"):
         stage(name)(params)
-    return (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    return (paths.report(params.study) / "index.html").read_text(encoding="utf-8")
 
 
 def volumes(root: Path) -> None:

@@ -43,14 +43,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(folder: Path) -> None:
     """What the study leaves, however it was run."""
-    metrics = json.loads((folder / "reports" / "metrics.json").read_text())
-    assert set(metrics) == {"arms", "segmenters", "verdict"}
+    metrics = json.loads((folder / "reports" / "smoke_segmenters" / "numbers.json").read_text())
+    assert set(metrics) == {"arms", "segmenters", "title", "verdict"}
     assert set(metrics["segmenters"]) == {"dice", "hd95"}
     assert metrics["verdict"].startswith("Dice against unet, all trained on real (n = 8 images, 2 seeds)")
-    page = (folder / "reports" / "index.html").read_text(encoding="utf-8")
+    page = (folder / "reports" / "smoke_segmenters" / "index.html").read_text(encoding="utf-8")
     assert "<h2>Segmenters against each other</h2>" in page and "HD95 (less is better)" in page
     assert "Multiplier curve" not in page and "Scores of the synthetic images" not in page
-    assert (folder / "reports" / "figures" / "differences_segmenters_Dice.svg").is_file()
+    assert (folder / "reports" / "smoke_segmenters" / "figures" / "differences_segmenters_Dice.svg").is_file()
 
 
 def test_the_study_runs_to_its_report(finished: Path) -> None:

@@ -6,20 +6,21 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.doctor.findings import Finding, error, errors, note, warning
 from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, preset_machine
+from pipeline.cli.launch import FOLDER as LAUNCHES
+from pipeline.cli.launch import share
+from pipeline.core import gpus as gpus_of_machine
 from pipeline.core.errors import UserError
 from pipeline.core.section import read_yaml
-from pipeline.stages.finetune.presets import chosen, load, sharding_of
-from pipeline.study import Params
+from pipeline.stages.base.params import Base
+from pipeline.stages.finetune.presets import chosen, leaves_open, load, sharding_of
+from pipeline.stages.hardware import NO_GPU, refuse_large
 
-if TYPE_CHECKING:  # it loads torch
-    from pipeline.stages.finetune.memory import GeneratorProfiler
-
-LAUNCHES = Path("configs/accelerate")
 DRIVER = Path("/proc/driver/nvidia/version")
 BF16 = (8, 0)  # the first compute capability with bf16 arithmetic
 USABLE = 0.9  # of a CPU machine's memory for one process
@@ -38,7 +39,9 @@ class Hardware:
 
 
 def hardware() -> Hardware:
-    """Return the hardware of this machine without starting a kernel."""
+    """Return the hardware of this machine without starting a kernel; torch is loaded only beside a GPU's driver."""
+    if not gpus_of_machine.has_driver():
+        return Hardware(None, metadata.version("torch"), None, (), ram(), os.cpu_count() or 1)
     import torch
 
     numbers = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -70,12 +73,15 @@ def driver() -> str | None:
     return process.stdout.strip().partition("\n")[0] or None
 
 
-def machine(hardware: Hardware, launch: str | None = None) -> Machine:
-    """Return this machine for a forecast: by the preset in the environment, else by its GPUs, else by its CPU."""
+def machine(hardware: Hardware, launch: str | None = None, batch: int | None = None) -> Machine:
+    """Return this machine for a forecast: by the preset in the environment, else by its GPUs, else by its CPU.
+
+    `batch` is the global batch, which the GPUs must share evenly where no launch says how many they are.
+    """
     if (name := chosen()) is not None:
         return preset_machine(name, load(name))
     if hardware.gpus:
-        devices = max(1, min(processes(launch) or 1, len(hardware.gpus)))
+        devices = max(1, min(processes(launch) or share(len(hardware.gpus), batch), len(hardware.gpus)))
         smallest = min(size for _, size, _ in hardware.gpus)
         return Machine("this machine", devices, smallest, GPU_TFLOPS, sharding_of(launch or ""))
     return Machine("this machine (CPU)", 1, hardware.memory, CPU_TFLOPS * hardware.cores)
@@ -130,18 +136,36 @@ def _launch(launch: str, hardware: Hardware) -> Iterator[Finding]:
         yield error("launch", message, "choose a launch for this machine (cpu, gpu1), or free the GPUs")
 
 
-def memory(
-    params: Params, hardware: Hardware, launch: str | None, heaviest: "GeneratorProfiler | None"
-) -> Iterator[Finding]:
-    """Compare fine-tuning of the heaviest entry with a GPU's memory, or with the machine's where there is no GPU."""
-    from pipeline.stages.finetune.memory import check_fits
+def large_base(base: Base | None, study: str, hardware: Hardware) -> Iterator[Finding]:
+    """Find a base that the stages refuse to run on a CPU."""
+    if base is None or hardware.gpus:
+        return
+    try:
+        refuse_large(base, study, NO_GPU)
+    except UserError as fault:
+        yield from errors("gpu", str(fault), "see docs/distribution.md")
 
+
+def memory(hardware: Hardware, launch: str | None, heaviest: GeneratorCounts | None) -> Iterator[Finding]:
+    """Compare fine-tuning of the heaviest entry with a GPU's memory, or with the machine's where there is no GPU."""
     if heaviest is None:
         return
-    target = machine(hardware, launch)
-    available = target.memory if hardware.gpus else USABLE * target.memory
+    params = heaviest.params
+    target = machine(hardware, launch, params.finetune.global_batch)
+    settings, available = target.settings(params.finetune), target.memory if hardware.gpus else USABLE * target.memory
+    needed = heaviest.finetuning_bytes(settings, target.devices, target.sharding)
+    if needed is None or needed <= available:
+        return
+    from pipeline.stages.finetune.memory import GeneratorProfiler, check_fits, described, lighter_settings
+
+    profiler = GeneratorProfiler(params, heaviest.name)
+    if hardware.gpus and chosen() is None and leaves_open(params.finetune):
+        lighter = lighter_settings(profiler, settings, available, target.devices, target.sharding)
+        if lighter is not None:
+            yield note("memory", f"fine-tuning fits the GPU with {described(lighter)}, which it will take", "nothing")
+            return
     try:
-        check_fits(heaviest, target.settings(params.finetune), available, target.devices, target.sharding)
+        check_fits(profiler, settings, available, target.devices, target.sharding)
     except UserError as fault:
         where = "the GPU" if hardware.gpus else "this machine without a GPU"
         yield from (error("memory", f"{f.found} ({where})", f.advice) for f in errors("memory", str(fault), ""))

@@ -4,17 +4,14 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, unlabelled, versions
 from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
 from pipeline.cli.forecast import disk_usage, generator_costs
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
+from pipeline.stages.finetune.costs import Cost
 from pipeline.study import Params
-
-if TYPE_CHECKING:  # it loads torch
-    from pipeline.stages.finetune.memory import Cost
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -57,10 +54,11 @@ def machine_checks(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
     yield "weights", lambda: _weights(params)
     hardware = devices.hardware()
     yield "gpu", lambda: devices.gpus(precisions(params), hardware, launch)
+    yield "gpu", lambda: devices.large_base(params.base, params.study, hardware)
     if not quick:
         counted = functools.cache(lambda: generator_costs(params))  # seconds, for both checks
         yield "disk", lambda: _space(params, counted()[0])
-        yield "memory", lambda: devices.memory(params, hardware, launch, counted()[1])
+        yield "memory", lambda: devices.memory(hardware, launch, counted()[1])
 
 
 def precisions(params: Params) -> set[str]:
@@ -79,7 +77,7 @@ def _weights(params: Params) -> Iterator[Finding]:
     yield from stored_weights.conditionings(params.generators)
 
 
-def _space(params: Params, costs: Mapping[str, "Cost | None"]) -> Iterable[Finding]:
+def _space(params: Params, costs: Mapping[str, Cost | None]) -> Iterable[Finding]:
     return storage.space(disk_usage(params, costs, training_pairs(params.study, params.data)))
 
 

@@ -13,7 +13,7 @@ from pipeline.core import paths
 SCARCE = 1.2  # times what is needed should be free
 STALE = 14  # days
 DAY = 86400
-PLACES = (Path("outputs"), paths.WORK, paths.REPORT)
+PLACES = (Path("outputs"), paths.WORK, paths.REPORTS)
 
 
 def space(needed: DiskUsage, folder: Path = Path()) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained
 from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.audit.params import OFFLINE
 from pipeline.stages.base import base_source
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.params import GeneratorEntry
@@ -35,6 +36,8 @@ def base(section: Base) -> Iterator[Finding]:
 def extractors(names: Iterable[str], overrides: Mapping[str, WeightFile]) -> Iterator[Finding]:
     """Check the files of feature extractors; `overrides` is score.weights."""
     for name in names:
+        if name in OFFLINE:
+            continue
         published: pretrained.Weights | None = plugins.load("features", name).WEIGHTS
         if published is None:
             continue

@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):  # progress
         check_plugins(params)
         pairs = arguments.pairs or training_pairs(params.study, params.data)
-    plan, devices = make_plan(params, pairs), [] if arguments.plan else machines(arguments)
+    batch = params.finetune and params.finetune.global_batch
+    plan, devices = make_plan(params, pairs), [] if arguments.plan else machines(arguments, batch)
     if not arguments.json:
         tell("\n".join(plan.lines()))
         sys.stdout.flush()
@@ -104,8 +105,8 @@ def plan_power(params: "Params", arguments: argparse.Namespace) -> int:
     return 0
 
 
-def machines(arguments: argparse.Namespace) -> list["Machine"]:
-    """Return the machine that the arguments describe, else this one and the presets."""
+def machines(arguments: argparse.Namespace, batch: int | None = None) -> list["Machine"]:
+    """Return the machine that the arguments describe, else this one, whose GPUs share a batch, and the presets."""
     from pipeline.cli.doctor.devices import hardware, machine
     from pipeline.cli.forecast import GIB, GPU_TFLOPS, Machine, preset_machine
     from pipeline.core.errors import UserError
@@ -120,7 +121,7 @@ def machines(arguments: argparse.Namespace) -> list["Machine"]:
         name = f"{count} x {arguments.memory:g} GiB"
         return [Machine(name, count, arguments.memory * GIB, rate, arguments.sharding)]
     presets = [] if chosen() else [preset_machine(name, load(name)) for name in names()]
-    return [machine(hardware()), *presets]
+    return [machine(hardware(), batch=batch), *presets]
 
 
 def lines(result: "Forecast") -> Iterator[str]:

@@ -3,12 +3,12 @@
 import argparse
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli.output import add_json, declare, tell, tell_json
 from pipeline.cli.verbs.study import STUDIES
+from pipeline.core import gpus
 from pipeline.core.errors import UserError
 
 
@@ -82,13 +82,4 @@ def _check(arguments: argparse.Namespace) -> None:
 def _target(device: str | None) -> Any:
     from pipeline.cli.init_study.writing import Target
 
-    return Target(device == "gpu" or (device is None and _has_gpu()), os.cpu_count() or 1)
-
-
-def _has_gpu() -> bool:
-    """Return whether torch can use a GPU; torch, which takes seconds to load, is imported only beside a driver."""
-    if shutil.which("nvidia-smi") is None and not Path("/proc/driver/nvidia").exists():
-        return False
-    import torch
-
-    return torch.cuda.is_available()
+    return Target(device == "gpu" or (device is None and gpus.count_visible() > 0), os.cpu_count() or 1)

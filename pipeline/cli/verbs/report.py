@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from pipeline.study import load_params
 
     params = load_params()
-    page = paths.REPORT / "index.html"
-    exists = stage_outputs.is_report_of(page, params.study)
+    page = paths.report(params.study) / "index.html"
+    exists = page.is_file()
     missing = [stage for stage in stage_outputs.unfinished_stages(params) if stage != stage_outputs.LAST]
     if missing and not exists:
         return _unfinished(arguments, params.study, missing)
@@ -42,6 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
             write_report(params)
         except KeyError as key:  # what this version's report shows and an older version's stages did not write
             raise UserError(f"the outputs were made by an older version ({key} is missing); run dvc repro") from None
+    else:
+        from pipeline.stages.report.index import write_index
+
+        write_index()
     _tell(arguments, params.study, page, missing, written)
     if arguments.open:
         import webbrowser

@@ -4,15 +4,8 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
 from pipeline.methods.conditioning import mask
-
-
-class Lines(Section):
-    """Which lines a hint shows."""
-
-    inside: bool = False  # of lesions only; False: of the whole image
-    over_mask: bool = True  # painted over the mask's colours; False: white lines on black, without the mask
+from pipeline.methods.conditioning._lines_params import Lines
 
 
 def paint(masks: Tensor, strength: Tensor, num_classes: int, lines: Lines) -> Tensor:

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
-from pipeline.methods.conditioning._lines import Lines, paint, require_images
+from pipeline.methods.conditioning._lines import paint, require_images
+from pipeline.methods.conditioning._lines_params import Lines
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
 

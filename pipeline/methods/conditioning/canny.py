@@ -1,30 +1,16 @@
 """Edges of the training image by Canny (1986), OpenCV's, over the mask; thresholds as ControlNet's defaults."""
 
 from functools import partial
-from typing import Self
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.core.contracts import Hint
-from pipeline.methods.conditioning._lines import Lines, paint, require_images
-
-
-class Params(Lines):
-    """Thresholds of the gradient's magnitude, in grey levels."""
-
-    low: int = Field(default=100, ge=0)
-    high: int = Field(default=200, gt=0)
-
-    @model_validator(mode="after")
-    def low_is_below_high(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} exceeds high {self.high}")
-        return self
+from pipeline.methods.conditioning._canny_params import Params
+from pipeline.methods.conditioning._lines import paint, require_images
 
 
 def build(params: Params, num_classes: int) -> Hint:

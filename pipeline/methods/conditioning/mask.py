@@ -7,11 +7,7 @@ from torch import Tensor
 
 from pipeline.core.contracts import Hint
 from pipeline.core.device import to_device
-from pipeline.core.section import Section
-
-
-class Params(Section):
-    """There is nothing to set."""
+from pipeline.methods.conditioning._mask_params import Params
 
 
 def build(params: Params, num_classes: int) -> Hint:

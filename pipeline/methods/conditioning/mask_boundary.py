@@ -2,19 +2,13 @@
 
 from functools import partial
 
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.core.contracts import Hint
-from pipeline.core.section import Section
-from pipeline.methods.conditioning._lines import Lines, paint
-
-
-class Params(Section):
-    """How wide the outline is."""
-
-    width: int = Field(default=2, gt=0)  # pixels, inwards from the edge
+from pipeline.methods.conditioning._lines import paint
+from pipeline.methods.conditioning._lines_params import Lines
+from pipeline.methods.conditioning._mask_boundary_params import Params
 
 
 def build(params: Params, num_classes: int) -> Hint:

@@ -22,9 +22,9 @@ TOWER = "visual."  # the prefix of its tensors
 LICENCE = "MIT"
 
 
-def published(repository: str) -> Weights:
-    """Return open_clip's official file in a repository of the hub."""
-    return Weights("open_clip_model.safetensors", f"hf:{repository}", sha256=None, licence=LICENCE)
+def published(repository: str, size: float) -> Weights:
+    """Return open_clip's official file, of so many bytes, in a repository of the hub."""
+    return Weights("open_clip_model.safetensors", f"hf:{repository}", sha256=None, licence=LICENCE, size=size)
 
 
 class Clip:

@@ -20,9 +20,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 POSITIONS = "pos_embed"
 
 
-def published(architecture: str) -> Weights:
-    """Return timm's official file in the architecture's repository of the hub."""
-    return Weights("model.safetensors", f"hf:timm/{architecture}", sha256=None, licence="Apache-2.0")
+def published(architecture: str, size: float) -> Weights:
+    """Return timm's official file, of so many bytes, in the architecture's repository of the hub."""
+    return Weights("model.safetensors", f"hf:timm/{architecture}", sha256=None, licence="Apache-2.0", size=size)
 
 
 class DinoV2:

@@ -24,6 +24,7 @@ WEIGHTS = Weights(
     source="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
     sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     licence="Apache-2.0 (Google's network)",
+    size=0.1e9,
 )
 
 

@@ -17,10 +17,10 @@ HEADS = "0.1"  # version of the linear heads in the package
 LICENCE = "BSD-3-Clause (torchvision)"
 
 
-def published(file: str) -> Weights:
-    """Return a file of torchvision, whose name contains the first 8 digits of its hash."""
+def published(file: str, size: float) -> Weights:
+    """Return a file of torchvision, of so many bytes, whose name contains the first 8 digits of its hash."""
     digits = Path(file).stem.rpartition("-")[2]
-    return Weights(file, f"https://download.pytorch.org/models/{file}", digits, LICENCE)
+    return Weights(file, f"https://download.pytorch.org/models/{file}", digits, LICENCE, size=size)
 
 
 class Lpips:

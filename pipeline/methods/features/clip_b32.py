@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.methods.features import _clip
 
 OUTPUT = "rows"
-WEIGHTS = _clip.published("timm/vit_base_patch32_clip_224.openai")
+WEIGHTS = _clip.published("timm/vit_base_patch32_clip_224.openai", 0.6e9)
 
 
 def build(file: Path) -> _clip.Clip:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.methods.features import _clip
 
 OUTPUT = "rows"
-WEIGHTS = _clip.published("timm/vit_large_patch14_clip_336.openai")
+WEIGHTS = _clip.published("timm/vit_large_patch14_clip_336.openai", 1.7e9)
 
 
 def build(file: Path) -> _clip.Clip:

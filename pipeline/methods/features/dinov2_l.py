@@ -6,7 +6,7 @@ from pipeline.methods.features import _dinov2
 
 OUTPUT = "rows"
 ARCHITECTURE = "vit_large_patch14_dinov2.lvd142m"
-WEIGHTS = _dinov2.published(ARCHITECTURE)
+WEIGHTS = _dinov2.published(ARCHITECTURE, 1.2e9)
 
 
 def build(file: Path) -> _dinov2.DinoV2:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.methods.features import _lpips
 
 OUTPUT = "distances"
-WEIGHTS = _lpips.published("alexnet-owt-7be5be79.pth")
+WEIGHTS = _lpips.published("alexnet-owt-7be5be79.pth", 0.2e9)
 
 
 def build(file: Path) -> _lpips.Lpips:

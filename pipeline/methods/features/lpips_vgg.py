@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.methods.features import _lpips
 
 OUTPUT = "distances"
-WEIGHTS = _lpips.published("vgg16-397923af.pth")
+WEIGHTS = _lpips.published("vgg16-397923af.pth", 0.5e9)
 
 
 def build(file: Path) -> _lpips.Lpips:

@@ -2,24 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers import ControlNetModel
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from numpy.typing import NDArray
-from pydantic import Field, model_serializer, model_validator
-from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.core import files, plugins
+from pipeline.core import files
 from pipeline.core.contracts import Hint, RealImages, Sampling
 from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
@@ -32,31 +28,6 @@ from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, Laten
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder
 from pipeline.stages.finetune.params import Finetune
-
-
-class Conditioned(Section):
-    """What the control network sees of a pair (a file of pipeline/methods/conditioning, its keys), and what counts."""
-
-    conditioning: str = "mask"
-    conditioning_params: dict[str, Any] = Field(default_factory=dict)
-    lesion_weight: float = Field(default=0.0, ge=0, lt=1)  # share of the error in lesions alone in the loss; 0: off
-
-    @model_serializer(mode="wrap")
-    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        return {key: value for key, value in handler(self).items() if key != "lesion_weight" or value}
-
-    @model_validator(mode="after")
-    def conditioning_is_known(self) -> Self:
-        self._options()
-        return self
-
-    def conditions(self, num_classes: int) -> Hint:
-        """Build the conditioning for a number of classes. Raises UserError where its weights are not available."""
-        return plugins.load("conditioning", self.conditioning).build(self._options(), num_classes)
-
-    def _options(self) -> Section:
-        return plugins.read_params("conditioning", self.conditioning, self.conditioning_params, "conditioning_params")
 
 
 def control_network(model: StableDiffusion, hint: str, start: float) -> ControlNetModel:

@@ -1,34 +1,23 @@
 """ControlNet on masks alone (Zhang et al. 2023), the baseline (M): stock hint input, loss of the mask branch."""
 
-from typing import Literal
-
 import torch
 from diffusers import ControlNetModel
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import (
-    Conditioned,
     ControlledDiffusion,
     control_network,
     sample_noise_on_device,
 )
+from pipeline.methods.generators._controlnet_params import Params
 from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
-
-
-class Params(Conditioned):
-    """The stock ControlNet; whether the compared one trained the decoder is not stated, ours does as Siamese does."""
-
-    hint: Literal["dense", "sparse"] = "sparse"
-    train_decoder: bool = True
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:

@@ -7,23 +7,21 @@ class by class, to the mask's bounding box. The background is another training i
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.contracts import RealImages, Sampling
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import _poisson
+from pipeline.methods.generators._copy_paste_params import Params
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 
 VERSION = 2  # raised when results change
@@ -31,16 +29,6 @@ RECORD = "copy_paste.json"
 RADIUS = 3  # pixels around a gap that inpainting looks at
 Image = NDArray[np.uint8]  # [3, H, W]
 Mask = NDArray[np.uint8]  # [H, W] label map
-
-
-class Params(Section):
-    """How lesions are blended in; lengths are shares of the image's side."""
-
-    feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge
-    margin: float = Field(default=0.02, ge=0, le=0.2)  # around the background's own lesion, covered with it
-    blend: Literal["feather", "poisson"] = "feather"  # poisson: the lesion takes on the colours around it
-    lesions: Literal["together", "apart"] = "together"  # apart: each region of a drawn mask has a lesion of its own
-    candidates: int = Field(default=4, gt=0)  # backgrounds, and lesions, drawn per image; those that fit best are taken
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "CopyPaste":

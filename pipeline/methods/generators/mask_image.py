@@ -7,36 +7,24 @@ together, without stopped gradients, schedule, noise consistency or online augme
 alone, so that all generators get the same input.
 """
 
-from typing import Literal
-
 import torch
 from diffusers import ControlNetModel
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import (
-    Conditioned,
     ControlledDiffusion,
     control_network,
     sample_noise_on_device,
 )
 from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._mask_image_params import Params
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
-
-
-class Params(Conditioned):
-    """The stock ControlNet of two hints."""
-
-    hint: Literal["dense", "sparse"] = "sparse"
-    train_decoder: bool = True
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
-    w_i: float = Field(default=1.0, gt=0)  # weight of the image's control in the sum
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:

@@ -4,38 +4,23 @@ Mask and image pass through the same Dense Hint Input and ControlNet as two hint
 decodes with a frozen copy of the decoder, and the mask branch is drawn towards its prediction.
 """
 
-from typing import Literal
-
 import torch
 from diffusers import ControlNetModel
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core.device import to_device
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, control_network
+from pipeline.methods.generators._control import ControlledDiffusion, control_network
 from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._siamese_params import Params
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder, control, encode
 
 VERSION = 1  # raised when results change
 STEPS = 1000  # of the noise schedule
-
-
-class Params(Conditioned):
-    """Constants of the paper as defaults."""
-
-    hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
-    w_m: float = Field(default=1.0, ge=0)  # weight of the mask branch
-    w_c: float = Field(default=1.0, ge=0)  # weight of the noise consistency
-    w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
-    w_i: Literal["linear"] | float = "linear"  # weight of image control in the mix; linear: k / N
-    k_tau: float = Field(default=1 / 3, ge=0, le=1)  # share of training after which online augmentation starts
-    t_tau: int = Field(default=200, ge=0, le=STEPS - 1)  # largest timestep of online augmentation
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> ControlledDiffusion:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
-from pipeline.methods.generators._control import Conditioned, ControlledDiffusion, sample_noise_on_device
+from pipeline.methods.generators._control import ControlledDiffusion, sample_noise_on_device
 from pipeline.methods.generators._focused_loss import focused_mse
 from pipeline.methods.generators._sampling import AdaptedDenoisingNetworks, DenoisingNetworks
+from pipeline.methods.generators._t2i_adapter_params import Params
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -21,10 +22,6 @@ from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, encode, n
 from pipeline.stages.finetune.params import Finetune
 
 VERSION = 1  # raised when results change
-
-
-class Params(Conditioned):
-    """Only the conditioning and the weight of lesions can be set."""
 
 
 def build(params: Params, model: StableDiffusion, spec: DatasetSpec) -> "AdaptedDiffusion":

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
 from pipeline.methods.segmenters import _supervised
-
-Weights = Literal["hub", "none"] | Path  # hub: the library's own download, kept in its cache
+from pipeline.methods.segmenters._initial_weights import HubWeights
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 def from_timm(
     make: Callable[[bool], nn.Module],
     architecture: str,
-    weights: Weights,
+    weights: HubWeights,
     rename: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return the encoder that `make(pretrained)` builds, and the record of its weights. Raises UserError.

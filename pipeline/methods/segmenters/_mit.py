@@ -13,6 +13,7 @@ from transformers import SegformerConfig, SegformerModel
 
 from pipeline.core.errors import UserError
 from pipeline.methods.segmenters import _encoders
+from pipeline.methods.segmenters._initial_weights import HubWeights
 
 Four = tuple[int, int, int, int]
 EPSILON = 1e-6  # of every LayerNorm in the authors' networks; transformers has 1e-5
@@ -73,18 +74,19 @@ class MiTEncoder(nn.Module):
         return self.transformer(pixel_values=image, output_hidden_states=True).hidden_states
 
 
-def load(transformer: nn.Module, size: MiTSize, weights: _encoders.Weights) -> dict[str, str]:
+def load(transformer: nn.Module, size: MiTSize, weights: HubWeights) -> dict[str, str]:
     """Load initial weights into transformers' SegFormer and return their record. Raises UserError."""
     if weights != "hub":
         return _encoders.load_file(transformer, weights, rename_tensors)
-    repository = _repository(size)
-    with _encoders.downloading(repository):
-        state = SegformerModel.from_pretrained(repository).state_dict()
+    source = repository(size)
+    with _encoders.downloading(source):
+        state = SegformerModel.from_pretrained(source).state_dict()
     transformer.load_state_dict(state)
-    return _encoders.hub_record(repository, transformer)
+    return _encoders.hub_record(source, transformer)
 
 
-def _repository(size: MiTSize) -> str:
+def repository(size: MiTSize) -> str:
+    """Return the repository of NVIDIA's weights of a size. Raises UserError where there is none."""
     for name, published in SIZES.items():
         if published == size:
             return f"nvidia/mit-{name}"

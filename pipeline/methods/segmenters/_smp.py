@@ -5,27 +5,25 @@ named, and nothing names them by default.
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
 from torch import nn
 
 from pipeline.core.errors import UserError
 from pipeline.methods.segmenters import _encoders, _supervised
+from pipeline.methods.segmenters._initial_weights import PACKAGED, PackagedWeights
 from pipeline.networks import packaged_efficientnet
 
-PACKAGED = f"tu-{packaged_efficientnet.ARCHITECTURE}"
-Weights = Literal["packaged", "hub", "none"] | Path  # packaged: ImageNet; a path: the encoder's tensors
 Make = Callable[[Any], Any]  # from encoder_weights to a network
 
 
-def network(make: Make, encoder: str, weights: Weights) -> tuple[Any, dict[str, str]]:
+def network(make: Make, encoder: str, weights: PackagedWeights) -> tuple[Any, dict[str, str]]:
     """Return a network with its encoder's initial weights, and the record of their origin. Raises UserError."""
     if weights == "hub":
-        with _encoders.downloading(_repository(encoder)):
+        with _encoders.downloading(repository(encoder)):
             built = _built(make, encoder, encoder.startswith("tu-") or "imagenet")
-        return built, _encoders.hub_record(_repository(encoder), built.encoder)
+        return built, _encoders.hub_record(repository(encoder), built.encoder)
     built = _built(make, encoder, None)
     if weights == "packaged":
         return built, _load_packaged(_inner(built.encoder), encoder)
@@ -57,7 +55,7 @@ def _load_packaged(inner: nn.Module, encoder: str) -> dict[str, str]:
     return _supervised.weights_record("packaged", packaged_efficientnet.weights_file())
 
 
-def _repository(encoder: str) -> str:
+def repository(encoder: str) -> str:
     """Return the repository that the library downloads from."""
     if encoder.startswith("tu-"):
         return _encoders.timm_repository(encoder.removeprefix("tu-"))

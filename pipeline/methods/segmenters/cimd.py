@@ -12,60 +12,31 @@ trained (`train_gaussians`); ACN sees the predicted mask, not the predicted nois
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core import seeding
 from pipeline.core.contracts import Batch, Segmenter
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas, noise, variance
-from pipeline.diffusion.process import Prediction, Process
+from pipeline.diffusion.process import Process
 from pipeline.diffusion.reverse import CleanPrediction, reverse
 from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.timestep_samplers import UniformTimestepSampler
 from pipeline.methods.segmenters import _mask_denoiser, _supervised
+from pipeline.methods.segmenters._cimd_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 from pipeline.networks.unets import gaussian_encoder, guided_unet
 from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
 from pipeline.networks.unets.guided_unet import GuidedUNet
 
 PAPER_STEPS, FIRST, LAST = 1000, 1e-4, 0.02  # of training, and the betas at their ends
-
-
-class Params(Section):
-    """Networks (the paper's: base 128, multipliers 1 1 2 3 4, two blocks, attention 8, fold 1), process and loss."""
-
-    base: int = Field(default=24, gt=0, multiple_of=2)  # channels of the first level
-    multipliers: tuple[int, ...] = Field(default=(1, 2, 2), min_length=1)
-    blocks: int = Field(default=1, gt=0)
-    attention: tuple[int, ...] = ()  # strides with attention; there is always attention in the middle
-    heads: int = Field(default=1, gt=0)
-    groups: int = Field(default=8, gt=0)  # of normalisations; the paper's 32
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    fold: int = Field(default=2, gt=0)  # side of the squares of pixels that the U-Net sees as channels of one; paper: 1
-    image_copies: int = Field(default=1, gt=0)  # how often the image is given to the U-Net; the code gives grey ones 4x
-    prediction: Prediction = "x0"
-    schedule: Literal["linear", "quadratic", "cosine"] = "linear"
-    train_steps: int = Field(default=1000, gt=1)
-    input_scale: float = Field(default=1.0, gt=0)  # of masks before noise is added; below 1: more noise at all times
-    sampler: Literal["ddim", "ddpm"] = "ddim"
-    steps: int = Field(default=20, gt=0)  # of the sampler
-    lambda_vlb: float = Field(default=1e-3, ge=0)  # 1 in the published code
-    beta_ambiguity: float = Field(default=1e-3, ge=0)
-    train_gaussians: bool = True  # false: AMN and ACN keep their initial weights, as in the published code
-    gaussian_filters: tuple[int, ...] = Field(default=(8, 16, 24), min_length=1)  # the paper's 32, 64, 128, 192
-    gaussian_convolutions: int = Field(default=2, gt=0)  # the paper's 3
-    gaussian_latent: int = Field(default=4, gt=0)  # the paper's 6
-    augmentation: Literal["dihedral", "none"] = "dihedral"
-    weights: Literal["none"] = "none"
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

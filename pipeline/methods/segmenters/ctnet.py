@@ -7,18 +7,15 @@ code) on embeddings of the coarsest stage. The published recipe is that of Polyp
 classes see _foreground.py. The encoder is that of transformers, with the authors' 0.1 of drop-path.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.contracts import Batch, Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _foreground, _mit, _pixel_contrast, _structure_objective, _supervised
 from pipeline.methods.segmenters._convolutions import conv_bn
+from pipeline.methods.segmenters._ctnet_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed
 
 STRIDE, WIDTH = 32, 32
@@ -26,15 +23,9 @@ SIZE = _mit.SIZES["b3"]
 DROP_PATH = 0.1
 
 
-class Params(Section):
-    """Initial weights of the encoder and the training's choices."""
-
-    weights: _encoders.Weights = "none"  # hub: NVIDIA's, not for commercial use; a path: theirs or transformers' file
-    weighted_bce: bool = True  # false: as the published code
-    multi_scale: bool = True
-    augmentation: Literal["dihedral", "none"] = "dihedral"  # none: as the published code
-    contrast: float = Field(default=0.1, ge=0)  # weight of the contrast loss
-    min_pixels: int = Field(default=100, ge=1)  # of a class in an image that takes part in the contrast
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _mit.repository(SIZE)
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

@@ -5,25 +5,20 @@ refused. Batch-norm over pooled pixels needs two images in a batch. An encoder m
 of NVIDIA is not for commercial use.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import segmentation_models_pytorch as smp
-from pydantic import Field
 
 from pipeline.core.contracts import Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _smp, _supervised
+from pipeline.methods.segmenters._deeplabv3plus_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 
 
-class Params(Section):
-    """Encoder, its initial weights, decoder."""
-
-    encoder: str = _smp.PACKAGED  # tu-<name in timm>, or a name in smp
-    weights: _smp.Weights = "packaged"
-    output_stride: Literal[8, 16] = 16
-    decoder_channels: int = Field(default=256, gt=0)
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _smp.repository(params.encoder)
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

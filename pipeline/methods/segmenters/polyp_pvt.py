@@ -12,7 +12,6 @@ and not to probabilities.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import timm
 import torch
@@ -21,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core.contracts import Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _foreground, _structure_objective, _supervised
 from pipeline.methods.segmenters._convolutions import conv_bn, upsample2x
+from pipeline.methods.segmenters._polyp_pvt_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed
 
 STRIDE, WIDTH = 32, 32
@@ -33,13 +32,9 @@ DROP_PATH = 0.1  # the authors' value; timm's own is 0
 STATE, NODES = 16, 4  # channels of the graph; its nodes are 4 x 4
 
 
-class Params(Section):
-    """Initial weights of the encoder and the training's choices."""
-
-    weights: _encoders.Weights = "hub"  # a path: the authors' or timm's file of PVTv2-B2
-    weighted_bce: bool = True  # false: as the published code
-    multi_scale: bool = True
-    augmentation: Literal["dihedral", "none"] = "dihedral"  # none: as the published code
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _encoders.timm_repository(ENCODER)
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

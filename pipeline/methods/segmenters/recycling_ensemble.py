@@ -4,25 +4,12 @@ Both are trained side by side on the same batches and share no weights. The publ
 rule is taken to be the mean of class probabilities, for the diffusion model those of its last step.
 """
 
-from typing import Self
-
-from pydantic import model_validator
-
 from pipeline.core.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _patch_segmenter, _recycling_params, _supervised
+from pipeline.methods.segmenters import _patch_segmenter, _supervised
 from pipeline.methods.segmenters._patch_segmenter import DiffusionSegmenter
 from pipeline.methods.segmenters._recycling import JointObjective
-
-
-class Params(_recycling_params.Params):
-    """The parameters of `recycling`; the plain U-Net uses those that it shares."""
-
-    @model_validator(mode="after")
-    def one_part_is_diffusion(self) -> Self:
-        if self.mode == "plain":
-            raise ValueError("mode is that of the diffusion in the ensemble; the plain U-Net is in it anyway")
-        return self
+from pipeline.methods.segmenters._recycling_ensemble_params import Params
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

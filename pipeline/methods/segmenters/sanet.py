@@ -11,17 +11,16 @@ from collections.abc import Mapping
 
 import timm
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core.contracts import Batch, Segmenter
 from pipeline.core.errors import UserError
-from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _colour_exchange, _encoders, _foreground, _multi_scale, _supervised
+from pipeline.methods.segmenters._sanet_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 
 STRIDE = 32
@@ -29,16 +28,9 @@ ENCODER = "res2net50d"  # timm's name of Res2Net-50 v1b 26w 4s
 RATES, PROBABILITIES = (8 / 11, 9 / 11, 10 / 11, 1.0), (0.1, 0.2, 0.3, 0.4)  # of the side: 256, 288, 320, 352 of 352
 
 
-class Params(Section):
-    """Initial weights of the encoder, and which of the paper's components are used."""
-
-    weights: _encoders.Weights = "hub"  # a path: the authors' or timm's file of Res2Net-50 v1b
-    multi_scale: bool = True
-    colour_exchange: bool = True
-    colour_references: dict[str, float] = Field(
-        default_factory=dict
-    )  # probability of each source; empty: any real image
-    probability_correction: bool = True  # of predictions; never changes which of two classes wins
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _encoders.timm_repository(ENCODER)
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

@@ -4,28 +4,21 @@ Not from segmentation-models-pytorch, whose MiT encoder carries NVIDIA's non-com
 published are under that licence too, so none are taken unless asked for.
 """
 
-from pydantic import Field
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from pipeline.core.contracts import Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _mit, _supervised
+from pipeline.methods.segmenters._segformer_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 
 STRIDE = 32
 
 
-class Params(Section):
-    """Size of the mix transformer (one value per stage) and of the decoder; B0 by default."""
-
-    widths: _mit.Four = (32, 64, 160, 256)
-    depths: _mit.Four = (2, 2, 2, 2)
-    decoder_width: int = Field(default=256, gt=0)  # 768 for B2 to B5
-    drop_path: float = Field(default=0.1, ge=0, lt=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)  # before the classifier
-    weights: _encoders.Weights = "none"  # hub: NVIDIA's, not for commercial use; a path: a file, its head is not used
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _mit.repository(_mit.MiTSize(params.widths, params.depths))
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

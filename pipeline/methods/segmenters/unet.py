@@ -6,21 +6,17 @@ An encoder mit_b0 to mit_b5 may be named; that code of NVIDIA is not for commerc
 from typing import Any
 
 import segmentation_models_pytorch as smp
-from pydantic import Field
 
 from pipeline.core.contracts import Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _smp, _supervised
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
+from pipeline.methods.segmenters._unet_params import Params
 
 
-class Params(Section):
-    """Encoder, its initial weights, decoder."""
-
-    encoder: str = _smp.PACKAGED  # tu-<name in timm>, or a name in smp
-    weights: _smp.Weights = "packaged"
-    decoder_channels: tuple[int, ...] = Field(default=(128, 64, 32, 16, 16), min_length=5, max_length=5)
+def hub_repository(params: Params) -> str:
+    """Return the repository that `weights: hub` downloads from."""
+    return _smp.repository(params.encoder)
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

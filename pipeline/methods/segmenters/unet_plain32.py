@@ -6,29 +6,20 @@ cross-entropy, half soft Dice of all classes, background included, pooled over t
 """
 
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.contracts import Segmenter
-from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _supervised
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised, SupervisedObjective, min_max_normalize
+from pipeline.methods.segmenters._unet_plain32_params import Params
 
 LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
-
-
-class Params(Section):
-    """Width and the normalisation of images."""
-
-    width: int = Field(default=32, gt=0)  # channels of the first level; doubled at each further one
-    stretch: bool = True  # each image to [0, 1] by its own minimum and maximum
-    weights: Literal["none"] = "none"
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:

@@ -178,8 +178,8 @@ def read_comparison(study: str) -> Record:
     return read_output(paths.comparison(study) / "comparison.json")
 
 
-def collect_metrics(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
-    """Return what reports/metrics.json holds: arms, judge.dice, faithfulness by generator and of the control, verdict.
+def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
+    """Return what numbers.json of a report holds: arms, judge.dice, faithfulness by generator and shuffled, verdict.
 
     Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
     """

@@ -1,5 +1,6 @@
 """Fine-tuning of one generator entry on the training pairs."""
 
+import logging
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline.study import Params
 from pipeline.training import checkpoints
 from pipeline.training.callbacks import LossRow, Monitoring
 from pipeline.training.loop import check_recipe, fit, snapshot_path
+
+log = logging.getLogger(__name__)
 
 
 def finetune(params: Params, name: str) -> None:
@@ -73,8 +76,7 @@ class FinetuneRun:
 
     def _train(self, folder: Path) -> None:
         params, runtime, train = self.params, self.runtime, self.real.split("train")
-        settings = presets.fitted(params.finetune)
-        memory.check_device(params, self.name, settings, runtime)
+        settings = self._fitted_settings()
         model = generator.build(params.study, params.seed, self.name, self.entry, train.spec, runtime)
         if isinstance(model, TrainingFreeGenerator):
             model.set_training_pairs(train)
@@ -83,13 +85,23 @@ class FinetuneRun:
             return
         check_recipe(recipe(settings, self.work.name), settings.global_batch, runtime)
         if runtime.is_main:
-            presets.note(self.work)
+            presets.note(self.work, presets.differences(params.finetune, settings))
         model.prepare(settings)
         rows = self._fit(model, settings, train)
         if runtime.is_main:
             _save(model, rows, settings.snapshots, self.work, folder)
             previews.publish(self.work, folder, self.max_steps)
         runtime.barrier()
+
+    def _fitted_settings(self) -> Finetune:
+        """Return the settings under the shell's preset or, where study and shell leave them open, those that fit."""
+        params, runtime = self.params, self.runtime
+        free = presets.chosen() is None and presets.leaves_open(params.finetune)
+        settings = presets.fitted(params.finetune)
+        fitting = runtime.broadcast(memory.fit_device(params, self.name, settings, runtime, free))
+        if fitting != settings and runtime.is_main:
+            log.warning("finetune %s: %s, chosen so that it fits the GPU", self.name, memory.described(fitting))
+        return fitting
 
     def _fit(self, model: Generator, settings: Finetune, train: ImageSet) -> list[LossRow]:
         """Train the generator, watched by the tracker and the previews that the settings ask for."""

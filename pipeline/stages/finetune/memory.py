@@ -24,6 +24,7 @@ from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import encode
 from pipeline.stages.base.params import Base
+from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.empty_base import empty_base
 from pipeline.stages.finetune.generator import options
 from pipeline.stages.finetune.meta_profiler import footprint, operations
@@ -36,23 +37,12 @@ GB = 1e9
 RESERVE = 1.2 * GB  # assumed: CUDA context, workspaces of kernels, fragmentation
 STATES = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimiser states per trained weight
 MASTER = 4  # bytes of a weight
+SIZES = (16, 8, 4, 2, 1)  # micro-batches that are tried
+NOTHING_FITS = (
+    "no micro-batch fits, not even with gradient_checkpointing; take a GPU with more memory, LAUNCH=gpu8_zero2 on"
+    " several GPUs, or finetune.lora_rank, which is another method"
+)
 SMALL = 40  # of a U-Net so many times smaller than the memory, weights, gradients and states take a tenth of it
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Parameters and arithmetic of one generator entry."""
-
-    trained: int  # parameters
-    frozen: int  # parameters of the denoiser that stay on the device untrained
-    early: float  # operations per sample of a training step
-    late: float  # the same after K_tau, the mean over timesteps
-    switch: float  # share of training that is early
-
-    @property
-    def mean(self) -> float:
-        """Operations per sample, on average over the training."""
-        return self.switch * self.early + (1 - self.switch) * self.late
 
 
 @dataclass(frozen=True)
@@ -222,9 +212,8 @@ def check_fits(
     estimate = profiler.memory(settings, world, sharding)
     if estimate is None or estimate.total <= available:
         return estimate
-    lighter = _lighter_settings(settings)
-    fits = next((text for text, other in lighter if _total_bytes(profiler, other, world, sharding) <= available), None)
-    advice = f"try {fits}" if fits else "try LAUNCH=gpu8_zero2 on several GPUs, a GPU with more memory, or lora_rank"
+    lighter = lighter_settings(profiler, settings, available, world, sharding)
+    advice = f"try {described(lighter)}" if lighter else NOTHING_FITS
     raise UserError(
         f"fine-tuning needs about {estimate.total / GB:.0f} GB per device with these settings,"
         f" the device has {available / GB:.0f}; {advice}"
@@ -236,15 +225,30 @@ def _total_bytes(profiler: GeneratorProfiler, settings: Finetune, world: int, sh
     return 0.0 if estimate is None else estimate.total
 
 
-def _lighter_settings(settings: Finetune) -> Iterator[tuple[str, Finetune]]:
-    """Yield settings that need less memory and do not change the method, the fastest first, with their descriptions."""
-    batch = settings.micro_batch or settings.global_batch
-    for checkpointing in (False, True):
-        for size in (4, 2, 1):
-            changed = {"micro_batch": size, "gradient_checkpointing": checkpointing}
-            if size <= batch and (checkpointing or not settings.gradient_checkpointing):
-                description = f"micro_batch {size}" + (" with gradient_checkpointing true" if checkpointing else "")
-                yield description, settings.model_copy(update=changed)
+def lighter_settings(
+    profiler: GeneratorProfiler, settings: Finetune, available: float, world: int, sharding: Sharding
+) -> Finetune | None:
+    """Return the fastest settings that fit so many bytes and do not change the method; None where none do.
+
+    A large micro-batch comes before a small one, and checkpointing, which adds arithmetic, comes last.
+    """
+
+    def fits(other: Finetune) -> bool:
+        return _total_bytes(profiler, other, world, sharding) <= available
+
+    most = settings.micro_batch or -(-settings.global_batch // world)
+    for checkpointing in (True,) if settings.gradient_checkpointing else (False, True):
+        changes = [{"micro_batch": size, "gradient_checkpointing": checkpointing} for size in SIZES if size <= most]
+        options = [settings.model_copy(update=changed) for changed in changes]
+        if fits(options[-1]):  # of one sample; else no larger one is worth the count
+            return next(option for option in options if fits(option))
+    return None
+
+
+def described(settings: Finetune) -> str:
+    """Return the settings that decide about memory in words."""
+    more = " with gradient_checkpointing true" if settings.gradient_checkpointing else ""
+    return f"micro_batch {settings.micro_batch}{more}"
 
 
 def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
@@ -270,15 +274,22 @@ class BaseOnly:
     model: StableDiffusion
 
 
-def check_device(params: Params, generator: str, settings: Finetune, runtime: Runtime) -> None:
-    """Raise UserError where training would not fit the GPU, before anything is moved there, or the machine.
+def fit_device(params: Params, generator: str, settings: Finetune, runtime: Runtime, free: bool = False) -> Finetune:
+    """Return the settings with which training fits the GPU, or the machine; `free`: those of memory may be chosen.
 
-    On a CPU a base that is small beside the memory is not counted: it fits, and counting takes seconds.
+    Raises UserError where none do, before anything is moved to the GPU. On a CPU nothing is chosen, and a base that is
+    small beside the memory is not counted: it fits, and counting takes seconds.
     """
     available = runtime.memory()
     weights = sum(file.stat().st_size for file in (paths.base(params.study) / "unet").glob("*.safetensors"))
     if runtime.device.type == "cpu" and weights < available / SMALL:
-        return
+        return settings
     published = params.base.model_copy(update={"source": str(paths.base(params.study))})
     profiler = GeneratorProfiler(params.model_copy(update={"base": published}), generator)
+    if free and runtime.device.type == "cuda":
+        if _total_bytes(profiler, settings, runtime.world, runtime.sharding) <= available:
+            return settings
+        if lighter := lighter_settings(profiler, settings, available, runtime.world, runtime.sharding):
+            return lighter
     check_fits(profiler, settings, available, runtime.world, runtime.sharding)
+    return settings

@@ -6,6 +6,7 @@ What changes the method (adamw_8bit, lora_rank, ema_decay, precision) belongs to
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from pipeline.stages.finetune.params import Finetune
 FOLDER = Path("configs/presets")
 VARIABLE = "PRESET"
 NOTES = "presets.json"
+FITTED = "fitted"  # in the place of a name: chosen by predicted memory
 
 
 class Switches(Section):
@@ -80,11 +82,23 @@ def fitted(settings: Finetune, name: str | None = None) -> Finetune:
     return settings if name is None else under(settings, load(name))
 
 
-def note(work: Path) -> None:
-    """Record beside a run's checkpoints that it goes on under the shell's preset, or under none."""
-    name, before = chosen(), _noted(work)
-    switches = {} if name is None else load(name).finetune.model_dump(exclude_none=True)
-    now = {"name": name, **switches}
+def leaves_open(settings: Finetune) -> bool:
+    """Return whether a study says nothing of micro-batches and checkpointing, which may then follow the memory."""
+    return settings.micro_batch is None and not settings.gradient_checkpointing
+
+
+def differences(study: Finetune, settings: Finetune) -> dict[str, Any]:
+    """Return the switches in which settings differ from the study's, with their values."""
+    values = settings.model_dump(include=set(Switches.model_fields))
+    return {key: value for key, value in values.items() if value != getattr(study, key)}
+
+
+def note(work: Path, fitted: Mapping[str, Any] | None = None) -> None:
+    """Record beside a run's checkpoints that it goes on under the shell's preset, switches that fit, or neither."""
+    name, before, switches = chosen(), _noted(work), dict(fitted or {})
+    if name is not None:
+        switches = load(name).finetune.model_dump(exclude_none=True)
+    now = {"name": name or (FITTED if switches else None), **switches}
     if before[-1:] != [now]:
         files.write_json(work / NOTES, [*before, now])
 

@@ -80,6 +80,10 @@ def inspect(data: Data, seed: int) -> InspectedSet:
     candidates, faults = pairs.candidates, [*pairs.faults]
     alike = hashing.near_duplicates([c.perceptual_hash for c in candidates])
     units = _units(candidates, alike, data)
+    if faults and _too_few_for_folds(units, data):  # the pairs with faults are missing, and these are what to mend
+        undivided = ("train",) * len(candidates)
+        faults += unlabelled.read_folder(data)[1]
+        return InspectedSet(candidates, undivided, undivided, (), tuple(faults), tuple(units))
     original = _splits(pairs, units, data, seed)
     near = [NearDuplicate(*pair) for pair in alike if _across_splits(pair, candidates, original)]
     splits = original
@@ -147,10 +151,14 @@ def _fold(splits: Sequence[str | None], groups: Sequence[str], data: Data, seed:
     """Return test for the images of the study's fold. Raises UserError if there are splits, or too few groups."""
     if present := sorted({split for split in splits if split}):
         raise UserError(f"data.folds: the data set has splits of its own ({', '.join(present)}); folds would mix them")
-    if len(set(groups)) <= (data.folds or 0):
+    if _too_few_for_folds(groups, data):
         raise UserError(f"data.folds is {data.folds}, but there are {len(set(groups))} images or groups to deal out")
     folds = splitting.assign_folds(groups, data.folds or 1, seed)
     return ["test" if fold == data.fold else None for fold in folds]
+
+
+def _too_few_for_folds(groups: Sequence[str], data: Data) -> bool:
+    return data.folds is not None and len(set(groups)) <= data.folds
 
 
 def _across_splits(pair: tuple[int, int, int], candidates: Sequence[Candidate], splits: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from pipeline.data.decoding import (
 from pipeline.data.grids import Grid
 from pipeline.data.image_files import majority_vote
 from pipeline.data.image_set import png
+from pipeline.data.picture_rules import NO_RULES, PictureRules
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare.params import Data
 
@@ -69,7 +70,13 @@ def check_pair(item: Item, data: Data) -> Candidate | list[Fault]:
     """Decode and check one pair; return all its faults if it cannot be used."""
     if isinstance(item, Fault):
         return [item]
-    decoded = _decoded(item)
+    rules = PictureRules(data.picture_window, data.palette or ())
+    if rules and not isinstance(item, FilePair):
+        raise UserError(
+            f"data.picture_window and data.palette are for pairs of picture files; data.reader {data.reader} reads"
+            " other ones"
+        )
+    decoded = _decoded(item, rules)
     if isinstance(decoded, list):
         return decoded
     volume = decoded.affine is not None
@@ -82,8 +89,8 @@ def check_pair(item: Item, data: Data) -> Candidate | list[Fault]:
         return [Fault(decoded.origin or decoded.id, str(fault))]
 
 
-def _decoded(item: Sample | FilePair | LazySample) -> Sample | list[Fault]:
-    return item if isinstance(item, Sample) else decode(item)
+def _decoded(item: Sample | FilePair | LazySample, rules: PictureRules = NO_RULES) -> Sample | list[Fault]:
+    return item if isinstance(item, Sample) else decode(item, rules)
 
 
 def _check_picture(sample: Sample, data: Data) -> Candidate:

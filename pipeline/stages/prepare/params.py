@@ -7,9 +7,11 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry, Section
 
-OPTIONAL = ("channels", "shape", "spacing", "unlabelled")  # keys that are written only if they are set
+LATER = ("unlabelled", "picture_window", "palette")
+OPTIONAL = ("channels", "shape", "spacing", *LATER)  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Unlabelled(Section):
@@ -36,6 +38,8 @@ class Data(Entry):
     channels: int | None = Field(default=None, gt=0, le=16)  # 1: grey; or contrasts. None: 3 colours, of volumes 1
     shape: tuple[Extent, Extent, Extent] | None = None  # volumes: voxels along right, front, top; cropped or padded
     spacing: tuple[Length, Length, Length] | None = None  # volumes: mm of a voxel; None: as stored, all must agree
+    picture_window: tuple[float, float] | None = None  # levels that become black and white, of grey images of 16 bits
+    palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None  # colours of the labels 0, 1, 2 ... in masks
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
     val_share: float = Field(default=0.1, gt=0, lt=1)  # used if the data set has no such split
     test_share: float = Field(default=0.2, gt=0, lt=1)
@@ -67,6 +71,20 @@ class Data(Entry):
             raise ValueError("spacing is that of volumes, which have shape; pictures have segment.spacing")
         if self.shape and self.native_masks:
             raise ValueError("native_masks is for pictures; volumes are scored on their common grid")
+        return self
+
+    @model_validator(mode="after")
+    def rules_of_pictures_make_sense(self) -> Self:
+        if self.shape and (self.picture_window or self.palette):
+            raise ValueError("picture_window and palette are for pictures; volumes have the reader's window")
+        if self.picture_window and self.picture_window[0] >= self.picture_window[1]:
+            raise ValueError(f"picture_window is {list(self.picture_window)}; its first level, black, must be lower")
+        if self.palette and len({*self.palette}) < len(self.palette):
+            raise ValueError("palette names a colour twice; each label has its own")
+        if self.palette and len(self.palette) != self.num_classes:
+            raise ValueError(
+                f"palette names {len(self.palette)} colours, num_classes is {self.num_classes}; the first is background"
+            )
         return self
 
     @model_validator(mode="after")

@@ -63,7 +63,7 @@ class Picture:
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
         try:
-            image = with_channels(decoding.read_image(self.path)[0], self.data)
+            image = with_channels(decoding.read_image(self.path, self.data.picture_window)[0], self.data)
         except InvalidData as fault:
             raise UserError(f"{self.path} has changed since it was checked ({fault}); run prepare again") from None
         return decoding.resize_image(image, self.data.size)
@@ -218,7 +218,7 @@ def _report(found: UnlabelledImages, data: Data) -> None:
 
 
 def _check_picture(path: Path, folder: Path, data: Data) -> Candidate:
-    pixels, notes = decoding.read_image(decoding.ensure_inside(path, folder, FOLDER))
+    pixels, notes = decoding.read_image(decoding.ensure_inside(path, folder, FOLDER), data.picture_window)
     image = with_channels(pixels, data)
     masks = np.zeros((0, data.size, data.size), np.uint8)
     about = {"split": UNLABELLED, "source": UNLABELLED, "origin": _location(path), "notes": tuple(notes)}

@@ -26,11 +26,11 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         where = f"generators.{name}.mask_params"
         yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
     for metric in params.score.metrics:
-        yield "score.metrics", lambda name=metric: plugins.load("image_metrics", name)
+        yield "score.metrics", lambda name=metric: plugins.source("image_metrics", name)
     for extractor in params.score.extractors:
-        yield "score.extractors", lambda name=extractor: plugins.load("features", name)
+        yield "score.extractors", lambda name=extractor: plugins.source("features", name)
     for extractor in params.audit.extractors:
-        yield "audit.extractors", lambda name=extractor: plugins.load("features", name)
+        yield "audit.extractors", lambda name=extractor: plugins.source("features", name)
 
 
 def _run(check: tuple[str, Callable[[], object]]) -> str | None:

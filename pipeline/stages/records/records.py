@@ -22,8 +22,9 @@ DECLARED = "DATA_FILES"  # the constant in which a module lists the files beside
 NOT_FOLLOWED = {
     f"pipeline.{name}"
     for name in (
-        *("core.errors", "core.files", "core.locks", "core.paths", "core.plugins", "core.progress", "core.tables"),
-        *("stages.command", "stages.prepare.validation", "stages.records", "stages.records.records", "study"),
+        *("core.errors", "core.files", "core.gpus", "core.locks", "core.paths", "core.plugins", "core.progress"),
+        *("core.tables", "stages.command", "stages.hardware", "stages.prepare.validation", "stages.records"),
+        *("stages.records.records", "study"),
     )
 }
 

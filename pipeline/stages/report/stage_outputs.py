@@ -29,9 +29,4 @@ def stage_outputs(params: Params) -> Iterator[tuple[str, Path]]:
     yield from ((f"segment@{name}", paths.segmentation(study, name)) for name in params.segmenters)
     yield "confirm", paths.confirmation(study)
     yield "compare", paths.comparison(study)
-    yield LAST, paths.REPORT / "index.html"
-
-
-def is_report_of(page: Path, study: str) -> bool:
-    """Return whether a report was written for this study; it shows all parameters, the study's name among them."""
-    return page.is_file() and f"study: {study}\n" in page.read_text(encoding="utf-8")
+    yield LAST, paths.report(study) / "index.html"

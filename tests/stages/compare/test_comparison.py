@@ -15,7 +15,7 @@ from pipeline.metrics.statistics.paired import two_level_bootstrap
 from pipeline.metrics.statistics.resampling import percentile_interval
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms, evidence
 from pipeline.stages.compare.claim import Claim, headline
-from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.comparison import collect_numbers, compare, publish_comparison
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.generator_level import GeneratorSpread, TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
@@ -341,7 +341,7 @@ def test_metrics_of_the_report(params: Params, tmp_path: Path, monkeypatch: pyte
     files.write_json(
         paths.scores(params.study, "siamese") / "metrics.json", {"faithfulness": 0.7, "faithfulness_shuffled": 0.2}
     )
-    metrics = collect_metrics(params.study, ["siamese"], has_judge=True)
+    metrics = collect_numbers(params.study, ["siamese"], has_judge=True)
     assert set(metrics["arms"]["unet"]) == set(SETS)
     assert metrics["arms"]["unet"]["real"]["iou"]["low"] < metrics["arms"]["unet"]["real"]["iou"]["mean"]
     assert metrics["judge"] == {"dice": 0.8}

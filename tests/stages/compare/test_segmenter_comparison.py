@@ -12,7 +12,7 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
 from pipeline.data import manifest
-from pipeline.stages.compare.comparison import collect_metrics, compare, publish_comparison
+from pipeline.stages.compare.comparison import collect_numbers, compare, publish_comparison
 from pipeline.stages.compare.params import SegmenterComparison, base_metric
 from pipeline.stages.compare.results import METRICS, Results
 from pipeline.stages.compare.segmenter_comparison import (
@@ -247,7 +247,7 @@ def test_files_hold_the_rows_and_the_sentence(tmp_path: Path, monkeypatch: pytes
     assert told["verdict"].startswith(
         "Dice against unet, all trained on real (n = 20 images, 3 seeds): better: other +0.099 ["
     )
-    metrics = collect_metrics(params.study, [], has_judge=False)
+    metrics = collect_numbers(params.study, [], has_judge=False)
     assert set(metrics) == {"arms", "segmenters", "verdict"}
     assert metrics["segmenters"]["ged"]["other"]["verdict"] == "worse"
 

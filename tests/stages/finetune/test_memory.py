@@ -13,7 +13,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
-from pipeline.stages.finetune.memory import GB, RESERVE, GeneratorProfiler, check_device, check_fits
+from pipeline.stages.finetune.memory import GB, RESERVE, GeneratorProfiler, Memory, check_fits, fit_device
 from pipeline.stages.finetune.meta_profiler import footprint, operations
 from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params, load_params
@@ -129,10 +129,36 @@ def test_a_machine_is_checked_where_the_base_is_large_for_it(
     with monkeypatch.context() as patch:
         patch.setattr(Runtime, "memory", lambda self: 4_000_000)
         with pytest.raises(UserError, match="needs about 1 GB per device"):
-            check_device(toy_params, "siamese", toy_params.finetune, runtime)
+            fit_device(toy_params, "siamese", toy_params.finetune, runtime)
     monkeypatch.setattr(memory, "GeneratorProfiler", None)  # not counted
     assert runtime.memory() > 1e9
-    check_device(toy_params, "siamese", toy_params.finetune, runtime)
+    assert fit_device(toy_params, "siamese", toy_params.finetune, runtime) is toy_params.finetune
+
+
+def test_a_study_that_leaves_it_open_trains_with_what_fits_the_gpu(
+    toy_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest micro-batch that fits; smaller ones with checkpointing only where no other does."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny_base(paths.base("toy"), "epsilon")
+    settings, runtime = toy_params.finetune.model_copy(update={"global_batch": 12}), Runtime(torch.device("cuda"))
+
+    def needed(profiler: GeneratorProfiler, settings: Any, world: int, sharding: str) -> float:
+        return (settings.micro_batch or settings.global_batch) * (0.5 if settings.gradient_checkpointing else 1) * GB
+
+    monkeypatch.setattr(memory, "_total_bytes", needed)
+    for room, expected in ((12, (None, False)), (9, (8, False)), (1, (1, False)), (0.5, (1, True))):
+        monkeypatch.setattr(Runtime, "memory", lambda self, room=room: room * GB)
+        found = fit_device(toy_params, "siamese", settings, runtime, free=True)
+        assert (found.micro_batch, found.gradient_checkpointing) == expected
+    small = settings.model_copy(update={"micro_batch": 2})
+    monkeypatch.setattr(Runtime, "memory", lambda self: GB)
+    monkeypatch.setattr(GeneratorProfiler, "memory", lambda *_: Memory(GB, GB, GB, GB, GB, GB))
+    with pytest.raises(UserError, match=r"needs about 6 GB per device .* try micro_batch 1$"):
+        fit_device(toy_params, "siamese", small, runtime)
+    monkeypatch.setattr(Runtime, "memory", lambda self: GB / 4)
+    with pytest.raises(UserError, match="no micro-batch fits, not even with gradient_checkpointing; take a GPU with"):
+        fit_device(toy_params, "siamese", settings, runtime, free=True)
 
 
 @pytest.mark.slow

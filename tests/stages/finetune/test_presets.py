@@ -54,6 +54,15 @@ def test_all_presets_of_a_run_are_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert told[1]["micro_batch"] == 2
 
 
+def test_switches_that_were_chosen_to_fit_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRESET", raising=False)
+    assert presets.leaves_open(SETTINGS)
+    fitting = SETTINGS.model_copy(update={"micro_batch": 2})
+    assert not presets.leaves_open(fitting)
+    presets.note(tmp_path, presets.differences(SETTINGS, fitting))
+    assert presets.record(tmp_path) == {"presets": [{"name": "fitted", "micro_batch": 2}]}
+
+
 @pytest.mark.parametrize("key", ["optimizer: adamw_8bit", "precision: fp32", "max_steps: 1", "lora_rank: 4"])
 def test_what_changes_the_method_is_refused(tmp_path: Path, key: str) -> None:
     write(tmp_path, f"{{{key}}}")

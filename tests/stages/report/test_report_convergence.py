@@ -71,8 +71,8 @@ def test_sections_of_the_page(study: Params) -> None:
     shown = attention_maps.heatmaps("toy", study.segmenters, "real", side=8)
     assert list(shown) == ["b"] and shown["b"][0].picture == pictures.uri(HOT)
     write_report(study)
-    text = (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    text = (paths.report("toy") / "index.html").read_text(encoding="utf-8")
     for name in ("convergence", "weights", "heatmaps"):
         assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
     for name in ("convergence_real.svg", "boundary_weight_b.png", "boundary_weight_maps_b.png", "heatmaps_b.png"):
-        assert (paths.REPORT / "figures" / name).is_file()
+        assert (paths.report("toy") / "figures" / name).is_file()

@@ -81,11 +81,11 @@ def test_sections_of_the_page(study: Params) -> None:
     leave_pictures()
     leave_scores()
     write_report(study)
-    text = (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    text = (paths.report("toy") / "index.html").read_text(encoding="utf-8")
     for name in ("sampling", "raters", "further"):
         assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
     assert "case_1: the masks of its raters above, samples of unet below" in text
     found = text[text.index("<h3>Agreement with several raters</h3>") :]
     assert re.findall(r"<td>([^<]*)</td>", found)[:3] == ["unet", "0.312", "0.500"]
     for name in ("sampling_steps_real.svg", "raters_unet.png"):
-        assert (paths.REPORT / "figures" / name).is_file()
+        assert (paths.report("toy") / "figures" / name).is_file()

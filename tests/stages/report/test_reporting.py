@@ -135,13 +135,13 @@ def test_a_page_that_is_too_large_shows_smaller_pictures(study: Params, monkeypa
 
 
 def test_figures_lie_beside_the_page_for_papers(study: Params) -> None:
-    files.write_bytes(paths.REPORT / "figures" / "old.svg", b"of another study")
+    files.write_bytes(paths.report("toy") / "figures" / "old.svg", b"of before")
     write_report(study)
-    found = {path.name for path in (paths.REPORT / "figures").iterdir()}
+    found = {path.name for path in (paths.report("toy") / "figures").iterdir()}
     assert {"multiplier_curve_unet.svg", "multiplier_curve_unet.png", "map_siamese.svg", "samples_siamese.png"} <= found
     assert {"differences_unet.svg", "loss_finetune_siamese.png", "steps_siamese_faithfulness.svg"} <= found
     assert "old.svg" not in found
-    drawn = (paths.REPORT / "figures" / "multiplier_curve_unet.svg").read_text()
+    drawn = (paths.report("toy") / "figures" / "multiplier_curve_unet.svg").read_text()
     assert "currentColor" not in drawn and "<dc:date>" not in drawn
 
 
@@ -279,12 +279,12 @@ def test_every_generator_shows_mask_real_synthetic_and_overlay(study: Params) ->
 
 def test_same_study_gives_the_same_bytes(study: Params) -> None:
     write_report(study)
-    first = files.tree_sha256(paths.REPORT)
+    first = files.tree_sha256(paths.REPORTS)
     program = "from tests.stages.report.test_reporting import again; again()"
     Path("params.yaml").write_text(as_yaml(study), encoding="utf-8")
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "", "PYTHONHASHSEED": "77"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
-    assert files.tree_sha256(paths.REPORT) == first
+    assert files.tree_sha256(paths.REPORTS) == first
 
 
 def again() -> None:
@@ -294,12 +294,12 @@ def again() -> None:
 
 def test_report_leaves_what_dvc_shows(study: Params) -> None:
     write_report(study)
-    metrics = files.read_json(paths.REPORT / "metrics.json")
-    assert metrics["arms"]["unet"]["siamese_x1"]["dice"] == {"mean": 0.8125, "low": 0.7625, "high": 0.8625}
-    assert metrics["judge"]["dice"] == 0.8765
-    assert metrics["faithfulness"] == {"siamese": 0.61, "shuffled": 0.2}
-    assert [row["multiplier"] for row in tables.read_table(paths.REPORT / "multiplier_curve.csv")] == ["0", "1"]
-    totals = tables.read_table(paths.REPORT / "losses" / "finetune_siamese.csv")
+    numbers = files.read_json(paths.report("toy") / "numbers.json")
+    assert numbers["arms"]["unet"]["siamese_x1"]["dice"] == {"mean": 0.8125, "low": 0.7625, "high": 0.8625}
+    assert numbers["judge"]["dice"] == 0.8765
+    assert numbers["faithfulness"] == {"siamese": 0.61, "shuffled": 0.2}
+    assert [row["multiplier"] for row in tables.read_table(paths.report("toy") / "multiplier_curve.csv")] == ["0", "1"]
+    totals = tables.read_table(paths.report("toy") / "losses" / "finetune_siamese.csv")
     assert [float(row["loss"]) for row in totals] == pytest.approx([1.5, 1.0, 1 / 3 + 0.75, 1.0], abs=1e-5)
 
 
@@ -313,7 +313,7 @@ def test_missing_comparison_names_the_file(study: Params) -> None:
     shutil.rmtree(paths.comparison("toy"))
     with pytest.raises(UserError, match=r"comparison\.json does not exist; run the stage"):
         write_report(study)
-    assert not (paths.REPORT / "index.html").exists()
+    assert not (paths.report("toy") / "index.html").exists()
 
 
 def test_smoothing_is_the_mean_of_the_last_steps() -> None:

@@ -1,0 +1,146 @@
+"""What is counted of a study's networks: parameters, operations and bytes; torch is loaded only to count anew."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.kept_counts import kept
+from pipeline.core import plugins
+from pipeline.data.sample import DatasetSpec
+from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.base.params import Base
+from pipeline.stages.finetune.costs import Cost
+from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.prepare.params import Data
+from pipeline.study import Params
+
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.core.runtime import Sharding
+
+WEIGHT_BYTES = 4
+UNCOUNTED = {  # keys of `finetune` that change neither memory nor operations
+    *("max_steps", "schedule_steps", "learning_rate", "weight_decay", "schedule", "max_grad_norm", "flip"),
+    *("prompt_dropout", "checkpoint_every", "keep_checkpoints", "validate_every", "sample_every", "tracker"),
+    "snapshots",
+}
+UNCOUNTED_OF_BASE = {part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")}
+
+
+@dataclass(frozen=True)
+class GeneratorCounts:
+    """The counts of one generator entry."""
+
+    params: Params
+    name: str
+
+    def cost(self) -> Cost | None:
+        """Return parameters and operations; None where the entry trains nothing."""
+
+        def count() -> dict[str, Any] | None:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
+
+            cost = GeneratorProfiler(self.params, self.name).cost()
+            return None if cost is None else asdict(cost)
+
+        about = self._networks(), _finetune(self.params.finetune, {"global_batch", "micro_batch"})
+        values = kept("generator", about, count)
+        return None if values is None else Cost(**values)
+
+    def finetuning_bytes(self, settings: Finetune, world: int = 1, sharding: "Sharding" = "none") -> float | None:
+        """Return the bytes that fine-tuning needs on one of `world` devices; None where the entry trains nothing."""
+
+        def count() -> float | None:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
+
+            memory = GeneratorProfiler(self.params, self.name).memory(settings, world, sharding)
+            return None if memory is None else memory.total
+
+        return kept("finetuning", (self._networks(), _finetune(settings), world, sharding), count)
+
+    def _networks(self) -> list[Any]:
+        """Return what decides about the networks."""
+        entry, data = self.params.generators[self.name], self.params.data
+        method = entry.method_of(self.name)
+        options = plugins.read_params("generators", method, entry.options, f"generators.{self.name}")
+        return [method, options, _base(self.params.base), data.size, data.num_classes]
+
+
+def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
+    """Return the operations of one synthetic image."""
+
+    def count() -> float:
+        from pipeline.stages.finetune import memory
+
+        return memory.sampling_operations(base, size, steps, guidance_scale)
+
+    return kept("sampling", (_base(base), size, steps, guidance_scale), count)
+
+
+def base_bytes(base: Base, size: int) -> float:
+    """Return the bytes of a base's weights."""
+
+    def count() -> float:
+        from pipeline.stages.finetune.empty_base import empty_base
+
+        empty = empty_base(base, size)
+        parts = (empty.vae, empty.text_encoder, empty.unet)
+        return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
+
+    return kept("base", (_base(base), size), count)
+
+
+def autoencoder_operations(base: Base) -> float:
+    """Return the operations of one crop in training the autoencoder of a small base."""
+
+    def count() -> float:
+        from pipeline.cli import stage_costs
+
+        return stage_costs.autoencoder_operations(base)
+
+    return kept("autoencoder", _base(base), count)
+
+
+def denoiser_operations(base: Base, size: int) -> float:
+    """Return the operations of one image of `size` pixels in training the denoiser of a small base."""
+
+    def count() -> float:
+        from pipeline.cli import stage_costs
+
+        return stage_costs.denoiser_operations(base, size)
+
+    return kept("denoiser", (_base(base), size), count)
+
+
+def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:
+    """Return the operations of one image in training a segmenter; None where they cannot be counted."""
+
+    def count() -> float | None:
+        from pipeline.cli import stage_costs
+
+        return stage_costs.segmenter_operations(name, entry, spec)
+
+    method = entry.method_of(name)
+    options = plugins.read_params("segmenters", method, entry.options, f"segmenters.{name}")
+    return kept("segmenter", (method, options, spec.model_copy(update={"name": ""})), count)
+
+
+def dataset_spec(study: str, data: Data) -> DatasetSpec:
+    """Return the specification of the images that stage prepare would write."""
+    spec = DatasetSpec(name=study, size=data.size, channels=data.planes, num_classes=data.num_classes)
+    if data.shape is None:
+        return spec
+    return spec.model_copy(update={"ndim": 3, "shape": data.shape, "spacing": data.spacing or (1.0, 1.0, 1.0)})
+
+
+def _finetune(settings: Finetune, without: set[str] | None = None) -> Mapping[str, Any]:
+    return settings.model_dump(mode="json", exclude=UNCOUNTED | (without or set()))
+
+
+def _base(base: Base | None) -> list[Any]:
+    """Return what decides about the networks of a base: its parameters and, of a folder, its files of shapes."""
+    if base is None:
+        return []
+    configs = [Path(base.source) / part / "config.json" for part in ("unet", "vae", "text_encoder")]
+    shapes = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in configs]
+    return [base.model_dump(mode="json", exclude=UNCOUNTED_OF_BASE), shapes if any(shapes) else []]

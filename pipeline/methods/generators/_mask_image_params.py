@@ -1,0 +1,16 @@
+"""Parameters of `mask_image`, apart from the method, so that a study is checked without loading torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.methods.generators._conditioned import Conditioned
+
+
+class Params(Conditioned):
+    """The stock ControlNet of two hints."""
+
+    hint: Literal["dense", "sparse"] = "sparse"
+    train_decoder: bool = True
+    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
+    w_i: float = Field(default=1.0, gt=0)  # weight of the image's control in the sum

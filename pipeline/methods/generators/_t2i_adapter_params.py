@@ -1,0 +1,7 @@
+"""Parameters of `t2i_adapter`, apart from the method, so that a study is checked without loading torch."""
+
+from pipeline.methods.generators._conditioned import Conditioned
+
+
+class Params(Conditioned):
+    """Only the conditioning and the weight of lesions can be set."""

@@ -6,7 +6,7 @@ configs/accelerate, or the launch of PRESET overrides. None of it belongs to the
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,19 @@ class Launch:
     config: str  # a file of configs/accelerate, without its ending
     why: str
     processes: int | None = None  # None: as many as the file says
+    alone: bool = False  # one process on the CPU, which needs no launcher
 
-    def arguments(self) -> list[str]:
-        """Return the options of `accelerate launch`."""
+    def command(self, stage: Sequence[str]) -> list[str]:
+        """Return the arguments of Python: a stage alone, or `accelerate launch`, which takes seconds to load, before it."""
+        if self.alone:
+            return [*stage]
         count = [] if self.processes is None else ["--num_processes", str(self.processes)]
-        return ["--quiet", "--config_file", (FOLDER / f"{self.config}.yaml").as_posix(), *count]
+        file = (FOLDER / f"{self.config}.yaml").as_posix()
+        return ["-m", "accelerate.commands.launch", "--quiet", "--config_file", file, *count, *stage]
+
+    def environment(self) -> dict[str, str]:
+        """Return what the launcher would put into the environment."""
+        return {"ACCELERATE_USE_CPU": "true"} if self.alone else {}
 
 
 def choose(
@@ -83,7 +91,8 @@ def _found(stage: str, batch: int | None) -> Launch:
     found = gpus.count_visible()
     if found == 0:
         config = ON_CPU.get(stage, "cpu")
-        return Launch(config, f"{_processes(2 if config == 'cpu2' else 1)} on the CPU: {hardware.NO_GPU}")
+        alone = config == "cpu"
+        return Launch(config, f"{_processes(1 if alone else 2)} on the CPU: {hardware.NO_GPU}", alone=alone)
     count = share(found, batch)
     where = "on the visible GPU" if found == 1 else f"on {count} of {found} visible GPUs, one each"
     uneven = f"; {found} cannot share finetune.global_batch {batch} evenly" if count < found else ""
@@ -114,8 +123,8 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(WRONG) from None
     sys.stdout.write(f"{stage}: {launch.why}\n")
     sys.stdout.flush()
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    os.execv(sys.executable, [*launcher, *launch.arguments(), *arguments])
+    os.environ.update(launch.environment())
+    os.execv(sys.executable, [sys.executable, *launch.command(arguments)])
 
 
 if __name__ == "__main__":

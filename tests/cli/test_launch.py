@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,11 +50,19 @@ def choose(stage: str, params: Params, environment: dict[str, str]) -> launch.La
 def test_two_gpus_are_found_and_none_is_the_cpu(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     visible(monkeypatch, 2)
     two = choose(stage, demo(), {})
-    assert two.arguments()[1:] == ["--config_file", "configs/accelerate/gpu8.yaml", "--num_processes", "2"]
+    assert two.command(["x.py"])[3:] == [
+        "--config_file",
+        "configs/accelerate/gpu8.yaml",
+        "--num_processes",
+        "2",
+        "x.py",
+    ]
     assert two.why == "2 processes on 2 of 2 visible GPUs, one each"
     visible(monkeypatch, 0)
     none = choose(stage, demo(), {})
-    assert none.arguments()[1:] == ["--config_file", f"configs/accelerate/{ON_CPU[stage]}.yaml"]
+    launched = ["--config_file", f"configs/accelerate/{ON_CPU[stage]}.yaml", "x.py"]
+    assert none.command(["x.py"]) == ["x.py"] if none.alone else none.command(["x.py"])[3:] == launched
+    assert none.alone == (ON_CPU[stage] == "cpu")
     assert none.why.endswith("on the CPU: torch sees no GPU")
 
 
@@ -144,16 +153,22 @@ def test_the_refusal_is_one_line_and_comes_at_once(command: list[str], tmp_path:
 def test_the_launcher_takes_the_place_of_this_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a CPU it is the very command that stages have always been started with."""
+    """One process on a CPU needs no launcher; what a file of configs/accelerate says goes through accelerate."""
     started: list[Any] = []
     visible(monkeypatch, 0)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "")  # put back afterwards
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((STUDIES / "demo.yaml").read_bytes())
     monkeypatch.setattr(os, "execv", lambda program, arguments: started.append(arguments[1:]))
     launch.main(["stages/finetune.py", "--generator", "siamese"])
     assert capsys.readouterr().out == "finetune: one process on the CPU: torch sees no GPU\n"
+    assert os.environ["ACCELERATE_USE_CPU"] == "true"
+    shutil.copytree(REPOSITORY / "configs" / "accelerate", "configs/accelerate")
+    monkeypatch.setenv("LAUNCH", "cpu")
+    launch.main(["stages/finetune.py", "--generator", "siamese"])
+    stage = ["stages/finetune.py", "--generator", "siamese"]
     config = ["--quiet", "--config_file", "configs/accelerate/cpu.yaml"]
-    assert started == [["-m", "accelerate.commands.launch", *config, "stages/finetune.py", "--generator", "siamese"]]
+    assert started == [stage, ["-m", "accelerate.commands.launch", *config, *stage]]
 
 
 def test_a_driver_is_looked_for_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

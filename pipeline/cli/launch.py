@@ -36,7 +36,7 @@ class Launch:
     alone: bool = False  # one process on the CPU, which needs no launcher
 
     def command(self, stage: Sequence[str]) -> list[str]:
-        """Return the arguments of Python: a stage alone, or `accelerate launch`, which takes seconds to load, before it."""
+        """Return the arguments of Python; `accelerate launch` takes seconds to load and is left out where it can be."""
         if self.alone:
             return [*stage]
         count = [] if self.processes is None else ["--num_processes", str(self.processes)]

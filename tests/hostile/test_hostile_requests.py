@@ -17,7 +17,7 @@ from pipeline.rating.database import Database
 from pipeline.rating.guard import LARGEST, LOOPBACK, RateLimits
 from pipeline.rating.rate_limits import TokenBuckets
 from pipeline.rating.study_database import begin_study
-from pipeline.stages.report.page import policy
+from pipeline.stages.report.frame import policy
 from pipeline.study import Params
 from tests.faults.tally import count
 from tests.malformed import sizes, tried

@@ -35,7 +35,10 @@ def test_the_public_step_needs_twice_the_arithmetic() -> None:
 
 
 def test_both_steps_of_the_benchmark_give_the_same_gradients() -> None:
-    """Of decoder and ControlNet, where autoencoder and text tower give what ours has kept."""
+    """Of decoder and ControlNet, where autoencoder and text tower give what ours has kept.
+
+    Up to a thousandth of each weight's largest gradient: sums of single precision run in another order.
+    """
     material = build(scaled(32, 64, 32), step_time.TIMESTEPS, torch.device("cpu"), start=0.05)
     model, x = material.model, material.batch
     torch.manual_seed(7)
@@ -50,7 +53,8 @@ def test_both_steps_of_the_benchmark_give_the_same_gradients() -> None:
         gradients.append({name: weight.grad for name, weight in material.objective.named_parameters()})
     scale = max(float(gradient.abs().max()) for gradient in gradients[0].values())
     for name, gradient in gradients[0].items():
-        assert torch.allclose(gradient, gradients[1][name], rtol=1e-2, atol=1e-5 * scale), name
+        largest = max(float(gradient.abs().max()), 1e-3 * scale)
+        assert float((gradient - gradients[1][name]).abs().max()) <= 1e-3 * largest, name
 
 
 def test_a_fifth_of_the_timesteps_of_the_gpu_benchmark_is_augmented() -> None:

@@ -53,7 +53,7 @@ def choose(
 ) -> Launch:
     """Choose the launch of a stage of a study with a base and a global batch of fine-tuning, if it has them.
 
-    Raises UserError where the asked launch cannot be, or a CPU should not be asked for a large base.
+    Raises UserError where the launch that was asked for is impossible, or where a large base would run on a CPU.
     """
     name = environment.get(VARIABLE)
     preset = environment.get(presets.VARIABLE)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,18 +57,24 @@ def test_publishing_replaces_the_old_folder_and_sweeps_what_a_killed_one_staged(
     assert sorted(path.name for path in out.iterdir()) == [".siamese_x1.abc.tmp", "siamese"]
 
 
-def test_publishing_puts_the_old_folder_back_where_it_cannot_be_replaced(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target, replace = tmp_path / "out" / "siamese", os.replace
-    files.write_bytes(target / "old.png", b"old")
+def refuse_to_rename(refused: Callable[[Path, Path], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let renamings of a source to a place fail where `refused` says so."""
+    replace = os.replace
 
-    def refuse_the_new_one(source: Path, place: Path) -> None:
-        if place == target and (source / "metadata.json").exists():
+    def rename(source: Path, place: Path) -> None:
+        if refused(source, place):
             raise PermissionError(13, "Permission denied")
         replace(source, place)
 
-    monkeypatch.setattr(os, "replace", refuse_the_new_one)
+    monkeypatch.setattr(os, "replace", rename)
+
+
+def test_publishing_puts_the_old_folder_back_where_it_cannot_be_replaced(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out" / "siamese"
+    files.write_bytes(target / "old.png", b"old")
+    refuse_to_rename(lambda source, place: place == target and (source / "metadata.json").exists(), monkeypatch)
     with pytest.raises(PermissionError):
         files.publish(folder, target)
     assert names(tmp_path / "out") == ["siamese/old.png"]
@@ -77,15 +84,9 @@ def test_publishing_puts_the_old_folder_back_where_it_cannot_be_replaced(
 def test_the_old_folder_is_kept_aside_where_it_cannot_be_put_back(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, replace = tmp_path / "out" / "siamese", os.replace
+    target = tmp_path / "out" / "siamese"
     files.write_bytes(target / "old.png", b"old")
-
-    def refuse(source: Path, place: Path) -> None:
-        if place == target:
-            raise PermissionError(13, "Permission denied")
-        replace(source, place)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    refuse_to_rename(lambda _, place: place == target, monkeypatch)
     with pytest.raises(PermissionError):
         files.publish(folder, target)
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["old.png"]

@@ -16,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
+from pipeline.networks import small_grids
 from pipeline.networks.stable_diffusion import weight_file
 
 WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"
@@ -33,6 +34,7 @@ class Preprocessed(nn.Module):
         super().__init__()
         # Depthwise convolutions take about half the time in this layout on a CPU.
         self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        small_grids.speed_up(self.network)
         self.stride = stride
         self.mean: Tensor
         self.std: Tensor

@@ -35,6 +35,7 @@ from pipeline.stages.score.params import Score
 
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
+WATCHED = {"base": "null", "generators": "{}", "judge": "null", "score": "null", "audit": "null", "confirm": "null"}
 
 
 class Params(Section):
@@ -195,5 +196,9 @@ def _known(where: str, name: str, there: dict[str, Any]) -> None:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a study. Raises UserError."""
-    return parse(Params, read_yaml(path))
+    """Read and check a study. Raises UserError, also where a section is left out that dvc.yaml names for every study."""
+    values = read_yaml(path)
+    params = parse(Params, values)
+    if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:
+        raise UserError(f"{path}: DVC needs every section in the file, used or not; add the line {absent[0]}")
+    return params

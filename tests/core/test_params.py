@@ -94,3 +94,14 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_keys_of_a_plug_in_are_kept_for_it(toy_params: Params) -> None:
     assert toy_params.segmenters["unet"].options == {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}
+
+
+def test_a_section_that_dvc_watches_is_never_left_out(tmp_path: Path) -> None:
+    text = Path("configs/studies/demo.yaml").read_text(encoding="utf-8")
+    study = tmp_path / "params.yaml"
+    study.write_text("".join(line for line in text.splitlines(True) if not line.startswith("confirm:")))
+    with pytest.raises(UserError, match=r"params\.yaml: DVC needs every section .* add the line confirm: null"):
+        load_params(study)
+    with study.open("a") as file:
+        file.write("confirm: null\n")
+    assert load_params(study).confirm is None

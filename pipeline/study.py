@@ -18,7 +18,7 @@ from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
+from pipeline.stages.finetune.params import OUTSIDE, TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
 from pipeline.stages.mix.params import (
@@ -102,12 +102,22 @@ class Params(Section):
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
                 key = "keep_background" if entry.keep_background else "from_image"
                 raise ValueError(
-                    f"generators.{name}.{key}: {entry.method_of(name)} chooses its own backgrounds; remove it"
+                    f"generators.{name}.{key}: {entry.method_of(name)} draws into no image that it is given; remove it"
                 )
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
                     f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
                     f" {self.generate.steps} leaves no step to run; raise either"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def images_from_outside_name_their_masks(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.method_of(name) in OUTSIDE and (entry.masks not in ("real", "bank") or entry.count is not None):
+                raise ValueError(
+                    f"generators.{name}: images of a {entry.method_of(name)} are named after training images or masks"
+                    " of a bank; set masks to real or bank, without count"
                 )
         return self
 
@@ -196,7 +206,7 @@ def _known(where: str, name: str, there: dict[str, Any]) -> None:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a study. Raises UserError, also where a section is left out that dvc.yaml names for every study."""
+    """Read and check a study. Raises UserError, also where a section that dvc.yaml names for every study is absent."""
     values = read_yaml(path)
     params = parse(Params, values)
     if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:

@@ -35,6 +35,10 @@ class Params(Section):
         default=None, min_length=1
     )  # whose prompt they take; None: drawn as training images have
 
+    def files_digest(self) -> str:
+        """Return a hash of the names and contents of all masks. Raises UserError where there are none."""
+        return files.fingerprint([_identity(path) for path in _image_files(self.folder.expanduser())])
+
 
 def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
     """Mask k is file k modulo their number. Raises UserError naming every file that cannot be used."""
@@ -46,8 +50,7 @@ def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Lazy
     if not any(checks):
         raise UserError(f"{params.folder}: every mask is empty (background only); are these the right files?")
     bank = _Bank(paths, train.spec, rows, seed)
-    digest = files.fingerprint([_identity(path) for path in paths])
-    return LazyMasks(len(paths) if count is None else count, bank, digest)
+    return LazyMasks(len(paths) if count is None else count, bank, params.files_digest())
 
 
 @dataclass(frozen=True)

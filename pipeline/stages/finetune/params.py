@@ -55,7 +55,8 @@ class Finetune(Section):
         return self
 
 
-TRAINING_FREE = ("copy_paste",)  # methods that learn nothing; contracts.TrainingFreeGenerator
+TRAINING_FREE = ("copy_paste", "folder")  # methods that learn nothing
+OUTSIDE = ("folder",)  # of these, the ones whose images another program has made; contracts.ImportedImages
 
 
 class KeepBackground(Section):
@@ -129,11 +130,16 @@ class GeneratorEntry(MethodEntry):
         return {k: v for k, v in values.items() if v is not None or k not in ("keep_background", "from_image")}
 
     def learns(self, name: str) -> bool:
-        """Whether the entry with this name trains a generator; otherwise its images are put together from real ones."""
+        """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""
         return self.method_of(name) not in TRAINING_FREE
 
 
 def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:
-    """Return the entries that learn nothing; none where no entry learns, for then the study asks about these."""
-    found = frozenset(name for name, entry in generators.items() if not entry.learns(name))
+    """Return the entries that put real images together; none where all do, for then the study asks about these.
+
+    Images from outside are no rivals: something drew them.
+    """
+    found = frozenset(
+        name for name, entry in generators.items() if not entry.learns(name) and entry.method_of(name) not in OUTSIDE
+    )
     return frozenset() if len(found) == len(generators) else found

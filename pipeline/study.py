@@ -42,9 +42,17 @@ class Params(Section):
     """A whole study."""
 
     study: str = Field(pattern=NAME)
+    """Name of the study. Its outputs lie in `outputs/<study>`, its report in `reports/<study>`. Lower-case letters,
+    digits and `_`.
+    """
     seed: int = Field(default=0, ge=0)
-    threads: int = Field(gt=0)  # per process; another number changes bytes
+    """Seed of every random draw: splits, training, sampling, resampling. Equal seeds give equal results on equal
+    machines.
+    """
+    threads: int = Field(gt=0)
+    """Threads of each process. Another number changes the order of sums and so the last bits of the results."""
     data: Data
+    """The data set."""
     if TYPE_CHECKING:  # no stage that reads them runs where they are None
         base: Base
         finetune: Finetune
@@ -53,18 +61,31 @@ class Params(Section):
         judge: Judge
     else:
         base: Base | None = None
+        """The base model that the generators are fine-tuned on. `null` where the study has no generators."""
         finetune: Finetune | None = None
+        """How the generators are trained. `null` where the study has no generators."""
         generate: Generate | None = None
+        """How images are drawn. `null` where the study has no generators."""
         generators: dict[str, GeneratorEntry] = Field(default_factory=dict)
+        """One entry per generator; the key is its name. `{}` for a study that compares segmenters of real images."""
         judge: Judge | None = None
+        """The segmenter that measures faithfulness. `null` where the study has no generators."""
     score: Score = Score()
+    """Which scores of the synthetic image sets are computed."""
     audit: Audit = Audit()
+    """The search for copies of training images."""
     training_sets: dict[str, TrainingSet] = Field(min_length=1)
+    """One entry per arm of the study; the key is its name."""
     segmenters: dict[str, SegmenterEntry] = Field(min_length=1)
+    """One entry per segmenter; the key is its name. Every segmenter is trained on every training set."""
     segment: Segment
+    """How the segmenters are trained and scored."""
     confirm: Confirm | None = None
+    """Fresh seeds for the headline. `null` for no confirmation."""
     compare: Compare = Compare()
+    """How the arms are compared."""
     report: Report = Report()
+    """The HTML report."""
 
     @field_validator("generators", "score", "audit", mode="before")
     @classmethod

@@ -43,12 +43,17 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.{FOLDERS[kind]}.{name}")
 
 
-def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
-    """Check and return a plug-in's parameters; `where` is the dotted path that an error names.
+def params_class(kind: str, name: str) -> type[Section]:
+    """Return the class of one plug-in's parameters. Raises UserError listing the names there are.
 
     A plug-in that loads torch keeps its class Params in `_<name>_params.py` beside it; only that file is loaded here.
     """
     source(kind, name)
     apart = f"pipeline.{FOLDERS[kind]}._{name}_params"
     module = importlib.import_module(apart) if importlib.util.find_spec(apart) else load(kind, name)
-    return parse(module.Params, values, where)
+    return module.Params
+
+
+def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
+    """Check and return a plug-in's parameters; `where` is the dotted path that an error names."""
+    return parse(params_class(kind, name), values, where)

@@ -33,7 +33,8 @@ class Entry(BaseModel):
 class MethodEntry(Entry):
     """An entry of params.yaml that names a method, a plug-in, or has the method's name as its own."""
 
-    method: str | None = None  # None: the entry's name
+    method: str | None = None
+    """Name of the method, a file of the plug-in folder. Without it the entry's own name is the method's name."""
 
     def method_of(self, name: str) -> str:
         """Return the method of the entry with this name."""

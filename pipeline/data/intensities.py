@@ -17,9 +17,12 @@ from pipeline.data.grids import Affine, distance
 class Intensities(Section):
     """How the intensities of volumes are read."""
 
-    window: tuple[float, float] | None = None  # intensities that become 0 and 1; None: percentiles of each channel
+    window: tuple[float, float] | None = None
+    """The two intensities that become 0 and 1; `null` for percentiles of each channel of each volume."""
     percentiles: tuple[float, float] = (0.5, 99.5)
-    contrasts: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)  # channels to use; None: all
+    """The two percentiles that become 0 and 1, where there is no `window`."""
+    contrasts: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Channels of the files to use, from 0; `null` for all."""
 
     @model_validator(mode="after")
     def ends_are_in_order(self) -> Self:

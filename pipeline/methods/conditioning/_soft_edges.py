@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
 from pipeline.methods.conditioning._lines import paint, require_images
-from pipeline.methods.conditioning._lines_params import Lines
+from pipeline.methods.conditioning._soft_edges_params import SoftEdges
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"
 KEY = "generators.<entry>.conditioning_params.file"
-
-
-class SoftEdges(Lines):
-    """Where the weights are."""
-
-    file: str | None = None  # None: in weights/, the hub's cache, or the hub
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: as published
 
 
 @dataclass(frozen=True)

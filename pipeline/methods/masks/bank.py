@@ -30,10 +30,11 @@ class Params(Section):
     """Where the masks are, and whose prompts they take."""
 
     folder: Path
-    resize: bool = False  # masks of another size to the nearest pixel; false: they are faults
-    source: str | None = Field(
-        default=None, min_length=1
-    )  # whose prompt they take; None: drawn as training images have
+    """Folder of PNG masks. Its subfolders are not searched."""
+    resize: bool = False
+    """Resize masks of another size to the nearest pixel. Without it they are faults."""
+    source: str | None = Field(default=None, min_length=1)
+    """Source whose prompt the masks take; `null` draws sources as the training images have them."""
 
 
 def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:

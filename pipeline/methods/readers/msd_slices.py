@@ -27,10 +27,15 @@ class Params(Section):
     """The folder of the volumes, and which slices are taken."""
 
     root: Path
-    slices: int = Field(default=8, gt=0)  # of a volume, at most: evenly spaced over those that show foreground
-    axis: Literal[0, 1, 2] = 2  # across which slices are cut; 2 is axial in files of the usual orientations
-    channel: int = Field(default=0, ge=0)  # of volumes with several (FLAIR, T1 ...)
-    window: tuple[float, float] | None = None  # intensities that become black and white; None: TAILS of each volume
+    """Folder of the data set."""
+    slices: int = Field(default=8, gt=0)
+    """Largest number of slices of a volume, evenly spaced over those that show foreground."""
+    axis: Literal[0, 1, 2] = 2
+    """Axis across which slices are cut; 2 is axial in files of the usual orientations."""
+    channel: int = Field(default=0, ge=0)
+    """Channel of volumes that have several (FLAIR, T1 ...)."""
+    window: tuple[float, float] | None = None
+    """The two intensities that become black and white; `null` for the percentiles 0.5 and 99.5 of each volume."""
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:

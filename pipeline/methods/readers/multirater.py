@@ -49,10 +49,14 @@ class Params(Section):
     """The folder of the cases, and which mask is taken as ground truth."""
 
     root: Path
-    rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"  # or one rater, from 0
-    # all: each rater's mask is kept (segmenters train on one at random, scores know them all); majority: foreground
-    # where at least half of the raters see it; union: any of them; intersection: all of them
-    crop: PositiveInt | None = None  # side in pixels of the middle square that is used of image and masks; None: all
+    """Folder of the data set."""
+    rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"
+    """Whose mask is the ground truth: `majority` (at least half of the raters), `union`, `intersection`, or the number
+    of one rater, from 0. `all` keeps every rater's mask: segmenters train on one at random, and the scores know them
+    all.
+    """
+    crop: PositiveInt | None = None
+    """Side in pixels of the middle square of image and masks that is used; `null` for the whole image."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Params(Intensities):
     """The folder of the volumes, and how intensities and labels are read."""
 
     root: Path
-    labels: dict[NonNegativeInt, NonNegativeInt] | None = None  # class of each value of the files; None: the value
+    """Folder of the data set."""
+    labels: dict[NonNegativeInt, NonNegativeInt] | None = None
+    """Class of each value in the label files; `null` takes the value itself."""
 
 
 @dataclass(frozen=True)

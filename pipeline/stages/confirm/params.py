@@ -14,7 +14,10 @@ FIRST = 100  # where a list that would do begins
 class Confirm(Section):
     """Confirmation of the arm that has the highest Dice on validation images."""
 
-    seeds: tuple[int, ...] = Field(min_length=1)  # none of which the grid trains
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Seeds with which the chosen arm, the reference and the best rival are trained again. The grid may train none of
+    them.
+    """
 
     @model_validator(mode="after")
     def seeds_differ(self) -> Self:

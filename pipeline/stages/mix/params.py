@@ -12,7 +12,8 @@ from pipeline.core.section import Section
 class Phase(Section):
     """Two phases of one training: first synthetic images alone, then real ones alone; the steps stay as many."""
 
-    pretrain: float  # share of the optimiser steps on synthetic images
+    pretrain: float
+    """Share of the optimiser steps on synthetic images alone, above 0 and below 1. The rest sees real images alone."""
 
     @model_validator(mode="after")
     def both_phases_have_steps(self) -> Self:
@@ -26,21 +27,35 @@ class Phase(Section):
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
-    real: Literal["train", "all"] = "train"  # all: with the pairs beyond data.train_limit, as a ceiling
-    repeat: int = Field(default=1, ge=1)  # how often each real pair is listed; the control real_repeated of epochs
+    real: Literal["train", "all"] = "train"
+    """`all` adds the pairs beyond `data.train_limit`: the ceiling that more labels would reach."""
+    repeat: int = Field(default=1, ge=1)
+    """How often each real pair is listed. A control for trainings by epochs."""
     generator: str | None = None
+    """The entry of `generators` whose images are added; `null` for real images alone."""
     multiplier: int = Field(default=0, ge=0)
-    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
-    screen: float | None = Field(default=None, gt=0, lt=1)  # share of the synthetic images kept: the most faithful
-    screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
-    drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
-    synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
-    # Share of the training at which synthetic_share has fallen to 0, in a straight line; None: it stays as it is.
+    """Number of copies of each mask that are added, at most the `copies` of the generator."""
+    seed_offset: int = Field(default=0, ge=0)
+    """Added to every seed. An arm that differs from the reference in nothing else is an A/A control."""
+    screen: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the synthetic images to keep, the most faithful ones."""
+    screen_min_dice: float | None = Field(default=None, ge=0, le=1)
+    """Faithfulness (Dice of the judge) below which a synthetic image is left out."""
+    drop_copies: bool = False
+    """Leave out the images that the audit suspects to be copies of training images."""
+    synthetic_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of synthetic images in every batch; `null` draws all images alike."""
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
-    phase: Phase | None = None  # None: one phase of all images
-    steps: float = Field(default=1.0, ge=1)  # factor on the optimiser steps; the control real_longer
-    augment: Literal["own", "strong"] | None = None  # None: as segment.augment
-    unlabelled: Literal["mean_teacher"] | None = None  # also learns from the images of data.unlabelled
+    """Share of the training at which `synthetic_share` has fallen to 0, in a straight line; `null` leaves it constant.
+    """
+    phase: Phase | None = None
+    """Train on synthetic images first and on real ones afterwards; `null` trains on all of them at once."""
+    steps: float = Field(default=1.0, ge=1)
+    """Factor on the optimiser steps: the control for longer training."""
+    augment: Literal["own", "strong"] | None = None
+    """Augmentation of this arm; `null` for `segment.augment`."""
+    unlabelled: Literal["mean_teacher"] | None = None
+    """`mean_teacher` also learns from the images of `data.unlabelled`; `null` does without them."""
 
     @property
     def by_dice(self) -> bool:

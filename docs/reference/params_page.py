@@ -48,7 +48,7 @@ def page(dvc: Path) -> str:
     readers = stages_by_key(dvc)
     top = {name: field for name, field in Params.model_fields.items() if not models_in(field.annotation)}
     texts = described(Params)
-    parts = [INTRODUCTION, "## The study", *(f"{read_by(name, readers)}" for name in top)]
+    parts = [INTRODUCTION, "## The study", "\n".join(f"* {read_by(name, readers)}" for name in top)]
     parts.append(table([row(name, field, texts[name]) for name, field in top.items()]))
     for name in Params.model_fields:
         if name not in top:

@@ -97,9 +97,11 @@ class Params(Section):
         for section in ("generators", "training_sets", "segmenters"):
             for key in getattr(self, section):
                 if not re.fullmatch(NAME, key):
-                    raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
+                    raise ValueError(f"{section}.{key}: a name consists of lower-case letters, digits and _")
         if "shuffled" in self.generators:
-            raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
+            raise ValueError(
+                "generators.shuffled: this name belongs to the control of faithfulness; choose another one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -114,7 +116,7 @@ class Params(Section):
             raise ValueError("data.prompt: Field required by generators")
         if self.generators and (self.data.shape or self.data.planes != 3):
             what = "volumes" if self.data.shape else f"{self.data.planes} channels"
-            raise ValueError(f"generators draw pictures of 3 channels, data has {what}; set generators: {{}}")
+            raise ValueError(f"generators draw pictures of 3 channels, but data has {what}; set generators: {{}}")
         return self
 
     @model_validator(mode="after")
@@ -128,7 +130,7 @@ class Params(Section):
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
                     f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
-                    f" {self.generate.steps} leaves no step to run; raise either"
+                    f" {self.generate.steps} leaves no step to run; raise one of them"
                 )
         return self
 
@@ -190,7 +192,7 @@ class Params(Section):
         check_training(self.training_sets, budgets, unlabelled=self.data.unlabelled is not None)
         strong = {segment.augment for segment in settings} | {one.augment for one in self.training_sets.values()}
         if self.data.shape and "strong" in strong:
-            raise ValueError("augment: strong takes images of two dimensions, and data.shape makes volumes; use own")
+            raise ValueError("augment: strong works on images of two dimensions, but data.shape makes volumes; use own")
         return self
 
     @model_validator(mode="after")
@@ -213,13 +215,15 @@ class Params(Section):
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:
     if name not in there:
-        raise ValueError(f"{where} is {name!r}; there are: {', '.join(there)}")
+        raise ValueError(f"{where} is {name!r}; the available ones are: {', '.join(there)}")
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a study. Raises UserError, also where a section is left out that dvc.yaml names for every study."""
+    """Read and check a study. Raises UserError, also where it leaves out a section that dvc.yaml always reads."""
     values = read_yaml(path)
     params = parse(Params, values)
     if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:
-        raise UserError(f"{path}: DVC needs every section in the file, used or not; add the line {absent[0]}")
+        raise UserError(
+            f"{path}: DVC needs every section in the file, whether it is used or not; add the line {absent[0]}"
+        )
     return params

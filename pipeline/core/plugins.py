@@ -33,7 +33,7 @@ def names(kind: str) -> list[str]:
 def source(kind: str, name: str) -> Path:
     """Return the file of one plug-in without loading it. Raises UserError listing the names there are."""
     if name not in names(kind):
-        raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
+        raise UserError(f"there is no {name!r} among the {kind}; the available ones are: {', '.join(names(kind))}")
     return ROOT.joinpath(*FOLDERS[kind].split("."), f"{name}.py")
 
 

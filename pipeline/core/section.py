@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > LONGEST:
-            raise UserError(f"{path} has more than {LONGEST} bytes; parameters need fewer")
+            raise UserError(f"{path} has more than {LONGEST} bytes; a file of parameters may not be larger")
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         hint = "run in the project's folder, or copy a file of configs/studies"
@@ -100,7 +100,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML ({type(error).__name__}: {error!s:.200})") from error
     if _unfolded(content) > LARGEST:
         raise UserError(
-            f"{path} unfolds to more than {LARGEST} values, or holds itself; write out what *aliases repeat"
+            f"{path} unfolds to more than {LARGEST} values, or contains itself; write out what *aliases repeat"
         )
     return content
 

@@ -123,14 +123,14 @@ class Segment(Section):
     @model_validator(mode="after")
     def level_sets_are_several(self) -> Self:
         if self.level_sets and self.num_samples == 1:
-            raise ValueError("level_sets needs num_samples, how many of them, of 2 or more")
+            raise ValueError("level_sets needs num_samples, the number of sets, of 2 or more")
         return self
 
     @model_validator(mode="after")
     def milestones_belong_to_their_schedule(self) -> Self:
         if (self.schedule == "halved") != bool(self.milestones) or not all(0 < m < 1 for m in self.milestones):
             raise ValueError(
-                f"schedule halved needs milestones between 0 and 1, and only it; found {self.schedule} and"
+                f"schedule halved, and no other, needs milestones between 0 and 1; found {self.schedule} and"
                 f" {list(self.milestones)}"
             )
         return self
@@ -177,7 +177,9 @@ def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segmen
     """Return the section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
     values, where = segment.model_dump(), f"segmenters.{name}.segment"
     if entry.segment.keys() & {"seeds", "threads"}:
-        raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")
+        raise UserError(
+            f"params.yaml: {where}: seeds and threads are common to all segmenters; set them in the section segment"
+        )
     if entry.segment.keys() & {"max_steps", "epochs"}:
         values |= {"max_steps": None, "epochs": None}
     if "schedule" in entry.segment:

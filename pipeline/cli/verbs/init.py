@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or study_name(layout.root)
     path = STUDIES / f"{name}.yaml"
     if path.exists() and not arguments.force:
-        raise UserError(f"{path} is there already; say --name or --force")
+        raise UserError(f"{path} already exists; choose another --name, or pass --force to replace it")
     result = study.survey(layout)
     more = study.count_unlabelled(arguments.unlabelled)
     text = study.checked(writing.write(name, layout, result, _target(arguments.device), Path.cwd(), more))
@@ -76,7 +76,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if (arguments.images is None) == (arguments.root is None):
         raise UserError("give --images and --masks, or --root")
     if arguments.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9_]*", arguments.name):
-        raise UserError(f"--name is {arguments.name!r}; a name has lower-case letters, digits and _ only")
+        raise UserError(f"--name is {arguments.name!r}; a name consists of lower-case letters, digits and _")
 
 
 def _target(device: str | None) -> Any:

@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments)
     except sqlite3.Error as error:
-        raise UserError(f"the database of ratings cannot be used now ({error}); nothing was lost, try again") from None
+        raise UserError(
+            f"the database of ratings cannot be used at the moment ({error}); nothing was lost, so try again"
+        ) from None
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _unfinished(arguments: argparse.Namespace, study: str, missing: list[str]) -> int:
     if not arguments.json:
         raise UserError(
-            f"no report of the study {study} yet; run dvc repro, these stages have not run: {_few(missing)}"
+            f"there is no report of the study {study} yet; run dvc repro. These stages have not run: {_few(missing)}"
         )
     tell_json({"study": study, "report": None, "written": False, "missing": missing})
     return 2

@@ -57,7 +57,7 @@ def find(name: str) -> Path:
     path = STUDIES / f"{name}.yaml"
     if not path.is_file():
         available = ", ".join(file.stem for file in _files()) or f"none; run in the folder that holds {STUDIES}"
-        raise UserError(f"there is no study {name!r}; there are: {available}")
+        raise UserError(f"there is no study {name!r}; the available ones are: {available}")
     return path
 
 
@@ -86,7 +86,9 @@ def _files() -> list[Path]:
 
 def _list(arguments: argparse.Namespace) -> int:
     if not _files():
-        raise UserError(f"{STUDIES} holds no study; run in the project's folder, or make one with twinsynth init")
+        raise UserError(
+            f"{STUDIES} holds no study; run the command in the project's folder, or write a study with twinsynth init"
+        )
     placed = PLACE.read_text(encoding="utf-8") if PLACE.is_file() else None
     texts = {path.stem: path.read_text(encoding="utf-8") for path in _files()}
     rows = [{"name": name, "about": about(text), "in_place": text == placed} for name, text in texts.items()]

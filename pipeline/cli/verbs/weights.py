@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         tell_json(rows)
         return 2 if wrong else int(bool(missing))
     if wrong:
-        raise UserError(f"not usable as they are: {', '.join(wrong)}")
+        raise UserError(f"these weights cannot be used as they are: {', '.join(wrong)}")
     if missing and not arguments.list:
         raise UserError(f"still missing: {', '.join(missing)}; the lines above say what to put where")
     return int(bool(missing))

@@ -48,7 +48,9 @@ def load_weights(network: nn.Module, name: str, published: pretrained.Weights, p
         network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     except Exception as error:  # what a damaged file raises is up to pickle
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} holds no weights of {name} ({reason}); fetch {published.file} again") from error
+        raise UserError(
+            f"{path} does not hold the weights of {name} ({reason}); download {published.file} again"
+        ) from error
     return network.float().eval().requires_grad_(False)
 
 

@@ -49,7 +49,7 @@ def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Lazy
     step = -(-len(require_images(train)) // MEASURED)
     measured = _measured(train, train.rows[::step]) or _measured(train, train.rows)
     if not measured:
-        raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to take after")
+        raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to imitate")
     return LazyMasks(
         len(train) if count is None else count, _ShapeSampler(params, train, measure_spreads(measured), seed)
     )

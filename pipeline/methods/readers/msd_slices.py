@@ -77,7 +77,9 @@ def _slices(root: Path, image: Path, label: Path, split: str | None, params: Par
     voxels = _to_grey(_channel(stored, params.channel, in_one_file), params.window)
     labels = _label_map(ensure_inside(label, root))
     if voxels.shape != labels.shape:
-        raise InvalidData(f"has {list(voxels.shape)} voxels, its label {list(labels.shape)}; they must agree")
+        raise InvalidData(
+            f"has {list(voxels.shape)} voxels, but its label has {list(labels.shape)}; they must be equal"
+        )
     name = nifti.stem(label)
     for k in _slice_positions(labels, params):
         grey, mask = (np.rot90(np.take(volume, k, params.axis)) for volume in (voxels, labels))
@@ -93,7 +95,7 @@ def _channel(voxels: NDArray[np.generic], channel: int, in_one_file: bool) -> ND
             raise InvalidData(f"has one channel; data.channel is {channel}")
         return voxels
     if channel >= voxels.shape[3]:
-        raise InvalidData(f"has {voxels.shape[3]} channels; data.channel is {channel}, they count from 0")
+        raise InvalidData(f"has {voxels.shape[3]} channels; data.channel is {channel}, counted from 0")
     return voxels[..., channel]
 
 
@@ -101,7 +103,7 @@ def _label_map(path: Path) -> Pixels:
     voxels = nifti.read(path)
     labels = voxels.astype(np.uint8)
     if voxels.ndim != 3 or (labels != voxels).any():
-        raise InvalidData(f"has a label {path.name} that is no map of whole numbers 0 to 255 on three axes")
+        raise InvalidData(f"has a label {path.name} that is not a map of whole numbers 0 to 255 on three axes")
     return labels
 
 

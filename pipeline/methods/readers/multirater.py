@@ -149,7 +149,7 @@ def _sample(case: Case, root: Path, data: Data, params: Params, patients: Patien
     picture, notes = _image(case, root)
     masks = [_mask(path, root, data.num_classes) for path in case.masks]
     if len({mask.shape for mask in masks}) > 1:
-        raise InvalidData("holds masks of several sizes; they must agree")
+        raise InvalidData("holds masks of several sizes; they must be equal")
     if params.crop is not None:
         picture, *masks = centre_crop([picture, *masks], params.crop)
     if isinstance(params.rater, int):
@@ -170,7 +170,7 @@ def _image(case: Case, root: Path) -> tuple[Pixels, list[str]]:
         for path, (pixels, _) in zip(case.images, read, strict=True)
     ]
     if len({plane.shape for plane in planes}) > 1:
-        raise InvalidData("holds contrasts of several sizes; they must agree")
+        raise InvalidData("holds contrasts of several sizes; they must be equal")
     return np.concatenate(planes), [note for _, notes in read for note in notes]
 
 
@@ -200,7 +200,7 @@ def centre_crop(planes: list[Pixels], side: int) -> list[Pixels]:
     if len(sizes) > 1 or min(sizes[0]) < side:
         shapes = " and ".join(f"{width} x {height}" for height, width in sizes)
         raise InvalidData(
-            f"has an image and masks of {shapes} pixels; needed are equal ones of data.crop, {side}, or more"
+            f"has an image and masks of {shapes} pixels; they must be equal and at least as large as data.crop, {side}"
         )
     ((height, width),) = sizes
     top, left = (height - side) // 2, (width - side) // 2

@@ -32,7 +32,7 @@ class Params(Section):
     @model_validator(mode="after")
     def one_folder_needs_a_suffix(self) -> Self:
         if self.images == self.masks and not self.mask_suffix:
-            raise ValueError("images and masks are one folder; mask_suffix must tell which files are masks")
+            raise ValueError("images and masks are one folder; mask_suffix must say which files are masks")
         return self
 
 

@@ -74,11 +74,13 @@ class Params(Section):
     @model_validator(mode="after")
     def paths_have_the_same_levels(self) -> Self:
         if len(self.mult_x) != len(self.mult_g):
-            raise ValueError(f"mult_x has {len(self.mult_x)} levels, mult_g {len(self.mult_g)}; give as many of each")
+            raise ValueError(
+                f"mult_x has {len(self.mult_x)} levels, mult_g has {len(self.mult_g)}; give both the same number"
+            )
         return self
 
     @model_validator(mode="after")
     def steps_are_among_those_of_training(self) -> Self:
         if self.steps > self.train_steps:
-            raise ValueError(f"steps is {self.steps}, more than train_steps, {self.train_steps}")
+            raise ValueError(f"steps is {self.steps}, but may be at most train_steps, {self.train_steps}")
         return self

@@ -94,15 +94,16 @@ class Params(Trunk):
     def steps_are_among_those_of_training(self) -> Self:
         if not self.steps <= self.train_steps <= self.schedule_steps:
             raise ValueError(
-                f"steps ({self.steps}) are some of train_steps ({self.train_steps}), and those of schedule_steps"
-                f" ({self.schedule_steps}); none can be more"
+                f"steps ({self.steps}) may be at most train_steps ({self.train_steps}), and these at most"
+                " schedule_steps"
+                f" ({self.schedule_steps})"
             )
         return self
 
     @model_validator(mode="after")
     def time_has_as_many_sines_as_cosines(self) -> Self:
         if self.mode != "plain" and self.channels[-1] % 2:
-            raise ValueError(f"the last of channels is {self.channels[-1]}; time needs an even number")
+            raise ValueError(f"the last of channels is {self.channels[-1]}; the embedding of time needs an even number")
         return self
 
     @model_validator(mode="after")
@@ -140,12 +141,14 @@ class Params(Trunk):
             if values is not None and len(values) != spec.ndim:
                 raise UserError(f"{name} has {len(values)} numbers; images of {spec.name} have {spec.ndim} axes")
         if self.flips and (spec.ndim != 2 or len(set(spec.spatial)) > 1):
-            raise UserError(f"flips turn squares; images of {spec.name} have {list(spec.spatial)} cells")
+            raise UserError(f"flips need square images; those of {spec.name} have {list(spec.spatial)} cells")
         if self.postprocess != "none" and (spec.ndim, spec.num_classes) != (2, 2):
-            raise UserError(f"postprocess {self.postprocess} is for pictures with one class; {spec.name} has others")
+            raise UserError(
+                f"postprocess {self.postprocess} is for pictures with one foreground class, and {spec.name} has others"
+            )
         if self.overlap and (
             self.patch is None or any(not 0 <= o < p for o, p in zip(self.overlap, self.patch, strict=True))
         ):
             raise UserError(
-                f"overlap is {list(self.overlap)}, patch {self.patch}; it must be at least 0 and below patch"
+                f"overlap is {list(self.overlap)} and patch is {self.patch}; overlap must be at least 0 and below patch"
             )

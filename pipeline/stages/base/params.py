@@ -58,7 +58,7 @@ class Autoencoder(Part):
         side, halvings = min(side, self.crop), len(self.discriminator_channels) - 1
         if self.adversarial_weight and side // 2**halvings < 3:
             raise ValueError(
-                f"the discriminator sees crops of {side} pixels; {halvings + 1} discriminator_channels need"
+                f"the discriminator sees crops of {side} pixels, but {halvings + 1} discriminator_channels need"
                 f" {3 * 2**halvings} or more"
             )
 
@@ -144,7 +144,9 @@ class Base(Section):
     @model_validator(mode="after")
     def one_choice_of_weights(self) -> Self:
         if self.weights != "as_published" and self.variant is not None:
-            raise ValueError(f"weights {self.weights} and variant {self.variant} both choose files; set one of them")
+            raise ValueError(
+                f"weights {self.weights} and variant {self.variant} both choose files; set only one of them"
+            )
         if self.weights != "as_published" and self.source == "scratch":
             raise ValueError(f"weights is {self.weights}, but a base made from scratch has one set of weights")
         return self

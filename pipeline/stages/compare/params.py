@@ -50,7 +50,8 @@ class SegmenterComparison(Section):
         without_margin = [name for name in self.metrics if base_metric(name) in DISTANCES and name not in self.margins]
         if without_margin:
             raise ValueError(
-                f"{without_margin[0]} is no share of 1; say in margins.{without_margin[0]} which difference is none"
+                f"{without_margin[0]} is not a share of 1; set margins.{without_margin[0]}, the difference below"
+                " which two segmenters are equivalent"
             )
         return self
 
@@ -79,7 +80,7 @@ def check_resamples(compare: Compare, comparisons: int) -> None:
     if compare.resamples < fewest:
         raise ValueError(
             f"compare.resamples is {compare.resamples}: with {comparisons} comparisons no p can fall below half of"
-            f" {level:.3g}; at least {fewest} would do"
+            f" {level:.3g}; use at least {fewest}"
         )
 
 

@@ -44,8 +44,8 @@ def check_fresh(
             if other := by_seed.get(seed + offset):
                 trained = f"the seed {seed}" + (f" + {offset} of {name}" if offset else "")
                 raise ValueError(
-                    f"confirm.seeds is {list(confirm.seeds)}: the grid trains {trained} already ({other});"
-                    f" {_fresh(len(confirm.seeds), by_seed.keys(), set(own.values()))} would do"
+                    f"confirm.seeds is {list(confirm.seeds)}: the grid already trains {trained} ({other});"
+                    f" use for example {_fresh(len(confirm.seeds), by_seed.keys(), set(own.values()))}"
                 )
 
 

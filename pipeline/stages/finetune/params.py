@@ -119,7 +119,7 @@ class KeepBackground(Section):
     def an_own_mask_has_its_own_lesions(self) -> Self:
         if self.placement == "own" and self.lesions > 1:
             raise ValueError(
-                f"lesions is {self.lesions}, but placement own draws those of the image; use placement: add"
+                f"lesions is {self.lesions}, but placement own draws the lesions of the image; use placement: add"
             )
         return self
 

@@ -18,7 +18,9 @@ class Phase(Section):
     @model_validator(mode="after")
     def both_phases_have_steps(self) -> Self:
         if self.pretrain == 0:
-            raise ValueError("pretrain is 0: a pretraining phase of zero steps; give a share above 0, or no phase")
+            raise ValueError(
+                "pretrain is 0, which is a pretraining phase of zero steps; give a share above 0, or remove phase"
+            )
         if not 0 < self.pretrain < 1:
             raise ValueError(f"pretrain is {self.pretrain:g}; give the share of the steps, above 0 and below 1")
         return self
@@ -110,9 +112,9 @@ class TrainingSet(Section):
         if (self.generator is None) != (self.multiplier == 0):
             raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
         if self.generator is None and self.synthetic_share is not None:
-            raise ValueError("synthetic_share is the share of synthetic images; the set has no generator")
+            raise ValueError("synthetic_share is the share of synthetic images, but the set has no generator")
         if self.generator is None and self.phase is not None:
-            raise ValueError("phase.pretrain is a phase on synthetic images; the set has no generator")
+            raise ValueError("phase.pretrain is a phase on synthetic images, but the set has no generator")
         return self
 
     @model_validator(mode="after")
@@ -152,7 +154,7 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
             continue
         if arm.generator not in copies:
             known = ", ".join(copies) or "none, the study has no generators"
-            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {known}")
+            raise ValueError(f"{where}.generator is {arm.generator!r}; the available ones are: {known}")
         if arm.multiplier > copies[arm.generator]:
             raise ValueError(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
@@ -190,8 +192,9 @@ def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
             if twice := [seed + offset for seed in seeds if seed + offset in used]:
                 free = next(number for number in count() if not {seed + number for seed in seeds} & used.keys())
                 raise ValueError(
-                    f"training_sets.{name}.seed_offset is {offset}: it is trained as {used[twice[0]]} is, with the same"
-                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; {free} would do"
+                    f"training_sets.{name}.seed_offset is {offset}: it would be trained like {used[twice[0]]}, with"
+                    " the same"
+                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; use for example {free}"
                 )
             used |= {seed + offset: name for seed in seeds}
 
@@ -201,7 +204,8 @@ def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
     multiplier, others = sets[reference].multiplier, [name for name in sets if name != reference]
     if multiplier and any(sets[name].on_ladder for name in others):
         raise ValueError(
-            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared from 0 on:"
+            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared with"
+            " multiplier 0, so"
             " name a training set of multiplier 0"
         )
 
@@ -210,4 +214,4 @@ def _check_real(where: str, arm: TrainingSet) -> None:
     requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
     for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
         if is_set:
-            raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")
+            raise ValueError(f"{where}.{key} screens synthetic images, but the set has no generator")

@@ -77,23 +77,26 @@ class Data(Entry):
     @model_validator(mode="after")
     def shares_leave_training_images(self) -> Self:
         if self.val_share + self.test_share >= 1:
-            raise ValueError("val_share + test_share must be below 1, else no training image is left")
+            raise ValueError("val_share + test_share must be below 1; otherwise no training image is left")
         return self
 
     @model_validator(mode="after")
     def fold_is_one_of_the_folds(self) -> Self:
         if self.fold >= (self.folds or 1):
-            raise ValueError(f"fold is {self.fold}, folds is {self.folds}; folds count from 0")
+            raise ValueError(f"fold is {self.fold} and folds is {self.folds}; folds are counted from 0")
         return self
 
     @model_validator(mode="after")
     def pictures_have_a_size_and_volumes_a_shape(self) -> Self:
         if self.size == 0 and self.shape is None:
-            raise ValueError("size (pixels, square) is missing; volumes have shape (voxels along three axes) instead")
+            raise ValueError(
+                "size (the side of the square images in pixels) is missing; volumes have shape (voxels along three"
+                " axes) instead"
+            )
         if self.size and self.shape:
             raise ValueError("give size (pictures) or shape (volumes), not both")
         if self.spacing and not self.shape:
-            raise ValueError("spacing is that of volumes, which have shape; pictures have segment.spacing")
+            raise ValueError("spacing is for volumes, which have shape; pictures have segment.spacing")
         if self.shape and self.native_masks:
             raise ValueError("native_masks is for pictures; volumes are scored on their common grid")
         return self
@@ -105,10 +108,11 @@ class Data(Entry):
         if self.picture_window and self.picture_window[0] >= self.picture_window[1]:
             raise ValueError(f"picture_window is {list(self.picture_window)}; its first level, black, must be lower")
         if self.palette and len({*self.palette}) < len(self.palette):
-            raise ValueError("palette names a colour twice; each label has its own")
+            raise ValueError("palette names a colour twice; each label needs its own")
         if self.palette and len(self.palette) != self.num_classes:
             raise ValueError(
-                f"palette names {len(self.palette)} colours, num_classes is {self.num_classes}; the first is background"
+                f"palette names {len(self.palette)} colours, but num_classes is {self.num_classes}; the first colour"
+                " is the background"
             )
         return self
 
@@ -119,7 +123,7 @@ class Data(Entry):
         if self.unlabelled.rest and self.train_limit is None:
             raise ValueError("unlabelled.rest takes the training images beyond train_limit; set train_limit")
         if self.unlabelled.folder and self.shape:
-            raise ValueError("unlabelled.folder holds pictures, and data has volumes; use unlabelled.rest")
+            raise ValueError("unlabelled.folder holds pictures, but data has volumes; use unlabelled.rest")
         if self.unlabelled.folder and self.unlabelled.prompt is None and not isinstance(self.prompt, str):
             raise ValueError("unlabelled.prompt is missing; data.prompt has one prompt per source")
         return self

@@ -24,9 +24,11 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the folder of their masks")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="instead: the folder of a whole data set")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="instead of both: the folder of a whole data set")
     parser.add_argument("--unlabelled", type=Path, metavar="DIR", help="a folder of images without masks, for the base")
-    parser.add_argument("--name", help="of the study: lower-case letters, digits, _ (default: as the folder)")
+    parser.add_argument(
+        "--name", help="name of the study: lower-case letters, digits and _ (default: the name of the folder)"
+    )
     parser.add_argument("--prompt", help="what the images show, for example 'A photo of a polyp.'")
     parser.add_argument(
         "--device", choices=("cpu", "gpu"), help="what the study is planned for (default: a GPU where there is one)"

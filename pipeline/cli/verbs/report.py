@@ -13,12 +13,12 @@ def add(subparsers: Any) -> None:
     parser = declare(
         subparsers,
         "report",
-        "write the study's report where it is missing, say where it is, open it",
+        "write the study's report if it is missing, print its path, and open it",
         "twinsynth report --open",
         "twinsynth report --again                                          # after a change of its settings",
     )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
-    parser.add_argument("--again", action="store_true", help="write it again though it is there")
+    parser.add_argument("--again", action="store_true", help="write the report again even if it exists")
     add_json(parser)
 
 

@@ -181,5 +181,5 @@ def test_text_tower_of_another_width_is_refused(base: Path, tmp_path: Path) -> N
 
     shutil.copytree(base, tmp_path / "base")
     tiny.text_tower(32).save_pretrained(tmp_path / "base" / "text_encoder")
-    with pytest.raises(UserError, match="attends to width 16, the text tower has 32"):
+    with pytest.raises(UserError, match="attends to width 16, but the text encoder has 32"):
         StableDiffusion.open(tmp_path / "base")

@@ -14,9 +14,12 @@ from pipeline.data.decoding import IMAGE_TYPES, InvalidData, ensure_inside
 class Params(Section):
     """Where the images are."""
 
-    root: Path  # of the images; folders below it are searched too
-    resize: bool = False  # images of another size are scaled to data.size; false: they are refused
-    made_by: str = Field(default="", max_length=200)  # what drew them, for the dataset card
+    root: Path
+    """Folder of the images. The folders below it are searched too."""
+    resize: bool = False
+    """Scale images of another size to `data.size`. Without it they are faults."""
+    made_by: str = Field(default="", max_length=200)
+    """Name of the program that made the images, for their metadata and the dataset card."""
 
     def images(self) -> dict[str, Path]:
         """Return the image files by their names without suffix. Raises UserError where there are none, or two alike."""

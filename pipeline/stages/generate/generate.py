@@ -192,8 +192,9 @@ class _Filling:
         for image in images:
             if mask_hashes.mask_digest(image.mask.pixels) in self.forbidden:
                 raise UserError(
-                    f"mask {image.mask.id} (from {image.mask.source_id}) is that of a validation or test image; a test"
-                    f" after that is worthless. Take it out of the masks of generators.{self.job.name}"
+                    f"mask {image.mask.id} (from {image.mask.source_id}) belongs to a validation or test image, and"
+                    " training with it would make the test worthless. Remove it from the masks of"
+                    f" generators.{self.job.name}"
                 )
 
     def _is_complete(self, number: int, images: Sequence[PlannedImage]) -> bool:

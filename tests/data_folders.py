@@ -55,7 +55,7 @@ def paired(root: Path) -> None:
 def kvasir(root: Path) -> None:
     """As unpacked: Kvasir-SEG/images and masks, both JPEG."""
     for n in range(COUNT):
-        name = f"cju{n:022d}.jpg"
+        name = f"c{'jk'[n % 2]}u{n:022d}.jpg"  # both occur
         drawn(root / "Kvasir-SEG" / "images" / name, root / "Kvasir-SEG" / "masks" / name, f"kvasir {n}")
 
 

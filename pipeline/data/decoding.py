@@ -113,12 +113,12 @@ def decode(pair: FilePair | LazySample, rules: PictureRules = NO_RULES) -> Sampl
 def headers_agree(pair: FilePair) -> bool:
     """Return whether both files of a pair open and claim one size; no pixel is decoded, no rotation by EXIF applied."""
     try:
-        return len({_claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
+        return len({claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
     except Exception:  # noqa: BLE001, `decode` finds the reason
         return False
 
 
-def _claimed_size(path: Path) -> tuple[int, int]:
+def claimed_size(path: Path) -> tuple[int, int]:
     """Return width and height by the header. Raises whatever a damaged file raises."""
     header = read_header(path)
     if header is not None:

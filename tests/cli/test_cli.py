@@ -308,7 +308,7 @@ def test_bash_completes_verbs_and_folders(tmp_path: Path, capsys: pytest.Capture
     assert main(["completion", "bash"]) == 0
     script = tmp_path / "completion.bash"
     script.write_text(capsys.readouterr().out)
-    assert completed(script, "do") == ["doctor"]
+    assert completed(script, "doc") == ["doctor"]
     (tmp_path / "folder").mkdir()
     assert completed(script, "init --root fo") == ["folder"]
 

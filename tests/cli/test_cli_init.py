@@ -83,6 +83,13 @@ def test_colours_in_tiff_files_that_are_tagged_as_grey(capsys: pytest.CaptureFix
     assert all(np.ptp(real.image(row), axis=0).max() > 50 for row in real)
 
 
+def test_images_of_kvasir_seg_are_known_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a folder of another name; most names begin with cj, some with ck."""
+    LAYOUTS["kvasir"](Path("data"))
+    Path("data/Kvasir-SEG").rename("data/polyps")
+    assert init(capsys, "--root", "data/polyps", "--name", "polyps")["reader"] == "kvasir"
+
+
 def test_many_images_have_a_bar_on_standard_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from pipeline.data import nifti
 from pipeline.methods.readers import ph2
 
 POLYP, LESION, UNKNOWN = "A photo of a polyp.", "A dermoscopic image of a skin lesion.", "A medical image."
-KVASIR_NAME = re.compile(r"cj[0-9a-z]{23}")  # of the images as published
+KVASIR_NAME = re.compile(r"c[jk][0-9a-z]{23}")  # of the images as published
 ISIC_NAME = re.compile(r"isic_\d+")
 SEGMENTATION = "_segmentation"
 KNOWN = "paired folders, Kvasir-SEG, ISIC, PraNet's polyp benchmark, PH2, CIMD, MSD or nnU-Net"

@@ -13,12 +13,12 @@ MOMENTUM = 0.9  # of SGD
 
 
 def build(recipe: Recipe, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser, fused on CUDA. Raises UserError where 8-bit states are not available."""
+    """Build the recipe's optimiser, fused where it can be. Raises UserError where 8-bit states are not available."""
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     groups = _groups(parameters, recipe.learning_rate)
     if recipe.optimizer == "adamw_8bit":
         return _adamw_8bit(device)(groups, betas=recipe.betas, **settings)
-    if device.type == "cuda":
+    if device.type in ("cpu", "cuda"):
         settings["fused"] = True
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, **settings)
@@ -56,7 +56,7 @@ def _laid_out_as(weight: nn.Parameter, value: Any) -> Any:
         return value
     if not value.is_floating_point() and _order(value) != _order(weight):
         raise UserError(
-            "the checkpoint's 8-bit moments lie in another memory format than the weights; resume with the value of"
+            "the checkpoint's 8-bit moments have another memory format than the weights; resume with the value of"
             " channels_last that it was made with, or remove the checkpoints to start again"
         )
     return torch.empty_like(weight, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)

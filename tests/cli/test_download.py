@@ -138,7 +138,7 @@ def test_five_sets_as_published_become_the_benchmark(small: Path, capsys: pytest
     }
     again = told(capsys, "kvasir_seg", "--from", small / "kvasir_seg", "--study", "polyps")
     assert again["written"] == 0
-    assert "is there with other content" in refused(capsys, "pranet", "--from", published_sets.pranet(small / "pranet"))
+    assert "exists with another content" in refused(capsys, "pranet", "--from", published_sets.pranet(small / "pranet"))
 
 
 def test_a_picture_that_is_there_in_another_format_is_in_the_way(
@@ -149,7 +149,9 @@ def test_a_picture_that_is_there_in_another_format_is_in_the_way(
     there.parent.mkdir(parents=True)
     there.write_bytes(published_sets.content(".png", 50, 40, False))
     path = published_sets.kvasir(small)
-    assert f"{FIRST}.png is not of this source" in refused(capsys, "kvasir_seg", "--from", path, "--study", "polyps")
+    assert f"{FIRST}.png does not belong to this source" in refused(
+        capsys, "kvasir_seg", "--from", path, "--study", "polyps"
+    )
     there.rename(there.with_name("other.png"))
     assert main(["download", "kvasir_seg", "--from", str(path), "--study", "polyps"]) == 0
 
@@ -209,13 +211,13 @@ FIRST = "cju0000000000000000000000"
 DIFFERENT = {
     "a mask is missing": (without(f"masks/{FIRST}"), f"images/{FIRST}.jpg has no mask"),
     "an image is missing": (without(f"images/{FIRST}"), f"masks/{FIRST}.jpg has no image"),
-    "a pair is missing": (without(FIRST), "pairs: 7 images, published are 8"),
+    "a pair is missing": (without(FIRST), "pairs: 7 images were found, but 8 are published"),
     "no picture": (changed(f"images/{FIRST}", b"no picture"), f"images/{FIRST}.jpg cannot be opened"),
     "another size": (
         changed(f"masks/{FIRST}", published_sets.content(".jpg", 51, 40, True)),
-        f"masks/{FIRST}.jpg has 51 x 40 pixels, its image 50 x 40",
+        f"masks/{FIRST}.jpg has 51 x 40 pixels, but its image has 50 x 40",
     ),
-    "nothing": (lambda _: {"readme.txt": b""}, "no file like Kvasir-SEG/images/cju0qkwl35piu0993l0dewei2.jpg"),
+    "nothing": (lambda _: {"readme.txt": b""}, "no file such as Kvasir-SEG/images/cju0qkwl35piu0993l0dewei2.jpg"),
 }
 
 
@@ -233,7 +235,7 @@ def test_a_picture_of_another_size_than_published_is_named(small: Path, capsys: 
     path = published_sets.etis(small)
     rezip(path, changed("/7.tif", published_sets.content(".tif", 352, 352, False)))
     rezip(path, changed("/p7.tif", published_sets.content(".tif", 352, 352, True)))
-    assert "7.tif has 352 x 352 pixels, published are 1225 x 966" in refused(capsys, "etis", "--from", path)
+    assert "7.tif has 352 x 352 pixels, but the published one has 1225 x 966" in refused(capsys, "etis", "--from", path)
 
 
 def test_differences_may_be_accepted_and_only_sound_pairs_are_laid_out(
@@ -272,7 +274,7 @@ def test_one_file_twice_is_taken_once_and_named_where_it_differs(
     assert told(capsys, "kvasir_seg", "--from", small)["pairs"] == {"pairs": 8}
     rezip(small / "copy.zip", changed(f"images/{FIRST}", published_sets.content(".jpg", 60, 40, False)))
     out = refused(capsys, "kvasir_seg", "--from", small, "--to", "new")
-    assert f"images/{FIRST}.jpg are the same file by name and differ" in out
+    assert f"images/{FIRST}.jpg have the same name and different contents" in out
 
 
 def test_of_several_formats_the_published_one_is_taken(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,7 +344,7 @@ def test_a_full_disk_is_told_before_copying(
     small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: replace_free(100))
-    assert "GiB free, the files take" in refused(capsys, "kvasir_seg", "--from", published_sets.kvasir(small))
+    assert "GiB free, but the files take" in refused(capsys, "kvasir_seg", "--from", published_sets.kvasir(small))
 
 
 def replace_free(free: int) -> Any:
@@ -359,7 +361,7 @@ def test_damaged_and_encrypted_archives_are_named(small: Path, capsys: pytest.Ca
     damaged.write_bytes(content)
     assert "is damaged in its archive" in refused(capsys, "kvasir_seg", "--from", damaged)
     damaged.write_bytes(path.read_bytes()[:-200])
-    assert "is no zip archive or damaged" in refused(capsys, "kvasir_seg", "--from", damaged)
+    assert "is not a zip archive, or it is damaged" in refused(capsys, "kvasir_seg", "--from", damaged)
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
     damaged.write_bytes(content)
@@ -380,9 +382,9 @@ def test_what_is_in_the_way_stays(small: Path, capsys: pytest.CaptureFixture[str
     path, stranger = published_sets.kvasir(small), Path("data/kvasir_seg/images/mine.jpg")
     stranger.parent.mkdir(parents=True)
     stranger.write_bytes(b"mine")
-    assert "mine.jpg is not of this source" in refused(capsys, "kvasir_seg", "--from", path)
+    assert "mine.jpg does not belong to this source" in refused(capsys, "kvasir_seg", "--from", path)
     stranger.rename(stranger.with_name(f"{FIRST}.jpg"))
-    assert f"{FIRST}.jpg is there with other content" in refused(capsys, "kvasir_seg", "--from", path)
+    assert f"{FIRST}.jpg exists with another content" in refused(capsys, "kvasir_seg", "--from", path)
     assert files(Path("data")) == [f"kvasir_seg/images/{FIRST}.jpg"]
 
 
@@ -446,6 +448,8 @@ def test_too_many_files_are_refused(
 
 def test_an_unknown_layout_of_raters_is_no_crash() -> None:
     entry = catalogue.find("lidc")
-    assert matching.match(entry.layouts[0], []).differences == ("slices: no file like training/0/image_0.png is there",)
-    with pytest.raises(UserError, match="no pair is sound"):
+    assert matching.match(entry.layouts[0], []).differences == (
+        "slices: no file such as training/0/image_0.png was found",
+    )
+    with pytest.raises(UserError, match="no pair is complete and readable"):
         laying_out.lay_out(matching.match(replace(entry.layouts[0], splits=()), []), entry.layouts[0], Path("x"), True)

@@ -51,7 +51,7 @@ def lay_out(match: Match, layout: Layout, root: Path, accept: bool = False) -> L
         if differences and not accept:
             return differences
         if not any(sound.values()):
-            raise UserError("no pair is sound, so there is nothing to lay out")
+            raise UserError("no pair is complete and readable, so there is nothing to lay out")
         wanted = {one for pairs in sound.values() for pair in pairs for one in pair.files} | {*match.extras}
         moved = [one for one in new if one in wanted]
         _publish(staging, root, moved, [one for one in new if one not in wanted])
@@ -69,7 +69,7 @@ def _in_place(placement: Placement, root: Path) -> bool:
         while (part := source.read(PART)) == present.read(PART):
             if not part:
                 return True
-    raise UserError(f"{target} is there with other content; move it away, or name another folder with --to")
+    raise UserError(f"{target} exists with another content; move it away, or name another folder with --to")
 
 
 def _check_way(match: Match, layout: Layout, root: Path) -> None:
@@ -84,7 +84,9 @@ def _check_way(match: Match, layout: Layout, root: Path) -> None:
     ]
     if in_the_way:
         more = f" and {len(in_the_way) - 1} more" if len(in_the_way) > 1 else ""
-        raise UserError(f"{in_the_way[0]}{more} is not of this source; move it away, or name another folder with --to")
+        raise UserError(
+            f"{in_the_way[0]}{more} does not belong to this source; move it away, or name another folder with --to"
+        )
 
 
 def _strangers(folder: Path, own: set[str], shared: bool) -> list[str]:
@@ -105,7 +107,9 @@ def _staging(root: Path, size: int) -> Iterator[Path]:
     place = root.resolve()  # the root may be a link to another disk
     place.parent.mkdir(parents=True, exist_ok=True)
     if size > (free := shutil.disk_usage(place.parent).free):
-        raise UserError(f"{root.parent} has {free / 2**30:.1f} GiB free, the files take {size / 2**30:.1f}; make room")
+        raise UserError(
+            f"{root.parent} has {free / 2**30:.1f} GiB free, but the files take {size / 2**30:.1f}; make room"
+        )
     for left_behind in place.parent.glob(f".{place.name}.*.tmp"):  # by a process that was killed
         shutil.rmtree(left_behind, ignore_errors=True)
     staging = place.with_name(files.temporary_name(place.name))
@@ -165,9 +169,11 @@ def _fault(pair: Pair, places: Mapping[Placement, Path]) -> str:
     width, height = sizes[pair.image]
     for placement, (other_width, other_height) in sizes.items():
         if (other_width, other_height) != (width, height):
-            return f"{placement.source.path} has {other_width} x {other_height} pixels, its image {width} x {height}"
+            own = f"{other_width} x {other_height}"
+            return f"{placement.source.path} has {own} pixels, but its image has {width} x {height}"
     if pair.size is not None and (width, height) != pair.size:
-        return f"{pair.image.source.path} has {width} x {height} pixels, published are {pair.size[0]} x {pair.size[1]}"
+        published = f"{pair.size[0]} x {pair.size[1]}"
+        return f"{pair.image.source.path} has {width} x {height} pixels, but the published one has {published}"
     return ""
 
 

@@ -76,9 +76,9 @@ def _split(split: Split, sources: Sequence[SourceFile]) -> tuple[tuple[Pair, ...
             differences.append(f"{image.source.path} has no {lacking}")
     differences += [f"{file.source.path} has no image" for key in masks.keys() - images.keys() for file in masks[key]]
     if not images and not masks:
-        return (), [f"{split.title}: no file like {split.images.example} is there"]
+        return (), [f"{split.title}: no file such as {split.images.example} was found"]
     if split.count is not None and len(images) != split.count:
-        differences.append(f"{split.title}: {len(images)} images, published are {split.count}")
+        differences.append(f"{split.title}: {len(images)} images were found, but {split.count} are published")
     return tuple(pairs), differences
 
 
@@ -121,7 +121,7 @@ def _same(first: SourceFile, second: SourceFile) -> bool:
 
 def _twice(found: Iterable[Sequence[Placement]], most: int) -> list[str]:
     return [
-        f"{placements[0].source.path} and {placements[most].source.path} are the same file by name and differ"
+        f"{placements[0].source.path} and {placements[most].source.path} have the same name and different contents"
         for placements in found
         if len(placements) > most
     ]

@@ -45,6 +45,7 @@ def _pranet(folder: str, title: str, count: int) -> Split:
     return Split(title, *parts, count)
 
 
+KVASIR_PAIRS = Split("pairs", *_kvasir(""), 1000)
 KVASIR = PublishedSet(
     "kvasir_seg",
     "Kvasir-SEG: 1000 polyps",
@@ -56,8 +57,9 @@ KVASIR = PublishedSet(
         Layout(
             "data/kvasir_seg",
             ("kvasir_96", "kvasir_96_levers", "kvasir_cpu"),
-            (Split("pairs", *_kvasir(""), 1000),),
+            (KVASIR_PAIRS,),
         ),
+        Layout("data/kvasir_few", ("kvasir_few",), (KVASIR_PAIRS,)),
         _benchmark(
             Split("training pairs", *_kvasir(f"{TRAIN}/"), 900, unlisted="Kvasir"),
             Split("test pairs", *_kvasir("TestDataset/Kvasir/"), 100, listed="Kvasir"),

@@ -106,7 +106,7 @@ def _members(place: Path) -> Iterator[SourceFile]:
     try:
         archive = zipfile.ZipFile(place)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"--from: {place} is no zip archive or damaged ({error}); fetch it again") from None
+        raise UserError(f"--from: {place} is not a zip archive, or it is damaged ({error}); fetch it again") from None
     for member in archive.infolist():
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         _check_member(place, member, parts)
@@ -123,9 +123,11 @@ def _check_member(place: Path, member: zipfile.ZipInfo, parts: tuple[str, ...]) 
     """Raise UserError where an archive holds what no published archive of pictures holds."""
     shown = ascii(member.filename)
     if ".." in parts or parts[:1] == ("/",) or (parts and ":" in parts[0]):
-        raise UserError(f"--from: {place} holds {shown}, which leads out of the archive; it is not what was published")
+        raise UserError(
+            f"--from: {place} holds {shown}, which leads out of the archive; this is not the published file"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise UserError(f"--from: {place} holds the link {shown}; it is not what was published")
+        raise UserError(f"--from: {place} holds the link {shown}; this is not the published file")
     if member.flag_bits & ENCRYPTED:
         raise UserError(f"--from: {place} is encrypted; unpack it yourself, then name the folder")
 

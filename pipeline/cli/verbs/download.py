@@ -20,18 +20,24 @@ def add(subparsers: Any) -> None:
     parser = declare(
         subparsers,
         "download",
-        "say where a data set of the papers is published and under which terms; check and lay out what you fetched",
+        "print where a data set of the papers is published and under which terms, and lay out what you downloaded",
         "twinsynth download                                   # the names of all sets",
-        "twinsynth download kvasir_seg                        # its page, terms and files; fetches nothing",
+        "twinsynth download kvasir_seg                        # its page, terms and files; downloads nothing",
         "twinsynth download kvasir_seg --from kvasir-seg.zip  # into data/kvasir_seg",
         "twinsynth download kvasir_seg --from kvasir-seg.zip --study polyps",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the data set (default: list all)")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="a folder or zip that you fetched")
-    parser.add_argument("--study", metavar="STUDY", help="as this study wants it, where several use the set")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="another folder than the study's data.root")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the data set; without it, all of them are listed")
     parser.add_argument(
-        "--accept-differences", action="store_true", help="lay out the sound pairs of a source that is not as published"
+        "--from", dest="source", type=Path, metavar="FILE", help="the folder or zip archive that you downloaded"
+    )
+    parser.add_argument(
+        "--study", metavar="STUDY", help="the study whose layout is wanted, if several studies use the set"
+    )
+    parser.add_argument("--to", type=Path, metavar="DIR", help="the target folder (default: data.root of the study)")
+    parser.add_argument(
+        "--accept-differences",
+        action="store_true",
+        help="lay out the complete and readable pairs of a source that differs from what is published",
     )
     add_json(parser)
 
@@ -97,7 +103,7 @@ def _about(entry: "PublishedSet") -> Iterator[str]:
             option = "" if layout is entry.layouts[0] else f" --study {layout.studies[0]}"
             yield f"  then   twinsynth download {entry.name} --from FOLDER_OR_ZIP{option}"
             yield f"         into {layout.root} ({studies})"
-    yield "nothing was fetched; keep to the terms"
+    yield "Nothing was downloaded. Accept the terms on the page before you download."
 
 
 def _lay_out(arguments: argparse.Namespace, entry: "PublishedSet", layout: "Layout") -> int:
@@ -136,7 +142,8 @@ def _refuse(as_json: bool, entry: "PublishedSet", differences: tuple[str, ...], 
         tell(f"  and {len(differences) - SHOWN} more; --json lists all")
     raise UserError(
         f"the source differs from {entry.name} as published in {_points(differences)}, and nothing was written;"
-        f" {f'{hint}; ' if hint else ''}fetch it again, or lay out its sound pairs with --accept-differences"
+        f" {f'{hint}; ' if hint else ''}download it again, or lay out its complete and readable pairs with"
+        " --accept-differences"
     )
 
 

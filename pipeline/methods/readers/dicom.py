@@ -36,9 +36,13 @@ class Params(Section):
     """The folder of the files, and how intensities and segments are read."""
 
     root: Path
-    slices: int = Field(default=8, gt=0)  # of a series, at most: evenly spaced over those with foreground
-    window: tuple[float, float] | None = None  # intensities (HU) that become black and white; None: the file's
-    labels: dict[PositiveInt, NonNegativeInt] | None = None  # label of each segment number; None: the number
+    """Folder of the data set; all files below it are examined."""
+    slices: int = Field(default=8, gt=0)
+    """Largest number of slices of a series, evenly spaced over those that show foreground; not for volumes."""
+    window: tuple[float, float] | None = None
+    """The two intensities (HU) that become black and white; `null` for the window in the files."""
+    labels: dict[PositiveInt, NonNegativeInt] | None = None
+    """Label of each segment number; `null` for the number itself."""
 
     @model_validator(mode="after")
     def window_is_in_order(self) -> Self:

@@ -16,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
+from pipeline.networks import small_grids
 from pipeline.networks.stable_diffusion import weight_file
 
 WEIGHTS, RECORD = "weights.safetensors", "segmenter.json"
@@ -33,6 +34,7 @@ class Preprocessed(nn.Module):
         super().__init__()
         # Depthwise convolutions take about half the time in this layout on a CPU.
         self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        small_grids.speed_up(self.network)
         self.stride = stride
         self.mean: Tensor
         self.std: Tensor
@@ -153,11 +155,12 @@ class Supervised:
 def check_spec(spec: DatasetSpec, stride: int, channels: Collection[int] = (1, 3)) -> None:
     """Raise UserError where a network for these numbers of channels does not suit the data set; grey is repeated."""
     if spec.ndim != 2:
-        raise UserError(f"{spec.name} has {spec.ndim} dimensions; this segmenter takes images of 2")
+        raise UserError(f"{spec.name} has {spec.ndim} dimensions, but this segmenter takes images of 2")
     if spec.channels not in channels:
         supported = " or ".join(map(str, channels))
         raise UserError(
-            f"{spec.name} has {spec.channels} channels; this segmenter takes {supported}; unet_plain32, dermosegdiff,"
+            f"{spec.name} has {spec.channels} channels, but this segmenter takes {supported}; unet_plain32,"
+            " dermosegdiff,"
             " recycling and cimd take any number"
         )
     check_size(spec.size, stride)

@@ -12,12 +12,15 @@ from pipeline.core.section import Section
 class Phase(Section):
     """Two phases of one training: first synthetic images alone, then real ones alone; the steps stay as many."""
 
-    pretrain: float  # share of the optimiser steps on synthetic images
+    pretrain: float
+    """Share of the optimiser steps on synthetic images alone, above 0 and below 1. The rest sees real images alone."""
 
     @model_validator(mode="after")
     def both_phases_have_steps(self) -> Self:
         if self.pretrain == 0:
-            raise ValueError("pretrain is 0: a pretraining phase of zero steps; give a share above 0, or no phase")
+            raise ValueError(
+                "pretrain is 0, which is a pretraining phase of zero steps; give a share above 0, or remove phase"
+            )
         if not 0 < self.pretrain < 1:
             raise ValueError(f"pretrain is {self.pretrain:g}; give the share of the steps, above 0 and below 1")
         return self
@@ -26,21 +29,35 @@ class Phase(Section):
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
-    real: Literal["train", "all"] = "train"  # all: with the pairs beyond data.train_limit, as a ceiling
-    repeat: int = Field(default=1, ge=1)  # how often each real pair is listed; the control real_repeated of epochs
+    real: Literal["train", "all"] = "train"
+    """`all` adds the pairs beyond `data.train_limit`: the ceiling that more labels would reach."""
+    repeat: int = Field(default=1, ge=1)
+    """How often each real pair is listed. A control for trainings by epochs."""
     generator: str | None = None
+    """The entry of `generators` whose images are added; `null` for real images alone."""
     multiplier: int = Field(default=0, ge=0)
-    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
-    screen: float | None = Field(default=None, gt=0, lt=1)  # share of the synthetic images kept: the most faithful
-    screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
-    drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
-    synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
-    # Share of the training at which synthetic_share has fallen to 0, in a straight line; None: it stays as it is.
+    """Number of copies of each mask that are added, at most the `copies` of the generator."""
+    seed_offset: int = Field(default=0, ge=0)
+    """Added to every seed. An arm that differs from the reference in nothing else is an A/A control."""
+    screen: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the synthetic images to keep, the most faithful ones."""
+    screen_min_dice: float | None = Field(default=None, ge=0, le=1)
+    """Faithfulness (Dice of the judge) below which a synthetic image is left out."""
+    drop_copies: bool = False
+    """Leave out the images that the audit suspects to be copies of training images."""
+    synthetic_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of synthetic images in every batch; `null` draws all images alike."""
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
-    phase: Phase | None = None  # None: one phase of all images
-    steps: float = Field(default=1.0, ge=1)  # factor on the optimiser steps; the control real_longer
-    augment: Literal["own", "strong"] | None = None  # None: as segment.augment
-    unlabelled: Literal["mean_teacher"] | None = None  # also learns from the images of data.unlabelled
+    """Share of the training at which `synthetic_share` has fallen to 0, in a straight line; `null` leaves it constant.
+    """
+    phase: Phase | None = None
+    """Train on synthetic images first and on real ones afterwards; `null` trains on all of them at once."""
+    steps: float = Field(default=1.0, ge=1)
+    """Factor on the optimiser steps: the control for longer training."""
+    augment: Literal["own", "strong"] | None = None
+    """Augmentation of this arm; `null` for `segment.augment`."""
+    unlabelled: Literal["mean_teacher"] | None = None
+    """`mean_teacher` also learns from the images of `data.unlabelled`; `null` does without them."""
 
     @property
     def by_dice(self) -> bool:
@@ -95,9 +112,9 @@ class TrainingSet(Section):
         if (self.generator is None) != (self.multiplier == 0):
             raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
         if self.generator is None and self.synthetic_share is not None:
-            raise ValueError("synthetic_share is the share of synthetic images; the set has no generator")
+            raise ValueError("synthetic_share is the share of synthetic images, but the set has no generator")
         if self.generator is None and self.phase is not None:
-            raise ValueError("phase.pretrain is a phase on synthetic images; the set has no generator")
+            raise ValueError("phase.pretrain is a phase on synthetic images, but the set has no generator")
         return self
 
     @model_validator(mode="after")
@@ -137,7 +154,7 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
             continue
         if arm.generator not in copies:
             known = ", ".join(copies) or "none, the study has no generators"
-            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {known}")
+            raise ValueError(f"{where}.generator is {arm.generator!r}; the available ones are: {known}")
         if arm.multiplier > copies[arm.generator]:
             raise ValueError(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
@@ -175,8 +192,9 @@ def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
             if twice := [seed + offset for seed in seeds if seed + offset in used]:
                 free = next(number for number in count() if not {seed + number for seed in seeds} & used.keys())
                 raise ValueError(
-                    f"training_sets.{name}.seed_offset is {offset}: it is trained as {used[twice[0]]} is, with the same"
-                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; {free} would do"
+                    f"training_sets.{name}.seed_offset is {offset}: it would be trained like {used[twice[0]]}, with"
+                    " the same"
+                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; use for example {free}"
                 )
             used |= {seed + offset: name for seed in seeds}
 
@@ -186,7 +204,8 @@ def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
     multiplier, others = sets[reference].multiplier, [name for name in sets if name != reference]
     if multiplier and any(sets[name].on_ladder for name in others):
         raise ValueError(
-            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared from 0 on:"
+            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared with"
+            " multiplier 0, so"
             " name a training set of multiplier 0"
         )
 
@@ -195,4 +214,4 @@ def _check_real(where: str, arm: TrainingSet) -> None:
     requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
     for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
         if is_set:
-            raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")
+            raise ValueError(f"{where}.{key} screens synthetic images, but the set has no generator")

@@ -37,6 +37,7 @@ FENCES = {
     "controlnet_aux": {"methods/conditioning"},
     "accelerate": {"core"},
     "pyarrow": {"methods/exports"},
+    "pydicom": {"data"},
     "pycocotools": set(),  # tests read exports back with it
     "webdataset": set(),  # so too
     "dvc": set(),

@@ -96,6 +96,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def generators_see_every_label(self) -> Self:
+        if self.generators and self.data.ignore_label is not None:
+            raise ValueError(
+                "data.ignore_label: generators follow masks in which every pixel has a label; set generators: {}, or"
+                " complete the masks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def real_images_can_lend_their_pixels(self) -> Self:
         for name, entry in self.generators.items():
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:

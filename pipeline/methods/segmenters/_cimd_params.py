@@ -34,3 +34,8 @@ class Params(Section):
     gaussian_latent: int = Field(default=4, gt=0)  # the paper's 6
     augmentation: Literal["dihedral", "none"] = "dihedral"
     weights: Literal["none"] = "none"
+
+    @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return True

@@ -41,6 +41,11 @@ class Params(Section):
     augmentation: Literal["dihedral", "none"] = "dihedral"
     weights: Literal["none"] = "none"
 
+    @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return True
+
     @model_validator(mode="after")
     def paths_have_the_same_levels(self) -> Self:
         if len(self.mult_x) != len(self.mult_g):

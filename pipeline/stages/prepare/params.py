@@ -7,7 +7,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry, Section
 
-LATER = ("unlabelled", "picture_window", "palette")
+LATER = ("unlabelled", "picture_window", "palette", "ignore_label")
 OPTIONAL = ("channels", "shape", "spacing", *LATER)  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
@@ -40,6 +40,8 @@ class Data(Entry):
     spacing: tuple[Length, Length, Length] | None = None  # volumes: mm of a voxel; None: as stored, all must agree
     picture_window: tuple[float, float] | None = None  # levels that become black and white, of grey images of 16 bits
     palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None  # colours of the labels 0, 1, 2 ... in masks
+    # Value of pixels in training masks whose label is not known and that no loss counts; validation and test have none.
+    ignore_label: int | None = Field(default=None, le=255)
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
     val_share: float = Field(default=0.1, gt=0, lt=1)  # used if the data set has no such split
     test_share: float = Field(default=0.2, gt=0, lt=1)
@@ -85,6 +87,19 @@ class Data(Entry):
             raise ValueError(
                 f"palette names {len(self.palette)} colours, num_classes is {self.num_classes}; the first is background"
             )
+        return self
+
+    @model_validator(mode="after")
+    def ignored_pixels_have_a_value_of_their_own(self) -> Self:
+        if self.ignore_label is None:
+            return self
+        if self.ignore_label < self.num_classes:
+            raise ValueError(
+                f"ignore_label is {self.ignore_label}, a label of a class; give a value from {self.num_classes} to 255"
+            )
+        if self.shape or self.palette:
+            other = "palette gives colours, not values," if self.palette else "volumes have none"
+            raise ValueError(f"ignore_label is a value in the masks of pictures; {other} to ignore")
         return self
 
     @model_validator(mode="after")

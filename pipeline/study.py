@@ -140,7 +140,7 @@ class Params(Section):
     @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
-        check_training_sets(self.training_sets, copies, self.score.metrics)
+        check_training_sets(self.training_sets, copies, self.score.metrics, judge_maps=self.score.judge_maps)
         check_seeds(self.training_sets, self.segment.seeds)
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.core.section import Section
+
+CONFIDENCE = 0.95  # from which semi-supervised segmentation believes a predicted label (FixMatch, UniMatch)
 
 
 class Phase(Section):
@@ -23,6 +25,30 @@ class Phase(Section):
         return self
 
 
+class PixelScreen(Section):
+    """The rule of FreeMask: synthetic pixels on which the judge's loss is far above that on real ones are ignored."""
+
+    # Multiple of the judge's mean cross-entropy on real training pixels of the class above which a pixel is ignored.
+    pixels: float = Field(gt=0)
+    # Of background: the same multiple of its mean, or the 99 % quantile of real pixels, which spares hard background.
+    background: Literal["mean", "quantile"] = "mean"
+    least_foreground: float = Field(default=0.5, ge=0, le=1)  # share left below which the image is dropped
+
+
+class Labels(Section):
+    """Labels of synthetic images that the judge corrects where it is confident."""
+
+    corrected: float = Field(default=CONFIDENCE, gt=0.5, lt=1)  # probability from which on the judge is believed
+
+
+def _kind(value: Any) -> str:
+    return "section" if isinstance(value, Mapping | PixelScreen) else "share"
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Screen = Annotated[Annotated[Share, Tag("share")] | Annotated[PixelScreen, Tag("section")], Discriminator(_kind)]
+
+
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
@@ -31,9 +57,11 @@ class TrainingSet(Section):
     generator: str | None = None
     multiplier: int = Field(default=0, ge=0)
     seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
-    screen: float | None = Field(default=None, gt=0, lt=1)  # share of the synthetic images kept: the most faithful
+    screen: Screen | None = None  # share of the synthetic images kept, the most faithful; or a rule for pixels
     screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
     drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
+    labels: Labels | None = None  # `corrected` or {corrected: probability}; None: the masks as they are
+    resample: Literal["hardness"] | None = None  # more copies of masks that the judge finds hard; None: equally many
     synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
     # Share of the training at which synthetic_share has fallen to 0, in a straight line; None: it stays as it is.
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
@@ -45,17 +73,43 @@ class TrainingSet(Section):
     @property
     def by_dice(self) -> bool:
         """Whether screening needs the faithfulness of each image."""
-        return self.screen is not None or self.screen_min_dice is not None
+        return self.share is not None or self.screen_min_dice is not None
+
+    @property
+    def share(self) -> float | None:
+        """The share of the most faithful images that is kept."""
+        return None if isinstance(self.screen, PixelScreen) else self.screen
+
+    @property
+    def pixel_screen(self) -> PixelScreen | None:
+        """The rule by which pixels are ignored."""
+        return self.screen if isinstance(self.screen, PixelScreen) else None
 
     @property
     def screened(self) -> bool:
         """Whether any synthetic image may be dropped."""
-        return self.by_dice or self.drop_copies
+        return self.by_dice or self.drop_copies or self.pixel_screen is not None
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether masks of synthetic images may be changed."""
+        return self.pixel_screen is not None or self.labels is not None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the synthetic images are other ones than the first copies, or have other masks."""
+        return self.screened or self.relabelled or self.resample is not None
+
+    @property
+    def judge_rules(self) -> list[str]:
+        """The keys for which the stage score must have published the judge's maps."""
+        rules = {"screen.pixels": self.pixel_screen, "labels": self.labels, "resample": self.resample}
+        return [key for key, value in rules.items() if value is not None]
 
     @property
     def on_ladder(self) -> bool:
         """Whether the set is one of the multipliers of its generator that are compared with each other."""
-        return self.generator is not None and not self.screened and not self.seed_offset
+        return self.generator is not None and not self.chosen and not self.seed_offset
 
     @property
     def options(self) -> str:
@@ -63,6 +117,9 @@ class TrainingSet(Section):
         chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
         if self.phase is not None:
             chosen["phase"] = f"pretrain {self.phase.pretrain:g}"
+        for key in ("screen", "labels"):
+            if isinstance(one := chosen.get(key), dict):
+                chosen[key] = " ".join(f"{name} {value}" for name, value in one.items())
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
 
     @property
@@ -89,6 +146,13 @@ class TrainingSet(Section):
                 " steps; train longer or choose another share"
             )
         return first
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def corrected_is_a_section_of_defaults(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "corrected":
+            raise ValueError(f"{value!r} is no rule for labels; give corrected, or {{corrected: probability}}")
+        return {"corrected": CONFIDENCE} if value == "corrected" else value
 
     @model_validator(mode="after")
     def generator_and_multiplier_belong_together(self) -> Self:
@@ -128,8 +192,13 @@ def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], r
     ]
 
 
-def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str]) -> None:
-    """Raise ValueError with the dotted path of what is impossible; `copies` by generator, `metrics` of score."""
+def check_training_sets(
+    sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str], *, judge_maps: bool = False
+) -> None:
+    """Raise ValueError with the dotted path of what is impossible.
+
+    `copies` by generator, `metrics` of score, and whether it publishes what the judge thinks of every pixel.
+    """
     for name, arm in sets.items():
         where = f"training_sets.{name}"
         if arm.generator is None:
@@ -143,8 +212,17 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
                 f" {copies[arm.generator]}; raise copies or lower the multiplier"
             )
+        if arm.resample and not 1 < arm.multiplier < copies[arm.generator]:
+            raise ValueError(
+                f"{where}.resample takes more copies of hard masks and fewer of easy ones, so multiplier must be above"
+                f" 1 and below the {copies[arm.generator]} copies of generators.{arm.generator}; found {arm.multiplier}"
+            )
+        if arm.judge_rules and not judge_maps:
+            raise ValueError(
+                f"{where}.{arm.judge_rules[0]} needs the judge's opinion of every pixel; set score.judge_maps: true"
+            )
         if arm.by_dice and "faithfulness" not in metrics:
-            key = "screen" if arm.screen is not None else "screen_min_dice"
+            key = "screen" if arm.share is not None else "screen_min_dice"
             raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
 
 
@@ -193,6 +271,9 @@ def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
 
 def _check_real(where: str, arm: TrainingSet) -> None:
     requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
+    for key in ("labels", "resample"):
+        if getattr(arm, key) is not None:
+            raise ValueError(f"{where}.{key} changes synthetic images; the set has no generator")
     for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
         if is_set:
             raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")

@@ -38,7 +38,8 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _check_ignored_pixels(params: Params, method: str, entry: MethodEntry, where: str) -> None:
     """Raise UserError where a segmenter that needs every label is to be trained on masks with ignored pixels."""
-    cause = "data.ignore_label" if params.data.ignore_label is not None else None
+    screened = (f"training_sets.{name}.screen" for name, arm in params.training_sets.items() if arm.pixel_screen)
+    cause = next(screened, None) if params.data.ignore_label is None else "data.ignore_label"
     if cause and getattr(_params_of(method, entry, where), "needs_every_label", False):
         raise UserError(f"{method} needs the label of every pixel, and {cause} leaves some without; remove one of them")
 

@@ -29,7 +29,7 @@ def screenings(study: str, training_sets: Mapping[str, TrainingSet]) -> list[Scr
 
 def rules(arm: TrainingSet) -> str:
     """Return the rules of screening in words."""
-    words = [] if arm.screen is None else [f"the most faithful {100 * arm.screen:g} %"]
+    words = [] if arm.share is None else [f"the most faithful {100 * arm.share:g} %"]
     words += [] if arm.screen_min_dice is None else [f"Dice of at least {arm.screen_min_dice:g}"]
     return "; ".join([*words, "no suspected copy"] if arm.drop_copies else words)
 

@@ -23,6 +23,7 @@ class Score(Section):
     metrics: tuple[str, ...] = ("frechet", "kernel", "faithfulness")
     extractors: tuple[str, ...] = ("efficientnet_lite0",)
     weights: Mapping[str, WeightFile] = {}  # by extractor; else the folder weights/, else the publisher's download
+    judge_maps: bool = False  # publish what the judge thinks of every pixel, for rules of training sets
     resamples: int = Field(default=1000, ge=100)
     kid_subsets: int = Field(default=100, gt=0)  # random subsets that the kernel distance (KID) is the mean over
     kid_subset_size: int = Field(default=100, gt=1)  # m, images of each set in a subset; papers take 1000

@@ -4,6 +4,7 @@
 SHELL := /bin/sh
 VENV := .venv
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 UV := $(shell command -v uv 2>/dev/null)
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -16,7 +17,7 @@ export MKL_NUM_THREADS ?= $(OMP_NUM_THREADS)
 export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo setup test faults gpu-check lint weights check-study folds prune
+.PHONY: demo setup test faults gpu-check lint docs docs-links weights check-study folds prune
 demo: setup
 	dvc repro
 	@echo "The report: $$(twinsynth report)"
@@ -46,6 +47,15 @@ lint: setup
 	ruff format --check .
 	pyright
 
+# The site, in docs/_build/html; a warning is an error. Only the first call needs a network, for the packages of the extra docs.
+docs: $(DOCS_STAMP)
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	@echo "The site: docs/_build/html/index.html"
+
+# Whether the addresses outside this repository answer; needs a network.
+docs-links: $(DOCS_STAMP)
+	$(VENV)/bin/python -m sphinx --quiet -b linkcheck docs docs/_build/links
+
 # Every extractor of scores; make weights STUDY=polyps: all that a study needs, its base too.
 weights: setup
 	twinsynth weights $(if $(STUDY),--study $(STUDY))
@@ -61,6 +71,14 @@ folds: setup
 
 prune:
 	rm -rf work
+
+$(DOCS_STAMP): $(STAMP)
+ifneq ($(UV),)
+	uv pip install --python $(VENV)/bin/python --quiet --no-build-isolation --editable '.[docs]'
+else
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --editable '.[docs]'
+endif
+	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 on the PATH; install one, or name it: make setup PYTHON=/its/path" >&2; exit 2; }

@@ -18,7 +18,7 @@ from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
+from pipeline.stages.finetune.params import OUTSIDE, TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
 from pipeline.stages.mix.params import (
@@ -35,15 +35,24 @@ from pipeline.stages.score.params import Score
 
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
+WATCHED = {"base": "null", "generators": "{}", "judge": "null", "score": "null", "audit": "null", "confirm": "null"}
 
 
 class Params(Section):
     """A whole study."""
 
     study: str = Field(pattern=NAME)
+    """Name of the study. Its outputs lie in `outputs/<study>`, its report in `reports/<study>`. Lower-case letters,
+    digits and `_`.
+    """
     seed: int = Field(default=0, ge=0)
-    threads: int = Field(gt=0)  # per process; another number changes bytes
+    """Seed of every random draw: splits, training, sampling, resampling. Equal seeds give equal results on equal
+    machines.
+    """
+    threads: int = Field(gt=0)
+    """Threads of each process. Another number changes the order of sums and so the last bits of the results."""
     data: Data
+    """The data set."""
     if TYPE_CHECKING:  # no stage that reads them runs where they are None
         base: Base
         finetune: Finetune
@@ -52,18 +61,31 @@ class Params(Section):
         judge: Judge
     else:
         base: Base | None = None
+        """The base model that the generators are fine-tuned on. `null` where the study has no generators."""
         finetune: Finetune | None = None
+        """How the generators are trained. `null` where the study has no generators."""
         generate: Generate | None = None
+        """How images are drawn. `null` where the study has no generators."""
         generators: dict[str, GeneratorEntry] = Field(default_factory=dict)
+        """One entry per generator; the key is its name. `{}` for a study that compares segmenters of real images."""
         judge: Judge | None = None
+        """The segmenter that measures faithfulness. `null` where the study has no generators."""
     score: Score = Score()
+    """Which scores of the synthetic image sets are computed."""
     audit: Audit = Audit()
+    """The search for copies of training images."""
     training_sets: dict[str, TrainingSet] = Field(min_length=1)
+    """One entry per arm of the study; the key is its name."""
     segmenters: dict[str, SegmenterEntry] = Field(min_length=1)
+    """One entry per segmenter; the key is its name. Every segmenter is trained on every training set."""
     segment: Segment
+    """How the segmenters are trained and scored."""
     confirm: Confirm | None = None
+    """Fresh seeds for the headline. `null` for no confirmation."""
     compare: Compare = Compare()
+    """How the arms are compared."""
     report: Report = Report()
+    """The HTML report."""
 
     @field_validator("generators", "score", "audit", mode="before")
     @classmethod
@@ -75,9 +97,11 @@ class Params(Section):
         for section in ("generators", "training_sets", "segmenters"):
             for key in getattr(self, section):
                 if not re.fullmatch(NAME, key):
-                    raise ValueError(f"{section}.{key}: a name has lower-case letters, digits and _ only")
+                    raise ValueError(f"{section}.{key}: a name consists of lower-case letters, digits and _")
         if "shuffled" in self.generators:
-            raise ValueError("generators.shuffled: the name belongs to the control of faithfulness; choose another")
+            raise ValueError(
+                "generators.shuffled: this name belongs to the control of faithfulness; choose another one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -92,7 +116,7 @@ class Params(Section):
             raise ValueError("data.prompt: Field required by generators")
         if self.generators and (self.data.shape or self.data.planes != 3):
             what = "volumes" if self.data.shape else f"{self.data.planes} channels"
-            raise ValueError(f"generators draw pictures of 3 channels, data has {what}; set generators: {{}}")
+            raise ValueError(f"generators draw pictures of 3 channels, but data has {what}; set generators: {{}}")
         return self
 
     @model_validator(mode="after")
@@ -110,12 +134,22 @@ class Params(Section):
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
                 key = "keep_background" if entry.keep_background else "from_image"
                 raise ValueError(
-                    f"generators.{name}.{key}: {entry.method_of(name)} chooses its own backgrounds; remove it"
+                    f"generators.{name}.{key}: {entry.method_of(name)} draws into no image that it is given; remove it"
                 )
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
                     f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
-                    f" {self.generate.steps} leaves no step to run; raise either"
+                    f" {self.generate.steps} leaves no step to run; raise one of them"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def images_from_outside_name_their_masks(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.method_of(name) in OUTSIDE and (entry.masks not in ("real", "bank") or entry.count is not None):
+                raise ValueError(
+                    f"generators.{name}: images of a {entry.method_of(name)} are named after training images or masks"
+                    " of a bank; set masks to real or bank, without count"
                 )
         return self
 
@@ -177,7 +211,7 @@ class Params(Section):
         check_training(self.training_sets, budgets, unlabelled=self.data.unlabelled is not None)
         strong = {segment.augment for segment in settings} | {one.augment for one in self.training_sets.values()}
         if self.data.shape and "strong" in strong:
-            raise ValueError("augment: strong takes images of two dimensions, and data.shape makes volumes; use own")
+            raise ValueError("augment: strong works on images of two dimensions, but data.shape makes volumes; use own")
         return self
 
     @model_validator(mode="after")
@@ -200,9 +234,15 @@ class Params(Section):
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:
     if name not in there:
-        raise ValueError(f"{where} is {name!r}; there are: {', '.join(there)}")
+        raise ValueError(f"{where} is {name!r}; the available ones are: {', '.join(there)}")
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a study. Raises UserError."""
-    return parse(Params, read_yaml(path))
+    """Read and check a study. Raises UserError, also where it leaves out a section that dvc.yaml always reads."""
+    values = read_yaml(path)
+    params = parse(Params, values)
+    if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:
+        raise UserError(
+            f"{path}: DVC needs every section in the file, whether it is used or not; add the line {absent[0]}"
+        )
+    return params

@@ -77,7 +77,10 @@ def read_launch(name: str, said: str) -> dict[str, Any]:
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
         there = ", ".join(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-        raise UserError(f"{said}: there is no file {path}; there are: {there}; without {VARIABLE} GPUs are found")
+        raise UserError(
+            f"{said}: there is no file {path}; the available ones are: {there}; without {VARIABLE}, the visible GPUs"
+            " are used"
+        )
     return read_yaml(path)
 
 
@@ -105,7 +108,9 @@ def _check_gpus(config: Mapping[str, Any], said: str) -> None:
         return
     wanted, found = int(config["num_processes"]) // int(config.get("num_machines", 1)), gpus.count_visible()
     if wanted > found:
-        raise UserError(f"{said} starts {wanted} processes on GPUs, torch sees {found}; without it those seen are used")
+        raise UserError(
+            f"{said} starts {wanted} processes on GPUs, but torch sees {found}; without it, the visible GPUs are used"
+        )
 
 
 def _processes(count: int) -> str:

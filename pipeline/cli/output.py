@@ -37,7 +37,7 @@ def tell_json(value: Any) -> None:
 def confirm(question: str) -> bool:
     """Return whether the user agrees on a terminal. Raises UserError where there is no terminal."""
     if not sys.stdin.isatty():
-        raise UserError(f"{question} There is no terminal to ask on; say --yes to go on")
+        raise UserError(f"{question} There is no terminal to ask on; pass --yes to continue")
     sys.stdout.write(f"{question} [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

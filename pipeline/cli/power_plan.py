@@ -77,11 +77,11 @@ def power_plan(params: Params, images: int, like: str | None = None) -> PowerPla
     """
     arms = treatments(params.training_sets, params.generators, params.compare.reference)
     if not arms:
-        raise UserError("params.yaml: no training set has a generator; there is no gain to plan for")
+        raise UserError("params.yaml: no training set has a generator, so there is no gain to plan for")
     noise = TYPICAL if like is None else read_noise(like)
     seeds = len(params.confirm.seeds if params.confirm else params.segment.seeds)
     if seeds < 2 or images < 2:
-        raise UserError(f"planning takes two seeds and two test images or more, found {seeds} and {images}")
+        raise UserError(f"planning needs at least two seeds and two test images, found {seeds} and {images}")
     level = 1 - params.compare.confidence
     if not params.confirm:
         level /= len(arms) * len(params.segmenters)

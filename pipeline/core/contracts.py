@@ -179,6 +179,32 @@ class ConditioningMask:
     source: str  # name of the sub-collection
 
 
+@runtime_checkable
+class ImportedImages(Protocol):
+    """Images that were made elsewhere, in place of a generator (folder): each is found by its mask and copy."""
+
+    def check(self, masks: Sequence[ConditioningMask], copies: int) -> None:
+        """Raise UserError that names what is missing or cannot be read for so many copies of every mask."""
+        ...
+
+    def image(self, mask: ConditioningMask, copy: int) -> NDArray[np.uint8]:
+        """Return one image [3, H, W]."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class WatchedFiles(Protocol):
+    """Parameters of a plug-in that name files of the user's, whose contents count as parameters do."""
+
+    def files_digest(self) -> str:
+        """Return a hash of names and contents. Raises UserError where they cannot be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings of the sampler (params.yaml: generate)."""

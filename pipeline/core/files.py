@@ -65,7 +65,8 @@ def write_error(error: OSError, folder: Path, what: str = "written") -> UserErro
     """Return the error of a file that cannot be written."""
     path, reason = error.filename2 or error.filename or folder, error.strerror or error
     return UserError(
-        f"{path} cannot be {what} ({reason}); what is finished is kept: make room or mend the permissions, then"
+        f"{path} cannot be {what} ({reason}); what is finished is kept; free some space or correct the permissions,"
+        " then"
         " run the same command again"
     )
 
@@ -99,7 +100,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is damaged, no JSON ({reason}); remove it and run the stage that makes it") from None
+        raise UserError(
+            f"{path} is damaged and not valid JSON ({reason}); remove it and run the stage that makes it"
+        ) from None
 
 
 def sha256(path: Path) -> str:
@@ -158,7 +161,8 @@ def check(folder: Path) -> None:
     if changed := damaged(folder):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
-            f"{changed[0]}{more}: damaged, not as it was published; remove {folder} and run the stage that makes it"
+            f"{changed[0]}{more} is damaged and differs from what was published; remove {folder} and run the stage"
+            " that makes it"
             " (dvc repro does both)"
         )
 

@@ -33,7 +33,7 @@ def names(kind: str) -> list[str]:
 def source(kind: str, name: str) -> Path:
     """Return the file of one plug-in without loading it. Raises UserError listing the names there are."""
     if name not in names(kind):
-        raise UserError(f"there is no {name!r} among the {kind}; there are: {', '.join(names(kind))}")
+        raise UserError(f"there is no {name!r} among the {kind}; the available ones are: {', '.join(names(kind))}")
     return ROOT.joinpath(*FOLDERS[kind].split("."), f"{name}.py")
 
 
@@ -43,12 +43,17 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.{FOLDERS[kind]}.{name}")
 
 
-def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
-    """Check and return a plug-in's parameters; `where` is the dotted path that an error names.
+def params_class(kind: str, name: str) -> type[Section]:
+    """Return the class of one plug-in's parameters. Raises UserError listing the names there are.
 
     A plug-in that loads torch keeps its class Params in `_<name>_params.py` beside it; only that file is loaded here.
     """
     source(kind, name)
     apart = f"pipeline.{FOLDERS[kind]}._{name}_params"
     module = importlib.import_module(apart) if importlib.util.find_spec(apart) else load(kind, name)
-    return parse(module.Params, values, where)
+    return module.Params
+
+
+def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:
+    """Check and return a plug-in's parameters; `where` is the dotted path that an error names."""
+    return parse(params_class(kind, name), values, where)

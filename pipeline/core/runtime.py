@@ -86,7 +86,7 @@ class Runtime:
         if kind == "none":
             return None
         if importlib.util.find_spec(kind) is None:
-            raise UserError(f"tracker {kind} needs the package {kind}; install it, or use tracker none")
+            raise UserError(f"the tracker {kind} needs the package {kind}; install it, or set tracker: none")
         return Tracker(kind, folder, name) if self.is_main else None
 
     def peak_memory(self) -> float:
@@ -119,7 +119,7 @@ def _sharding() -> Sharding:
         return "zero2"
     if _asked("ACCELERATE_USE_FSDP"):
         if os.environ.get("FSDP_VERSION") != "2":
-            raise UserError("this launch asks for the first version of FSDP; say fsdp_version: 2 in its fsdp_config")
+            raise UserError("this launch asks for the first version of FSDP; set fsdp_version: 2 in its fsdp_config")
         return "fsdp2"
     return "none"
 
@@ -133,8 +133,8 @@ def _patience() -> timedelta:
         patience = timedelta()
     if not timedelta() < patience < timedelta(days=365):
         raise UserError(
-            f"the environment variable {TIMEOUT} is {given!r}; set it to the seconds that processes wait for each"
-            f" other, above 0 and below a year, or unset it and they wait {PATIENCE:.0f}"
+            f"the environment variable {TIMEOUT} is {given!r}; set it to the number of seconds that processes wait for"
+            f" each other, above 0 and below a year, or unset it, and they wait {PATIENCE:.0f}"
         )
     return patience
 

@@ -33,7 +33,8 @@ class Entry(BaseModel):
 class MethodEntry(Entry):
     """An entry of params.yaml that names a method, a plug-in, or has the method's name as its own."""
 
-    method: str | None = None  # None: the entry's name
+    method: str | None = None
+    """Name of the method, a file of the plug-in folder. Without it the entry's own name is the method's name."""
 
     def method_of(self, name: str) -> str:
         """Return the method of the entry with this name."""
@@ -105,7 +106,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > LONGEST:
-            raise UserError(f"{path} has more than {LONGEST} bytes; parameters need fewer")
+            raise UserError(f"{path} has more than {LONGEST} bytes; a file of parameters may not be larger")
         content = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         hint = "run in the project's folder, or copy a file of configs/studies"
@@ -118,7 +119,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML ({type(error).__name__}: {error!s:.200})") from error
     if _unfolded(content) > LARGEST:
         raise UserError(
-            f"{path} unfolds to more than {LARGEST} values, or holds itself; write out what *aliases repeat"
+            f"{path} unfolds to more than {LARGEST} values, or contains itself; write out what *aliases repeat"
         )
     return content
 

@@ -38,4 +38,4 @@ def read_table(path: Path) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV in UTF-8 ({error}); remove it or make it again") from None
+        raise UserError(f"{path} is not a CSV file in UTF-8 ({error}); remove it, or make it again") from None

@@ -168,7 +168,7 @@ def read_mask(path: Path, palette: tuple[Colour, ...] = ()) -> tuple[Pixels, lis
 def grey(image: Pixels) -> Pixels:
     """Return [1, H, W] of a colourless image [3, H, W]. Raises InvalidData if it has colours."""
     if channel_spread(image).max(initial=0) > COLOUR_TOLERANCE:
-        raise InvalidData("is a colour image where a grey one is meant (data.channels); save it as grey levels")
+        raise InvalidData("is a colour image, but data.channels asks for grey ones; save it as grey levels")
     return image[1:2]
 
 
@@ -248,9 +248,9 @@ def _pixels(picture: Image.Image, mode: str | None = None) -> NDArray[Any]:
     try:
         return np.asarray(picture if mode is None else picture.convert(mode))
     except MemoryError:
-        raise InvalidData(f"needs more memory than there is ({picture.width} x {picture.height} pixels)") from None
+        raise InvalidData(f"needs more memory than is available ({picture.width} x {picture.height} pixels)") from None
     except ValueError as error:
-        raise InvalidData(f"holds {picture.mode} pixels, which are not understood ({decoder_message(error)})") from None
+        raise InvalidData(f"holds {picture.mode} pixels, which cannot be decoded ({decoder_message(error)})") from None
 
 
 def decoder_message(error: Exception) -> str:
@@ -265,7 +265,7 @@ def decoder_message(error: Exception) -> str:
 def _check_single_frame(picture: Image.Image) -> None:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # MPO: a photograph with its preview
-        raise InvalidData(f"holds {frames} frames; save the one that is meant")
+        raise InvalidData(f"holds {frames} frames; save the one that you mean")
 
 
 def _grey_mask(colours: Pixels) -> Pixels:

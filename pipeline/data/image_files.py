@@ -54,7 +54,8 @@ def read_image(path: Path, spec: DatasetSpec) -> NDArray[np.uint8] | NDArray[np.
     grey = _decode(path, "L")
     if grey.shape[0] % spec.channels:
         raise UserError(
-            f"{path} has {grey.shape[0]} rows, no multiple of {spec.channels} contrasts; run its stage again"
+            f"{path} has {grey.shape[0]} rows, which is not a multiple of {spec.channels} contrasts; run its stage"
+            " again"
         )
     return grey.reshape(spec.channels, -1, grey.shape[1])
 
@@ -92,7 +93,7 @@ def majority_vote(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _check_shape(path: Path, voxels: NDArray[np.float32], spec: DatasetSpec) -> NDArray[np.float32]:
     if voxels.shape != (spec.channels, *spec.spatial):
         shape, expected = list(voxels.shape), [spec.channels, *spec.spatial]
-        raise UserError(f"{path} holds channels and voxels {shape}, the set {expected}; run its stage again")
+        raise UserError(f"{path} holds channels and voxels {shape}, but the set has {expected}; run its stage again")
     return voxels
 
 

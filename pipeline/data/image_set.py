@@ -43,9 +43,11 @@ class ImageSet:
     def open(cls, folder: Path) -> Self:
         """Open a finished set. Raises UserError if the folder holds none, or not what was published."""
         if not (folder / MANIFEST).is_file():
-            raise UserError(f"{folder} is no finished image set: {MANIFEST} is missing; run the stage that makes it")
+            raise UserError(f"{folder} is not a finished image set: {MANIFEST} is missing; run the stage that makes it")
         if not (folder / SPEC).is_file():
-            raise UserError(f"{folder} is no whole image set: {SPEC} is missing; run the stage that makes it again")
+            raise UserError(
+                f"{folder} is not a complete image set: {SPEC} is missing; run the stage that makes it again"
+            )
         files.check(folder)
         try:
             spec = DatasetSpec.model_validate(files.read_json(folder / SPEC))
@@ -102,7 +104,7 @@ class ImageSet:
     def picture(self, row: Row) -> NDArray[np.uint8]:
         """Return [C, H, W] uint8, for code that supports pictures only. Raises UserError for volumes."""
         if self.spec.ndim != 2:
-            raise UserError(f"{self.folder} holds volumes; this works with pictures only")
+            raise UserError(f"{self.folder} holds volumes, but this works only with pictures")
         return np.asarray(self.image(row), np.uint8)
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
@@ -127,7 +129,8 @@ class ImageSet:
         path = self.folder / name
         if sha256 is not None and path.is_file() and files.sha256(path) != sha256:
             raise UserError(
-                f"{path} is damaged, not as it was written; remove {self.folder} and run the stage that makes it"
+                f"{path} is damaged and differs from what was written; remove {self.folder} and run the stage that"
+                " makes it"
                 " (dvc repro does both)"
             )
         return path

@@ -17,17 +17,20 @@ from pipeline.data.grids import Affine, distance
 class Intensities(Section):
     """How the intensities of volumes are read."""
 
-    window: tuple[float, float] | None = None  # intensities that become 0 and 1; None: percentiles of each channel
+    window: tuple[float, float] | None = None
+    """The two intensities that become 0 and 1; `null` for percentiles of each channel of each volume."""
     percentiles: tuple[float, float] = (0.5, 99.5)
-    contrasts: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)  # channels to use; None: all
+    """The two percentiles that become 0 and 1, where there is no `window`."""
+    contrasts: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Channels of the files to use, from 0; `null` for all."""
 
     @model_validator(mode="after")
     def ends_are_in_order(self) -> Self:
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
-            raise ValueError(f"percentiles run from 0 to 100, the lower first; found {low}, {high}")
+            raise ValueError(f"percentiles must lie between 0 and 100, with the lower one first; found {low}, {high}")
         if self.window and self.window[0] >= self.window[1]:
-            raise ValueError(f"window has the lower end first; found {list(self.window)}")
+            raise ValueError(f"window must have its lower end first; found {list(self.window)}")
         return self
 
 
@@ -47,7 +50,7 @@ def _channels(images: Sequence[Path], settings: Intensities) -> NDArray[np.gener
     if settings.contrasts is None:
         return voxels
     if max(settings.contrasts) >= len(voxels):
-        raise InvalidData(f"has {len(voxels)} channels; data.contrasts {list(settings.contrasts)} count from 0")
+        raise InvalidData(f"has {len(voxels)} channels; data.contrasts is {list(settings.contrasts)}, counted from 0")
     return voxels[list(settings.contrasts)]
 
 
@@ -66,7 +69,7 @@ def check_alignment(
 ) -> None:
     """Raise InvalidData if a file does not cover the same voxels as the image."""
     if shape != image_shape:
-        raise InvalidData(f"has {list(image_shape)} voxels, {path.name} {list(shape)}; they must agree")
+        raise InvalidData(f"has {list(image_shape)} voxels, but {path.name} has {list(shape)}; they must be equal")
     offset = distance(affine, image_affine, shape)
     if offset > min(nifti.spacing(image_affine)):
         raise InvalidData(f"and {path.name} lie up to {offset:.4g} mm apart by their headers; they must agree")

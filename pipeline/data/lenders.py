@@ -19,6 +19,8 @@ def lenders(row: Row) -> set[str]:
     try:
         placed = {str(one["source_id"]) for one in json.loads(row.get("placed") or "[]")}
     except (TypeError, ValueError, KeyError):
-        raise UserError(f"{row['id']}: the column placed is no JSON list of placed masks; run generate again") from None
+        raise UserError(
+            f"{row['id']}: the column placed does not hold a JSON list of placed masks; run generate again"
+        ) from None
     background = background_of(row)
     return placed | ({background} if background is not None else set())

@@ -32,7 +32,7 @@ class Pairs:
     def read(cls, images: ImageSet) -> "Pairs":
         """Decode a set. Raises UserError if it is empty."""
         if not len(images):
-            raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
+            raise UserError(f"{images.folder}: there is no image in this selection; is a split empty?")
         arrays = load_arrays(images)
         image, mask = torch.from_numpy(arrays.image), torch.from_numpy(arrays.mask)
         masks = None if arrays.masks is None else torch.from_numpy(arrays.masks)
@@ -47,7 +47,7 @@ class Pairs:
         """
         rows = [row for images in sets for row in images]
         if not rows:
-            raise UserError(f"{sets[0].folder}: no image in this selection; is a split empty?")
+            raise UserError(f"{sets[0].folder}: there is no image in this selection; is a split empty?")
         image = torch.from_numpy(load_images(sets))
         mask = torch.zeros((), dtype=torch.uint8).expand(len(rows), *image.shape[2:])  # one byte in memory
         return cls(image, mask, tuple(row["prompt"] for row in rows), tuple(row["id"] for row in rows))

@@ -78,7 +78,7 @@ def _read(path: Path, parse: Callable[[IO[bytes] | gzip.GzipFile], T]) -> T:
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidData(f"cannot be read ({decoder_message(error)}); replace or remove the volume") from None
     except MemoryError:
-        raise InvalidData("needs more memory than there is; crop it") from None
+        raise InvalidData("needs more memory than is available; crop it") from None
 
 
 def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
@@ -99,7 +99,9 @@ def _affine(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.float64]:
     affine[:3] *= MM.get(header[123] & 7, 1.0)
     if not np.isfinite(affine).all() or min(spacing(affine)) <= 0 or abs(np.linalg.det(affine)) < 1e-12:
         sides = ", ".join(f"{value:g}" for value in pixdim[1:4])
-        raise InvalidData(f"tells no spacing (pixdim {sides}); write the size of a voxel in mm into its header")
+        raise InvalidData(
+            f"has no spacing in its header (pixdim {sides}); write the size of a voxel in mm into its header"
+        )
     return affine
 
 
@@ -126,7 +128,9 @@ def _voxels(file: IO[bytes] | gzip.GzipFile) -> NDArray[np.generic]:
     file.read(int(offset) - HEADER if HEADER <= offset < 2**20 else 4)
     content = _read_bytes(file, size)
     if len(content) < size:
-        raise InvalidData(f"holds {len(content)} bytes of voxels, its header states {size}; it is cut off: replace it")
+        raise InvalidData(
+            f"holds {len(content)} bytes of voxels, but its header states {size}; it is truncated: replace it"
+        )
     voxels = np.frombuffer(content, dtype).reshape(shape, order="F")
     if slope == 0 or not math.isfinite(slope) or (slope == 1 and intercept == 0):  # 0: not scaled
         return voxels
@@ -150,9 +154,9 @@ def _byte_order(header: bytes) -> str:
             raise InvalidData("is a NIfTI-2 file; save it as NIfTI-1")
         if size == HEADER:
             if header[344:347] != b"n+1":
-                raise InvalidData("is no single NIfTI-1 file (.hdr with .img?); save it as .nii.gz")
+                raise InvalidData("is not a single NIfTI-1 file (.hdr with .img?); save it as .nii.gz")
             return order
-    raise InvalidData("is no NIfTI file")
+    raise InvalidData("is not a NIfTI file")
 
 
 def _shape_of(header: bytes) -> tuple[int, ...]:
@@ -165,7 +169,7 @@ def _parse_shape(dim: tuple[int, ...]) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if not 3 <= len(shape) <= 4 or min(shape) < 1:
-        raise InvalidData(f"has the axes {list(shape)}; a volume has three, with channels four")
+        raise InvalidData(f"has the axes {list(shape)}; a volume has three, or four with channels")
     return shape
 
 

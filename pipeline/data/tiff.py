@@ -75,12 +75,15 @@ def check_header(found: Header, kind: str, deep: bool = False) -> None:
     command that converts the file.
     """
     if found.pages > 1:
-        raise InvalidData(f"is a TIFF that holds {found.pages} pages, and one is read; for the first: {_command(PAGE)}")
+        raise InvalidData(
+            f"is a TIFF that holds {found.pages} pages, but only one can be read; to take the first: {_command(PAGE)}"
+        )
     bits, compression = found.value(BITS), found.value(COMPRESSION)
     may_be_deep = kind == "mask" or (deep and bits == 16)
     if bits > 8 and (not may_be_deep or found.value(SAMPLES) > 2):
         raise InvalidData(
-            f"is a {found}, more than 8 bits, and 8 are read; 16 grey bits are with data.picture_window: [0, WHITE];"
+            f"is a {found} with more than 8 bits, which cannot be read; 16 grey bits can with data.picture_window:"
+            " [0, WHITE];"
             f" or, with WHITE the value that is to be white: {_command(SCALE)}"
         )
     if compression not in TiffImagePlugin.COMPRESSION_INFO:

@@ -57,11 +57,11 @@ def _training_images(params: Params, name: str) -> ImageSet:
     """
     if name not in params.generators:
         names = ", ".join(params.generators)
-        raise UserError(f"there is no generator {name!r} in params.yaml; there are: {names}")
+        raise UserError(f"there is no generator {name!r} in params.yaml; the available ones are: {names}")
     method = params.generators[name].method_of(name)
     if method not in METHODS:
         raise UserError(
-            f"generators.{name}: the method {method} is no ControlNet on masks and cannot be exported; those that"
+            f"generators.{name}: the method {method} is not a ControlNet on masks and cannot be exported; those that"
             f" can: {', '.join(METHODS)}"
         )
     manifest = paths.generator(params.study, name) / "manifest.json"
@@ -70,7 +70,8 @@ def _training_images(params: Params, name: str) -> ImageSet:
     train = ImageSet.open(paths.real(params.study)).split("train")
     if files.read_json(manifest)["fingerprint"] != fingerprint(params, name, train):
         raise UserError(
-            f"{manifest.parent} was trained with other parameters, data or base than those of now, so its card would be"
+            f"{manifest.parent} was trained with other parameters, data or base than the current ones, so its card"
+            " would be"
             f" wrong; run: dvc repro finetune@{name}"
         )
     return train
@@ -87,7 +88,7 @@ def _check_target(target: Path, record: dict[str, Any]) -> None:
     whose = (
         "no export of a generator" if old is None else f"an export of {old['generator']} of the study {old['study']}"
     )
-    raise UserError(f"{target} is there already and is {whose}; remove it or name another folder by --to")
+    raise UserError(f"{target} already exists and is {whose}; remove it, or name another folder with --to")
 
 
 def _check_unchanged(target: Path) -> None:
@@ -101,7 +102,7 @@ def _check_unchanged(target: Path) -> None:
     if own:
         raise UserError(
             f"{target} holds {', '.join(own[:3])}{', ...' if len(own) > 3 else ''}, which the export did not write or"
-            " somebody changed; move it out of there or name another folder by --to"
+            " somebody changed; move it away, or name another folder with --to"
         )
 
 

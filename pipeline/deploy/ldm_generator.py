@@ -66,7 +66,9 @@ def export_checkpoint(base: Path, generator: Path, path: Path) -> None:
 
 def _check(path: Path, shapes: weight_file.Shapes, base: weight_file.Shapes, control: weight_file.Shapes) -> None:
     if not any(key.startswith(ldm_keys.CONTROL) for key in shapes):
-        raise UserError(f"{path} holds no ControlNet (no key starts with {ldm_keys.CONTROL!r}); a base is no generator")
+        raise UserError(
+            f"{path} holds no ControlNet (no key starts with {ldm_keys.CONTROL!r}); a base is not a generator"
+        )
     ldm_shape.check(path, shapes, base | control)
 
 
@@ -110,4 +112,4 @@ def _check_shapes(generator: Path, weights: Mapping[str, Tensor], expected: Mapp
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     needed = {name: tuple(getattr(value, "shape", value)) for name, value in expected.items()}
     if faults := sorted(name for name in shapes.keys() | needed.keys() if shapes.get(name) != needed.get(name)):
-        raise UserError(f"{generator} does not fit this base: {len(faults)} weights differ, as {faults[0]}")
+        raise UserError(f"{generator} does not fit this base: {len(faults)} weights differ, for example {faults[0]}")

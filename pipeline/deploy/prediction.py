@@ -72,7 +72,10 @@ def predict_folder(segmenter_folder: Path, images: Path, target: Path) -> int:
             files.write_bytes(target / MASKS / task.mask, mask)
             files.write_bytes(target / OVERLAYS / task.overlay, png(overlaid))
     if faults:
-        raise UserError(f"{len(faults)} of {len(tasks)} images have no mask, the others do:\n  " + "\n  ".join(faults))
+        raise UserError(
+            f"{len(faults)} of {len(tasks)} images could not be read and have no mask; the others have one:\n  "
+            + "\n  ".join(faults)
+        )
     return len(tasks)
 
 
@@ -117,15 +120,17 @@ def image_files(folder: Path, target: Path) -> Sequence[Path]:
     Raises UserError where there is none, or where two would share a mask.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder of images")
+        raise UserError(f"{folder} is not a folder of images")
     inside = [path for path in sorted(folder.rglob("*")) if target.resolve() not in path.resolve().parents]
     pictures = [path for path in inside if path.suffix.lower() in IMAGE_TYPES and path.is_file()]
     visible = [path for path in pictures if not path.name.startswith(".")]
     if not visible:
-        raise UserError(f"{folder} holds no image; known are {', '.join(IMAGE_TYPES)}")
+        raise UserError(f"{folder} holds no image; the known types are {', '.join(IMAGE_TYPES)}")
     name, count = Counter(path.with_suffix("") for path in visible).most_common(1)[0]
     if count > 1:
-        raise UserError(f"{count} images are called {name} but for their type; their masks would overwrite each other")
+        raise UserError(
+            f"{count} images are called {name} and differ only in their type; their masks would overwrite each other"
+        )
     return visible
 
 

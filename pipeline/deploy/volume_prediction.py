@@ -41,7 +41,9 @@ def intensity_settings(reading: Mapping[str, Any], folder: Path) -> Intensities:
     values = {key: value for key, value in reading.items() if key != "reader"}
     if reading.get("reader") != READER:
         reader = reading.get("reader") or "an older version, which did not record it"
-        raise UserError(f"{folder} was trained on volumes of the reader {reader}; predict knows those of {READER}")
+        raise UserError(
+            f"{folder} was trained on volumes of the reader {reader}; predict supports only those of {READER}"
+        )
     return Intensities.model_validate(values)
 
 
@@ -51,7 +53,7 @@ def volume_files(folder: Path, target: Path) -> dict[Path, tuple[Path, ...]]:
     NAME_0000.nii.gz, NAME_0001.nii.gz ... are the channels of one volume. Raises UserError.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder of volumes")
+        raise UserError(f"{folder} is not a folder of volumes")
     volumes: dict[Path, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         is_volume = path.name.endswith(nifti.TYPES) and not path.name.startswith(".") and path.is_file()
@@ -59,7 +61,7 @@ def volume_files(folder: Path, target: Path) -> dict[Path, tuple[Path, ...]]:
             name = path.relative_to(folder).with_name(CHANNEL.sub("", nifti.stem(path)) + ".nii.gz")
             volumes.setdefault(name, []).append(path)
     if not volumes:
-        raise UserError(f"{folder} holds no volume; known are {', '.join(nifti.TYPES)}")
+        raise UserError(f"{folder} holds no volume; the known types are {', '.join(nifti.TYPES)}")
     for name, paths in volumes.items():
         if len({nifti.stem(path) for path in paths}) < len(paths) or (
             len(paths) > 1 and not all(CHANNEL.search(nifti.stem(path)) for path in paths)
@@ -78,7 +80,9 @@ def load_volume(paths: Sequence[Path], root: Path, scaling: Intensities, spec: D
         ensure_inside(path, root)
     voxels, stored = intensities.read(paths, scaling)
     if len(voxels) != spec.channels:
-        raise InvalidData(f"has {len(voxels)} channels, the segmenter was trained on {spec.channels}; they must agree")
+        raise InvalidData(
+            f"has {len(voxels)} channels, but the segmenter was trained on {spec.channels}; they must be equal"
+        )
     reorientation, shape = Reorientation.from_affine(stored), voxels.shape[1:]
     upright = reorientation.apply(voxels), reorientation.affine(stored, shape)
     on_grid, affine = Grid(spec.shape, spec.spacing).fit(*upright, "linear")

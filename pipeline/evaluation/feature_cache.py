@@ -121,7 +121,7 @@ class FeatureCache:
 
     def _output(self, images: ImageSet, name: str) -> Output:
         if not len(images):
-            raise UserError(f"{images.folder}: no image in this selection; is a split empty?")
+            raise UserError(f"{images.folder}: there is no image in this selection; is a split empty?")
         return self._load_or_compute(self._path(images, name), lambda: self._run_probes(images))
 
     def _run_probes(self, images: ImageSet) -> None:

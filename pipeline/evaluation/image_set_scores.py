@@ -50,7 +50,9 @@ def _metrics(cache: FeatureCache) -> list[ModuleType]:
 
 def _check_sets(real: ImageSet, synthetic: ImageSet) -> None:
     if synthetic.spec != real.spec:
-        raise UserError(f"{synthetic.folder} holds {synthetic.spec}, {real.folder} {real.spec}; run generate again")
+        raise UserError(
+            f"{synthetic.folder} holds {synthetic.spec}, but {real.folder} holds {real.spec}; run generate again"
+        )
     for name, images in (("train", real.split("train")), ("test", real.split("test")), ("synthetic", synthetic)):
         if not len(images):
-            raise UserError(f"there is no {name} image to score with; {images.folder} holds none")
+            raise UserError(f"{images.folder} holds no {name} image to score with")

@@ -77,7 +77,7 @@ def checked(path: Path, sha256: str | None) -> Path:
     """Return the same path. Raises UserError where the file's hash does not start with `sha256`."""
     if sha256 is not None and not (actual := files.sha256(path)).startswith(sha256):
         raise UserError(
-            f"{path}: the file's sha256 is {actual}, expected {sha256}; it is another file or damaged: remove it"
+            f"{path}: the file's sha256 is {actual}, but {sha256} is expected; it is another file, or damaged: remove"
             " or replace it"
         )
     return path

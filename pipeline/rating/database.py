@@ -85,7 +85,7 @@ class Database:
     def check(self) -> None:
         """Raise UserError where there is no database of ratings."""
         if not self.path.is_file():
-            raise UserError(f"there is no {self.path}; twinsynth rate serve or twinsynth rate static makes it")
+            raise UserError(f"{self.path} does not exist; twinsynth rate serve or twinsynth rate static makes it")
         with _user_errors(self.path), closing(self.connect()) as connection:
             if not _schema_version(connection, self.path):
                 raise UserError(f"{self.path} is empty; remove it and start again")
@@ -108,8 +108,8 @@ def _user_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise UserError(
-            f"{path} cannot be used as a database of ratings ({error}); wait for other programs that use it, make room,"
-            " or put a copy of it in its place"
+            f"{path} cannot be used as a database of ratings ({error}); wait for other programs that use it, free some"
+            " space, or restore a copy of it"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
         or (version == 0 and tables)
         or (version == SCHEMA_VERSION and "ratings" not in tables)
     ):
-        raise UserError(f"{path} is no database of ratings of this version; put it aside")
+        raise UserError(f"{path} is not a database of ratings of this version; move it away")
     return version
 
 

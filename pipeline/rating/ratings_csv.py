@@ -72,7 +72,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         reader.fieldnames = header
         lines = [(reader.line_num, {name: cells[name] for name in SAVED_COLUMNS}) for cells in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV in UTF-8 ({error}); import the file as the page saved it") from None
+        raise UserError(f"{path} is not a CSV file in UTF-8 ({error}); import the file as the page saved it") from None
     yield from lines
 
 

@@ -26,9 +26,11 @@ def image_sets(study: str, generators: Collection[str], selected: Collection[str
     Raises UserError where a selected generator does not exist, or a set has no image.
     """
     if REAL in generators:
-        raise UserError(f"generators.{REAL}: in ratings the name belongs to real images; choose another")
+        raise UserError(f"generators.{REAL}: in ratings this name belongs to real images; choose another one")
     if unknown := [name for name in selected if name not in generators]:
-        raise UserError(f"there is no generator {unknown[0]!r} in params.yaml; there are: {', '.join(generators)}")
+        raise UserError(
+            f"there is no generator {unknown[0]!r} in params.yaml; the available ones are: {', '.join(generators)}"
+        )
     shown = [name for name in generators if name in selected or not selected]
     test = ImageSet.open(paths.real(study)).split("test")
     sets = {REAL: test, **{name: ImageSet.open(paths.synthetic(study, name)) for name in shown}}

@@ -60,7 +60,7 @@ def configuration(app: Any) -> Any:
 def _check_token(token: str | None) -> None:
     if token is not None and len(token) < SHORTEST:
         raise UserError(
-            f"--token has {len(token)} characters and could be guessed; take at least {SHORTEST}, or leave it out and"
+            f"--token has {len(token)} characters and could be guessed; use at least {SHORTEST}, or leave it out, and"
             " one is made"
         )
 

@@ -19,7 +19,7 @@ def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[
     targets = {name: folder / f"rate_{_file_name(name)}.html" for name in map(raters.clean_name, names)}
     if len(set(targets.values())) < len(names):
         raise UserError(
-            f"two of the raters {', '.join(names)} would get one file; choose names that differ in a letter"
+            f"two of the raters {', '.join(names)} would get the same file; choose names that differ in a letter"
         )
     with database.writing() as connection:
         for name in names:

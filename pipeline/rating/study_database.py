@@ -70,5 +70,5 @@ def _check(
         raise UserError(f"the ratings began without {', '.join(sorted(other))}; leave --generator out, {aside}")
     if changed := changed_arms(database, study, generators):
         raise UserError(
-            f"the images of {', '.join(changed)} are not those that the ratings began with; restore them, {aside}"
+            f"the images of {', '.join(changed)} are not the ones that the ratings began with; restore them, {aside}"
         )

@@ -72,7 +72,7 @@ def check(segmenter: Segmenter) -> None:
     """Raise UserError for a segmenter whose prediction is not one pass of one network."""
     if not getattr(segmenter, "one_pass", False):
         raise UserError(
-            f"unlabelled: mean_teacher takes segmenters that predict a whole image in one pass;"
+            f"unlabelled: mean_teacher needs segmenters that predict a whole image in one pass, and"
             f" {segmenter.about['method']} does not; leave unlabelled out or choose another segmenter"
         )
 

@@ -22,52 +22,80 @@ class Mark(Enum):
 class Segment(Section):
     """Training of segmenters: the same for every training set; an entry of `segmenters` may override values."""
 
-    max_steps: int | None = Field(default=None, gt=0)  # optimiser steps, equal for every arm
-    epochs: int | None = Field(default=None, gt=0)  # instead: passes over the training set; more images, more steps
+    max_steps: int | None = Field(default=None, gt=0)
+    """Optimiser steps of a training, equal for every arm. Give this or `epochs`."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the training set, instead of `max_steps`: an arm with more images then makes more steps."""
     batch_size: int = Field(gt=0)
+    """Images per optimiser step."""
     learning_rate: float = Field(gt=0)
+    """Learning rate; with `one_cycle` and `halved` the highest one."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd: with Nesterov momentum of 0.9
+    """Weight decay of the optimiser."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`sgd` has Nesterov momentum of 0.9."""
     schedule: Literal["one_cycle", "constant", "halved"] = "one_cycle"
-    milestones: tuple[float, ...] = ()  # halved: fractions of the training after which the rate is halved
-    max_grad_value: float | None = Field(default=None, gt=0)  # gradients are clipped to it element by element
-    encoder_rate: float = Field(default=1.0, gt=0)  # factor on the learning rate of the encoder
-    betas: Annotated[tuple[float, float], Mark.OMIT_DEFAULT] = (0.9, 0.999)  # of AdamW
-    ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)  # None: the last weights
-    # strong: photometric, affine and elastic changes after the segmenter's own flips; a training set may choose.
+    """Learning rate over the training: one cycle, constant, or halved after each of `milestones`."""
+    milestones: tuple[float, ...] = ()
+    """With `schedule: halved`: shares of the training after which the rate is halved."""
+    max_grad_value: float | None = Field(default=None, gt=0)
+    """Limit to which every element of the gradient is clipped; `null` for no clipping."""
+    encoder_rate: float = Field(default=1.0, gt=0)
+    """Factor on the learning rate of the encoder."""
+    betas: Annotated[tuple[float, float], Mark.OMIT_DEFAULT] = (0.9, 0.999)
+    """The two decay rates of AdamW's moments."""
+    ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)
+    """Decay of the moving average of the weights that is kept; `null` keeps the last weights."""
     augment: Annotated[Literal["own", "strong"], Mark.OMIT_DEFAULT] = "own"
+    """`own`: the segmenter's own flips and quarter turns. `strong`: photometric, affine and elastic changes after
+    these. A training set may choose for itself.
+    """
     seeds: Annotated[tuple[int, ...], Mark.SUMMARY] = Field(min_length=1)
-    threads: int | None = Field(default=None, gt=0)  # per process; None: as the study
+    """One model is trained per seed, segmenter and training set. A verdict takes three or more."""
+    threads: int | None = Field(default=None, gt=0)
+    """Threads of each process that trains segmenters; `null` for the `threads` of the study."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    keep: Annotated[Literal["none", "best_seed", "all"], Mark.SUMMARY] = "none"  # models to publish; best: val Dice
-    resolution: Annotated[Literal["training", "native"], Mark.SCORES] = "training"  # native needs data.native_masks
-    nsd_tolerance: Annotated[float, Mark.SCORES] = Field(default=0.01, gt=0, lt=1)  # fraction of the image's diagonal
-    # Height and width of a native pixel in mm: HD95 in mm, not in pixels.
+    """Arithmetic of the training; `bf16` is autocast over float32 weights."""
+    keep: Annotated[Literal["none", "best_seed", "all"], Mark.SUMMARY] = "none"
+    """Trained segmenters to publish: none, per arm the seed with the best Dice on validation images, or all."""
+    resolution: Annotated[Literal["training", "native"], Mark.SCORES] = "training"
+    """Size at which predictions are scored: that of training, or each image's own (`native`, which needs
+    `data.native_masks: true`).
+    """
+    nsd_tolerance: Annotated[float, Mark.SCORES] = Field(default=0.01, gt=0, lt=1)
+    """Tolerance of the surface Dice (NSD) of pictures, as a share of the image's diagonal."""
     spacing: Annotated[tuple[float, float] | None, Mark.SCORES] = None
-    # Test sets (sources) of which no image is trained on; the others are seen.
+    """Height and width in mm of a pixel of the original image, with `resolution: native`. HD95 is then in mm, otherwise
+    in pixels.
+    """
     unseen: Annotated[tuple[str, ...], Mark.SUMMARY] = ()
-    # Fraction of the image below which a lesion is small.
+    """Test sets (sources) of which no image is trained on. The summary averages them apart from the others."""
     small_lesion: Annotated[float, Mark.SUMMARY] = Field(default=0.05, gt=0, lt=1)
-    # Masks sampled per scored image by a stochastic segmenter.
+    """Share of the image below which a lesion counts as small."""
     num_samples: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1, ge=1)
-    # Several raters, two classes: a deterministic segmenter gives num_samples level sets of its probability.
+    """Masks that a stochastic segmenter draws per scored image."""
     level_sets: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
-    nsd_tolerance_mm: Annotated[float, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1.0, gt=0)  # of volumes
-    # S_c where no rater marked anything but a sample did.
+    """For several raters and two classes: a deterministic segmenter gives `num_samples` level sets of its probability
+    map instead of one mask.
+    """
+    nsd_tolerance_mm: Annotated[float, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1.0, gt=0)
+    """Tolerance of the surface Dice (NSD) of volumes, in mm."""
     empty_truth: Annotated[Literal["one", "zero"], Mark.SCORES, Mark.OMIT_DEFAULT] = "one"
-    # Difference of two masks in D_a: variance over pixels, or 1 - Dice.
+    """The score `s_c` where no rater marked anything but a sample did."""
     pair_rule: Annotated[Literal["variance", "dice"], Mark.SCORES, Mark.OMIT_DEFAULT] = "variance"
-    # Also sensitivity, specificity and accuracy, of each image and of all pixels of a test set.
+    """Difference of two masks in the score `d_a`: the variance over pixels, or 1 - Dice."""
     pooled: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
-    # Correlate Dice with the size of regions; always done for volumes.
+    """Also compute sensitivity, specificity and accuracy, for each image and for all pixels of a test set together."""
     region_size: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
-    # Test images, at most, that are followed over sampling steps.
+    """Also correlate Dice with the size of the regions. Volumes always have this."""
     trajectory_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=64, ge=1)
-    # Optimiser steps between evaluations of Dice on validation images.
+    """Largest number of test images that are followed over the sampling steps of a diffusion segmenter."""
     watch_every: Annotated[int | None, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=None, gt=0)
-    watch_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=20, ge=1)  # of them, at most
-    # Test images with a heatmap of what a segmenter attends to, where it has one.
+    """Optimiser steps between evaluations of Dice on validation images; `null` for none."""
+    watch_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=20, ge=1)
+    """Largest number of validation images in each of these evaluations."""
     heatmap_images: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=0, ge=0)
+    """Test images with a heatmap of what a segmenter attends to, where the segmenter offers one."""
 
     @classmethod
     def marked(cls, mark: Mark) -> set[str]:
@@ -95,14 +123,14 @@ class Segment(Section):
     @model_validator(mode="after")
     def level_sets_are_several(self) -> Self:
         if self.level_sets and self.num_samples == 1:
-            raise ValueError("level_sets needs num_samples, how many of them, of 2 or more")
+            raise ValueError("level_sets needs num_samples, the number of sets, of 2 or more")
         return self
 
     @model_validator(mode="after")
     def milestones_belong_to_their_schedule(self) -> Self:
         if (self.schedule == "halved") != bool(self.milestones) or not all(0 < m < 1 for m in self.milestones):
             raise ValueError(
-                f"schedule halved needs milestones between 0 and 1, and only it; found {self.schedule} and"
+                f"schedule halved, and no other, needs milestones between 0 and 1; found {self.schedule} and"
                 f" {list(self.milestones)}"
             )
         return self
@@ -139,14 +167,19 @@ class Segment(Section):
 class SegmenterEntry(MethodEntry):
     """A segmenter and its own keys."""
 
-    segment: dict[str, Any] = Field(default_factory=dict)  # overrides of the section segment, in every arm
+    segment: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the section `segment` that this segmenter overrides, in every arm. `seeds` and `threads` are common to
+    all.
+    """
 
 
 def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segment:
     """Return the section `segment` with the overrides of one entry of `segmenters`. Raises UserError."""
     values, where = segment.model_dump(), f"segmenters.{name}.segment"
     if entry.segment.keys() & {"seeds", "threads"}:
-        raise UserError(f"params.yaml: {where}: seeds and threads are those of all segmenters; set them in segment")
+        raise UserError(
+            f"params.yaml: {where}: seeds and threads are common to all segmenters; set them in the section segment"
+        )
     if entry.segment.keys() & {"max_steps", "epochs"}:
         values |= {"max_steps": None, "epochs": None}
     if "schedule" in entry.segment:

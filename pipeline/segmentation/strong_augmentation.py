@@ -30,7 +30,7 @@ def check(spec: DatasetSpec) -> None:
     """Raise UserError for volumes."""
     if spec.ndim != 2:
         raise UserError(
-            f"augment: strong takes images of two dimensions; {spec.name} has {spec.ndim}; use augment: own"
+            f"augment: strong works on images of two dimensions, and {spec.name} has {spec.ndim}; use augment: own"
         )
 
 

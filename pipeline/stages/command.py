@@ -92,8 +92,8 @@ def brief(error: Exception) -> str:
 def _choice(params: "Params", entry: str, name: str | None) -> str:
     there: dict[str, Any] = getattr(params, ENTRIES[entry])
     if not there:
-        raise UserError(f"the study {params.study} has no {ENTRIES[entry]}; there is nothing to do")
+        raise UserError(f"the study {params.study} has no {ENTRIES[entry]}, so there is nothing to do")
     chosen = name or next(iter(there))
     if chosen not in there:
-        raise UserError(f"there is no {entry} {chosen!r} in params.yaml; there are: {', '.join(there)}")
+        raise UserError(f"there is no {entry} {chosen!r} in params.yaml; the available ones are: {', '.join(there)}")
     return chosen

@@ -32,7 +32,7 @@ def refuse_large(base: Base, study: str, why: str) -> None:
     if os.environ.get(ALLOW) != "1" and is_large(base, study):
         raise UserError(
             f"base.source is {base.source}, which takes a GPU, and {why}; run the study on a GPU, write one for a CPU"
-            f" (twinsynth init --device cpu), or say {ALLOW}=1 (twinsynth estimate tells how long it would take)"
+            f" (twinsynth init --device cpu), or set {ALLOW}=1 (twinsynth estimate says how long it would take)"
         )
 
 

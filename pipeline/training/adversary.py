@@ -48,6 +48,6 @@ def check(recipe: Recipe, runtime: Runtime) -> None:
     """Raise UserError where an adversary cannot be trained under this launch."""
     if recipe.adversary is not None and runtime.sharding != "none":
         raise UserError(
-            f"an adversary is kept whole on every process and cannot be sharded ({runtime.sharding}); launch with"
+            f"a discriminator is kept whole on every process and cannot be sharded ({runtime.sharding}); launch with"
             " cpu, cpu2, gpu1 or gpu8"
         )

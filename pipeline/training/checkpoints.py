@@ -62,7 +62,7 @@ class Checkpoints:
             return None
         state = load(path)
         if not isinstance(state, dict) or "identity" not in state:
-            raise UserError(f"{path} is no checkpoint of a training; remove {path.parent} to start again")
+            raise UserError(f"{path} is not a checkpoint of a training; remove {path.parent} to start again")
         if state["identity"] != self.identity:
             raise UserError(
                 f"{path} is a checkpoint of other params, data or method ({state['identity'] or 'unnamed'}, this run is"

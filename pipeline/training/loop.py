@@ -63,13 +63,13 @@ def check_recipe(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
     """Raise UserError where a recipe cannot be followed here, without touching data or weights."""
     if global_batch % runtime.world:
         raise UserError(
-            f"a global batch of {global_batch} cannot be dealt evenly to {runtime.world} processes;"
-            " make it a multiple or launch another number"
+            f"a global batch of {global_batch} cannot be divided evenly among {runtime.world} processes;"
+            " make it a multiple, or launch another number"
         )
     if recipe.max_steps <= 0:
         raise UserError(f"max_steps is {recipe.max_steps}; it must be above 0")
     if recipe.precision not in ("fp32", "bf16"):
-        raise UserError(f"precision is {recipe.precision!r}; there are fp32 and bf16")
+        raise UserError(f"precision is {recipe.precision!r}; use fp32 or bf16")
     optimizers.check(recipe, runtime.device, runtime.sharding)
     adversary.check(recipe, runtime)
 
@@ -158,7 +158,7 @@ class TrainingRun:
         self.objective.eval()
         if not all(value.isfinite().all() for value in trained_state(self.objective).values()):
             raise UserError(
-                f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, though its loss was;"
+                f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, although its loss was;"
                 " lower the learning rate or use precision fp32"
             )
 

@@ -56,7 +56,7 @@ def _laid_out_as(weight: nn.Parameter, value: Any) -> Any:
         return value
     if not value.is_floating_point() and _order(value) != _order(weight):
         raise UserError(
-            "the checkpoint's 8-bit moments lie in another memory format than the weights; resume with the value of"
+            "the checkpoint's 8-bit moments have another memory format than the weights; resume with the value of"
             " channels_last that it was made with, or remove the checkpoints to start again"
         )
     return torch.empty_like(weight, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)

@@ -329,7 +329,7 @@ def test_power_takes_the_noise_of_a_finished_study(capsys: pytest.CaptureFixture
     [
         (["--like", "done"], "--like needs --power: the number of independent test images"),
         (["--power", "20", "--like", "nothing"], "comparison.json does not exist; name a finished study"),
-        (["--power", "1"], "planning takes two seeds and two test images or more, found 3 and 1"),
+        (["--power", "1"], "planning needs at least two seeds and two test images, found 3 and 1"),
     ],
 )
 @pytest.mark.usefixtures("demo")

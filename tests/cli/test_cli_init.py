@@ -191,7 +191,7 @@ def test_a_study_is_never_replaced_without_force(capsys: pytest.CaptureFixture[s
     init(capsys, *arguments)
     path = Path("configs/studies/mine.yaml")
     path.write_text("mine")
-    assert "configs/studies/mine.yaml is there already" in refused(capsys, *arguments)
+    assert "configs/studies/mine.yaml already exists" in refused(capsys, *arguments)
     init(capsys, *arguments, "--force", "--prompt", "No: 1")
     assert load_params(path).data.prompt == "No: 1"
 
@@ -237,7 +237,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
 
 def test_names_that_do_not_agree_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     drawn(Path("i/a.png"), Path("m/b.png"), "x")
-    assert "do not agree ('a' and 'b')" in refused(capsys, "--images", "i", "--masks", "m")
+    assert "do not match ('a' and 'b')" in refused(capsys, "--images", "i", "--masks", "m")
 
 
 def test_a_volume_that_is_cut_off_is_named(capsys: pytest.CaptureFixture[str]) -> None:

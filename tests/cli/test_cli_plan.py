@@ -75,7 +75,7 @@ def test_small_study_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_study_is_told_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(capsys, "polypes")
-    assert message.startswith("error: there is no study 'polypes'; there are: ")
+    assert message.startswith("error: there is no study 'polypes'; the available ones are: ")
     assert ", demo, " in message
 
 

@@ -284,7 +284,7 @@ def test_missing_weights_are_told_with_their_place(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"), [("no/where/base", "is no folder here"), ("lost.safetensors", "there is no file")]
+    ("source", "told"), [("no/where/base", "is neither a folder here"), ("lost.safetensors", "there is no file")]
 )
 def test_a_base_that_is_not_there_is_an_error(root: Path, source: str, told: str) -> None:
     (one,) = stored_weights.base(study(root, base={"source": source}).base)
@@ -404,7 +404,7 @@ def test_a_launch_on_more_gpus_than_there_are_is_an_error(root: Path) -> None:
     files.write_bytes(devices.LAUNCHES / "gpu8.yaml", b"{num_processes: 8, num_machines: 1, use_cpu: false}")
     files.write_bytes(devices.LAUNCHES / "cpu2.yaml", b"{num_processes: 2, num_machines: 1, use_cpu: true}")
     (one,) = gpus(CPU, root, "gpu8")
-    assert one.check == "launch" and "starts 8 processes on GPUs, torch sees 0" in one.found
+    assert one.check == "launch" and "starts 8 processes on GPUs, but torch sees 0" in one.found
     assert gpus(CPU, root, "cpu2") == []
     (one,) = gpus(CPU, root, "gpu9")
     assert one.advice == "choose of: cpu2, gpu8"

@@ -94,9 +94,11 @@ def test_the_shell_overrides_what_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_launch_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     visible(monkeypatch, 2)
-    with pytest.raises(UserError, match="LAUNCH=gpu8 starts 8 processes on GPUs, torch sees 2; without it"):
+    with pytest.raises(UserError, match="LAUNCH=gpu8 starts 8 processes on GPUs, but torch sees 2; without it"):
         choose("finetune", demo(), {"LAUNCH": "gpu8"})
-    with pytest.raises(UserError, match=r"LAUNCH=gpu9: there is no file .*gpu9.yaml; there are: cpu, cpu2, "):
+    with pytest.raises(
+        UserError, match=r"LAUNCH=gpu9: there is no file .*gpu9.yaml; the available ones are: cpu, cpu2, "
+    ):
         choose("finetune", demo(), {"LAUNCH": "gpu9"})
 
 

@@ -100,12 +100,12 @@ def test_cmmd_on_another_extractor_has_another_name_and_cmmd_itself_is_null(sets
 
 @pytest.mark.parametrize("metric", DISTANCES)
 def test_missing_weights_leave_null_with_the_reason_and_the_images_there_were(metric: str, sets: Sets) -> None:
-    cache = look("inception", unavailable={"efficientnet_lite0": "no file of weights"})
+    cache = look("inception", unavailable={"efficientnet_lite0": "not a file of weights"})
     scores = [s for (name, _), s in scored(metric, sets, cache).items() if name.endswith(".efficientnet_lite0")]
     heldout = 8 if metric == "frechet_infinity" else 4  # all synthetic images, however few the real ones
     assert {score.variant: score.n for score in scores} == {"train": 8, "train_half": 4, "heldout": heldout}
     assert {score.value for score in scores} == {None}
-    assert {score.reason for score in scores} == {"no file of weights"}
+    assert {score.reason for score in scores} == {"not a file of weights"}
     assert all(value is None for value in nested(scores)[scores[0].key[0]].values())
 
 

@@ -16,13 +16,15 @@ from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base import tiny
 from pipeline.stages.finetune.finetune import recipe
-from pipeline.stages.finetune.params import TRAINING_FREE, Finetune
+from pipeline.stages.finetune.params import OUTSIDE, TRAINING_FREE, Finetune
 from pipeline.training.loop import fit
 from tests.levels import ROUNDING, apart
 from tests.tiny_base import write_tiny_base
 
 SETTINGS = Finetune(max_steps=3, global_batch=2, learning_rate=1e-3, flip=True)
-TRAINED = [name for name in plugins.names("generators") if name not in TRAINING_FREE]  # that one: test_copy_paste.py
+TRAINED = [
+    name for name in plugins.names("generators") if name not in TRAINING_FREE
+]  # others: test_copy_paste, test_folder
 SAMPLING = Sampling(steps=3, guidance_scale=2.0)
 
 
@@ -123,9 +125,9 @@ def test_one_step_moves_what_is_trained_and_nothing_else(name: str, base: Path, 
 
 
 def test_every_generator_keeps_one_of_two_promises(base: Path) -> None:
-    """It is trained, or it draws from the training pairs themselves."""
+    """It is trained, or it draws from the training pairs themselves; images from outside keep a third."""
     assert all(isinstance(build(name, base), Generator) for name in TRAINED)
-    for name in TRAINING_FREE:
+    for name in set(TRAINING_FREE) - set(OUTSIDE):
         assert not isinstance(build(name, base), Generator)
         assert isinstance(build(name, base), TrainingFreeGenerator)
 
@@ -179,5 +181,5 @@ def test_text_tower_of_another_width_is_refused(base: Path, tmp_path: Path) -> N
 
     shutil.copytree(base, tmp_path / "base")
     tiny.text_tower(32).save_pretrained(tmp_path / "base" / "text_encoder")
-    with pytest.raises(UserError, match="attends to width 16, the text tower has 32"):
+    with pytest.raises(UserError, match="attends to width 16, but the text encoder has 32"):
         StableDiffusion.open(tmp_path / "base")

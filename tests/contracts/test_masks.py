@@ -114,7 +114,7 @@ def test_a_slice_holds_the_masks_of_its_indices(name: str, train: ImageSet) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_training_split_is_refused(name: str, train: ImageSet) -> None:
-    with pytest.raises(UserError, match="no image in the training split"):
+    with pytest.raises(UserError, match="the training split holds no image"):
         build(name, train.select(()))
 
 

@@ -91,7 +91,7 @@ def test_several_contrasts_are_taken_or_refused(name: str, toy_batch: Batch, spe
     if name in FROM_SCRATCH:
         assert build(name, contrasts).predict(image).shape == (4, 1, 2, 32, 32)
     else:
-        with pytest.raises(UserError, match="blobs has 4 channels; this segmenter takes 1 or 3"):
+        with pytest.raises(UserError, match="blobs has 4 channels, but this segmenter takes 1 or 3"):
             build(name, contrasts)
 
 

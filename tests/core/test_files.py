@@ -125,7 +125,7 @@ def test_a_sealed_folder_knows_what_was_changed_or_lost(folder: Path, tmp_path: 
     assert files.is_intact(out)  # pictures have their hashes in the manifest of their set
     (out / "metadata.json").write_text('{"a": 2}')
     assert files.damaged(out) == [out / "metadata.json"]
-    with pytest.raises(UserError, match=f"metadata.json: damaged.* remove {out} and run the stage"):
+    with pytest.raises(UserError, match=f"metadata.json is damaged.* remove {out} and run the stage"):
         files.check(out)
     (out / "metadata.json").unlink()
     assert not files.is_intact(out)

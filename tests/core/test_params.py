@@ -39,24 +39,25 @@ SCRATCH = {
         (lambda v: v["finetune"].pop("max_steps"), "finetune.max_steps: Field required"),
         (lambda v: v["data"].update(size=30), "data.size: Input should be a multiple of 8, found 30"),
         (lambda v: v["generators"]["siamese"].update(copies=1), "copies is 1; raise copies or lower the multiplier"),
-        (lambda v: v["training_sets"]["siamese_x1"].update(generator="gan"), "is 'gan'; there are: siamese"),
+        (lambda v: v["training_sets"]["siamese_x1"].update(generator="gan"), "'gan'; the available ones are: siamese"),
         (lambda v: v["training_sets"]["siamese_x1"].update(multiplier=0), "a generator needs a multiplier >= 1"),
-        (lambda v: v["judge"].update(segmenter="segnet"), "judge.segmenter is 'segnet'; there are: unet"),
-        (lambda v: v["generators"].update(shuffled={"copies": 1}), "generators.shuffled: the name belongs"),
+        (lambda v: v["judge"].update(segmenter="segnet"), "judge.segmenter is 'segnet'; the available ones are: unet"),
+        (lambda v: v["generators"].update(shuffled={"copies": 1}), "generators.shuffled: this name belongs"),
         (lambda v: v["generate"].update(steps=501), "generate.steps: Input should be less than or equal to 500"),
         (lambda v: v["segment"].update(seeds=[1, 1]), "seeds must differ, found [1, 1]"),
         (lambda v: v["training_sets"]["real_again"].update(seed_offset=1),
-         "training_sets.real_again.seed_offset is 1: it is trained as real is, with the same seed 1; 2 would do"),
+         "real_again.seed_offset is 1: it would be trained like real, with the same seed 1; use for example 2"),
         (lambda v: v["training_sets"].update(real_twin={}),
-         "training_sets.real_twin.seed_offset is 0: it is trained as real is, with the same seeds 0, 1; 2 would do"),
+         "training_sets.real_twin.seed_offset is 0: it would be trained like real, with the same seeds 0, 1; use for"
+         " example 2"),
         (lambda v: v["training_sets"].update(third={"seed_offset": 1001}),
-         "third.seed_offset is 1001: it is trained as real_again is, with the same seed 1001; 2 would do"),
+         "third.seed_offset is 1001: it would be trained like real_again, with the same seed 1001; use for example 2"),
         (lambda v: v["segmenters"].update({f"unet_{k}": {"method": "unet"} for k in range(5)}) or
          v.update(compare={"resamples": 200}),
-         "compare.resamples is 200: with 12 comparisons no p can fall below half of 0.05; at least 480 would do"),
-        (lambda v: v.update(compare={"resamples": 200, "confidence": 0.99}), "at least 400 would do"),
+         "compare.resamples is 200: with 12 comparisons no p can fall below half of 0.05; use at least 480"),
+        (lambda v: v.update(compare={"resamples": 200, "confidence": 0.99}), "use at least 400"),
         (lambda v: v.update(study="My study"), "study: String should match pattern"),
-        (lambda v: v["segmenters"].update({"U-Net": {}}), "segmenters.U-Net: a name has lower-case letters"),
+        (lambda v: v["segmenters"].update({"U-Net": {}}), "segmenters.U-Net: a name consists of lower-case letters"),
         (lambda v: v["base"].update(source="scratch"), "source scratch needs the sections autoencoder and denoiser"),
         (lambda v: v["data"].update(val_share=0.5, test_share=0.5), "val_share + test_share must be below 1"),
         (lambda v: v.update(base=copy.deepcopy(SCRATCH), data=v["data"] | {"size": 40, "reader": "x"}) or
@@ -94,3 +95,14 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_keys_of_a_plug_in_are_kept_for_it(toy_params: Params) -> None:
     assert toy_params.segmenters["unet"].options == {"weights": "none", "decoder_channels": [8, 8, 8, 8, 8]}
+
+
+def test_a_section_that_dvc_watches_is_never_left_out(tmp_path: Path) -> None:
+    text = Path("configs/studies/demo.yaml").read_text(encoding="utf-8")
+    study = tmp_path / "params.yaml"
+    study.write_text("".join(line for line in text.splitlines(True) if not line.startswith("confirm:")))
+    with pytest.raises(UserError, match=r"params\.yaml: DVC needs every section .* add the line confirm: null"):
+        load_params(study)
+    with study.open("a") as file:
+        file.write("confirm: null\n")
+    assert load_params(study).confirm is None

@@ -110,7 +110,9 @@ def test_volumes_go_into_batches_as_they_are(tmp_path: Path) -> None:
 def test_a_volume_of_another_shape_is_told_by_its_file(tmp_path: Path) -> None:
     images = volumes(tmp_path)
     other = ImageSet(images.folder, images.spec.model_copy(update={"shape": (6, 5, 3)}), images.rows)
-    with pytest.raises(UserError, match=r"v0.nii.gz holds channels and voxels \[1, 6, 5, 4\], the set \[1, 6, 5, 3\]"):
+    with pytest.raises(
+        UserError, match=r"v0.nii.gz holds channels and voxels \[1, 6, 5, 4\], but the set has \[1, 6, 5, 3\]"
+    ):
         other.image(images.rows[0])
 
 

@@ -98,7 +98,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("keys", "told"),
     [
         ({"picture_window": [5, 5]}, "its first level, black, must be lower"),
-        ({"palette": PALETTE}, "palette names 3 colours, num_classes is 2"),
+        ({"palette": PALETTE}, "palette names 3 colours, but num_classes is 2"),
         ({"palette": [[0, 0, 0], [0, 0, 0]]}, "palette names a colour twice"),
         ({"palette": [[0, 0, 0], [0, 0, 256]]}, "palette.1.2"),
         ({"size": 0, "shape": [8, 8, 8], "picture_window": [0, 9]}, "are for pictures"),

@@ -68,7 +68,7 @@ REFUSED: list[tuple[NDArray[Any], dict[str, Any], str, NDArray[np.uint8]]] = [
     (GREY.astype(np.uint16) * 257, {}, "grey; 1 samples of 16 bits per pixel.*more than 8 bits", GREY),
     (DEEP, {"photometric": 2}, "RGB; 3 samples of 16 bits per pixel.*more than 8 bits", COLOURS),
     (GREY.astype(np.float32) / 255, {}, "1 samples of 32 bits per pixel.*more than 8 bits", GREY),
-    (GREY, {"pages": 3}, "holds 3 pages, and one is read", GREY),
+    (GREY, {"pages": 3}, "holds 3 pages, but only one can be read", GREY),
     (COLOURS, {"photometric": 0, "extra": 2}, "grey, white is zero; 3 samples of 8 bits", COLOURS),
 ]
 

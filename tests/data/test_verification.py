@@ -39,7 +39,7 @@ def test_every_fault_is_told_with_its_file(synthetic: ImageSet) -> None:
         verify(synthetic)
     told = str(caught.value)
     names = [file(synthetic, k).name for k in range(4)]
-    assert f"{names[0]} has 32 x 16 pixels, the set 32 x 32" in told
+    assert f"{names[0]} has 32 x 16 pixels, but the set has 32 x 32" in told
     assert f"{names[1]} has mode L, expected RGB" in told
     assert f"{names[2]} cannot be opened" in told
     assert f"{names[3]} cannot be opened" in told

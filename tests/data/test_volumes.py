@@ -160,10 +160,10 @@ def change(root: Path, name: str, **own: Any) -> None:
 @pytest.mark.parametrize(
     "name, own, data, told",
     [
-        ("imagesTr/v1.nii.gz", {"affine": None}, {}, "imagesTr/v1.nii.gz: tells no spacing (pixdim 0, 0, 0)"),
-        ("labelsTr/v1.nii.gz", {"affine": None}, {}, "imagesTr/v1.nii.gz: has a label v1.nii.gz that tells no spacing"),
+        ("imagesTr/v1.nii.gz", {"affine": None}, {}, "v1.nii.gz: has no spacing in its header (pixdim 0, 0, 0)"),
+        ("labelsTr/v1.nii.gz", {"affine": None}, {}, "imagesTr/v1.nii.gz: has a label v1.nii.gz that has no spacing"),
         ("labelsTr/v1.nii.gz", {"voxels": np.zeros((8, 6, 5), np.uint8)}, {},
-         "imagesTr/v1.nii.gz: has [8, 6, 4] voxels, v1.nii.gz [8, 6, 5]; they must agree"),
+         "imagesTr/v1.nii.gz: has [8, 6, 4] voxels, but v1.nii.gz has [8, 6, 5]; they must be equal"),
         ("labelsTr/v1.nii.gz", {"affine": np.diag([1.0, 1, 4, 1])}, {},
          "imagesTr/v1.nii.gz: and v1.nii.gz lie up to 6 mm apart by their headers"),
         ("labelsTr/v1.nii.gz", {"voxels": np.full(SHAPE, 7, np.uint8)}, {},
@@ -172,10 +172,10 @@ def change(root: Path, name: str, **own: Any) -> None:
         ("labelsTr/v1.nii.gz", {"voxels": np.full(SHAPE, 4, np.uint8)}, {"labels": {0: 0, 1: 1, 2: 2}},
          "holds the values 4; data.labels names 0, 1, 2"),
         ("imagesTr/v1.nii.gz", {"voxels": np.zeros((*SHAPE, 2), np.int16)}, {},
-         "imagesTr/v1.nii.gz: has 2 channels, data.channels is 1; they must agree"),
+         "imagesTr/v1.nii.gz: has 2 channels, but data.channels is 1; they must be equal"),
         ("imagesTr/v1.nii.gz", {"affine": np.diag([1.0, 1, 2.5, 1])}, {},
          "imagesTr/v1.nii.gz: and v1.nii.gz lie up to 1.5 mm"),
-        ("imagesTr/v1.nii.gz", {}, {"contrasts": [1]}, "has 1 channels; data.contrasts [1] count from 0"),
+        ("imagesTr/v1.nii.gz", {}, {"contrasts": [1]}, "has 1 channels; data.contrasts [1], counted from 0"),
     ],
 )  # fmt: skip
 def test_volumes_that_do_not_fit_are_named(
@@ -206,7 +206,7 @@ def test_files_without_a_partner_and_missing_channels_are_named(root: Path) -> N
         "imagesTr/v2_0000.nii.gz: has no label",
         "imagesTr/v2_0001.nii.gz: has no label",
         "./imagesTr/v77.nii.gz: is listed in dataset.json and does not exist",
-        "imagesTr/v3_0000.nii.gz: has 1 channels, data.channels is 2",
+        "imagesTr/v3_0000.nii.gz: has 1 channels, but data.channels is 2",
     ])  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_files_without_a_partner_and_missing_channels_are_named(root: Path) -> N
         ({"shape": None, "size": 32}, "data.shape is missing; the reader volumes needs"),
         ({"size": 32}, "give size (pictures) or shape (volumes), not both"),
         ({"labels": {0: 0, 1: 3}}, "data.labels gives the class 3; data.num_classes allows 0 to 2"),
-        ({"percentiles": [90, 10]}, "percentiles run from 0 to 100, the lower first"),
+        ({"percentiles": [90, 10]}, "percentiles must lie between 0 and 100"),
         ({"native_masks": True}, "native_masks is for pictures"),
         ({"shape": [8, 6]}, "data.shape"),
     ],

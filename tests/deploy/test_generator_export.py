@@ -358,7 +358,10 @@ def refused(capsys: pytest.CaptureFixture[str], name: str, target: Path) -> str:
 
 def test_an_unknown_entry_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = refused(capsys, "siames", tmp_path / "out")
-    assert "there is no generator 'siames' in params.yaml; there are: siamese, controlnet, multistep" in message
+    assert (
+        "there is no generator 'siames' in params.yaml; the available ones are: siamese, controlnet, multistep"
+        in message
+    )
 
 
 def test_a_generator_must_be_fine_tuned_first(
@@ -375,7 +378,9 @@ def test_a_method_without_a_controlnet_is_refused(tmp_path: Path) -> None:
     params = parse(
         Params, STUDY | {"generators": STUDY["generators"] | {"pasted": {"method": "copy_paste", "copies": 1}}}
     )
-    with pytest.raises(UserError, match=r"generators.pasted: the method copy_paste is no ControlNet on masks.*siamese"):
+    with pytest.raises(
+        UserError, match=r"generators.pasted: the method copy_paste is not a ControlNet on masks.*siamese"
+    ):
         generator_export.export(params, "pasted", tmp_path / "out")
 
 
@@ -389,11 +394,11 @@ def test_another_thing_at_the_target_is_left_alone(capsys: pytest.CaptureFixture
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("text")
-    assert "mine is there already and is no export of a generator" in refused(capsys, "siamese", tmp_path / "mine")
-    assert "file is there already" in refused(capsys, "siamese", tmp_path / "file")
+    assert "mine already exists and is no export of a generator" in refused(capsys, "siamese", tmp_path / "mine")
+    assert "file already exists" in refused(capsys, "siamese", tmp_path / "file")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / generator_export.RECORD).write_text("[1")
-    assert "old is there already and is no export" in refused(capsys, "siamese", tmp_path / "old")
+    assert "old already exists and is no export" in refused(capsys, "siamese", tmp_path / "old")
     record = {"study": "toy", "generator": "controlnet"}
     (tmp_path / "old" / generator_export.RECORD).write_text(json.dumps(record))
     assert "is an export of controlnet of the study toy" in refused(capsys, "siamese", tmp_path / "old")

@@ -80,7 +80,10 @@ def test_every_segmenter_can_be_kept(method: str, tmp_path: Path, toy_batch: Any
 
 def test_damaged_images_are_named_after_the_others_are_done(kept: Path, images: Path, tmp_path: Path) -> None:
     (images / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"1 of 3 images have no mask, the others do:\n  broken.png: cannot be decoded"):
+    with pytest.raises(
+        UserError,
+        match=r"1 of 3 images could not be read .* the others have one:\n  broken.png: cannot be decoded",
+    ):
         prediction.predict_folder(kept, images, tmp_path / "to")
     assert (tmp_path / "to" / "masks" / "wide.png").is_file()
 
@@ -95,15 +98,15 @@ def test_faults_of_the_user_are_told_in_a_sentence(
 ) -> None:
     for arguments, told in (
         ((tmp_path, images), "holds no kept segmenter (kept.json is missing); set segment.keep"),
-        ((kept, tmp_path / "nowhere"), "nowhere is no folder of images"),
-        ((kept, kept), "holds no image; known are .png"),
+        ((kept, tmp_path / "nowhere"), "nowhere is not a folder of images"),
+        ((kept, kept), "holds no image; the known types are .png"),
     ):
         segmenter_folder, folder = map(str, arguments)
         options = ["--segmenter", segmenter_folder, "--images", folder, "--to", str(tmp_path / "to")]
         assert cli.main(["predict", *options]) == 2
         assert told in capsys.readouterr().err
     Image.new("RGB", (8, 8)).save(images / "wide.bmp")
-    with pytest.raises(UserError, match=r"2 images are called .*wide but for their type"):
+    with pytest.raises(UserError, match=r"2 images are called .*wide and differ only in their type"):
         prediction.image_files(images, tmp_path / "to")
 
 
@@ -117,4 +120,6 @@ def test_the_verb_tells_what_was_written(
     assert json.loads(capsys.readouterr().out) == {"images": 2, "written": (tmp_path / "to").as_posix()}
     (images / "broken.png").write_bytes(b"no image")
     assert cli.main(arguments) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: 1 of 3 images have no mask")
+    assert (
+        capsys.readouterr().err.splitlines()[-1].startswith("error: 1 of 3 images could not be read and have no mask")
+    )

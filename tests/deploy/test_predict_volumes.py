@@ -112,14 +112,17 @@ def test_channels_of_nnunet_are_one_volume(tmp_path: Path, monkeypatch: pytest.M
 
 def test_faults_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(monkeypatch)
-    for folder, told in ((tmp_path / "no", "is no folder of volumes"), (tmp_path, "holds no volume; known are .nii")):
+    for folder, told in (
+        (tmp_path / "no", "is not a folder of volumes"),
+        (tmp_path, "holds no volume; the known types are .nii"),
+    ):
         with pytest.raises(UserError, match=told):
             prediction.predict_folder(tmp_path, folder, tmp_path / "to")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/e.nii.gz").write_bytes(b"no volume")
     with pytest.raises(UserError, match=r"e\.nii\.gz: cannot be read"):
         prediction.predict_folder(tmp_path, tmp_path / "in", tmp_path / "to")
-    for reading, told in (({}, "an older version"), ({"reader": "mine"}, "of the reader mine; predict knows")):
+    for reading, told in (({}, "an older version"), ({"reader": "mine"}, "of the reader mine; predict supports only")):
         opened(monkeypatch, reading=reading)
         with pytest.raises(UserError, match=told):
             prediction.predict_folder(tmp_path, tmp_path / "in", tmp_path / "to")

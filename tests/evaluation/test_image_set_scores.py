@@ -107,7 +107,8 @@ def test_sets_that_do_not_fit_are_refused(toy_study: Params) -> None:
 def test_an_unknown_metric_lists_those_there_are(toy_study: Params) -> None:
     real, synthetic = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
     with pytest.raises(
-        UserError, match=r"there is no 'fid' among the image_metrics; there are: .*faithfulness, .*frechet, .*kernel"
+        UserError,
+        match=r"there is no 'fid' among the image_metrics; the available ones are: .*faithfulness, .*frechet, .*kernel",
     ):
         score_set(real, synthetic, look(Score(metrics=("fid",))))
 

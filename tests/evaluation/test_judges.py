@@ -52,7 +52,7 @@ def test_a_judge_that_saw_the_background_does_not_judge_alone() -> None:
     assert judges_of(kept | {"background_id": "c"}) == (0,)
     assert judges_of(kept | {"source_id": "bank/1"}) == (1,)
     assert judges_of(kept | {"background_id": "c", "placed": '[{"source_id": "b"}]'}) == (0, 1)
-    with pytest.raises(UserError, match="x: the column placed is no JSON list of placed masks"):
+    with pytest.raises(UserError, match="x: the column placed does not hold a JSON list of placed masks"):
         judges_of(kept | {"placed": '["b"]'})
 
 

@@ -288,7 +288,7 @@ def test_names_that_a_shell_or_a_folder_would_take_for_more(section: str, toy_pa
     values = toy_params.model_dump(mode="json", exclude_defaults=True)
     for name in NAMES:
         entry = next(iter(values[section].values()))
-        with pytest.raises(UserError, match="a name has lower-case letters"):
+        with pytest.raises(UserError, match="a name consists of lower-case letters"):
             parse(Params, {**values, section: {**values[section], name: entry}})
         with pytest.raises(UserError):
             parse(Params, {**values, "study": name})

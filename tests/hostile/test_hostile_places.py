@@ -138,5 +138,5 @@ def test_names_reach_no_shell(tmp_path: Path) -> None:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run([*DVC, "repro"], cwd=target, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "a name has lower-case letters" in done.stdout + done.stderr
+    assert "a name consists of lower-case letters" in done.stdout + done.stderr
     assert not list(target.rglob("run.txt"))

@@ -226,7 +226,7 @@ def test_a_mirrored_sample_is_mirrored_in_mask_image_latents_and_edges(base: Sta
 
 
 def test_conditioning_is_checked_with_the_entry() -> None:
-    with pytest.raises(UserError, match="no 'sobel' among the conditioning; there are: canny, mask"):
+    with pytest.raises(UserError, match="no 'sobel' among the conditioning; the available ones are: canny, mask"):
         plugins.read_params("generators", "siamese", {"conditioning": "sobel"}, "generators.s")
     with pytest.raises(UserError, match=r"conditioning_params\.lowest"):
         keys = {"conditioning": "canny", "conditioning_params": {"lowest": 1}}
@@ -250,7 +250,7 @@ def test_edge_guided_images_need_real_masks(toy_study: Params) -> None:
     generate.fill(job, Runtime.alone(1), Path("work"))
     assert len(ImageSet.open(Path("work/set"))) == 8
     random = replace(job, params=edge_study(masks="random"))
-    with pytest.raises(UserError, match="draw such a generator with masks: real"):
+    with pytest.raises(UserError, match="use masks: real for such a generator"):
         generate.fill(random, Runtime.alone(1), Path("other"))
 
 

@@ -275,8 +275,8 @@ def test_fewer_steps_end_in_as_much_noise(schedule: str):
     [
         ({"num_classes": 3}, {}, "one structure; rated has 3 classes"),
         ({"ndim": 3, "shape": (8, 8, 8), "spacing": (1.0, 1.0, 1.0)}, {}, "rated has 3 dimensions"),
-        ({}, {"steps": 41}, "steps is 41, more than train_steps, 40"),
-        ({}, {"heads": 3}, r"\[8, 16\] channels cannot be cut into 3 heads"),
+        ({}, {"steps": 41}, "steps is 41, but may be at most train_steps, 40"),
+        ({}, {"heads": 3}, r"\[8, 16\] channels cannot be divided into 3 heads"),
     ],
 )
 def test_what_cannot_work_is_refused(spec: dict, values: dict, reason: str):

@@ -188,7 +188,7 @@ def test_faults_are_named(make: Make, tmp_path: Path) -> None:
     generator = make()
     with pytest.raises(UserError, match=r"no training image has all classes \[3\]"):
         draw(generator, [square(0, 0, 3, 3)])
-    with pytest.raises(UserError, match="two training images or more, found 1"):
+    with pytest.raises(UserError, match="at least two training images, found 1"):
         make((square(0, 0, 3),))
     generator.save(tmp_path / "saved")
     again = make((square(0, 0, 3), square(1, 1, 3)))

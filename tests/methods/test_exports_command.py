@@ -1,4 +1,4 @@
-"""The command: the same bytes twice, bounded memory, nothing half written, and errors that say what would do."""
+"""The command: the same bytes twice, bounded memory, nothing half written, and errors that say what helps."""
 
 import errno
 import gc
@@ -93,7 +93,7 @@ def test_without_a_study_that_of_params_yaml_is_taken(capsys: pytest.CaptureFixt
 
 def test_unknown_format_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(capsys, "cocoa", "--real", "--out", "out")
-    assert "there is no 'cocoa' among the exports; there are: coco, imagefolder, nnunet" in told
+    assert "there is no 'cocoa' among the exports; the available ones are: coco, imagefolder, nnunet" in told
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,13 @@ def test_unknown_format_lists_the_formats(capsys: pytest.CaptureFixture[str]) ->
     [
         (
             ["--training-set", "siamese_x9"],
-            "no training set 'siamese_x9' in outputs/toy/training_sets; there are: siam",
+            "no training set 'siamese_x9' in outputs/toy/training_sets; the available ones are: siam",
         ),
         (["--training-set", "../real"], "no training set '../real'"),
-        (["--generator", "gan"], "no image set of the generator 'gan' in outputs/toy/synthetic; there are: siamese"),
+        (
+            ["--generator", "gan"],
+            "no image set of the generator 'gan' in outputs/toy/synthetic; the available ones are: siamese",
+        ),
     ],
 )
 def test_a_missing_set_is_named_with_those_there_are(
@@ -115,13 +118,13 @@ def test_a_missing_set_is_named_with_those_there_are(
 
 def test_a_missing_study_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(capsys, "coco", "--study", "tyo", "--real", "--out", "out")
-    assert "there is no study 'tyo' in outputs; there are: toy" in told
+    assert "there is no study 'tyo' in outputs; the available ones are: toy" in told
 
 
 def test_an_unfinished_set_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     (paths.synthetic("toy", "siamese") / "metadata.jsonl").unlink()
     told = refused(capsys, "coco", "--study", "toy", "--generator", "siamese", "--out", "out")
-    assert "is no finished image set" in told
+    assert "is not a finished image set" in told
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -130,7 +133,7 @@ def test_a_target_that_exists_is_refused_and_kept(full: bool, capsys: pytest.Cap
     if full:
         Path("out/precious").write_text("mine")
     told = refused(capsys, "coco", "--study", "toy", "--real", "--out", "out")
-    assert "out is there already; remove it or name another folder by --out" in told
+    assert "out already exists; remove it, or name another folder with --out" in told
 
 
 def test_an_empty_set_is_refused(capsys: pytest.CaptureFixture[str], study: ImageSet) -> None:
@@ -159,7 +162,7 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(_format, "_read_verified", full)
     told = refused(capsys, name, "--study", "toy", "--real", "--out", "out")
-    assert "the export to out failed, nothing of it was kept: [Errno 28] No space left on device" in told
+    assert "the export to out failed, and nothing of it was kept: [Errno 28] No space left on device" in told
 
 
 @pytest.mark.parametrize("name", FORMATS)

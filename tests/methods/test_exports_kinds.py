@@ -74,7 +74,7 @@ def test_formats_of_pictures_refuse_volumes_and_contrasts(form: str, capsys: pyt
         make(channels)
         run(form, "--real", status=2)
         told = capsys.readouterr().err
-        assert f"the format {form} holds pictures, these are {what}; export them as nnunet" in told
+        assert f"the format {form} holds pictures, but these are {what}; export them as nnunet" in told
     assert not Path("out").exists()
 
 
@@ -94,7 +94,7 @@ def test_sets_of_every_kind_are_verified_by_their_headers() -> None:
         images = volumes(channels)
         verification.verify(images)
         other = ImageSet(images.folder, images.spec.model_copy(update={"shape": (4, 6, 6)}), images.rows)
-        with pytest.raises(UserError, match=r"v0.nii.gz has \[4, 6, 5.*\] voxels, the set \[4, 6, 6"):
+        with pytest.raises(UserError, match=r"v0.nii.gz has \[4, 6, 5.*\] voxels, but the set has \[4, 6, 6"):
             verification.verify(other)
         for path in images.folder.glob("*/*"):
             path.unlink()

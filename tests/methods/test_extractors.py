@@ -162,7 +162,9 @@ def test_weights_that_do_not_fit_are_told_by_file_and_tensor(change: str, folder
         state["blocks.3.mlp.fc1.weight" + ("_too" if change == "surplus" else "")] = tensor[:5].clone()
     path = tmp_path / "model.safetensors"
     save_file(state, path)
-    with pytest.raises(UserError, match=r"model\.safetensors: not the published weights: blocks\.3\.mlp\.fc1\.weight"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors does not hold the published weights: blocks\.3\.mlp\.fc1\.weight"
+    ):
         plugins.load("features", "dinov2_s").build(path)
 
 

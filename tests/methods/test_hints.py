@@ -108,9 +108,9 @@ def test_other_files_are_refused(named: dict[str, dict[str, Any]], tmp_path: Pat
     hed, pidinet = named["soft_edge_hed"], named["soft_edge_pidinet"]
     with pytest.raises(UserError, match="expected 5ca93762"):  # not the publisher's, and no other was named
         soft_edge_hed.build(soft_edge_hed.Params(file=hed["file"]), 2)
-    with pytest.raises(UserError, match="holds no weights of soft_edge_hed"):
+    with pytest.raises(UserError, match="does not hold the weights of soft_edge_hed"):
         soft_edge_hed.build(soft_edge_hed.Params(**pidinet), 2)
     broken = tmp_path / "broken.pth"
     broken.write_bytes(Path(pidinet["file"]).read_bytes()[:1000])
-    with pytest.raises(UserError, match="holds no weights of soft_edge_pidinet"):
+    with pytest.raises(UserError, match="does not hold the weights of soft_edge_pidinet"):
         soft_edge_pidinet.build(soft_edge_pidinet.Params(file=str(broken), sha256=files.sha256(broken)), 2)

@@ -88,13 +88,16 @@ def test_one_error_names_every_faulty_file(folder: Path, tmp_path: Path) -> None
         build(folder, classes=3)
     lines = dict(line.strip().split(": ", 1) for line in str(fault.value).splitlines()[1:])
     assert lines["label.png"].startswith("its mask holds the labels 3; data.num_classes 3 allows 0 to 2")
-    assert lines["size.png"].startswith("is 20 x 16 pixels, data.size is 16; resize it")
-    assert lines["lossy.jpg"].startswith("is no PNG file")
+    assert lines["size.png"].startswith("is 20 x 16 pixels, but data.size is 16; resize it")
+    assert lines["lossy.jpg"].startswith("is not a PNG file")
     assert lines["broken.png"].startswith("cannot be decoded")
     assert lines["text.png"].startswith("cannot be decoded (no known image format)")
     assert lines["link.png"].startswith("is a link to a file outside the folder")
     assert (
-        lines["loop.png"] == lines["dangling.png"] == lines["nested.png"] == "is no file, or a link to none; remove it"
+        lines["loop.png"]
+        == lines["dangling.png"]
+        == lines["nested.png"]
+        == "is not a file, or is a broken link; remove it"
     )
     assert "good.png" not in lines
 

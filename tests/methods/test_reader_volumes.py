@@ -67,11 +67,11 @@ def test_axes_of_length_one_behind_the_third_are_dropped(tmp_path: Path) -> None
     "position, content, told",
     [
         (0, b"\x1c\x02\0\0", "NIfTI-2"),
-        (0, b"\0\0\0\0", "is no NIfTI file"),
+        (0, b"\0\0\0\0", "is not a NIfTI file"),
         (344, b"ni1\0", "hdr with .img"),
         (70, b"\x80\0", "numbers of type 128"),
         (42, b"\xff\x7f\xff\x7f\xff\x7f", "GiB of voxels"),
-        (42, b"\x03\0\x03\0\x04\0", "holds 48 bytes of voxels, its header states 72"),
+        (42, b"\x03\0\x03\0\x04\0", "holds 48 bytes of voxels, but its header states 72"),
         (40, b"\x02\0", "has the axes [2, 3]"),
         (42, b"\0\0", "has the axes [0, 3, 4]"),
     ],
@@ -87,7 +87,7 @@ def test_what_a_header_must_not_say(position: int, content: bytes, told: str, tm
 
 
 @pytest.mark.parametrize(
-    "content, told", [(b"", "0 bytes, too few"), (b"x" * 400, "no NIfTI"), (None, "cannot be read")]
+    "content, told", [(b"", "0 bytes, too few"), (b"x" * 400, "not a NIfTI"), (None, "cannot be read")]
 )
 def test_files_that_are_no_volumes(content: bytes | None, told: str, tmp_path: Path) -> None:
     path = tmp_path / "v.nii.gz" if content is None else tmp_path / "v.nii"
@@ -154,10 +154,10 @@ def test_volumes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     nifti(tmp_path / "imagesTr/a.nii", VOXELS)
     nifti(tmp_path / "labelsTr/a.nii", np.ones((2, 3, 5), np.uint8))
     assert fault(read("msd_slices", root=tmp_path)).startswith(
-        "imagesTr/a.nii: has [2, 3, 4] voxels, its label [2, 3, 5]"
+        "imagesTr/a.nii: has [2, 3, 4] voxels, but its label has [2, 3, 5]"
     )
     nifti(tmp_path / "labelsTr/a.nii", 300 * VOXELS)
-    assert "no map of whole numbers 0 to 255" in fault(read("msd_slices", root=tmp_path))
+    assert "not a map of whole numbers 0 to 255" in fault(read("msd_slices", root=tmp_path))
     (tmp_path / "labelsTr/a.nii").rename(tmp_path / "labelsTr/b.nii")
     told = [str(item) for item in read("msd_slices", root=tmp_path)]
     assert told[0].startswith("labelsTr/b.nii: has no image")
@@ -203,7 +203,7 @@ def test_a_missing_rater_and_masks_of_two_sizes_are_named(tmp_path: Path) -> Non
     told = [str(item) for item in made(read("multirater", root=tmp_path)) if isinstance(item, Fault)]
     assert told == [
         "training/5: holds the masks of 3 raters, other cases of 4 (missing: label2_); add or remove some",
-        "training/7: holds masks of several sizes; they must agree",
+        "training/7: holds masks of several sizes; they must be equal",
     ]
 
 
@@ -215,7 +215,7 @@ def test_the_middle_of_a_case_is_taken(tmp_path: Path) -> None:
     assert (cut.masks == whole.masks[:, 1:71, 5:75]).all()
     assert cut.masks.any()
     told = str(made(read("multirater", root=tmp_path, crop=73))[0])
-    assert "masks of 80 x 72 pixels; needed are equal ones of data.crop, 73, or more" in told
+    assert "masks of 80 x 72 pixels; they must be equal and at least as large as data.crop, 73, or more" in told
     save(tmp_path / "training/0/image_0.png", rectangle(255, 90, 80))
     assert "of 80 x 72 and 90 x 80 pixels" in str(made(read("multirater", root=tmp_path, crop=70))[0])
 

@@ -255,10 +255,10 @@ def test_the_plain_trunk_is_the_network_with_time_less_its_maps_of_time() -> Non
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"steps": 6, "train_steps": 5}, r"steps \(6\) are some of train_steps \(5\)"),
+        ({"steps": 6, "train_steps": 5}, r"steps \(6\) may be at most train_steps \(5\)"),
         ({"reverse_step": True}, "reverse_step is for the modes recycle_next and selfcond_next, not recycle_T"),
         ({"cross_entropy": 0, "dice": 0}, "nothing would be learned"),
-        ({"channels": [4, 7]}, "the last of channels is 7; time needs an even number"),
+        ({"channels": [4, 7]}, "the last of channels is 7; the embedding of time needs an even number"),
         ({"patch": [8, 8, 8]}, "patch has 3 numbers; images of flat have 2 axes"),
         ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\], patch \(4, 4\); .* below patch"),
         ({"patch": [1, 8]}, "1 pixels .* stride of 2"),
@@ -270,5 +270,5 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any], told: str) 
 
 
 def test_flips_are_for_squares() -> None:
-    with pytest.raises(UserError, match=r"flips turn squares; images of solid have \[8, 12, 4\] cells"):
+    with pytest.raises(UserError, match=r"flips need square images; those of solid have \[8, 12, 4\] cells"):
         build(SOLID, flips=True)

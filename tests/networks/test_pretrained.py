@@ -209,7 +209,7 @@ def test_the_command_names_wrong_files_and_goes_on(
     Path("params.yaml").write_text(toy_params.model_dump_json(exclude_none=True))
     assert main(["weights"]) == 2
     told, error = capsys.readouterr()
-    assert error == "error: not usable as they are: lpips_alex\n"
+    assert error == "error: these weights cannot be used as they are: lpips_alex\n"
     assert f"wrong    weights/alexnet-owt-7be5be79.pth: the file's sha256 is {SHA256}" in told
     assert "lpips_vgg: " in told
 

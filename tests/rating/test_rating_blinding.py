@@ -108,7 +108,7 @@ def test_a_stage_run_again_changes_nothing_that_is_shown(toy_study: Params) -> N
     (folder / first["file_name"]).write_bytes(png(np.zeros((32, 32, 3), np.uint8)))
     rows = [{**row, "sha256": files.sha256(folder / row["file_name"])} for row in ImageSet.open(folder)]
     ImageSet.finish(folder, ImageSet.open(folder).spec, rows)
-    with pytest.raises(UserError, match="the images of siamese are not those that the ratings began with"):
+    with pytest.raises(UserError, match="the images of siamese are not the ones that the ratings began with"):
         begin_study(toy_study)
 
 

@@ -322,7 +322,7 @@ def test_no_address_but_that_of_the_connection_is_believed(database: Database) -
 
 @pytest.mark.parametrize("token", ["x", "fifteen-letters"])
 def test_a_short_token_is_refused(database: Database, token: str) -> None:
-    with pytest.raises(UserError, match=rf"--token has {len(token)} characters and could be guessed; take at least 16"):
+    with pytest.raises(UserError, match=rf"--token has {len(token)} characters and could be guessed; use at least 16"):
         serve(database, Address(port=0, token=token), print)
 
 

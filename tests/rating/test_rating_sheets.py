@@ -141,7 +141,7 @@ def test_all_faults_of_a_file_are_told_at_once(database: Database, tmp_path: Pat
     with pytest.raises(UserError, match="no column remark, rating; is it the file that a rating page saved"):
         take_in(database, tmp_path / "y.csv")
     (tmp_path / "z.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="no CSV in UTF-8"):
+    with pytest.raises(UserError, match="not a CSV file in UTF-8"):
         take_in(database, tmp_path / "z.csv")
 
 
@@ -186,7 +186,7 @@ def test_a_name_cannot_end_the_element_in_which_it_stands() -> None:
 
 
 def test_names_that_give_one_file_are_refused(database: Database, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="would get one file"):
+    with pytest.raises(UserError, match="would get the same file"):
         write_pages(database, ["Ann B", "Ann.B", "ann b"], tmp_path)
 
 

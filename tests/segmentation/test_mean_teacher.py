@@ -78,6 +78,6 @@ def test_an_unlabelled_image_belongs_to_the_stream_of_its_sample(segmenter: Any,
 def test_segmenters_of_several_passes_are_refused(spec: DatasetSpec) -> None:
     diffusion = build_segmenter("recycling", SegmenterEntry(), spec)
     with pytest.raises(
-        UserError, match="mean_teacher takes segmenters that predict a whole image in one pass; recycling"
+        UserError, match="mean_teacher needs segmenters that predict a whole image in one pass, and recycling"
     ):
         mean_teacher.check(diffusion)

@@ -52,9 +52,9 @@ def test_own_epochs_take_the_place_of_the_common_steps() -> None:
     ("own", "message"),
     [
         ({"optimiser": "sgd"}, r"segmenters\.unet\.segment\.optimiser is not a parameter; did you mean optimizer"),
-        ({"seeds": [1]}, r"segmenters\.unet\.segment: seeds and threads are those of all segmenters"),
-        ({"schedule": "halved"}, r"schedule halved needs milestones between 0 and 1"),
-        ({"milestones": [0.5]}, r"schedule halved needs milestones between 0 and 1"),
+        ({"seeds": [1]}, r"segmenters\.unet\.segment: seeds and threads are common to all segmenters"),
+        ({"schedule": "halved"}, r"schedule halved, and no other, needs milestones between 0 and 1"),
+        ({"milestones": [0.5]}, r"schedule halved, and no other, needs milestones between 0 and 1"),
         ({"schedule": "halved", "milestones": [0.5, 1.5]}, r"needs milestones between 0 and 1"),
         ({"epochs": 1, "max_steps": 1}, r"not both"),
     ],

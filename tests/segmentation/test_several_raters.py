@@ -108,7 +108,7 @@ def test_a_slice_with_a_missing_rater_is_named(root: Path) -> None:
 
 def test_colours_where_grey_is_meant_are_named(root: Path) -> None:
     save(root / "training/5/image_5.png", picture("colours", WIDTH, HEIGHT))
-    assert "training/5/image_5.png: is a colour image where a grey one is meant (data.channels)" in refusal(root)
+    assert "training/5/image_5.png: is a colour image, but data.channels asks for grey ones" in refusal(root)
 
 
 def test_labels_outside_the_list_are_named_with_their_file(root: Path) -> None:
@@ -119,23 +119,23 @@ def test_labels_outside_the_list_are_named_with_their_file(root: Path) -> None:
 
 def test_masks_of_two_sizes_are_named(root: Path) -> None:
     save(root / "training/5/label1_.png", rectangle(255, WIDTH + 8, HEIGHT))
-    assert "training/5: holds masks of several sizes; they must agree" in refusal(root)
+    assert "training/5: holds masks of several sizes; they must be equal" in refusal(root)
     for rater in range(4):
         save(root / f"training/5/label{rater}_.png", rectangle(255, WIDTH + 8, HEIGHT))
-    assert "training/5/image_5.png: the image is 80 x 72 pixels, its mask 88 x 72; they must agree" in refusal(root)
+    assert "training/5/image_5.png: the image is 80 x 72 pixels, its mask 88 x 72; they must be equal" in refusal(root)
 
 
 def test_grey_pictures_of_any_reader(tmp_path: Path) -> None:
     root = folder(tmp_path / "pairs", train="a b", val="c d", test="e f")
     colours = {"reader": "paired_folders", "rater": None}
-    assert refusal(root, **colours).count("is a colour image where a grey one is meant") == 6
+    assert refusal(root, **colours).count("is a colour image, but data.channels asks for grey ones") == 6
     for path in root.glob("images/*"):
         save(path, picture(path.stem).convert("L"))
     images = prepared(root, **colours)
     assert images.image(images.rows[0]).shape == (1, 40, 40) and images.spec.raters == 1
     coloured = prepared(root, **colours | {"channels": 3})
     assert coloured.image(coloured.rows[0]).shape == (3, 40, 40)
-    assert "has 3 channels, data.channels is 2; they must agree" in refusal_of_two(root)
+    assert "has 3 channels, but data.channels is 2; they must be equal" in refusal_of_two(root)
 
 
 def refusal_of_two(root: Path) -> str:
@@ -145,9 +145,9 @@ def refusal_of_two(root: Path) -> str:
 
 
 def test_generators_refuse_what_they_cannot_draw(root: Path) -> None:
-    with pytest.raises(UserError, match="generators draw pictures of 3 channels, data has 1 channels"):
+    with pytest.raises(UserError, match="generators draw pictures of 3 channels, but data has 1 channels"):
         study("multirater", root=root, channels=1)
-    with pytest.raises(UserError, match="generators draw pictures of 3 channels, data has volumes"):
+    with pytest.raises(UserError, match="generators draw pictures of 3 channels, but data has volumes"):
         study("volumes", root=root, size=0, shape=[8, 8, 8])
 
 

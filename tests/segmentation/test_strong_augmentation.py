@@ -71,5 +71,7 @@ def test_the_same_stream_gives_the_same_bytes_whoever_draws_it() -> None:
 
 def test_volumes_are_refused(spec: DatasetSpec) -> None:
     strong.check(spec)
-    with pytest.raises(UserError, match="augment: strong takes images of two dimensions; toy has 3; use augment: own"):
+    with pytest.raises(
+        UserError, match="augment: strong works on images of two dimensions, and toy has 3; use augment: own"
+    ):
         strong.check(spec.model_copy(update={"ndim": 3, "name": "toy"}))

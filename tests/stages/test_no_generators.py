@@ -40,7 +40,9 @@ def test_generators_need_their_sections(section: str) -> None:
 
 
 def test_a_training_set_of_no_generator_is_told() -> None:
-    with pytest.raises(UserError, match=r"siamese_x1\.generator is 'siamese'; there are: none, the study has no gen"):
+    with pytest.raises(
+        UserError, match=r"siamese_x1\.generator is 'siamese'; the available ones are: none, the study has no gen"
+    ):
         parse(Params, TOY_STUDY | {"generators": {}})
 
 
@@ -93,7 +95,7 @@ def test_a_stage_of_generators_ends_with_one_line(
     with pytest.raises(SystemExit) as stopped:
         run(stage, None, "generator", argv=[])
     assert stopped.value.code == 2
-    assert "the study smoke_segmenters has no generators; there is nothing to do" in capsys.readouterr().err
+    assert "the study smoke_segmenters has no generators, so there is nothing to do" in capsys.readouterr().err
 
 
 def test_every_stage_is_still_asked_for(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

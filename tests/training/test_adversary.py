@@ -110,7 +110,7 @@ def test_the_adversary_is_no_weight_of_the_objective() -> None:
 
 def test_sharded_launches_are_refused() -> None:
     recipe = Recipe(1, 1e-2, adversary=AdversaryRecipe(1e-2))
-    with pytest.raises(UserError, match=r"an adversary is kept whole .* cannot be sharded \(fsdp2\)"):
+    with pytest.raises(UserError, match=r"a discriminator is kept whole .* cannot be sharded \(fsdp2\)"):
         fit(Duel(), Batches(pairs(), 4, "seed"), recipe, Runtime(torch.device("cpu"), 0, 2, sharding="fsdp2"))
 
 

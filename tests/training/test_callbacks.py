@@ -162,7 +162,7 @@ def test_tracker_gets_every_step_once_and_names_only() -> None:
 
 def test_missing_tracker_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="tracker wandb needs the package wandb; install it, or use tracker none"):
+    with pytest.raises(UserError, match="tracker wandb needs the package wandb; install it, or set tracker: none"):
         Runtime.alone().tracker("wandb", tmp_path, "toy")
     assert Runtime.alone().tracker("none", tmp_path, "toy") is None
 

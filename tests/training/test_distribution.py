@@ -109,7 +109,7 @@ def test_the_user_says_how_long_processes_wait() -> None:
 @pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "inf", "1e30"])
 def test_a_waiting_time_that_is_none_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TIMEOUT, given)
-    with pytest.raises(UserError, match=rf"TWINSYNTH_TIMEOUT is '{given}'; set it to the seconds"):
+    with pytest.raises(UserError, match=rf"TWINSYNTH_TIMEOUT is '{given}'; set it to the number of seconds"):
         Runtime.start(1)
 
 

@@ -133,7 +133,7 @@ def test_last_update_that_is_not_finite_is_named(pairs: Pairs) -> None:
 
 def test_uneven_shares_are_refused(pairs: Pairs) -> None:
     three = Runtime(torch.device("cpu"), 0, 3)
-    with pytest.raises(UserError, match="global batch of 4 cannot be dealt evenly to 3 processes"):
+    with pytest.raises(UserError, match="global batch of 4 cannot be divided evenly among 3 processes"):
         fit(Brightness(), Batches(pairs, 4, "seed"), Recipe(1, 1e-2), three)
 
 

@@ -107,5 +107,5 @@ def test_eight_bit_moments_are_not_read_in_another_memory_format() -> None:
     state = {**optimizer.state_dict(), "state": {0: {"step": torch.ones(()), "state1": codes}}}
     optimizers.load_state(optimizer, state)
     state["state"] = {0: {"state1": codes.to(memory_format=torch.channels_last)}}
-    with pytest.raises(UserError, match=r"8-bit moments lie in another memory format .* channels_last"):
+    with pytest.raises(UserError, match=r"8-bit moments have another memory format .* channels_last"):
         optimizers.load_state(optimizer, state)

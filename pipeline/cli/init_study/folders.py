@@ -73,7 +73,9 @@ def pair_of(images: Path, masks: Path) -> FolderPair:
     suffix = _suffix_in_one(stems(images)) if same else _suffix(stems(images), stems(masks))
     if suffix is None:
         first = f"{stems(images)[0]!r} and {stems(masks)[0]!r}"
-        raise UserError(f"the names in {images} and {masks} do not agree ({first}): a mask is named as its image")
+        raise UserError(
+            f"the names in {images} and {masks} do not match ({first}); give each mask the name of its image"
+        )
     return FolderPair(images, masks, suffix)
 
 

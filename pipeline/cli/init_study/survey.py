@@ -105,7 +105,7 @@ def survey(layout: DatasetLayout) -> Survey:
         else:
             faults += map(str, decoded)
     if not sample:
-        raise UserError(f"no pair of {layout.root} can be used; {faults[0] if faults else 'it holds none'}")
+        raise UserError(f"no pair in {layout.root} can be used: {faults[0] if faults else 'there is none'}")
     values = sorted(set().union(*(pair.values for pair in sample)))
     splits = Counter(pair.split or "drawn" for pair in pairs)
     groups = len({pair.group for pair in pairs if pair.group})
@@ -146,7 +146,8 @@ def num_classes(values: Sequence[int]) -> int:
         return 2
     if len(values) > MOST_LABELS:
         raise UserError(
-            f"the masks hold {len(values)} grey levels up to {highest}: neither labels (0, 1, 2 ...) nor a mask whose"
+            f"the masks hold {len(values)} grey levels up to {highest}; these are neither labels (0, 1, 2 ...) nor a"
+            " mask whose"
             f" foreground is above {THRESHOLD}; save them as one of these"
         )
     return highest + 1

@@ -151,7 +151,7 @@ def _section(keys: Mapping[str, Any]) -> list[str]:
 def scalar(text: str) -> str:
     """Return text as YAML reads it back. Raises UserError where it cannot be printed."""
     if not text.isprintable():
-        raise UserError(f"{text!r} holds signs that cannot be printed; rename the folder, or say it otherwise")
+        raise UserError(f"{text!r} holds characters that cannot be printed; rename the folder, or use other words")
     plain = PLAIN.fullmatch(text) and text.lower() not in WORDS
     return text if plain else json.dumps(text, ensure_ascii=False)
 

@@ -17,7 +17,7 @@ def add(subparsers: Any) -> None:
         'twinsynth completion zsh > "${fpath[1]}/_twinsynth"',
         "twinsynth completion tcsh > ~/.twinsynth.tcsh; source ~/.twinsynth.tcsh",
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell to complete in")
 
 
 def run(arguments: argparse.Namespace) -> int:

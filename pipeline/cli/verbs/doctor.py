@@ -29,9 +29,11 @@ def add(subparsers: Any) -> None:
         "twinsynth doctor --json > findings.json",
     )
     parser.add_argument("--study", default="params.yaml", help="a study file, or a name in configs/studies")
-    parser.add_argument("--quick", action="store_true", help="count neither memory nor disk")
-    parser.add_argument("--thorough", action="store_true", help="decode every image of a large data set, not a sample")
-    parser.add_argument("--verbose", action="store_true", help="list notes too")
+    parser.add_argument("--quick", action="store_true", help="do not count memory and disk")
+    parser.add_argument(
+        "--thorough", action="store_true", help="decode every image of a large data set instead of a sample"
+    )
+    parser.add_argument("--verbose", action="store_true", help="also list notes")
     add_json(parser)
 
 

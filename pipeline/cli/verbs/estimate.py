@@ -22,7 +22,7 @@ def add(subparsers: Any) -> None:
     parser = declare(
         subparsers,
         "estimate",
-        "check a study's parameters and tell images, steps, arithmetic, memory, disk and time before anything starts",
+        "check a study and estimate images, steps, arithmetic, memory, disk and time before anything starts",
         "twinsynth estimate",
         "twinsynth estimate --study polyps --plan",
         "twinsynth estimate --power 200",
@@ -31,13 +31,17 @@ def add(subparsers: Any) -> None:
         "twinsynth estimate --study polyps --devices 4 --memory 24 --sharding zero2 --json",
     )
     parser.add_argument("--study", default="params.yaml", help="a study file, or a name in configs/studies")
-    parser.add_argument("--plan", action="store_true", help="only check and plan: no arithmetic, memory, disk or time")
     parser.add_argument(
-        "--power", type=_count, metavar="IMAGES", help="only plan the comparison, for so many independent test images"
+        "--plan", action="store_true", help="only check and plan, without arithmetic, memory, disk and time"
     )
-    parser.add_argument("--like", metavar="STUDY", help="with --power: take the noise of a finished study")
-    parser.add_argument("--pairs", type=_count, help="real training pairs, where neither name nor data tells them")
-    parser.add_argument("--devices", type=_count, help="GPUs that work together")
+    parser.add_argument(
+        "--power", type=_count, metavar="IMAGES", help="only plan the comparison, for this many independent test images"
+    )
+    parser.add_argument("--like", metavar="STUDY", help="with --power: use the noise of this finished study")
+    parser.add_argument(
+        "--pairs", type=_count, help="number of real training pairs, if neither the study nor the data says it"
+    )
+    parser.add_argument("--devices", type=_count, help="number of GPUs that work together")
     parser.add_argument("--memory", type=_amount, help="GiB of one device")
     parser.add_argument("--tflops", type=_amount, help="arithmetic per second of one device in training (default: 60)")
     parser.add_argument("--sharding", choices=SHARDINGS, default="none", help="how the launch shards weights")

@@ -12,18 +12,18 @@ from pipeline.cli.output import add_json, declare, tell, tell_json
 EXAMPLES = {
     "set": "twinsynth export set nnunet --training-set siamese_x2 --out nnUNet_raw",
     "generator": "twinsynth export generator siamese --to exported/siamese",
-    "ldm": "twinsynth export ldm siamese.safetensors --base outputs/demo/base"
-    " --generator outputs/demo/generators/siamese",
+    "ldm": "twinsynth export ldm siamese.safetensors --base outputs/phantom/base"
+    " --generator outputs/phantom/generators/siamese",
 }
 ABOUT = {
-    "set": "an image set: nnU-Net, COCO, Parquet ...",
-    "generator": "a generator as a diffusers folder with its model card",
-    "ldm": "a generator as one checkpoint of the authors' layout",
+    "set": "export an image set to nnU-Net, COCO, Parquet or another format",
+    "generator": "export a generator as a diffusers folder with a model card",
+    "ldm": "export a generator as one checkpoint in the authors' layout",
 }
 FORMATS = Path(__file__).parents[2] / "methods" / "exports"
 NUMBERS = (  # flag, lowest, highest, default, help
     ("--folds", 2, 100, 5, "nnunet: folds of the cross-validation"),
-    ("--seed", 0, 2**63 - 1, 0, "nnunet: of the folds"),
+    ("--seed", 0, 2**63 - 1, 0, "nnunet: seed of the folds"),
     ("--dataset-id", 1, 999, 501, "nnunet: XXX of DatasetXXX_Name"),
     ("--shard-size", 1, 10**6, 1000, "parquet, webdataset: pairs per file"),
 )
@@ -45,10 +45,14 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Declare the checkpoint, the base and the generator of a conversion to or from the authors' layout."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint: .safetensors, .ckpt or .pth")
     parser.add_argument(
-        "--base", type=Path, metavar="DIR", required=True, help="folder of the base, as outputs/STUDY/base"
+        "--base", type=Path, metavar="DIR", required=True, help="folder of the base, such as outputs/STUDY/base"
     )
     parser.add_argument(
-        "--generator", type=Path, metavar="DIR", required=True, help="as outputs/STUDY/generators/siamese"
+        "--generator",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="folder of the generator, such as outputs/STUDY/generators/siamese",
     )
 
 
@@ -59,7 +63,9 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     images.add_argument("--training-set", metavar="NAME", help="a folder of outputs/STUDY/training_sets")
     images.add_argument("--generator", metavar="NAME", help="a folder of outputs/STUDY/synthetic")
     images.add_argument("--real", action="store_true", help="the real images of all splits")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write, which must not exist yet"
+    )
     parser.add_argument("--study", metavar="NAME", help="a folder of outputs (default: the study of params.yaml)")
     for flag, low, high, default, about in NUMBERS:
         parser.add_argument(flag, type=_integer(low, high), default=default, help=f"{about} (default: {default})")

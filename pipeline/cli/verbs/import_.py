@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     folders = [arguments.base, arguments.generator]
     for folder in folders:
         if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty; name a new folder, or remove it first")
+            raise UserError(f"{folder} is not empty; name a new folder, or remove this one first")
     import_checkpoint(arguments.file, *folders)
     if arguments.json:
         tell_json({"kind": arguments.kind, "written": folders})

@@ -24,9 +24,11 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the folder of their masks")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="instead: the folder of a whole data set")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="instead of both: the folder of a whole data set")
     parser.add_argument("--unlabelled", type=Path, metavar="DIR", help="a folder of images without masks, for the base")
-    parser.add_argument("--name", help="of the study: lower-case letters, digits, _ (default: as the folder)")
+    parser.add_argument(
+        "--name", help="name of the study: lower-case letters, digits and _ (default: the name of the folder)"
+    )
     parser.add_argument("--prompt", help="what the images show, for example 'A photo of a polyp.'")
     parser.add_argument(
         "--device", choices=("cpu", "gpu"), help="what the study is planned for (default: a GPU where there is one)"
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or study_name(layout.root)
     path = STUDIES / f"{name}.yaml"
     if path.exists() and not arguments.force:
-        raise UserError(f"{path} is there already; say --name or --force")
+        raise UserError(f"{path} already exists; choose another --name, or pass --force to replace it")
     result = study.survey(layout)
     more = study.count_unlabelled(arguments.unlabelled)
     text = study.checked(writing.write(name, layout, result, _target(arguments.device), Path.cwd(), more))
@@ -76,7 +78,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if (arguments.images is None) == (arguments.root is None):
         raise UserError("give --images and --masks, or --root")
     if arguments.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9_]*", arguments.name):
-        raise UserError(f"--name is {arguments.name!r}; a name has lower-case letters, digits and _ only")
+        raise UserError(f"--name is {arguments.name!r}; a name consists of lower-case letters, digits and _")
 
 
 def _target(device: str | None) -> Any:

@@ -17,9 +17,15 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--segmenter", type=Path, required=True, metavar="FOLDER", help="a folder that holds kept.json")
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="images or volumes; folders within are searched"
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of images or volumes; its subfolders are searched too",
     )
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="gets masks/ and overlays/")
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="folder that receives masks/ and overlays/"
+    )
     add_json(parser)
 
 

@@ -21,26 +21,33 @@ def add(subparsers: Any) -> None:
     about = "let clinicians rate images, real and synthetic, without knowing which is which"
     parser = declare(subparsers, "rate", about, *EXAMPLES.values())
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    serving = declare(actions, "serve", "show the rating page to this computer's browser", EXAMPLES["serve"])
+    serving = declare(actions, "serve", "serve the rating page to this computer's browser", EXAMPLES["serve"])
     serving.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this computer alone)")
     serving.add_argument("--port", type=int, default=8765, help="port to listen at, 0 for any (default: 8765)")
-    serving.add_argument("--token", help="what the page's link must hold; with another --host one is made")
+    serving.add_argument("--token", help="secret that the page's link must contain; with another --host, one is made")
     static = declare(
         actions, "static", "write one HTML file per rater, to be used without a server", EXAMPLES["static"]
     )
-    static.add_argument("--to", type=Path, default=Path("for_raters"), metavar="DIR", help="(default: for_raters)")
+    static.add_argument(
+        "--to", type=Path, default=Path("for_raters"), metavar="DIR", help="folder to write to (default: for_raters)"
+    )
     for action, required in ((serving, False), (static, True)):
         _add_images(action)
         action.add_argument(
-            "--rater", action="append", default=[], required=required, metavar="NAME", help="one who rates; repeatable"
+            "--rater",
+            action="append",
+            default=[],
+            required=required,
+            metavar="NAME",
+            help="name of a rater; repeatable",
         )
-    importing = declare(actions, "import", "take in files that static pages saved", EXAMPLES["import"])
-    importing.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    importing.add_argument("--replace", action="store_true", help="take older ratings of the same images back")
+    importing = declare(actions, "import", "import files that static pages saved", EXAMPLES["import"])
+    importing.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a CSV file that a static page saved")
+    importing.add_argument("--replace", action="store_true", help="withdraw older ratings of the same images")
     exporting = declare(
         actions, "export", "write all ratings as the CSV that the stage score reads", EXAMPLES["export"]
     )
-    exporting.add_argument("--to", type=Path, metavar="FILE", help="(default: ratings/STUDY/ratings.csv)")
+    exporting.add_argument("--to", type=Path, metavar="FILE", help="file to write (default: ratings/STUDY/ratings.csv)")
     for action in (static, importing, exporting):
         add_json(action)
 
@@ -53,13 +60,21 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments)
     except sqlite3.Error as error:
-        raise UserError(f"the database of ratings cannot be used now ({error}); nothing was lost, try again") from None
+        raise UserError(
+            f"the database of ratings cannot be used at the moment ({error}); nothing was lost, so try again"
+        ) from None
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=_positive, metavar="N", help="of each generator and real ones (default: 20)")
     parser.add_argument(
-        "--generator", action="append", default=[], metavar="NAME", help="only this one; repeatable (default: all)"
+        "--images", type=_positive, metavar="N", help="images of each generator, and real ones (default: 20)"
+    )
+    parser.add_argument(
+        "--generator",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this generator; repeatable (default: all)",
     )
 
 

@@ -13,12 +13,12 @@ def add(subparsers: Any) -> None:
     parser = declare(
         subparsers,
         "report",
-        "write the study's report where it is missing, say where it is, open it",
+        "write the study's report if it is missing, print its path, and open it",
         "twinsynth report --open",
         "twinsynth report --again                                          # after a change of its settings",
     )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
-    parser.add_argument("--again", action="store_true", help="write it again though it is there")
+    parser.add_argument("--again", action="store_true", help="write the report again even if it exists")
     add_json(parser)
 
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _unfinished(arguments: argparse.Namespace, study: str, missing: list[str]) -> int:
     if not arguments.json:
         raise UserError(
-            f"no report of the study {study} yet; run dvc repro, these stages have not run: {_few(missing)}"
+            f"there is no report of the study {study} yet; run dvc repro. These stages have not run: {_few(missing)}"
         )
     tell_json({"study": study, "report": None, "written": False, "missing": missing})
     return 2

@@ -23,25 +23,27 @@ EXAMPLES = {
 
 def add(subparsers: Any) -> None:
     """Declare the verb."""
-    about = "list the studies, show or use one, say why stages run again, or pool the folds of a cross-validation"
+    about = "list, show or use studies, explain why stages run again, or pool the folds of a cross-validation"
     parser = declare(subparsers, "study", about, *EXAMPLES.values())
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = declare(actions, "list", "list the studies of configs/studies", EXAMPLES["list"])
     showing = declare(actions, "show", "print a study's parameters", EXAMPLES["show"])
-    using = declare(
-        actions, "use", "put a study in place of params.yaml, after the difference is shown", EXAMPLES["use"]
-    )
+    using = declare(actions, "use", "show the difference and put a study in place of params.yaml", EXAMPLES["use"])
     using.add_argument("--yes", action="store_true", help="do not ask")
-    using.add_argument("--fold", type=int, metavar="N", help="as fold N of data.folds; the study is then NAME_fN")
+    using.add_argument(
+        "--fold", type=int, metavar="N", help="use it as fold N of data.folds; the name of the study is then NAME_fN"
+    )
     for action in (showing, using):
         action.add_argument("name", metavar="NAME", help="a file of configs/studies, without .yaml")
-    pooling = declare(actions, "folds", "compare over all folds of a cross-validation", EXAMPLES["folds"])
+    pooling = declare(actions, "folds", "compare the arms over all folds of a cross-validation", EXAMPLES["folds"])
     pooling.add_argument("studies", nargs="+", metavar="NAME", help="the study of every fold, a folder of outputs")
     pooling.add_argument(
-        "--partial", action="store_true", help="some folds are left out, such as the one on which settings were chosen"
+        "--partial",
+        action="store_true",
+        help="allow that folds are left out, such as the one on which settings were chosen",
     )
     asking = declare(actions, "why", "name the files and parameters that make stages run again", EXAMPLES["why"])
-    asking.add_argument("stage", metavar="STAGE", nargs="?", help="one stage only, as dvc repro takes it")
+    asking.add_argument("stage", metavar="STAGE", nargs="?", help="only this stage, named as for dvc repro")
     for action in (listing, showing, pooling, asking):
         add_json(action)
 
@@ -57,7 +59,7 @@ def find(name: str) -> Path:
     path = STUDIES / f"{name}.yaml"
     if not path.is_file():
         available = ", ".join(file.stem for file in _files()) or f"none; run in the folder that holds {STUDIES}"
-        raise UserError(f"there is no study {name!r}; there are: {available}")
+        raise UserError(f"there is no study {name!r}; the available ones are: {available}")
     return path
 
 
@@ -86,7 +88,9 @@ def _files() -> list[Path]:
 
 def _list(arguments: argparse.Namespace) -> int:
     if not _files():
-        raise UserError(f"{STUDIES} holds no study; run in the project's folder, or make one with twinsynth init")
+        raise UserError(
+            f"{STUDIES} holds no study; run the command in the project's folder, or write a study with twinsynth init"
+        )
     placed = PLACE.read_text(encoding="utf-8") if PLACE.is_file() else None
     texts = {path.stem: path.read_text(encoding="utf-8") for path in _files()}
     rows = [{"name": name, "about": about(text), "in_place": text == placed} for name, text in texts.items()]

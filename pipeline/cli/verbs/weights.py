@@ -18,13 +18,15 @@ def add(subparsers: Any) -> None:
     parser = declare(
         subparsers,
         "weights",
-        "list the weights of every feature extractor, or all that a study needs, and fetch what is missing",
+        "list the weights of every feature extractor, or all that a study needs, and download what is missing",
         "twinsynth weights --list",
         "twinsynth weights",
         "twinsynth weights --study polyps            # its base, encoders and extractors",
     )
-    parser.add_argument("--study", help="all that this study needs, the base too: a file, or a name in configs/studies")
-    parser.add_argument("--list", action="store_true", help="fetch nothing")
+    parser.add_argument(
+        "--study", help="everything that this study needs, including the base: a file, or a name in configs/studies"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the weights and download nothing")
     add_json(parser)
 
 
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         tell_json(rows)
         return 2 if wrong else int(bool(missing))
     if wrong:
-        raise UserError(f"not usable as they are: {', '.join(wrong)}")
+        raise UserError(f"these weights cannot be used as they are: {', '.join(wrong)}")
     if missing and not arguments.list:
         raise UserError(f"still missing: {', '.join(missing)}; the lines above say what to put where")
     return int(bool(missing))

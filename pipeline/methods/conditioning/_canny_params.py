@@ -8,10 +8,12 @@ from pipeline.methods.conditioning._lines_params import Lines
 
 
 class Params(Lines):
-    """Thresholds of the gradient's magnitude, in grey levels."""
+    """Thresholds of the edge detector, and which of its lines are shown."""
 
     low: int = Field(default=100, ge=0)
+    """Lower threshold of the gradient's magnitude, in grey levels."""
     high: int = Field(default=200, gt=0)
+    """Upper threshold of the gradient's magnitude, in grey levels."""
 
     @model_validator(mode="after")
     def low_is_below_high(self) -> Self:

@@ -26,7 +26,7 @@ def require_images(images: Tensor | None, conditioning: str) -> Tensor:
     """Return the images. Raises UserError where there are none."""
     if images is None:
         raise UserError(
-            f"conditioning {conditioning} shows the edges of the image that a mask belongs to, and here is a mask that"
-            " is that of no training image; draw such a generator with masks: real"
+            f"conditioning {conditioning} shows the edges of the image that a mask belongs to, but this mask belongs"
+            " to no training image; use masks: real for such a generator"
         )
     return images

@@ -6,6 +6,7 @@ from pipeline.core.section import Section
 
 
 class Params(Section):
-    """How wide the outline is."""
+    """The width of the outline."""
 
-    width: int = Field(default=2, gt=0)  # pixels, inwards from the edge
+    width: int = Field(default=2, gt=0)
+    """Width of the outline in pixels, inwards from the edge."""

@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.core.errors import UserError
 from pipeline.methods.conditioning._lines import paint, require_images
-from pipeline.methods.conditioning._lines_params import Lines
+from pipeline.methods.conditioning._soft_edges_params import SoftEdges
 from pipeline.networks import pretrained
 from pipeline.networks.stable_diffusion import weight_file
 
 REPOSITORY = "hf:lllyasviel/Annotators"
 KEY = "generators.<entry>.conditioning_params.file"
-
-
-class SoftEdges(Lines):
-    """Where the weights are."""
-
-    file: str | None = None  # None: in weights/, the hub's cache, or the hub
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: as published
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,9 @@ def load_weights(network: nn.Module, name: str, published: pretrained.Weights, p
         network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     except Exception as error:  # what a damaged file raises is up to pickle
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path} holds no weights of {name} ({reason}); fetch {published.file} again") from error
+        raise UserError(
+            f"{path} does not hold the weights of {name} ({reason}); download {published.file} again"
+        ) from error
     return network.float().eval().requires_grad_(False)
 
 

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core.contracts import Hint
+from pipeline.methods.conditioning._soft_edge_hed_params import Params
 from pipeline.methods.conditioning._soft_edges import (
     KEY,
     REPOSITORY,
     SoftEdgeHint,
-    SoftEdges,
     load_weights,
     suppress_warnings,
 )
@@ -18,10 +18,6 @@ from pipeline.networks.pretrained import Weights
 NAME = "soft_edge_hed"
 SHA256 = "5ca93762ffd68a29fee1af9d495bf6aab80ae86f08905fb35472a083a4c7a8fa"
 WEIGHTS = Weights("ControlNetHED.pth", REPOSITORY, SHA256, "Apache-2.0, as its source code states", KEY)
-
-
-class Params(SoftEdges):
-    """The parameters of all soft edges."""
 
 
 def build(params: Params, num_classes: int) -> Hint:

@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 
 from pipeline.core.contracts import Hint
+from pipeline.methods.conditioning._soft_edge_pidinet_params import Params
 from pipeline.methods.conditioning._soft_edges import (
     KEY,
     REPOSITORY,
     SoftEdgeHint,
-    SoftEdges,
     load_weights,
     suppress_warnings,
 )
@@ -16,10 +16,6 @@ from pipeline.networks.pretrained import Weights
 NAME = "soft_edge_pidinet"
 SHA256 = "80860ac267258b5f27486e0ef152a211d0b08120f62aeb185a050acc30da486c"
 WEIGHTS = Weights("table5_pidinet.pth", REPOSITORY, SHA256, "research only, commercial use on request", KEY)
-
-
-class Params(SoftEdges):
-    """The parameters of all soft edges."""
 
 
 def build(params: Params, num_classes: int) -> Hint:

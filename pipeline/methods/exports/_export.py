@@ -39,7 +39,7 @@ def export(format_name: str, splits: Splits, target: Path, options: ExportOption
     """Write `target`, a new folder, completely or not at all. Raises UserError."""
     writer = plugins.load("exports", format_name)
     if os.path.lexists(target):
-        raise UserError(f"{target} is there already; remove it or name another folder by --out")
+        raise UserError(f"{target} already exists; remove it, or name another folder with --out")
     _check_consistent(splits)
     if format_name not in VOLUME_FORMATS:
         _check_pictures(splits, format_name)
@@ -53,7 +53,7 @@ def export(format_name: str, splits: Splits, target: Path, options: ExportOption
         writer.write(splits, staging, options)
         staging.rename(target)
     except OSError as error:
-        raise UserError(f"the export to {target} failed, nothing of it was kept: {error}") from None
+        raise UserError(f"the export to {target} failed, and nothing of it was kept: {error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -61,14 +61,14 @@ def export(format_name: str, splits: Splits, target: Path, options: ExportOption
 def _open(folder: Path, title: str, parent: Path, name: str) -> ImageSet:
     available = sorted(path.name for path in parent.glob("[!.]*") if path.is_dir())
     if name not in available:
-        raise UserError(f"there is no {title} in {parent}; there are: {', '.join(available) or 'none'}")
+        raise UserError(f"there is no {title} in {parent}; the available ones are: {', '.join(available) or 'none'}")
     return ImageSet.open(folder)
 
 
 def _without_empty(splits: Splits) -> Splits:
     """Return the splits that hold images. Raises UserError where there is none to train on."""
     if not len(splits["train"]):
-        raise UserError(f"{splits['train'].folder} holds no image to train on; there is nothing to export")
+        raise UserError(f"{splits['train'].folder} holds no image to train on, so there is nothing to export")
     return {split: images for split, images in splits.items() if len(images)}
 
 
@@ -88,4 +88,4 @@ def _check_pictures(splits: Splits, format_name: str) -> None:
     spec = splits["train"].spec
     if spec.ndim == 3 or spec.channels not in (1, 3):
         content = "volumes" if spec.ndim == 3 else f"images of {spec.channels} channels"
-        raise UserError(f"the format {format_name} holds pictures, these are {content}; export them as nnunet")
+        raise UserError(f"the format {format_name} holds pictures, but these are {content}; export them as nnunet")

@@ -71,7 +71,7 @@ def _frozen(file: Path, device: torch.device, clean: bool) -> torch.jit.ScriptMo
         network = module.layers if clean else module
     except (RuntimeError, ValueError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file}: not FID-Inception in TorchScript ({reason}); get {WEIGHTS.source}") from None
+        raise UserError(f"{file} is not FID-Inception in TorchScript ({reason}); get {WEIGHTS.source}") from None
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)  # with freezing 1.5 times as fast
     return torch.jit.freeze(network)

@@ -16,7 +16,7 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
         tensors = _safetensors(file, prefix) if file.suffix == ".safetensors" else _pickled(file, prefix)
     except Exception as error:  # what a damaged file raises is up to pickle
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file}: cannot be read as weights ({reason}); is it the published file?") from error
+        raise UserError(f"{file} cannot be read as weights ({reason}); is it the published file?") from error
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
@@ -44,6 +44,6 @@ def load_state(network: nn.Module, weights: Mapping[str, Tensor], file: Path) ->
     ]
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise UserError(f"{file}: not the published weights: {faults[0]}{more}; get the official file")
+        raise UserError(f"{file} does not hold the published weights: {faults[0]}{more}; get the official file")
     network.load_state_dict(dict(weights), assign=True)
     network.eval().requires_grad_(False)

@@ -14,8 +14,13 @@ class Conditioned(Section):
     """What the control network sees of a pair (a file of pipeline/methods/conditioning, its keys), and what counts."""
 
     conditioning: str = "mask"
+    """What the control network sees of a pair: a file of `pipeline/methods/conditioning`."""
     conditioning_params: dict[str, Any] = Field(default_factory=dict)
-    lesion_weight: float = Field(default=0.0, ge=0, lt=1)  # share of the error in lesions alone in the loss; 0: off
+    """The keys of that file."""
+    lesion_weight: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the loss that looks at the cells of lesions alone, so that every lesion counts the same; 0 switches it
+    off.
+    """
 
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

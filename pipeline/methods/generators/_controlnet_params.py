@@ -8,8 +8,11 @@ from pipeline.methods.generators._conditioned import Conditioned
 
 
 class Params(Conditioned):
-    """The stock ControlNet; whether the compared one trained the decoder is not stated, ours does as Siamese does."""
+    """The stock ControlNet. The paper does not state whether its ControlNet baseline trained the decoder; ours does."""
 
     hint: Literal["dense", "sparse"] = "sparse"
+    """Hint module: the Dense Hint Input of Siamese-Diffusion, or ControlNet's own (`sparse`)."""
     train_decoder: bool = True
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
+    """Also train the decoder of the U-Net, as `siamese` does."""
+    start: float = Field(default=0.0, ge=0)
+    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""

@@ -8,9 +8,13 @@ from pipeline.methods.generators._conditioned import Conditioned
 
 
 class Params(Conditioned):
-    """The stock ControlNet of two hints."""
+    """A ControlNet that is trained with the mask and the image as hints, and draws from the mask alone."""
 
     hint: Literal["dense", "sparse"] = "sparse"
+    """Hint module: the Dense Hint Input of Siamese-Diffusion, or ControlNet's own (`sparse`)."""
     train_decoder: bool = True
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
-    w_i: float = Field(default=1.0, gt=0)  # weight of the image's control in the sum
+    """Also train the decoder of the U-Net, as `siamese` does."""
+    start: float = Field(default=0.0, ge=0)
+    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    w_i: float = Field(default=1.0, gt=0)
+    """Weight of the image's control in the sum of both."""

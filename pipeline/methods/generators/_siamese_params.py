@@ -8,13 +8,23 @@ from pipeline.methods.generators._conditioned import Conditioned
 
 
 class Params(Conditioned):
-    """Constants of the paper as defaults."""
+    """Constants of the method. The defaults are the paper's."""
 
-    hint: Literal["dense", "sparse"] = "dense"  # DHI, or the stock hint input (HI) of ControlNet
-    start: float = Field(default=0.0, ge=0)  # first weights of the zero convolutions; 0 in the paper
-    w_m: float = Field(default=1.0, ge=0)  # weight of the mask branch
-    w_c: float = Field(default=1.0, ge=0)  # weight of the noise consistency
-    w_a: float = Field(default=1.0, ge=0)  # weight of the online augmentation; 0 switches it off
-    w_i: Literal["linear"] | float = "linear"  # weight of image control in the mix; linear: k / N
-    k_tau: float = Field(default=1 / 3, ge=0, le=1)  # share of training after which online augmentation starts
-    t_tau: int = Field(default=200, ge=0, le=999)  # largest timestep of online augmentation
+    hint: Literal["dense", "sparse"] = "dense"
+    """Hint module: the paper's Dense Hint Input (DHI), or ControlNet's own (HI, `sparse`)."""
+    start: float = Field(default=0.0, ge=0)
+    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    w_m: float = Field(default=1.0, ge=0)
+    """Weight of the loss of the mask branch."""
+    w_c: float = Field(default=1.0, ge=0)
+    """Weight of the noise consistency loss."""
+    w_a: float = Field(default=1.0, ge=0)
+    """Weight of the online augmentation; 0 switches it off."""
+    w_i: Literal["linear"] | float = "linear"
+    """Weight of the image's control in the mix of both branches: `linear`, which is k / N at step k of N, or a
+    constant.
+    """
+    k_tau: float = Field(default=1 / 3, ge=0, le=1)
+    """Share of the training after which online augmentation starts."""
+    t_tau: int = Field(default=200, ge=0, le=999)
+    """Largest timestep of online augmentation, of 1000."""

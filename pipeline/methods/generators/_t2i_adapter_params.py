@@ -4,4 +4,4 @@ from pipeline.methods.generators._conditioned import Conditioned
 
 
 class Params(Conditioned):
-    """Only the conditioning and the weight of lesions can be set."""
+    """The keys that all controlled generators share."""

@@ -47,7 +47,7 @@ class CopyPaste:
     def set_training_pairs(self, train: ImageSet) -> None:
         """Set the training pairs. Raises UserError where they are fewer than two or not those of `load`."""
         if len(train) < 2:
-            raise UserError(f"copy_paste needs two training images or more, found {len(train)}")
+            raise UserError(f"copy_paste needs at least two training images, found {len(train)}")
         if self.digest is not None and self.digest != train.digest:
             raise UserError("the training images are not those that copy_paste was made with; run stage finetune again")
         self.train = train

@@ -18,8 +18,10 @@ TOUCHING = np.ones((3, 3))  # pixels that meet at a corner belong together
 class Bounds(Section):
     """How far a transform may go, and how many are tried before it is weakened."""
 
-    area: tuple[float, float] = (0.5, 2.0)  # of each class, as a multiple of its area in the source
-    tries: int = Field(default=20, ge=1, le=1000)  # afterwards the last one is weakened
+    area: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest area of each class, as multiples of its area in the source mask."""
+    tries: int = Field(default=20, ge=1, le=1000)
+    """Transforms that are tried within the bounds; afterwards the last one is weakened until it fits."""
 
     @model_validator(mode="after")
     def area_allows_no_change(self) -> Self:

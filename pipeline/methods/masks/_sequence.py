@@ -44,5 +44,5 @@ def mask_id(method: str, index: int) -> str:
 def require_images(train: ImageSet) -> ImageSet:
     """Return the set itself. Raises UserError where it is empty: there is nothing to make masks from."""
     if not len(train):
-        raise UserError(f"{train.folder}: no image in the training split, so there is no mask to start from")
+        raise UserError(f"{train.folder}: the training split holds no image, so there is no mask to start from")
     return train

@@ -30,10 +30,15 @@ class Params(Section):
     """Where the masks are, and whose prompts they take."""
 
     folder: Path
-    resize: bool = False  # masks of another size to the nearest pixel; false: they are faults
-    source: str | None = Field(
-        default=None, min_length=1
-    )  # whose prompt they take; None: drawn as training images have
+    """Folder of PNG masks. Its subfolders are not searched."""
+    resize: bool = False
+    """Resize masks of another size to the nearest pixel. Without it they are faults."""
+    source: str | None = Field(default=None, min_length=1)
+    """Source whose prompt the masks take; `null` draws sources as the training images have them."""
+
+    def files_digest(self) -> str:
+        """Return a hash of the names and contents of all masks. Raises UserError where there are none."""
+        return files.fingerprint([_identity(path) for path in _image_files(self.folder.expanduser())])
 
 
 def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
@@ -46,8 +51,7 @@ def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Lazy
     if not any(checks):
         raise UserError(f"{params.folder}: every mask is empty (background only); are these the right files?")
     bank = _Bank(paths, train.spec, rows, seed)
-    digest = files.fingerprint([_identity(path) for path in paths])
-    return LazyMasks(len(paths) if count is None else count, bank, digest)
+    return LazyMasks(len(paths) if count is None else count, bank, params.files_digest())
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,11 @@ def _check(path: Path, spec: DatasetSpec, resize: bool) -> Fault | bool:
 
 def _check_file(path: Path) -> None:
     if path.suffix.lower() != ".png":
-        raise InvalidData("is no PNG file; other formats may change labels. Save it as PNG")
+        raise InvalidData("is not a PNG file; other formats may change labels, so save it as PNG")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
         raise InvalidData("is a link to a file outside the folder; put the file itself there")
     if not path.is_file():
-        raise InvalidData("is no file, or a link to none; remove it")
+        raise InvalidData("is not a file, or is a broken link; remove it")
 
 
 def _labels(path: Path, num_classes: int) -> Mask:
@@ -124,7 +128,7 @@ def _check_size(mask: Mask, size: int, resize: bool) -> None:
     height, width = mask.shape
     if (height, width) != (size, size) and not resize:
         raise InvalidData(
-            f"is {width} x {height} pixels, data.size is {size}; resize it, or set mask_params.resize: true"
+            f"is {width} x {height} pixels, but data.size is {size}; resize it, or set mask_params.resize: true"
         )
     lost = set(np.unique(mask).tolist()) - set(np.unique(nearest(mask, size)).tolist()) - {0}
     if lost:

@@ -15,10 +15,12 @@ from pipeline.methods.masks._varied import MaskTransformer, Strength, Transform,
 
 
 class Params(Bounds):
-    """How far and how finely outlines are displaced; shares of the image's side."""
+    """How far and how finely outlines are displaced."""
 
-    sigma: float = Field(default=0.08, ge=0.01, le=0.5)  # smoothness: standard deviation of the smoothing kernel
-    amplitude: float = Field(default=0.05, gt=0, le=0.25)  # longest displacement in the image
+    sigma: float = Field(default=0.08, ge=0.01, le=0.5)
+    """Smoothness: standard deviation of the smoothing kernel, as a share of the image's side."""
+    amplitude: float = Field(default=0.05, gt=0, le=0.25)
+    """Longest displacement in the image, as a share of its side; at most `sigma`."""
 
     @model_validator(mode="after")
     def displacements_are_smooth(self) -> Self:

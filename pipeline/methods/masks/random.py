@@ -15,13 +15,18 @@ from pipeline.methods.masks._varied import MaskTransformer, Strength, Transform,
 
 
 class Params(Bounds):
-    """The largest changes; each is drawn evenly up to them."""
+    """The largest changes. Each mask draws its own, evenly up to these."""
 
-    flip_vertical: bool = True  # half of the masks upside down
-    flip_horizontal: bool = True  # half of the masks left to right
-    scale: tuple[float, float] = (0.8, 1.25)  # of lengths; drawn evenly on the logarithm
-    rotate: float = Field(default=30.0, ge=0, le=180)  # degrees, either way, about the lesion's centre
-    shift: float = Field(default=0.1, ge=0, le=0.5)  # share of the side, down or up and right or left
+    flip_vertical: bool = True
+    """Turn half of the masks upside down."""
+    flip_horizontal: bool = True
+    """Mirror half of the masks left to right."""
+    scale: tuple[float, float] = (0.8, 1.25)
+    """Smallest and largest factor on lengths, drawn evenly on the logarithm."""
+    rotate: float = Field(default=30.0, ge=0, le=180)
+    """Largest rotation in degrees, either way, about the lesion's centre."""
+    shift: float = Field(default=0.1, ge=0, le=0.5)
+    """Largest shift along either axis, as a share of the image's side."""
 
     @model_validator(mode="after")
     def scale_allows_no_change(self) -> Self:

@@ -25,12 +25,16 @@ Record = dict[str, Any]
 
 
 class Params(Section):
-    """How many lesions come in, and how they are scaled."""
+    """How many lesions are added, and how lesions are scaled."""
 
-    extra: float = Field(default=0.5, ge=0, le=10)  # mean number of further lesions
-    most: int = Field(default=2, ge=0, le=20)  # further lesions of a mask
-    scale: tuple[float, float] = (0.85, 1.25)  # of lengths
-    tries: int = Field(default=20, ge=1, le=1000)  # places for a further lesion
+    extra: float = Field(default=0.5, ge=0, le=10)
+    """Mean number of further lesions (Poisson)."""
+    most: int = Field(default=2, ge=0, le=20)
+    """Largest number of further lesions of a mask."""
+    scale: tuple[float, float] = (0.85, 1.25)
+    """Smallest and largest factor on the lengths of each lesion."""
+    tries: int = Field(default=20, ge=1, le=1000)
+    """Places that are tried for each further lesion."""
 
     @model_validator(mode="after")
     def scale_allows_no_change(self) -> Self:

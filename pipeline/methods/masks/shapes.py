@@ -34,11 +34,14 @@ LesionOutline = tuple[Lesion, list[list[float]]]  # with the Fourier descriptors
 
 
 class Params(Section):
-    """How far the lesions go from those of the training masks."""
+    """How far the drawn lesions depart from those of the training masks."""
 
-    bandwidth: float = Field(default=0.3, ge=0, le=1)  # of the kernel, in standard deviations over the training masks
-    roughness: float = Field(default=0.25, ge=0, le=0.5)  # of outlines; 0: ellipses
-    tries: int = Field(default=20, ge=1, le=1000)  # afterwards the training mask itself is taken
+    bandwidth: float = Field(default=0.3, ge=0, le=1)
+    """Width of the kernel about each training lesion, in standard deviations over the training masks."""
+    roughness: float = Field(default=0.25, ge=0, le=0.5)
+    """Roughness of the outlines; 0 gives ellipses."""
+    tries: int = Field(default=20, ge=1, le=1000)
+    """Masks that are tried; afterwards the training mask itself is taken."""
 
 
 def build(params: Params, train: ImageSet, count: int | None, seed: str) -> LazyMasks:
@@ -46,7 +49,7 @@ def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Lazy
     step = -(-len(require_images(train)) // MEASURED)
     measured = _measured(train, train.rows[::step]) or _measured(train, train.rows)
     if not measured:
-        raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to take after")
+        raise UserError(f"{train.folder}: every training mask is empty, so there are no lesions to imitate")
     return LazyMasks(
         len(train) if count is None else count, _ShapeSampler(params, train, measure_spreads(measured), seed)
     )

@@ -21,12 +21,19 @@ class Params(Section):
     """Folders below root; a split without folders is drawn from the training images."""
 
     root: Path
+    """Folder of the data set."""
     training_images: Path
+    """Folder of the training images, below `root`."""
     training_masks: Path
+    """Folder of the training masks, below `root`."""
     val_images: Path | None = None
+    """Folder of the validation images, below `root`; `null` draws them from the training images."""
     val_masks: Path | None = None
+    """Folder of the validation masks, below `root`."""
     test_images: Path | None = None
+    """Folder of the test images, below `root`; `null` draws them from the training images."""
     test_masks: Path | None = None
+    """Folder of the test masks, below `root`."""
 
     @model_validator(mode="after")
     def images_and_masks_belong_together(self) -> Self:

@@ -17,11 +17,14 @@ from pipeline.stages.prepare.params import Data
 
 
 class Params(Section):
-    """The file, and the folder that its paths are relative to."""
+    """The file, and the folder that its paths start from."""
 
     file: Path
-    root: Path | None = None  # None: the file's own folder
-    source: str = "default"  # the name that data.prompt may refer to
+    """The file with one JSON object per line."""
+    root: Path | None = None
+    """Folder that the paths in the file start from; `null` for the file's own folder."""
+    source: str = "default"
+    """Name of the source, which `data.prompt` may refer to."""
 
 
 class Line(Section):

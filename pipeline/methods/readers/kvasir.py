@@ -15,6 +15,7 @@ class Params(Section):
     """The folder of the data set."""
 
     root: Path
+    """Folder of the data set."""
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:

@@ -27,10 +27,15 @@ class Params(Section):
     """The folder of the volumes, and which slices are taken."""
 
     root: Path
-    slices: int = Field(default=8, gt=0)  # of a volume, at most: evenly spaced over those that show foreground
-    axis: Literal[0, 1, 2] = 2  # across which slices are cut; 2 is axial in files of the usual orientations
-    channel: int = Field(default=0, ge=0)  # of volumes with several (FLAIR, T1 ...)
-    window: tuple[float, float] | None = None  # intensities that become black and white; None: TAILS of each volume
+    """Folder of the data set."""
+    slices: int = Field(default=8, gt=0)
+    """Largest number of slices of a volume, evenly spaced over those that show foreground."""
+    axis: Literal[0, 1, 2] = 2
+    """Axis across which slices are cut; 2 is axial in files of the usual orientations."""
+    channel: int = Field(default=0, ge=0)
+    """Channel of volumes that have several (FLAIR, T1 ...)."""
+    window: tuple[float, float] | None = None
+    """The two intensities that become black and white; `null` for the percentiles 0.5 and 99.5 of each volume."""
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
@@ -72,7 +77,9 @@ def _slices(root: Path, image: Path, label: Path, split: str | None, params: Par
     voxels = _to_grey(_channel(stored, params.channel, in_one_file), params.window)
     labels = _label_map(ensure_inside(label, root))
     if voxels.shape != labels.shape:
-        raise InvalidData(f"has {list(voxels.shape)} voxels, its label {list(labels.shape)}; they must agree")
+        raise InvalidData(
+            f"has {list(voxels.shape)} voxels, but its label has {list(labels.shape)}; they must be equal"
+        )
     name = nifti.stem(label)
     for k in _slice_positions(labels, params):
         grey, mask = (np.rot90(np.take(volume, k, params.axis)) for volume in (voxels, labels))
@@ -88,7 +95,7 @@ def _channel(voxels: NDArray[np.generic], channel: int, in_one_file: bool) -> ND
             raise InvalidData(f"has one channel; data.channel is {channel}")
         return voxels
     if channel >= voxels.shape[3]:
-        raise InvalidData(f"has {voxels.shape[3]} channels; data.channel is {channel}, they count from 0")
+        raise InvalidData(f"has {voxels.shape[3]} channels; data.channel is {channel}, counted from 0")
     return voxels[..., channel]
 
 
@@ -96,7 +103,7 @@ def _label_map(path: Path) -> Pixels:
     voxels = nifti.read(path)
     labels = voxels.astype(np.uint8)
     if voxels.ndim != 3 or (labels != voxels).any():
-        raise InvalidData(f"has a label {path.name} that is no map of whole numbers 0 to 255 on three axes")
+        raise InvalidData(f"has a label {path.name} that is not a map of whole numbers 0 to 255 on three axes")
     return labels
 
 

@@ -49,10 +49,14 @@ class Params(Section):
     """The folder of the cases, and which mask is taken as ground truth."""
 
     root: Path
-    rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"  # or one rater, from 0
-    # all: each rater's mask is kept (segmenters train on one at random, scores know them all); majority: foreground
-    # where at least half of the raters see it; union: any of them; intersection: all of them
-    crop: PositiveInt | None = None  # side in pixels of the middle square that is used of image and masks; None: all
+    """Folder of the data set."""
+    rater: Literal["all", "majority", "union", "intersection"] | NonNegativeInt = "majority"
+    """Whose mask is the ground truth: `majority` (at least half of the raters), `union`, `intersection`, or the number
+    of one rater, from 0. `all` keeps every rater's mask: segmenters train on one at random, and the scores know them
+    all.
+    """
+    crop: PositiveInt | None = None
+    """Side in pixels of the middle square of image and masks that is used; `null` for the whole image."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _sample(case: Case, root: Path, data: Data, params: Params, patients: Patien
     picture, notes = _image(case, root)
     masks = [_mask(path, root, data.num_classes) for path in case.masks]
     if len({mask.shape for mask in masks}) > 1:
-        raise InvalidData("holds masks of several sizes; they must agree")
+        raise InvalidData("holds masks of several sizes; they must be equal")
     if params.crop is not None:
         picture, *masks = centre_crop([picture, *masks], params.crop)
     if isinstance(params.rater, int):
@@ -166,7 +170,7 @@ def _image(case: Case, root: Path) -> tuple[Pixels, list[str]]:
         for path, (pixels, _) in zip(case.images, read, strict=True)
     ]
     if len({plane.shape for plane in planes}) > 1:
-        raise InvalidData("holds contrasts of several sizes; they must agree")
+        raise InvalidData("holds contrasts of several sizes; they must be equal")
     return np.concatenate(planes), [note for _, notes in read for note in notes]
 
 
@@ -196,7 +200,7 @@ def centre_crop(planes: list[Pixels], side: int) -> list[Pixels]:
     if len(sizes) > 1 or min(sizes[0]) < side:
         shapes = " and ".join(f"{width} x {height}" for height, width in sizes)
         raise InvalidData(
-            f"has an image and masks of {shapes} pixels; needed are equal ones of data.crop, {side}, or more"
+            f"has an image and masks of {shapes} pixels; they must be equal and at least as large as data.crop, {side}"
         )
     ((height, width),) = sizes
     top, left = (height - side) // 2, (width - side) // 2

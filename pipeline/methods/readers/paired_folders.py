@@ -16,16 +16,23 @@ class Params(Section):
     """The folders of the pairs, and the name of their source."""
 
     root: Path
-    images: Path = Path("images")  # below root
-    masks: Path = Path("masks")  # below root; the images' own folder if mask_suffix distinguishes the masks
-    mask_suffix: str = ""  # of the masks' names: "_mask" for case7_mask.png
-    source: str = "default"  # the name that data.prompt may refer to
-    source_column: str = ""  # a column of manifest.csv that names each image's source instead; it is published
+    """Folder of the data set."""
+    images: Path = Path("images")
+    """Folder of the images, below `root`."""
+    masks: Path = Path("masks")
+    """Folder of the masks, below `root`. It may be the images' own folder where `mask_suffix` distinguishes the masks.
+    """
+    mask_suffix: str = ""
+    """Suffix of the masks' names: `_mask` for `case7_mask.png`."""
+    source: str = "default"
+    """Name of the source, which `data.prompt` may refer to."""
+    source_column: str = ""
+    """Column of `manifest.csv` that names the source of each image instead. The names are published."""
 
     @model_validator(mode="after")
     def one_folder_needs_a_suffix(self) -> Self:
         if self.images == self.masks and not self.mask_suffix:
-            raise ValueError("images and masks are one folder; mask_suffix must tell which files are masks")
+            raise ValueError("images and masks are one folder; mask_suffix must say which files are masks")
         return self
 
 

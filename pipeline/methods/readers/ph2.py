@@ -17,6 +17,7 @@ class Params(Section):
     """The folder of the data set."""
 
     root: Path
+    """Folder of the data set."""
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:

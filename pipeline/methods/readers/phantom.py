@@ -19,11 +19,17 @@ class Params(Section):
     """How many images to draw, and how difficult they are."""
 
     train: int = Field(gt=0)
+    """Training images to draw."""
     val: int = Field(gt=0)
+    """Validation images to draw."""
     test: int = Field(gt=0)
+    """Test images to draw."""
     seed: int = Field(default=0, ge=0)
-    faintness: float = Field(default=0.7, ge=0, le=1)  # 0: every lesion is plain; 1: most are faint
-    distractors: int = Field(default=4, ge=0, le=10)  # most blotches of a lesion's tint in one image
+    """Seed of the drawing, apart from the study's."""
+    faintness: float = Field(default=0.7, ge=0, le=1)
+    """How faint lesions are: with 0 every lesion is plain, with 1 most are faint."""
+    distractors: int = Field(default=4, ge=0, le=10)
+    """Largest number of blotches with a lesion's tint in one image."""
 
 
 def read(data: Data, params: Params) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ class Params(Section):
     """The folder of the benchmark."""
 
     root: Path
+    """Folder of the benchmark."""
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:

@@ -31,7 +31,9 @@ class Params(Intensities):
     """The folder of the volumes, and how intensities and labels are read."""
 
     root: Path
-    labels: dict[NonNegativeInt, NonNegativeInt] | None = None  # class of each value of the files; None: the value
+    """Folder of the data set."""
+    labels: dict[NonNegativeInt, NonNegativeInt] | None = None
+    """Class of each value in the label files; `null` takes the value itself."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def read(data: Data, params: Params) -> Iterator[Item]:
 def _check(data: Data, params: Params) -> None:
     """Raise UserError if the keys of section data do not fit together."""
     if data.shape is None:
-        raise UserError("data.shape is missing; the reader volumes needs the voxels along right, front, top")
+        raise UserError(
+            "data.shape is missing; the reader volumes needs the number of voxels along right, front and top"
+        )
     if params.labels and (above := [label for label in params.labels.values() if label >= data.num_classes]):
         raise UserError(
             f"data.labels gives the class {above[0]}; data.num_classes allows {label_range(data.num_classes)}"

@@ -9,9 +9,13 @@ from pipeline.methods.segmenters._initial_weights import PACKAGED, PackagedWeigh
 
 
 class Params(Section):
-    """Encoder, its initial weights, decoder."""
+    """The encoder, its initial weights, and the decoder."""
 
-    encoder: str = PACKAGED  # tu-<name in timm>, or a name in smp
+    encoder: str = PACKAGED
+    """Encoder: `tu-` and a name of timm, or a name of segmentation-models-pytorch."""
     weights: PackagedWeights = "packaged"
+    """Initial weights of the encoder: `packaged` (ImageNet, no download), `hub`, `none`, or the path of a file."""
     output_stride: Literal[8, 16] = 16
+    """Factor between the image's side and that of the encoder's last feature map."""
     decoder_channels: int = Field(default=256, gt=0)
+    """Channels of the decoder."""

@@ -12,34 +12,64 @@ MIN_TRAIN_STEPS = 21  # with fewer training steps the last beta would reach 1
 
 
 class Params(Section):
-    """Network, process, loss, sampling."""
+    """Network, diffusion process, loss and sampling. The default sizes are for CPUs."""
 
     network: Literal["dual_path", "concat"] = "dual_path"
-    width_x: int = Field(default=16, gt=3, multiple_of=2)  # channels of the mask's path at the first level; paper: 128
-    width_g: int = Field(default=16, gt=3, multiple_of=2)  # of the image's; paper: 64
-    mult_x: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)  # paper: 1 2 3 4 5 6, HAM10000 2 2 2 2 2 2
-    mult_g: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)  # paper: 1 2 4 8 16 32
-    heads: int = Field(default=2, gt=0)  # of attention; paper: 4
-    dim_head: int = Field(default=8, gt=0)  # paper: 32
-    groups: int = Field(default=8, gt=0)  # of group norm
-    stem_stride: int = Field(default=2, gt=0)  # pixels per side that the first convolution folds into one; paper: 1
-    prediction: Prediction = "x0"  # paper: eps
+    """`dual_path`: separate encoders of the noisy mask and of the image. `concat`: one U-Net that sees the image as
+    further channels of the mask, the paper's baseline.
+    """
+    width_x: int = Field(default=16, gt=3, multiple_of=2)
+    """Channels of the mask's path at the first level; 128 in the paper."""
+    width_g: int = Field(default=16, gt=3, multiple_of=2)
+    """Channels of the image's path at the first level; 64 in the paper."""
+    mult_x: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
+    """Channels of each level of the mask's path as multiples of `width_x`; 1 2 3 4 5 6 in the paper, 2 2 2 2 2 2 for
+    HAM10000.
+    """
+    mult_g: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
+    """Channels of each level of the image's path as multiples of `width_g`; 1 2 4 8 16 32 in the paper."""
+    heads: int = Field(default=2, gt=0)
+    """Heads of attention; 4 in the paper."""
+    dim_head: int = Field(default=8, gt=0)
+    """Channels of each head of attention; 32 in the paper."""
+    groups: int = Field(default=8, gt=0)
+    """Groups of the group normalisation."""
+    stem_stride: int = Field(default=2, gt=0)
+    """Side of the squares of pixels that the first convolution folds into one position; 1 in the paper."""
+    prediction: Prediction = "x0"
+    """What the network predicts: the clean mask, the noise (`eps`, as in the paper), or the velocity."""
     schedule: Literal["linear", "quadratic", "cosine"] = "linear"
+    """Noise schedule."""
     train_steps: int = Field(default=250, ge=MIN_TRAIN_STEPS)
-    train_first: bool = True  # false: the cleanest level is never trained, as in the published code
+    """Noise levels of the training."""
+    train_first: bool = True
+    """Also train the cleanest noise level. The published code never does."""
     loss: Literal["A", "B"] = "B"
-    boundary: float = Field(default=0.25, ge=0)  # weight of the boundary loss; the paper's text says 0.2
+    """`A`: squared error. `B`: the same error, weighted by the border, is added."""
+    boundary: float = Field(default=0.25, ge=0)
+    """Weight of the boundary loss; the paper's text says 0.2."""
     gamma: float = Field(default=GAMMA, gt=0)
-    extend: Extend = "none"  # paper: borders drawn out within rows, as its text has it but not its code
-    boundary_on: Literal["all", "real"] = "all"  # real: synthetic images do without the boundary loss
-    sampler: Literal["ddim", "ddpm"] = "ddim"  # paper: ddpm
-    steps: int = Field(default=10, gt=0)  # of the sampler; paper: 250
-    samples: int = Field(default=1, gt=0)  # drawn and averaged for one prediction; paper: 9, its code 5
-    clip: bool = True  # each step's clean map to [-1, 1]; paper: false
-    threshold: float = Field(default=0.0, gt=-1, lt=1)  # of the mean map; two classes only
-    stretch: bool = True  # each image to [0, 1] by its own minimum and maximum
+    """Exponent of the boundary weight; it says how fast the weight becomes uniform with growing noise."""
+    extend: Extend = "none"
+    """`paper`: draw borders out within rows, as the paper's text has it and its code does not."""
+    boundary_on: Literal["all", "real"] = "all"
+    """`real`: leave synthetic images out of the boundary loss."""
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    """Sampler of the prediction; `ddpm` in the paper."""
+    steps: int = Field(default=10, gt=0)
+    """Steps of the sampler; 250 in the paper."""
+    samples: int = Field(default=1, gt=0)
+    """Masks that are drawn and averaged for one prediction; 9 in the paper, 5 in its code."""
+    clip: bool = True
+    """Clip the clean mask of every step to [-1, 1]. The paper does not."""
+    threshold: float = Field(default=0.0, gt=-1, lt=1)
+    """Value of the mean mask, between -1 and 1, that becomes the probability 0.5; for two classes only."""
+    stretch: bool = True
+    """Stretch each image to [0, 1] by its own minimum and maximum."""
     augmentation: Literal["dihedral", "none"] = "dihedral"
+    """`dihedral`: random flips and quarter turns."""
     weights: Literal["none"] = "none"
+    """This network has no pretrained weights."""
 
     @property
     def needs_every_label(self) -> bool:
@@ -49,11 +79,13 @@ class Params(Section):
     @model_validator(mode="after")
     def paths_have_the_same_levels(self) -> Self:
         if len(self.mult_x) != len(self.mult_g):
-            raise ValueError(f"mult_x has {len(self.mult_x)} levels, mult_g {len(self.mult_g)}; give as many of each")
+            raise ValueError(
+                f"mult_x has {len(self.mult_x)} levels, mult_g has {len(self.mult_g)}; give both the same number"
+            )
         return self
 
     @model_validator(mode="after")
     def steps_are_among_those_of_training(self) -> Self:
         if self.steps > self.train_steps:
-            raise ValueError(f"steps is {self.steps}, more than train_steps, {self.train_steps}")
+            raise ValueError(f"steps is {self.steps}, but may be at most train_steps, {self.train_steps}")
         return self

@@ -13,5 +13,8 @@ class Params(_recycling_params.Params):
     @model_validator(mode="after")
     def one_part_is_diffusion(self) -> Self:
         if self.mode == "plain":
-            raise ValueError("mode is that of the diffusion in the ensemble; the plain U-Net is in it anyway")
+            raise ValueError(
+                "mode is plain, but it chooses the diffusion model of the ensemble; the plain U-Net is always part of"
+                " it"
+            )
         return self

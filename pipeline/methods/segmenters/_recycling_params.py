@@ -17,55 +17,93 @@ class Trunk(Section):
     """Size of the U-Net; the defaults are those of the papers, in 2-D and 3-D."""
 
     channels: tuple[int, ...] = Field(default=(32, 64, 128, 256), min_length=2)
-    blocks: int = Field(default=2, gt=0)  # of a level on the way down, one more on the way up
+    """Channels of each level of the U-Net."""
+    blocks: int = Field(default=2, gt=0)
+    """Residual blocks per level on the way down; there is one more on the way up."""
     heads: int = Field(default=8, gt=0)
-    layers: int = Field(default=1, ge=0)  # of the transformer at the bottom
-    first_stride: tuple[int, ...] | None = None  # of the first narrowing along each axis; None: 2
+    """Heads of the transformer at the lowest level."""
+    layers: int = Field(default=1, ge=0)
+    """Layers of the transformer at the lowest level."""
+    first_stride: tuple[int, ...] | None = None
+    """Stride of the first downsampling along each axis; `null` for 2."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability of dropout."""
 
 
 class Params(Trunk):
     """Network, diffusion, losses, patches and augmentation."""
 
     mode: Mode = "recycle_T"
+    """How the noisy mask of a training step is made: recycled from a prediction at the last or the next noise level,
+    from the true mask (`vanilla`), with self-conditioning, or not at all (`plain`, an ordinary U-Net).
+    """
     prediction: Literal["x0", "eps"] = "x0"
+    """What the network predicts: the clean mask or the noise."""
     schedule: Literal["linear", "quadratic", "cosine"] = "linear"
-    schedule_steps: int = Field(default=1001, gt=1)  # noise levels of the schedule
-    train_steps: int = Field(default=1001, gt=1)  # of them, those that training sees, evenly spread
-    steps: int = Field(default=5, gt=1)  # of these, the sampling steps
+    """Noise schedule."""
+    schedule_steps: int = Field(default=1001, gt=1)
+    """Noise levels of the schedule."""
+    train_steps: int = Field(default=1001, gt=1)
+    """Number of these levels that the training sees, evenly spread."""
+    steps: int = Field(default=5, gt=1)
+    """Number of those that the sampler visits."""
     sampler: Literal["ddim", "ddpm"] = "ddim"
-    variance: Literal["small", "large"] = "small"  # of DDPM
-    reverse_step: bool | None = None  # of the modes *_next: the posterior's mean, not new noise; None: selfcond_next
+    """Sampler of the prediction."""
+    variance: Literal["small", "large"] = "small"
+    """Variance of DDPM's steps."""
+    reverse_step: bool | None = None
+    """In the modes `recycle_next` and `selfcond_next`: take the posterior's mean after the first pass instead of adding
+    new noise. `null`: yes for `selfcond_next`, no for `recycle_next`.
+    """
     times: Literal["uniform", "importance"] = "uniform"
-    tau: Literal["fraction", "index"] = "fraction"  # index: of the steps of the process, as in the public code
-    clip: bool = True  # clip the noisy mask to [0, 1] for the network; false: as in the first paper
+    """How noise levels are drawn: uniformly, or more often where the loss is large."""
+    tau: Literal["fraction", "index"] = "fraction"
+    """What the time that the network sees is a fraction of: the noise levels of the training, or (`index`) the steps of
+    the process at hand, as in the public code.
+    """
+    clip: bool = True
+    """Clip the noisy mask to [0, 1] for the network. The first paper does not."""
     cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the cross-entropy."""
     focal: float = Field(default=0.0, ge=0)
+    """Weight of the focal loss."""
     dice: float = Field(default=1.0, ge=0)
-    noise: float = Field(default=0.1, ge=0)  # of the squared error, where noise is predicted
-    patch: tuple[int, ...] | None = None  # cells; None: whole images
-    overlap: tuple[int, ...] | None = None  # of neighbouring patches in prediction; None: none
-    stretch: bool = False  # normalise each channel of the image to [0, 1]
-    rotation: float = Field(default=0.088, ge=0)  # radians, in every plane
-    shift: float | tuple[float, ...] = 0.0  # cells, one for all axes or one each
+    """Weight of the Dice loss."""
+    noise: float = Field(default=0.1, ge=0)
+    """Weight of the squared error of the noise, with `prediction: eps`."""
+    patch: tuple[int, ...] | None = None
+    """Cells of the windows that are trained on; `null` for whole images."""
+    overlap: tuple[int, ...] | None = None
+    """Cells that neighbouring windows share in prediction; `null` for none."""
+    stretch: bool = False
+    """Stretch each channel of the image to [0, 1]."""
+    rotation: float = Field(default=0.088, ge=0)
+    """Largest random rotation in radians, in every plane."""
+    shift: float | tuple[float, ...] = 0.0
+    """Largest random shift in cells, one for all axes or one each."""
     scaling: float = Field(default=0.15, ge=0, lt=1)
-    flips: bool = False  # also one of the eight flips and quarter turns of a square image
-    postprocess: Literal["none", "muscle_us"] = "none"  # of grey or colour pictures with one class, see _muscle
+    """Largest random change of size, as a share."""
+    flips: bool = False
+    """Also apply one of the eight flips and quarter turns, for square images."""
+    postprocess: Literal["none", "muscle_us"] = "none"
+    """`muscle_us` cleans holes, specks and edges of predictions, for pictures with one foreground class."""
     weights: Literal["none"] = "none"
+    """This network has no pretrained weights."""
 
     @model_validator(mode="after")
     def steps_are_among_those_of_training(self) -> Self:
         if not self.steps <= self.train_steps <= self.schedule_steps:
             raise ValueError(
-                f"steps ({self.steps}) are some of train_steps ({self.train_steps}), and those of schedule_steps"
-                f" ({self.schedule_steps}); none can be more"
+                f"steps ({self.steps}) may be at most train_steps ({self.train_steps}), and these at most"
+                " schedule_steps"
+                f" ({self.schedule_steps})"
             )
         return self
 
     @model_validator(mode="after")
     def time_has_as_many_sines_as_cosines(self) -> Self:
         if self.mode != "plain" and self.channels[-1] % 2:
-            raise ValueError(f"the last of channels is {self.channels[-1]}; time needs an even number")
+            raise ValueError(f"the last of channels is {self.channels[-1]}; the embedding of time needs an even number")
         return self
 
     @model_validator(mode="after")
@@ -108,12 +146,14 @@ class Params(Trunk):
             if values is not None and len(values) != spec.ndim:
                 raise UserError(f"{name} has {len(values)} numbers; images of {spec.name} have {spec.ndim} axes")
         if self.flips and (spec.ndim != 2 or len(set(spec.spatial)) > 1):
-            raise UserError(f"flips turn squares; images of {spec.name} have {list(spec.spatial)} cells")
+            raise UserError(f"flips need square images; those of {spec.name} have {list(spec.spatial)} cells")
         if self.postprocess != "none" and (spec.ndim, spec.num_classes) != (2, 2):
-            raise UserError(f"postprocess {self.postprocess} is for pictures with one class; {spec.name} has others")
+            raise UserError(
+                f"postprocess {self.postprocess} is for pictures with one foreground class, and {spec.name} has others"
+            )
         if self.overlap and (
             self.patch is None or any(not 0 <= o < p for o, p in zip(self.overlap, self.patch, strict=True))
         ):
             raise UserError(
-                f"overlap is {list(self.overlap)}, patch {self.patch}; it must be at least 0 and below patch"
+                f"overlap is {list(self.overlap)} and patch is {self.patch}; overlap must be at least 0 and below patch"
             )

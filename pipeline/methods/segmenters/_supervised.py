@@ -160,11 +160,12 @@ class Supervised:
 def check_spec(spec: DatasetSpec, stride: int, channels: Collection[int] = (1, 3)) -> None:
     """Raise UserError where a network for these numbers of channels does not suit the data set; grey is repeated."""
     if spec.ndim != 2:
-        raise UserError(f"{spec.name} has {spec.ndim} dimensions; this segmenter takes images of 2")
+        raise UserError(f"{spec.name} has {spec.ndim} dimensions, but this segmenter takes images of 2")
     if spec.channels not in channels:
         supported = " or ".join(map(str, channels))
         raise UserError(
-            f"{spec.name} has {spec.channels} channels; this segmenter takes {supported}; unet_plain32, dermosegdiff,"
+            f"{spec.name} has {spec.channels} channels, but this segmenter takes {supported}; unet_plain32,"
+            " dermosegdiff,"
             " recycling and cimd take any number"
         )
     check_size(spec.size, stride)

@@ -8,8 +8,11 @@ from pipeline.core.section import Section
 
 
 class Params(Section):
-    """Width and the normalisation of images."""
+    """The width of the network, and how images are normalised."""
 
-    width: int = Field(default=32, gt=0)  # channels of the first level; doubled at each further one
-    stretch: bool = True  # each image to [0, 1] by its own minimum and maximum
+    width: int = Field(default=32, gt=0)
+    """Channels of the first level, doubled at each further one."""
+    stretch: bool = True
+    """Stretch each image to [0, 1] by its own minimum and maximum."""
     weights: Literal["none"] = "none"
+    """This network has no pretrained weights."""

@@ -68,11 +68,13 @@ def check_params(params: Params, spec: DatasetSpec, shape: guided_unet.GuidedSha
     if spec.ndim != 2:
         raise UserError(f"cimd segments images; {spec.name} has {spec.ndim} dimensions (recycling takes volumes)")
     if spec.num_classes != 2:
-        raise UserError(f"cimd knows background and one structure; {spec.name} has {spec.num_classes} classes")
+        raise UserError(
+            f"cimd segments one structure and the background, but {spec.name} has {spec.num_classes} classes"
+        )
     if params.steps > params.train_steps:
-        raise UserError(f"cimd: steps is {params.steps}, more than train_steps, {params.train_steps}")
+        raise UserError(f"cimd: steps is {params.steps}, but may be at most train_steps, {params.train_steps}")
     if any(width % params.heads for width in shape.widths):
-        raise UserError(f"cimd: {list(shape.widths)} channels cannot be cut into {params.heads} heads")
+        raise UserError(f"cimd: {list(shape.widths)} channels cannot be divided into {params.heads} heads")
     _supervised.check_size(spec.size, params.fold * shape.stride)
 
 

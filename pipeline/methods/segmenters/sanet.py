@@ -44,7 +44,7 @@ def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """Return a SANet with `spec.num_classes` classes. Raises UserError."""
     _supervised.check_spec(spec, STRIDE)
     if params.colour_exchange and spec.channels != 3:
-        raise UserError(f"sanet: {spec.name} is grey and has no colours to exchange; set colour_exchange to false")
+        raise UserError(f"sanet: {spec.name} is grey and has no colours to exchange; set colour_exchange: false")
     encoder, record = _encoders.from_timm(_encoder, ENCODER, params.weights, dict)
     network = Preprocessed(ShallowAttention(encoder, spec.num_classes), _supervised.IMAGENET, STRIDE)
     return SANet(network, params, spec, _encoders.about("sanet", params, record))

@@ -58,7 +58,7 @@ def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: 
 def use_xformers(*networks: UNet2DConditionModel | ControlNetModel) -> None:
     """Enable xformers attention by diffusers' own switch. Raises UserError without CUDA or the package."""
     if not torch.cuda.is_available():
-        raise UserError("finetune.attention: xformers needs CUDA, which is not there; use sdpa")
+        raise UserError("finetune.attention: xformers needs CUDA, which is not available; use sdpa")
     try:
         for network in networks:
             network.enable_xformers_memory_efficient_attention()

@@ -19,7 +19,9 @@ def check_model_kind(folder: Path) -> None:
     """Raise UserError for a folder of another kind of model, before its parts are searched."""
     for name in ("adapter_config.json", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"):
         if (folder / name).is_file():
-            raise UserError(f"base.source: {folder} holds a LoRA: small changes to a model, not a model; {ADVICE}")
+            raise UserError(
+                f"base.source: {folder} holds a LoRA, that is, small changes to a model and not a model; {ADVICE}"
+            )
     if (folder / "text_encoder_2").is_dir():
         raise UserError(f"base.source: {folder} is Stable Diffusion XL (it has a second text tower); {ADVICE}")
     index = folder / "model_index.json"
@@ -74,4 +76,4 @@ def _json(path: Path) -> Mapping[str, Any]:
     try:
         return dict(files.read_json(path))
     except (ValueError, TypeError):
-        raise UserError(f"base.source: {path} is no JSON object; fetch it again") from None
+        raise UserError(f"base.source: {path} is not a JSON object; download it again") from None

@@ -39,7 +39,9 @@ class StableDiffusion:
         """Open a diffusers folder. Raises UserError naming the part that is missing or not shaped like SD 1.5."""
         missing = [part for part in PARTS if not (folder / part).is_dir()]
         if missing:
-            raise UserError(f"{folder} is no Stable Diffusion folder: {', '.join(missing)} is missing; run stage base")
+            raise UserError(
+                f"{folder} is not a Stable Diffusion folder: {', '.join(missing)} is missing; run stage base"
+            )
         files.check(folder)
         try:
             vae = AutoencoderKL.from_pretrained(folder / "vae")
@@ -49,7 +51,7 @@ class StableDiffusion:
             scheduler = cast(DDIMScheduler, DDIMScheduler.from_pretrained(folder / "scheduler", **DDIM))
         except OSError as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{folder} cannot be opened as Stable Diffusion ({reason}); fetch it again") from error
+            raise UserError(f"{folder} cannot be opened as Stable Diffusion ({reason}); download it again") from error
         _check_shape(folder, unet, vae, text_encoder)
         for part in (vae, text_encoder, unet):
             part.requires_grad_(False).eval()
@@ -143,10 +145,11 @@ def _check_shape(folder: Path, unet: UNet2DConditionModel, vae: AutoencoderKL, t
     width, expected = unet.config["cross_attention_dim"], text.config.hidden_size  # type: ignore[union-attr]
     if width != expected:
         raise UserError(
-            f"{folder}: the U-Net attends to width {width}, the text tower has {expected}; not SD 1.5-shaped"
+            f"{folder}: the U-Net attends to width {width}, but the text encoder has {expected}; this is not the"
+            " shape of SD 1.5"
         )
     if unet.config["in_channels"] != vae.config["latent_channels"]:
         raise UserError(
-            f"{folder}: the U-Net takes {unet.config['in_channels']} channels, the autoencoder gives"
-            f" {vae.config['latent_channels']}; an inpainting or other variant is not a base"
+            f"{folder}: the U-Net takes {unet.config['in_channels']} channels, but the autoencoder gives"
+            f" {vae.config['latent_channels']}; an inpainting model or another variant cannot be a base"
         )

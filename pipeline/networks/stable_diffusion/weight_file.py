@@ -125,11 +125,11 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:  # what a damaged file raises is up to pickle
         if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
-                f"{path} holds an object of {named.group(1)} beside weights; it is not read, since making it could run"
-                " code: take the .safetensors file of this model"
+                f"{path} holds an object of {named.group(1)} beside weights; it is not read, because making it could"
+                " run code: use the .safetensors file of this model"
             ) from error
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         size = path.stat().st_size
         raise UserError(
-            f"{path} ({size:,} bytes) is cut off or no file of weights ({reason}): fetch it again"
+            f"{path} ({size:,} bytes) is truncated or not a file of weights ({reason}): download it again"
         ) from error

@@ -115,7 +115,7 @@ def _row_extractors(audit: Audit, score: Score) -> Iterator[str]:
         if feature_cache.output_of(name) == "rows":
             yield name
         elif audit.extractors:
-            raise UserError(f"audit.extractors: {name} compares pairs and gives no feature rows; name another")
+            raise UserError(f"audit.extractors: {name} compares pairs and gives no feature rows; choose another one")
 
 
 def find_copies(
@@ -189,7 +189,9 @@ def _distinct(train: TrainingImages, held_out: ImageSet, pixels: Nearest, cache:
 
 def _check_sets(train: ImageSet, held_out: ImageSet, synthetic: ImageSet) -> None:
     if synthetic.spec != train.spec:
-        raise UserError(f"{synthetic.folder} holds {synthetic.spec}, {train.folder} {train.spec}; run generate again")
+        raise UserError(
+            f"{synthetic.folder} holds {synthetic.spec}, but {train.folder} holds {train.spec}; run generate again"
+        )
     for name, images, least in (("train", train, 2), ("held-out", held_out, 2), ("synthetic", synthetic, 1)):
         if len(images) < least:
             raise UserError(f"{len(images)} {name} images in {images.folder}; the audit needs at least {least}")

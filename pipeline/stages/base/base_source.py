@@ -62,12 +62,12 @@ def kind_of(source: str) -> Kind:
     if path.suffix in SINGLE:
         return "file"
     if path.exists():
-        raise UserError(f"base.source: {source} is no file of weights ({', '.join(SINGLE)}) and no folder")
+        raise UserError(f"base.source: {source} is neither a file of weights ({', '.join(SINGLE)}) nor a folder")
     if HUB_ID.fullmatch(source):
         return "hub"
     raise UserError(
-        f"base.source: {source!r} is no folder here, no file ({', '.join(SINGLE)}) and no id of the hub (owner/name);"
-        f" name one of them, for example {SD15}, or use scratch"
+        f"base.source: {source!r} is neither a folder here, nor a file ({', '.join(SINGLE)}), nor an id of the hub"
+        f" (owner/name); name one of these, for example {SD15}, or use scratch"
     )
 
 
@@ -121,7 +121,7 @@ def in_folder(base: Base) -> BaseFiles:
     present, missing = _collect(required_files(base), lambda name: path if (path := folder / name).is_file() else None)
     if missing:
         raise UserError(
-            f"base.source: {folder} is no Stable Diffusion folder with these weights, it lacks {_names(missing)}"
+            f"base.source: {folder} is not a Stable Diffusion folder with these weights; it lacks {_names(missing)}"
         )
     return BaseFiles(present)
 
@@ -223,6 +223,6 @@ def _unavailable(name: str, revision: str | None, missing: list[RequiredFile], h
     return UserError(
         f"base.source: {name} is not here ({why}). Missing, about {total:.1f} GB: {_summary(missing)}. Where there is a"
         f" network, `hf download {names}` puts them into the hub's cache, here {HF_HUB_CACHE}; or put them into a"
-        " folder and set base.source to it. A single .safetensors or .ckpt file of Stable Diffusion 1.5 will do as"
-        " well, and source: scratch needs none"
+        " folder and set base.source to it. A single .safetensors or .ckpt file of Stable Diffusion 1.5 also works,"
+        " and source: scratch needs none"
     )

@@ -25,26 +25,40 @@ class Part(Section):
 class Autoencoder(Part):
     """Pretraining of a small AutoencoderKL on random crops."""
 
-    channels: tuple[int, ...] = (16, 48, 96)  # one per level; the latent grid is 2^(levels-1) times coarser
-    latent_channels: int = Field(default=4, ge=3)  # three start as colours
+    channels: tuple[int, ...] = (16, 48, 96)
+    """Channels of each level, multiples of 16. With L levels the latent grid is 2^(L-1) times coarser than the image.
+    """
+    latent_channels: int = Field(default=4, ge=3)
+    """Channels of the latent grid. Three of them start as colours."""
     max_steps: int = Field(gt=0)
+    """Optimiser steps."""
     batch_size: int = Field(gt=0)
-    crop: int = Field(gt=0, multiple_of=8)  # pixels
+    """Crops per optimiser step."""
+    crop: int = Field(gt=0, multiple_of=8)
+    """Side of the random crops in pixels."""
     learning_rate: float = Field(gt=0)
+    """Learning rate of AdamW."""
     kl_weight: float = Field(default=1e-6, ge=0)
-    perceptual_weight: Annotated[float, LATER] = Field(default=0.0, ge=0)  # distance in features of EfficientNet-Lite0
-    adversarial_weight: Annotated[float, LATER] = Field(default=0.0, ge=0)  # of a discriminator of patches; 0: none
-    adversarial_start: Annotated[float, LATER] = Field(default=0.25, ge=0, lt=1)  # share of the steps without it
-    discriminator_channels: Annotated[tuple[int, ...], LATER] = (48, 96, 192)  # one per convolution
+    """Weight of the Kullback-Leibler term of the loss."""
+    perceptual_weight: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    """Weight of a distance in the features of the packaged EfficientNet-Lite0; 0 switches it off."""
+    adversarial_weight: Annotated[float, LATER] = Field(default=0.0, ge=0)
+    """Weight of a discriminator of patches in the decoder's loss; 0 means no discriminator."""
+    adversarial_start: Annotated[float, LATER] = Field(default=0.25, ge=0, lt=1)
+    """Share of the steps after which the discriminator counts for the decoder."""
+    discriminator_channels: Annotated[tuple[int, ...], LATER] = (48, 96, 192)
+    """Channels of the discriminator's convolutions, one number per convolution, multiples of 8."""
     discriminator_learning_rate: Annotated[float, LATER] = Field(default=3e-4, gt=0)
-    discriminator_betas: Annotated[tuple[float, float], LATER] = (0.5, 0.9)  # of its AdamW
+    """Learning rate of the discriminator's own AdamW."""
+    discriminator_betas: Annotated[tuple[float, float], LATER] = (0.5, 0.9)
+    """The two decay rates of the discriminator's AdamW."""
 
     def check_discriminator(self, side: int) -> None:
         """Raise ValueError where images of `side` pixels, or the crop, are too small for the discriminator."""
         side, halvings = min(side, self.crop), len(self.discriminator_channels) - 1
         if self.adversarial_weight and side // 2**halvings < 3:
             raise ValueError(
-                f"the discriminator sees crops of {side} pixels; {halvings + 1} discriminator_channels need"
+                f"the discriminator sees crops of {side} pixels, but {halvings + 1} discriminator_channels need"
                 f" {3 * 2**halvings} or more"
             )
 
@@ -69,14 +83,25 @@ class Denoiser(Part):
     """Pretraining of a small UNet2DConditionModel on latents."""
 
     channels: tuple[int, ...] = (64, 128, 192)
-    text_width: int = Field(default=64, gt=0, multiple_of=8)  # width of the CLIP text tower
-    prediction: Prediction = "sample"  # epsilon in SD 1.5; sample learns fastest
+    """Channels of each level of the U-Net, multiples of 32."""
+    text_width: int = Field(default=64, gt=0, multiple_of=8)
+    """Width of the text encoder (CLIP)."""
+    prediction: Prediction = "sample"
+    """What the network predicts. Stable Diffusion 1.5 predicts the noise (`epsilon`); `sample`, the clean latents,
+    learns fastest.
+    """
     max_steps: int = Field(gt=0)
+    """Optimiser steps."""
     batch_size: int = Field(gt=0)
+    """Images per optimiser step."""
     learning_rate: float = Field(gt=0)
+    """Learning rate of AdamW."""
     prompt_dropout: float = Field(default=0.05, ge=0, le=1)
-    ema_decay: Annotated[float | None, LATER] = Field(default=None, gt=0, lt=1)  # moving average; None: last weights
-    min_snr: Annotated[float | None, LATER] = Field(default=None, gt=0)  # gamma of min-SNR weights; None: all are 1
+    """Share of the prompts that are replaced by the empty one."""
+    ema_decay: Annotated[float | None, LATER] = Field(default=None, gt=0, lt=1)
+    """Decay of the moving average of the weights that is saved; `null` saves the last weights."""
+    min_snr: Annotated[float | None, LATER] = Field(default=None, gt=0)
+    """Gamma of the min-SNR loss weights (Hang et al. 2023), 5 in that paper; `null` weighs all noise levels alike."""
 
     @model_validator(mode="after")
     def channels_fit_the_norms(self) -> Self:
@@ -87,13 +112,22 @@ class Denoiser(Part):
 class Base(Section):
     """The base model: trained from scratch on the training images, or taken from elsewhere."""
 
-    source: str = Field(default="scratch", min_length=1)  # "scratch", a diffusers folder, a single file, or a hub id
-    revision: str | None = None  # of a hub id: branch, tag or commit
-    weights: Weights = "as_published"  # of the U-Net: the moving average (EMA), the weights averaged, or what is there
-    variant: str | None = None  # of all weight files, for example fp16
+    source: str = Field(default="scratch", min_length=1)
+    """`scratch`, a folder in diffusers' layout, a single weights file, or an id of the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; `null` for the main branch."""
+    weights: Weights = "as_published"
+    """Weights of the U-Net: those that are there, the moving average over training (EMA), or the weights that were
+    averaged.
+    """
+    variant: str | None = None
+    """Variant of all weight files of a hub id or folder, for example `fp16`."""
     precision: Precision = "fp32"
+    """Arithmetic of the pretraining; `bf16` is autocast over float32 weights."""
     autoencoder: Autoencoder | None = None
+    """Pretraining of the autoencoder, with `source: scratch`."""
     denoiser: Denoiser | None = None
+    """Pretraining of the denoising U-Net, with `source: scratch`."""
 
     def fingerprinted(self) -> dict[str, Any]:
         """Return all values, for fingerprints; keys of its parts that came later are left out at their defaults."""
@@ -110,7 +144,9 @@ class Base(Section):
     @model_validator(mode="after")
     def one_choice_of_weights(self) -> Self:
         if self.weights != "as_published" and self.variant is not None:
-            raise ValueError(f"weights {self.weights} and variant {self.variant} both choose files; set one of them")
+            raise ValueError(
+                f"weights {self.weights} and variant {self.variant} both choose files; set only one of them"
+            )
         if self.weights != "as_published" and self.source == "scratch":
             raise ValueError(f"weights is {self.weights}, but a base made from scratch has one set of weights")
         return self

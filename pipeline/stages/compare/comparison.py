@@ -221,7 +221,7 @@ def segmenters_as_metrics(rows: Iterable[Record]) -> Record:
 def read_output(path: Path) -> Any:
     """Read a JSON file that a stage publishes. Raises UserError where the stage has not run."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run the stage that makes it (dvc repro runs all that are missing)")
+        raise UserError(f"{path} does not exist; run the stage that makes it (dvc repro runs all missing ones)")
     return files.read_json(path)
 
 

@@ -63,8 +63,8 @@ def _check(where: str, one: tuple[str, Machine], other: tuple[str, Machine], sta
     if not (_is_known(first) and _is_known(second)) or _place(first) == _place(second):
         return
     raise UserError(
-        f"{where}: {name} was trained on {_place(first)}, {other_name} on {_place(second)}; their difference would be"
-        f" that of the machines too. On a machine like the first, remove"
+        f"{where}: {name} was trained on {_place(first)}, {other_name} on {_place(second)}; their difference would"
+        f" include that of the machines. On a machine like the first, remove"
         f" {paths.work('segment', second['fingerprint'])} and run"
         f" `dvc repro --force --single-item {stage}`, then compare again"
     )

@@ -15,12 +15,20 @@ DISTANCES = ("hd95", "msd", "volume_error")  # metrics that are no share of 1: c
 class SegmenterComparison(Section):
     """Every entry of `segmenters` against the reference, paired by seed and image; the first metric is primary."""
 
-    reference: str  # an entry of segmenters
-    training_set: str | None = None  # None: compare.reference
-    metrics: tuple[str, ...] = Field(default=("dice",), min_length=1)  # columns of scores.csv
-    lower: tuple[str, ...] = ()  # further metrics of which less is better, beside LOWER_IS_BETTER
-    margins: Mapping[str, float] = {}  # by metric, where it is not compare.margin: below it two count as equivalent
-    alpha: float = Field(default=0.01, gt=0, lt=0.5)  # level of the paired t-test over cases; 0.01 in the papers
+    reference: str
+    """The entry of `segmenters` that the others are compared with."""
+    training_set: str | None = None
+    """The training set on which segmenters are compared; `null` for `compare.reference`."""
+    metrics: tuple[str, ...] = Field(default=("dice",), min_length=1)
+    """Columns of `scores.csv` to compare. The first one is primary."""
+    lower: tuple[str, ...] = ()
+    """Further metrics of which less is better, beside `hd95`, `msd`, `ged` and `volume_error`."""
+    margins: Mapping[str, float] = {}
+    """Difference below which two segmenters count as equivalent, by metric, where it is not `compare.margin`. Distances
+    need one.
+    """
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    """Level of the paired t-test over cases that the papers report; it decides no verdict."""
 
     def margin(self, metric: str, default: float) -> float:
         """Return the difference below which two segmenters count as equivalent; `default` is compare.margin."""
@@ -42,7 +50,8 @@ class SegmenterComparison(Section):
         without_margin = [name for name in self.metrics if base_metric(name) in DISTANCES and name not in self.margins]
         if without_margin:
             raise ValueError(
-                f"{without_margin[0]} is no share of 1; say in margins.{without_margin[0]} which difference is none"
+                f"{without_margin[0]} is not a share of 1; set margins.{without_margin[0]}, the difference below"
+                " which two segmenters are equivalent"
             )
         return self
 
@@ -51,11 +60,17 @@ class Compare(Section):
     """Comparison of arms with a reference arm."""
 
     reference: str = "real"
+    """The training set that every other one is compared with."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    resamples: int = Field(default=20_000, ge=200)  # of bootstraps and sign flips; p is 1 / (resamples + 1) or more
-    margin: float = Field(default=0.01, gt=0, lt=1)  # Dice difference below which two arms count as equivalent
-    power: float = Field(default=0.8, gt=0.5, lt=1)  # chance with which a difference of the margin should be found
-    segmenters: SegmenterComparison | None = None  # compare segmenters with each other too
+    """Confidence level of all intervals."""
+    resamples: int = Field(default=20_000, ge=200)
+    """Number of bootstrap resamples and of random sign flips. The smallest possible p is 1 / (`resamples` + 1)."""
+    margin: float = Field(default=0.01, gt=0, lt=1)
+    """Difference in Dice below which two arms count as equivalent. Choose it before you see results."""
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    """Probability with which a difference of the margin should be found, for the sample sizes in the tables."""
+    segmenters: SegmenterComparison | None = None
+    """Also compare the segmenters with each other."""
 
 
 def check_resamples(compare: Compare, comparisons: int) -> None:
@@ -65,7 +80,7 @@ def check_resamples(compare: Compare, comparisons: int) -> None:
     if compare.resamples < fewest:
         raise ValueError(
             f"compare.resamples is {compare.resamples}: with {comparisons} comparisons no p can fall below half of"
-            f" {level:.3g}; at least {fewest} would do"
+            f" {level:.3g}; use at least {fewest}"
         )
 
 

@@ -137,6 +137,6 @@ def _check_metric(metric: str, row: Record, score: str, file: str) -> None:
     """Raise UserError for a metric that is no column, or has no value where it must have one."""
     if metric not in row:
         columns = ", ".join(key for key in row if key not in NAMES)
-        raise UserError(f"{file} has no column {metric!r}; there are: {columns}")
+        raise UserError(f"{file} has no column {metric!r}; the available ones are: {columns}")
     if metric in METRICS:
         raise UserError(f"{file} has no {metric} of {score}; run the stage that makes it again")

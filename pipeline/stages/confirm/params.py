@@ -14,7 +14,10 @@ FIRST = 100  # where a list that would do begins
 class Confirm(Section):
     """Confirmation of the arm that has the highest Dice on validation images."""
 
-    seeds: tuple[int, ...] = Field(min_length=1)  # none of which the grid trains
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Seeds with which the chosen arm, the reference and the best rival are trained again. The grid may train none of
+    them.
+    """
 
     @model_validator(mode="after")
     def seeds_differ(self) -> Self:
@@ -41,8 +44,8 @@ def check_fresh(
             if other := by_seed.get(seed + offset):
                 trained = f"the seed {seed}" + (f" + {offset} of {name}" if offset else "")
                 raise ValueError(
-                    f"confirm.seeds is {list(confirm.seeds)}: the grid trains {trained} already ({other});"
-                    f" {_fresh(len(confirm.seeds), by_seed.keys(), set(own.values()))} would do"
+                    f"confirm.seeds is {list(confirm.seeds)}: the grid already trains {trained} ({other});"
+                    f" use for example {_fresh(len(confirm.seeds), by_seed.keys(), set(own.values()))}"
                 )
 
 

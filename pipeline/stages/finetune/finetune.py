@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import files, locks, paths, tables
-from pipeline.core.contracts import Generator, Recipe, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, ImportedImages, Recipe, TrainingFreeGenerator
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
@@ -80,6 +80,7 @@ class FinetuneRun:
         model = generator.build(params.study, params.seed, self.name, self.entry, train.spec, runtime)
         if isinstance(model, TrainingFreeGenerator):
             model.set_training_pairs(train)
+        if isinstance(model, TrainingFreeGenerator | ImportedImages):
             if runtime.is_main:
                 model.save(folder)
             return

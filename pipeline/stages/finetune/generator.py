@@ -4,7 +4,7 @@ Nothing here trains, so that stages that only draw images import no training loo
 """
 
 from pipeline.core import paths, plugins, seeding
-from pipeline.core.contracts import Generator, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGenerator, WatchedFiles
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
@@ -17,6 +17,12 @@ def options(name: str, entry: GeneratorEntry) -> Section:
     return plugins.read_params("generators", entry.method_of(name), entry.options, f"generators.{name}")
 
 
+def watched_files(name: str, entry: GeneratorEntry) -> dict[str, str]:
+    """Return the hash of the files that an entry's parameters name; empty where they name none."""
+    chosen = options(name, entry)
+    return {"files": chosen.files_digest()} if isinstance(chosen, WatchedFiles) else {}
+
+
 def stream(seed: int, entry: GeneratorEntry) -> int | str:
     """Return the name of an entry's random streams: the study's seed, with the entry's own where it has one."""
     return f"{seed}.{entry.seed}" if entry.seed else seed
@@ -24,7 +30,7 @@ def stream(seed: int, entry: GeneratorEntry) -> int | str:
 
 def build(
     study: str, seed: int, name: str, entry: GeneratorEntry, spec: DatasetSpec, runtime: Runtime
-) -> Generator | TrainingFreeGenerator:
+) -> Generator | TrainingFreeGenerator | ImportedImages:
     """Build the generator of an entry over the base of a study, with the initial weights of the study's seed."""
     method, params = entry.method_of(name), options(name, entry)
     model = StableDiffusion.open(paths.base(study), keep=paths.WORK / "moments").to(runtime.device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core import paths, plugins
-from pipeline.core.contracts import TrainingFreeGenerator
+from pipeline.core.contracts import Generator
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime, Sharding
 from pipeline.core.section import Section
@@ -77,7 +77,7 @@ class GeneratorProfiler:
             base = empty_base(self.params.base, self.params.data.size)
             hinted = _with_mask_hints(method_params or self.method_params)
             model = plugins.load("generators", self.method).build(hinted, base, spec)
-            if isinstance(model, TrainingFreeGenerator):
+            if not isinstance(model, Generator):
                 return None
             model.prepare(plain)
         return model

@@ -12,31 +12,62 @@ from pipeline.core.section import MethodEntry, Section
 class Finetune(Section):
     """Fine-tuning of generators."""
 
-    max_steps: int = Field(gt=0)  # optimiser steps, not micro-batches
-    schedule_steps: int | None = Field(default=None, gt=0)  # N of w_i = k / N and of the learning rate; None: max_steps
-    global_batch: int = Field(gt=0)  # samples per optimiser step over all devices; 48 in the paper
-    micro_batch: int | None = Field(default=None, gt=0)  # samples per device and forward pass; None: no accumulation
+    max_steps: int = Field(gt=0)
+    """Optimiser steps (not micro-batches)."""
+    schedule_steps: int | None = Field(default=None, gt=0)
+    """Length N of the schedule, which the learning rate and `w_i` = k / N follow; `null` for `max_steps`."""
+    global_batch: int = Field(gt=0)
+    """Samples per optimiser step over all devices; 48 in the paper."""
+    micro_batch: int | None = Field(default=None, gt=0)
+    """Samples per device in one forward pass; the rest is accumulated. `null`: as many as fit the GPU, or the whole
+    share of a device.
+    """
     learning_rate: float = Field(gt=0)
+    """Learning rate of AdamW; with `one_cycle` the highest one."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    """Weight decay of AdamW."""
     schedule: Literal["constant", "one_cycle"] = "constant"
+    """Learning rate over the training."""
     max_grad_norm: float | None = Field(default=None, gt=0)
-    flip: bool = False  # random horizontal flips of image and mask together; the paper has none
-    prompt_dropout: float = Field(default=0.05, ge=0, le=1)  # share of empty prompts
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, trained weights stay in float32
-    tf32: bool = True  # on CUDA: float32 products and convolutions in TF32
-    attention: Literal["sdpa", "xformers"] = "sdpa"  # xformers: needs the package and CUDA
-    gradient_checkpointing: bool = False  # less memory, about a third more arithmetic
-    channels_last: bool = False  # memory format of the networks
-    compile: bool = False  # torch.compile of the networks; needs a C++ compiler, or Triton on a GPU
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # adamw_8bit: bitsandbytes, CUDA only; not the paper's
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)  # moving average of the weights; None as in the paper
-    lora_rank: int | None = Field(default=None, gt=0)  # low-rank updates of the attention; None: all weights
-    checkpoint_every: int = Field(default=100, gt=0)  # optimiser steps
-    keep_checkpoints: int = Field(default=1, gt=0)  # the newest so many; with AdamW one is 12 bytes per trained weight
-    validate_every: int | None = Field(default=None, gt=0)  # optimiser steps; loss of the split val, fixed noise
-    sample_every: int | None = Field(default=None, gt=0)  # optimiser steps; images of eight fixed masks of val
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "dvclive"] = "none"  # losses, for watching; no images
-    snapshots: tuple[int, ...] = ()  # optimiser steps whose weights are kept and scored too, for quality over training
+    """Limit to which the norm of the gradient is clipped; `null` for no clipping."""
+    flip: bool = False
+    """Random horizontal flips of image and mask together. The paper has none."""
+    prompt_dropout: float = Field(default=0.05, ge=0, le=1)
+    """Share of the prompts that are replaced by the empty one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the training; `bf16` is autocast, the trained weights stay in float32."""
+    tf32: bool = True
+    """On CUDA, compute float32 products and convolutions in TF32."""
+    attention: Literal["sdpa", "xformers"] = "sdpa"
+    """Implementation of attention. `xformers` needs the package and CUDA."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more arithmetic."""
+    channels_last: bool = False
+    """Memory format of the networks."""
+    compile: bool = False
+    """Compile the networks with torch.compile. It needs a C++ compiler, or Triton on a GPU."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit` is bitsandbytes' and needs CUDA; the paper has plain AdamW."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of the moving average of the weights that is published; `null`, as in the paper, publishes the last
+    weights.
+    """
+    lora_rank: int | None = Field(default=None, gt=0)
+    """Rank of low-rank updates of the attention (LoRA); `null` trains all weights."""
+    checkpoint_every: int = Field(default=100, gt=0)
+    """Optimiser steps between checkpoints."""
+    keep_checkpoints: int = Field(default=1, gt=0)
+    """Number of newest checkpoints to keep. With AdamW each takes 12 bytes per trained weight."""
+    validate_every: int | None = Field(default=None, gt=0)
+    """Optimiser steps between evaluations of the loss on the validation images, with the same noise each time; `null`
+    for none.
+    """
+    sample_every: int | None = Field(default=None, gt=0)
+    """Optimiser steps between sample images of eight fixed validation masks; `null` for none."""
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "dvclive"] = "none"
+    """Experiment tracker that receives losses and learning rate, no images. Install its package yourself."""
+    snapshots: tuple[int, ...] = ()
+    """Optimiser steps whose weights are kept and scored too, for the quality over training."""
 
     @model_validator(mode="after")
     def schedule_is_not_cut_off(self) -> Self:
@@ -55,16 +86,27 @@ class Finetune(Section):
         return self
 
 
-TRAINING_FREE = ("copy_paste",)  # methods that learn nothing; contracts.TrainingFreeGenerator
+TRAINING_FREE = ("copy_paste", "folder")  # methods that learn nothing
+OUTSIDE = ("folder",)  # of these, the ones whose images another program has made; contracts.ImportedImages
 
 
 class KeepBackground(Section):
     """Drawing lesions into real training images: all but the lesion and a margin stays as it is."""
 
-    placement: Literal["own", "add"] = "own"  # own: the image of the mask itself; add: a free place of another image
-    margin: float = 0.02  # share of the side around the lesion that is drawn anew too; at least two pixels
-    feather: float = Field(default=0.01, ge=0, le=0.1)  # standard deviation of the soft edge, share of the side
-    lesions: int = Field(default=1, ge=1, le=5)  # new ones per image, as many as fit; further masks are training masks
+    placement: Literal["own", "add"] = "own"
+    """`own`: the image whose mask it is gets a new lesion of the same outline. `add`: another training image gets a
+    lesion at a free place.
+    """
+    margin: float = 0.02
+    """Width of the rim around the lesion that is drawn anew too, as a share of the image's side; at least two pixels,
+    below 1.
+    """
+    feather: float = Field(default=0.01, ge=0, le=0.1)
+    """Standard deviation of the soft edge inside the margin, as a share of the image's side."""
+    lesions: int = Field(default=1, ge=1, le=5)
+    """New lesions per image with `placement: add`, as many of them as fit. All but the first follow masks of random
+    training images.
+    """
 
     @field_validator("margin")
     @classmethod
@@ -78,7 +120,7 @@ class KeepBackground(Section):
     def an_own_mask_has_its_own_lesions(self) -> Self:
         if self.placement == "own" and self.lesions > 1:
             raise ValueError(
-                f"lesions is {self.lesions}, but placement own draws those of the image; use placement: add"
+                f"lesions is {self.lesions}, but placement own draws the lesions of the image; use placement: add"
             )
         return self
 
@@ -86,7 +128,8 @@ class KeepBackground(Section):
 class FromImage(Section):
     """Drawing from a real training image under noise (SDEdit, Meng et al. 2022) instead of from noise alone."""
 
-    strength: float  # share of the sampling steps that are run; 1: the image is all but gone
+    strength: float
+    """Share of the sampling steps that are run, above 0 and at most 1. With 1 next to nothing is left of the image."""
 
     @field_validator("strength")
     @classmethod
@@ -99,13 +142,22 @@ class FromImage(Section):
 class GeneratorEntry(MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
-    seed: int = Field(default=0, ge=0)  # entries that differ in it alone show how much chance there is in a generator
-    copies: int = Field(gt=0)  # images per mask
-    masks: str = "real"  # a file of pipeline/methods/masks
-    mask_params: dict[str, Any] = Field(default_factory=dict)  # the keys of that file
-    count: int | None = Field(default=None, gt=0)  # masks; None: as many as the file of pipeline/methods/masks gives
-    keep_background: KeepBackground | None = None  # None: every pixel is drawn
-    from_image: FromImage | None = None  # None: from noise alone
+    seed: int = Field(default=0, ge=0)
+    """Random stream of this entry's training and drawing. Entries that differ in nothing else show how much chance
+    there is in one trained generator.
+    """
+    copies: int = Field(gt=0)
+    """Images drawn per mask."""
+    masks: str = "real"
+    """Where the masks of the images come from: a file of `pipeline/methods/masks`."""
+    mask_params: dict[str, Any] = Field(default_factory=dict)
+    """The keys of that file."""
+    count: int | None = Field(default=None, gt=0)
+    """Number of masks; `null` for as many as the choice of `masks` has."""
+    keep_background: KeepBackground | None = None
+    """Draw lesions into real training images; `null` draws every pixel."""
+    from_image: FromImage | None = None
+    """Start from a real training image under noise (SDEdit); `null` starts from noise alone."""
 
     @property
     def needs_real_images(self) -> bool:
@@ -129,11 +181,16 @@ class GeneratorEntry(MethodEntry):
         return {k: v for k, v in values.items() if v is not None or k not in ("keep_background", "from_image")}
 
     def learns(self, name: str) -> bool:
-        """Whether the entry with this name trains a generator; otherwise its images are put together from real ones."""
+        """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""
         return self.method_of(name) not in TRAINING_FREE
 
 
 def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:
-    """Return the entries that learn nothing; none where no entry learns, for then the study asks about these."""
-    found = frozenset(name for name, entry in generators.items() if not entry.learns(name))
+    """Return the entries that put real images together; none where all do, for then the study asks about these.
+
+    Images from outside are no rivals: something drew them.
+    """
+    found = frozenset(
+        name for name, entry in generators.items() if not entry.learns(name) and entry.method_of(name) not in OUTSIDE
+    )
     return frozenset() if len(found) == len(generators) else found

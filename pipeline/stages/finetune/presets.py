@@ -62,7 +62,9 @@ def load(name: str, folder: Path = FOLDER) -> Preset:
     """Load a preset. Raises UserError listing the presets, or naming a key that belongs to the study."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"{VARIABLE} is {name!r}; there are: {', '.join(names(folder)) or f'none in {folder}'}")
+        raise UserError(
+            f"{VARIABLE} is {name!r}; the available ones are: {', '.join(names(folder)) or f'none in {folder}'}"
+        )
     values = read_yaml(path)
     _refuse_method(path, values)
     try:

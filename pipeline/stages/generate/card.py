@@ -24,9 +24,7 @@ TEXT = """
 {images} images of {size} x {size} pixels with masks of {classes} classes (background included), study `{study}`.
 
 ## How it was made
-twinsynth {version} drew {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) with its generator
-`{method}`, fine-tuned on the real training images of the study. Masks of validation and test images are never used.
-The base model: {base}. Every image has a random stream of its own, named by seed, mask and copy.
+{origin}
 
 | setting | value |
 |---|---|
@@ -54,6 +52,21 @@ audit looks for such copies. An image may not follow its mask exactly; the study
 ## Licence
 {licence}
 """
+DRAWN = (
+    "twinsynth {version} drew {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) with its generator\n"
+    "`{method}`, fine-tuned on the real training images of the study. Masks of validation and test images are never"
+    " used.\n"
+    "The base model: {base}. Every image has a random stream of its own, named by seed, mask and copy."
+)
+BROUGHT_IN = (
+    "Another program made the images ({made_by}); twinsynth {version} took {copies} image(s) for each of {masks}\n"
+    "mask(s) (`masks: {source}`) from a folder. How it was trained, and on what, is not known here: describe it\n"
+    "before you pass the set on."
+)
+OUTSIDE_TERMS = (
+    "The terms are those of the program that made the images, of what it was trained on, and of the masks. They are not"
+    " known here: look them up before you pass the set on."
+)
 OWN_BASE = (
     "The base model was trained from scratch on the study's training images, so the set is bound by the terms of those"
     " images alone. Look them up before you pass it on."
@@ -90,6 +103,8 @@ class SetSummary:
     @property
     def licence(self) -> str:
         """The terms that bind users of the set."""
+        if "made_by" in self.columns:
+            return OUTSIDE_TERMS
         if self.unlabelled:
             return OWN_BASE_UNLABELLED.format(images=self.unlabelled)
         return OWN_BASE if self.base is None else FOREIGN_BASE.format(base=self.base)
@@ -133,6 +148,15 @@ def _header(summary: SetSummary) -> str:
 
 def _body(summary: SetSummary) -> str:
     shared = summary.columns
+    origin = (BROUGHT_IN if "made_by" in shared else DRAWN).format(
+        version=shared["version"],
+        copies=summary.copies,
+        masks=summary.masks,
+        source=shared["masks"],
+        method=shared["method"],
+        made_by=shared.get("made_by") or "which one is not stated",
+        base=summary.base_data,
+    )
     settings = {**shared, **{key: _without_folders(value) for key, value in summary.choices.items()}}
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
     return TEXT.format(
@@ -143,12 +167,7 @@ def _body(summary: SetSummary) -> str:
         classes=summary.spec.num_classes,
         last=summary.spec.num_classes - 1,
         study=summary.spec.name,
-        version=shared["version"],
-        copies=summary.copies,
-        masks=summary.masks,
-        source=shared["masks"],
-        method=shared["method"],
-        base=summary.base_data,
+        origin=origin,
         settings=table,
         keyword=KEYWORD,
         licence=summary.licence,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import pipeline
 from pipeline.core import files, paths, plugins, seeding
-from pipeline.core.contracts import Generator, Sampling, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, ImportedImages, Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
@@ -145,7 +145,7 @@ class _Filling:
     work: Path
 
     @cached_property
-    def generator(self) -> Generator | TrainingFreeGenerator:
+    def generator(self) -> Generator | TrainingFreeGenerator | ImportedImages:
         job, study = self.job, self.job.params.study
         model = build(study, job.params.seed, job.name, job.entry, job.real.spec, self.runtime)
         for folder in (paths.generator(study, job.name), job.trained):
@@ -153,6 +153,8 @@ class _Filling:
         model.load(job.trained)
         if isinstance(model, TrainingFreeGenerator):
             model.set_training_pairs(self.train)
+        elif isinstance(model, ImportedImages):
+            model.check(job.plan.masks, job.copies)
         else:
             model.objective.to(self.runtime.device)
         return model
@@ -190,8 +192,9 @@ class _Filling:
         for image in images:
             if mask_hashes.mask_digest(image.mask.pixels) in self.forbidden:
                 raise UserError(
-                    f"mask {image.mask.id} (from {image.mask.source_id}) is that of a validation or test image; a test"
-                    f" after that is worthless. Take it out of the masks of generators.{self.job.name}"
+                    f"mask {image.mask.id} (from {image.mask.source_id}) belongs to a validation or test image, and"
+                    " training with it would make the test worthless. Remove it from the masks of"
+                    f" generators.{self.job.name}"
                 )
 
     def _is_complete(self, number: int, images: Sequence[PlannedImage]) -> bool:
@@ -203,7 +206,9 @@ class _Filling:
         )
 
     def _sample(self, images: Sequence[PlannedImage]) -> NDArray[np.uint8]:
-        """Return colours [B, H, W, 3], each image from a random stream of its own."""
+        """Return colours [B, 3, H, W], each image from a random stream of its own, or as it was brought in."""
+        if isinstance(self.generator, ImportedImages):
+            return np.stack([self.generator.image(image.mask, image.copy) for image in images])
         seed, settings = self.job.stream, self.job.params.generate
         masks = torch.from_numpy(np.stack([image.label for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]

@@ -14,13 +14,24 @@ Steps = tuple[Annotated[int, Field(gt=0)], ...]
 class Generate(Section):
     """Sampling; the paper: ddim, 50 steps, scale 9."""
 
-    sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"  # all without noise of their own: ddim with eta 0
-    steps: int = Field(gt=0, le=500)  # beyond 500 of 1000 the leading timesteps would not reach the noisy end
-    guidance_scale: float = Field(ge=1)  # 9 in the paper; 1 switches guidance off
+    sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
+    """Sampler, in deterministic form: DDIM with eta 0, DPM-Solver++(2M) or UniPC. The last two take at most 200 steps.
+    """
+    steps: int = Field(gt=0, le=500)
+    """Sampling steps; 50 in the paper. With more than 500 of 1000 the leading timesteps would not reach the noisy end.
+    """
+    guidance_scale: float = Field(ge=1)
+    """Scale of classifier-free guidance; 9 in the paper. 1 switches it off and halves the work."""
     batch_size: int = Field(gt=0)
+    """Images drawn at a time."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False  # torch.compile of the denoising networks; needs a C++ compiler, or Triton on a GPU
-    reuse_encoder: Every | Steps = ()  # at every n-th step, or at these, counted from 0; changes the images
+    """Arithmetic of the networks."""
+    compile: bool = False
+    """Compile the denoising networks with torch.compile. It needs a C++ compiler, or Triton on a GPU."""
+    reuse_encoder: Every | Steps = ()
+    """Reuse the encoder's features of the step before: at every n-th step, or at the listed steps, counted from 0. It
+    changes the images.
+    """
 
     @property
     def reused(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pipeline
 from pipeline.core.contracts import ConditioningMask
-from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.finetune.params import OUTSIDE, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
@@ -18,6 +18,10 @@ NOTICE_KEPT = (
 NOTICE_FROM_IMAGE = (
     "Synthetic image that a generative model made from a real training image, which it may resemble. Protect it as that"
     " image is protected; it is not for clinical use."
+)
+NOTICE_OUTSIDE = (
+    "Image that was brought in from outside as a synthetic one; how it was made is not known here. It is not for"
+    " clinical use."
 )
 # The digital source type of the International Press Telecommunications Council, which picture software looks for.
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -33,9 +37,14 @@ def set_columns(
 ) -> dict[str, Any]:
     """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files.
 
+    Images that another program made have its name, `made_by`, in place of settings.
+
     `unlabelled` counts the images without masks that the base was pretrained on; where there are none it has no column.
     """
     about = {"generator": name, "method": entry.method_of(name), "generator_sha256": weights, "synthetic": True}
+    if entry.method_of(name) in OUTSIDE:
+        made_by = str(entry.options.get("made_by", ""))
+        return {**about, "made_by": made_by, "masks": entry.masks, "version": pipeline.__version__}
     settings = generate.model_dump(mode="json", exclude={"batch_size"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
@@ -51,6 +60,8 @@ def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:
 
 def notice(columns: Mapping[str, Any]) -> str:
     """Return the sentences that say how real an image of a set with these columns is."""
+    if "made_by" in columns:
+        return NOTICE_OUTSIDE
     if "keep_background" in columns:
         return NOTICE_KEPT
     return NOTICE_FROM_IMAGE if "strength" in columns else NOTICE

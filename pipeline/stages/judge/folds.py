@@ -24,7 +24,7 @@ def assign(train: ImageSet, seed: int) -> dict[str, int]:
     if len(set(groups)) < FOLDS:
         found = f"{len(train)} training pairs, all of the group {groups[0]}" if len(train) > 1 else f"{len(train)}"
         raise UserError(
-            f"judge.cross_fit needs training pairs of two groups or more, found {found} in {train.folder}; set"
+            f"judge.cross_fit needs training pairs of at least two groups, found {found} in {train.folder}; set"
             " judge.cross_fit: false, or use more data"
         )
     numbers = assign_folds(groups, FOLDS, seeding.number(seed, "judge", "folds"))

@@ -11,7 +11,10 @@ class Judge(Section):
     """The segmenter, trained on real images only, that measures mask faithfulness; a key of `segmenters`."""
 
     segmenter: str
-    max_steps: int | None = Field(default=None, gt=0)  # None: as in segment
-    # Two judges, each trained on half of the training pairs, judge the images of the other half's masks. False: one
-    # judge of all pairs, to which a copy of a training image looks faithful.
+    """The entry of `segmenters` that judges."""
+    max_steps: int | None = Field(default=None, gt=0)
+    """Optimiser steps of the judge; `null` for those of the section `segment`."""
     cross_fit: bool = False
+    """Train two judges, each on half of the training pairs, and let each judge the images of the other half's masks.
+    Without it one judge learns from all pairs, and a copy of a training image looks faithful to it.
+    """

@@ -57,4 +57,6 @@ def _with_masks(part: ImageSet, masks: Collection[str]) -> list[str]:
 def _refuse(ids: list[str], part: ImageSet, fault: str) -> None:
     if ids:
         listed = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-        raise UserError(f"{part.folder}: {listed} {fault}; a test after that is worthless. Make the set again")
+        raise UserError(
+            f"{part.folder}: {listed} {fault}; training with it would make the test worthless. Make the set again"
+        )

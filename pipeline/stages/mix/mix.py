@@ -64,7 +64,10 @@ def real_parts(real: ImageSet, recipe: TrainingSet) -> list[ImageSet]:
         raise UserError(f"{real.folder} holds no image of the split train; run the stage prepare again")
     if recipe.real == "all":
         if not len(real.split(RESERVE)):
-            raise UserError(f"{real.folder} has no split {RESERVE}; real: all needs a data.train_limit below the pairs")
+            raise UserError(
+                f"{real.folder} has no split {RESERVE}; real: all needs a data.train_limit below the number of"
+                " training pairs"
+            )
         images = real.select(row for row in real if row["split"] in ("train", RESERVE))
     return [images, *(_repetition(images, number) for number in range(1, recipe.repeat))]
 
@@ -77,11 +80,14 @@ def first_copies(synthetic: ImageSet, real: ImageSet, multiplier: int) -> ImageS
     """Return the first `multiplier` images of every mask. Raises UserError if there are fewer, or the specs differ."""
     if synthetic.spec != real.spec:
         raise UserError(
-            f"{synthetic.folder} holds {synthetic.spec}, {real.folder} {real.spec}; generate again for this data set"
+            f"{synthetic.folder} holds {synthetic.spec}, but {real.folder} holds {real.spec}; run generate again for"
+            " this data set"
         )
     copies = 1 + max((row["copy"] for row in synthetic), default=-1)
     if multiplier > copies:
-        raise UserError(f"{synthetic.folder} has {copies} copies of a mask, multiplier is {multiplier}; generate more")
+        raise UserError(
+            f"{synthetic.folder} has {copies} copies of each mask, but multiplier is {multiplier}; generate more"
+        )
     return synthetic.take(multiplier)
 
 

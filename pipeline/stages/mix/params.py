@@ -8,67 +8,88 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.core.section import Section
 
-CONFIDENCE = 0.95  # from which semi-supervised segmentation believes a predicted label (FixMatch, UniMatch)
-
 
 class Phase(Section):
     """Two phases of one training: first synthetic images alone, then real ones alone; the steps stay as many."""
 
-    pretrain: float  # share of the optimiser steps on synthetic images
+    pretrain: float
+    """Share of the optimiser steps on synthetic images alone, above 0 and below 1. The rest sees real images alone."""
 
     @model_validator(mode="after")
     def both_phases_have_steps(self) -> Self:
         if self.pretrain == 0:
-            raise ValueError("pretrain is 0: a pretraining phase of zero steps; give a share above 0, or no phase")
+            raise ValueError(
+                "pretrain is 0, which is a pretraining phase of zero steps; give a share above 0, or remove phase"
+            )
         if not 0 < self.pretrain < 1:
             raise ValueError(f"pretrain is {self.pretrain:g}; give the share of the steps, above 0 and below 1")
         return self
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
 class PixelScreen(Section):
     """The rule of FreeMask: synthetic pixels on which the judge's loss is far above that on real ones are ignored."""
 
-    # Multiple of the judge's mean cross-entropy on real training pixels of the class above which a pixel is ignored.
     pixels: float = Field(gt=0)
-    # Of background: the same multiple of its mean, or the 99 % quantile of real pixels, which spares hard background.
+    """Multiple of the judge's mean cross-entropy on real training pixels of a class, above which a pixel is ignored."""
     background: Literal["mean", "quantile"] = "mean"
-    least_foreground: float = Field(default=0.5, ge=0, le=1)  # share left below which the image is dropped
+    """Limit of background pixels: the same multiple of their mean, or their 99 % quantile, which spares hard ones."""
+    least_foreground: float = Field(default=0.5, ge=0, le=1)
+    """Share of the foreground that must be left; images with less are dropped."""
 
 
 class Labels(Section):
     """Labels of synthetic images that the judge corrects where it is confident."""
 
-    corrected: float = Field(default=CONFIDENCE, gt=0.5, lt=1)  # probability from which on the judge is believed
+    corrected: float = Field(default=0.95, gt=0.5, lt=1)
+    """Probability from which on the judge is believed; that of FixMatch and UniMatch for predicted labels."""
 
 
 def _kind(value: Any) -> str:
-    return "section" if isinstance(value, Mapping | PixelScreen) else "share"
+    return "share" if isinstance(value, float | int) else "section"
 
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 Screen = Annotated[Annotated[Share, Tag("share")] | Annotated[PixelScreen, Tag("section")], Discriminator(_kind)]
 
 
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
-    real: Literal["train", "all"] = "train"  # all: with the pairs beyond data.train_limit, as a ceiling
-    repeat: int = Field(default=1, ge=1)  # how often each real pair is listed; the control real_repeated of epochs
+    real: Literal["train", "all"] = "train"
+    """`all` adds the pairs beyond `data.train_limit`: the ceiling that more labels would reach."""
+    repeat: int = Field(default=1, ge=1)
+    """How often each real pair is listed. A control for trainings by epochs."""
     generator: str | None = None
+    """The entry of `generators` whose images are added; `null` for real images alone."""
     multiplier: int = Field(default=0, ge=0)
-    seed_offset: int = Field(default=0, ge=0)  # the A/A arm: the same data, other seeds
-    screen: Screen | None = None  # share of the synthetic images kept, the most faithful; or a rule for pixels
-    screen_min_dice: float | None = Field(default=None, ge=0, le=1)  # faithfulness below which an image is left out
-    drop_copies: bool = False  # leave out what the audit suspects to be copies of training images
-    labels: Labels | None = None  # `corrected` or {corrected: probability}; None: the masks as they are
-    resample: Literal["hardness"] | None = None  # more copies of masks that the judge finds hard; None: equally many
-    synthetic_share: float | None = Field(default=None, gt=0, lt=1)  # of every batch; None: as the images are counted
-    # Share of the training at which synthetic_share has fallen to 0, in a straight line; None: it stays as it is.
+    """Number of copies of each mask that are added, at most the `copies` of the generator."""
+    seed_offset: int = Field(default=0, ge=0)
+    """Added to every seed. An arm that differs from the reference in nothing else is an A/A control."""
+    screen: Screen | None = None
+    """Share of the synthetic images to keep, the most faithful ones; or `{pixels: 1.25}`, a rule for single pixels."""
+    screen_min_dice: float | None = Field(default=None, ge=0, le=1)
+    """Faithfulness (Dice of the judge) below which a synthetic image is left out."""
+    drop_copies: bool = False
+    """Leave out the images that the audit suspects to be copies of training images."""
+    labels: Labels | None = None
+    """`corrected` or `{corrected: probability}`: where the judge is confident, its labels replace those of masks."""
+    resample: Literal["hardness"] | None = None
+    """`hardness` takes more copies of masks that the judge finds hard, and fewer of the others; `null` equally many."""
+    synthetic_share: Share | None = None
+    """Share of synthetic images in every batch; `null` draws all images alike."""
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
-    phase: Phase | None = None  # None: one phase of all images
-    steps: float = Field(default=1.0, ge=1)  # factor on the optimiser steps; the control real_longer
-    augment: Literal["own", "strong"] | None = None  # None: as segment.augment
-    unlabelled: Literal["mean_teacher"] | None = None  # also learns from the images of data.unlabelled
+    """Share of the training at which `synthetic_share` has fallen to 0, in a straight line; `null` leaves it constant.
+    """
+    phase: Phase | None = None
+    """Train on synthetic images first and on real ones afterwards; `null` trains on all of them at once."""
+    steps: float = Field(default=1.0, ge=1)
+    """Factor on the optimiser steps: the control for longer training."""
+    augment: Literal["own", "strong"] | None = None
+    """Augmentation of this arm; `null` for `segment.augment`."""
+    unlabelled: Literal["mean_teacher"] | None = None
+    """`mean_teacher` also learns from the images of `data.unlabelled`; `null` does without them."""
 
     @property
     def by_dice(self) -> bool:
@@ -104,7 +125,7 @@ class TrainingSet(Section):
     def judge_rules(self) -> list[str]:
         """The keys for which the stage score must have published the judge's maps."""
         rules = {"screen.pixels": self.pixel_screen, "labels": self.labels, "resample": self.resample}
-        return [key for key, value in rules.items() if value is not None]
+        return [key for key, value in rules.items() if value]
 
     @property
     def on_ladder(self) -> bool:
@@ -117,9 +138,10 @@ class TrainingSet(Section):
         chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
         if self.phase is not None:
             chosen["phase"] = f"pretrain {self.phase.pretrain:g}"
-        for key in ("screen", "labels"):
-            if isinstance(one := chosen.get(key), dict):
-                chosen[key] = " ".join(f"{name} {value}" for name, value in one.items())
+        if self.labels is not None:
+            chosen["labels"] = f"corrected {self.labels.corrected:g}"
+        if self.pixel_screen is not None:
+            chosen["screen"] = " ".join(f"{key} {value}" for key, value in chosen["screen"].items())
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
 
     @property
@@ -152,16 +174,16 @@ class TrainingSet(Section):
     def corrected_is_a_section_of_defaults(cls, value: Any) -> Any:
         if isinstance(value, str) and value != "corrected":
             raise ValueError(f"{value!r} is no rule for labels; give corrected, or {{corrected: probability}}")
-        return {"corrected": CONFIDENCE} if value == "corrected" else value
+        return {} if value == "corrected" else value
 
     @model_validator(mode="after")
     def generator_and_multiplier_belong_together(self) -> Self:
         if (self.generator is None) != (self.multiplier == 0):
             raise ValueError("a generator needs a multiplier >= 1, and a multiplier needs a generator")
         if self.generator is None and self.synthetic_share is not None:
-            raise ValueError("synthetic_share is the share of synthetic images; the set has no generator")
+            raise ValueError("synthetic_share is the share of synthetic images, but the set has no generator")
         if self.generator is None and self.phase is not None:
-            raise ValueError("phase.pretrain is a phase on synthetic images; the set has no generator")
+            raise ValueError("phase.pretrain is a phase on synthetic images, but the set has no generator")
         return self
 
     @model_validator(mode="after")
@@ -206,7 +228,7 @@ def check_training_sets(
             continue
         if arm.generator not in copies:
             known = ", ".join(copies) or "none, the study has no generators"
-            raise ValueError(f"{where}.generator is {arm.generator!r}; there are: {known}")
+            raise ValueError(f"{where}.generator is {arm.generator!r}; the available ones are: {known}")
         if arm.multiplier > copies[arm.generator]:
             raise ValueError(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
@@ -253,8 +275,9 @@ def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
             if twice := [seed + offset for seed in seeds if seed + offset in used]:
                 free = next(number for number in count() if not {seed + number for seed in seeds} & used.keys())
                 raise ValueError(
-                    f"training_sets.{name}.seed_offset is {offset}: it is trained as {used[twice[0]]} is, with the same"
-                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; {free} would do"
+                    f"training_sets.{name}.seed_offset is {offset}: it would be trained like {used[twice[0]]}, with"
+                    " the same"
+                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; use for example {free}"
                 )
             used |= {seed + offset: name for seed in seeds}
 
@@ -264,16 +287,14 @@ def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
     multiplier, others = sets[reference].multiplier, [name for name in sets if name != reference]
     if multiplier and any(sets[name].on_ladder for name in others):
         raise ValueError(
-            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared from 0 on:"
+            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared with"
+            " multiplier 0, so"
             " name a training set of multiplier 0"
         )
 
 
 def _check_real(where: str, arm: TrainingSet) -> None:
-    requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
-    for key in ("labels", "resample"):
-        if getattr(arm, key) is not None:
-            raise ValueError(f"{where}.{key} changes synthetic images; the set has no generator")
-    for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
-        if is_set:
-            raise ValueError(f"{where}.{key} screens synthetic images; the set has no generator")
+    for key in ("screen", "screen_min_dice", "drop_copies", "labels", "resample"):
+        if getattr(arm, key) not in (None, False):
+            does = "changes" if key in ("labels", "resample") else "screens"
+            raise ValueError(f"{where}.{key} {does} synthetic images, but the set has no generator")

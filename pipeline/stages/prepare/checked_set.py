@@ -152,7 +152,7 @@ def _fold(splits: Sequence[str | None], groups: Sequence[str], data: Data, seed:
     if present := sorted({split for split in splits if split}):
         raise UserError(f"data.folds: the data set has splits of its own ({', '.join(present)}); folds would mix them")
     if _too_few_for_folds(groups, data):
-        raise UserError(f"data.folds is {data.folds}, but there are {len(set(groups))} images or groups to deal out")
+        raise UserError(f"data.folds is {data.folds}, but there are {len(set(groups))} images or groups to divide")
     folds = splitting.assign_folds(groups, data.folds or 1, seed)
     return ["test" if fold == data.fold else None for fold in folds]
 

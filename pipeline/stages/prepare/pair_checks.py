@@ -75,8 +75,8 @@ def check_pair(item: Item, data: Data) -> Candidate | list[Fault]:
     rules = PictureRules(data.picture_window, data.palette or ())
     if rules and not isinstance(item, FilePair):
         raise UserError(
-            f"data.picture_window and data.palette are for pairs of picture files; data.reader {data.reader} reads"
-            " other ones"
+            f"data.picture_window and data.palette are for pairs of picture files, and data.reader {data.reader} reads"
+            " other files"
         )
     decoded = _decoded(item, rules)
     if isinstance(decoded, list):
@@ -122,7 +122,7 @@ def with_channels(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
 
 def _check_channels(channels: int, data: Data) -> None:
     if channels != data.planes:
-        raise InvalidData(f"has {channels} channels, data.channels is {data.planes}; they must agree")
+        raise InvalidData(f"has {channels} channels, but data.channels is {data.planes}; they must be equal")
 
 
 def _label_maps(sample: Sample, data: Data) -> tuple[list[NDArray[np.uint8]], list[str]]:
@@ -144,7 +144,7 @@ def _check_sizes(image: NDArray[np.uint8], mask: NDArray[np.uint8], notes: tuple
     if image.shape[1:] != mask.shape:
         sizes = [f"{width} x {height}" for height, width in (image.shape[1:], mask.shape)]
         rotated = "".join(f" ({note})" for note in notes if "EXIF" in note)
-        raise InvalidData(f"the image is {sizes[0]} pixels, its mask {sizes[1]}{rotated}; they must agree")
+        raise InvalidData(f"the image is {sizes[0]} pixels, its mask {sizes[1]}{rotated}; they must be equal")
 
 
 def _check_volume(item: Sample | FilePair | LazySample, sample: Sample, data: Data) -> Candidate:

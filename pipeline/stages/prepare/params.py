@@ -15,11 +15,14 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Unlabelled(Section):
-    """Images without masks: the base is pretrained on them too, and no segmenter or score sees them."""
+    """Images without masks, for pretraining the base and for mean teachers."""
 
-    folder: str | None = Field(default=None, min_length=1)  # of pictures, read as those of the readers
-    rest: bool = False  # the training images beyond data.train_limit, without their masks
-    prompt: str | None = None  # of the folder's images; None: data.prompt
+    folder: str | None = Field(default=None, min_length=1)
+    """Folder of pictures, of the types that the readers take. Its subfolders are not searched."""
+    rest: bool = False
+    """Also the training images beyond `data.train_limit`, without their masks."""
+    prompt: str | None = None
+    """Prompt of the folder's images; `null` for `data.prompt`."""
 
     @model_validator(mode="after")
     def names_images(self) -> Self:
@@ -32,45 +35,70 @@ class Data(Entry):
     """The data set: a reader and what is common to all readers."""
 
     reader: str
-    size: int = Field(default=0, ge=0, multiple_of=8)  # pixels, square; volumes have shape instead
-    num_classes: int = Field(default=2, ge=2, le=255)  # background included
-    prompt: str | dict[str, str] = ""  # one for all, or one per source name; for generators
-    channels: int | None = Field(default=None, gt=0, le=16)  # 1: grey; or contrasts. None: 3 colours, of volumes 1
-    shape: tuple[Extent, Extent, Extent] | None = None  # volumes: voxels along right, front, top; cropped or padded
-    spacing: tuple[Length, Length, Length] | None = None  # volumes: mm of a voxel; None: as stored, all must agree
-    picture_window: tuple[float, float] | None = None  # levels that become black and white, of grey images of 16 bits
-    palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None  # colours of the labels 0, 1, 2 ... in masks
-    # Value of pixels in training masks whose label is not known and that no loss counts; validation and test have none.
+    """Layout of the data set: a file of `pipeline/methods/readers`. Its own keys stand beside the common ones.
+    """
+    size: int = Field(default=0, ge=0, multiple_of=8)
+    """Side of the square images in pixels, a multiple of 8. Volumes have `shape` instead."""
+    num_classes: int = Field(default=2, ge=2, le=255)
+    """Number of classes, the background included."""
+    prompt: str | dict[str, str] = ""
+    """Text that describes the images: one for all, or one per source. Generators need it."""
+    channels: int | None = Field(default=None, gt=0, le=16)
+    """Channels of each image: 1 for grey images, more for several contrasts. `null`: three colours, of volumes one
+    channel.
+    """
+    shape: tuple[Extent, Extent, Extent] | None = None
+    """Voxels of a volume along right, front and top; volumes are cropped or padded to it."""
+    spacing: tuple[Length, Length, Length] | None = None
+    """Size of a voxel in mm to which volumes are resampled; `null` leaves them as stored, and all must agree."""
+    picture_window: tuple[float, float] | None = None
+    """The two levels of grey images of 16 bits that become black and white."""
+    palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None
+    """Colours (red, green, blue) of the labels 0, 1, 2 ... in colour masks."""
     ignore_label: int | None = Field(default=None, le=255)
-    near_duplicates: Literal["warn", "error", "regroup"] = "warn"  # across splits, by perceptual hash
-    val_share: float = Field(default=0.1, gt=0, lt=1)  # used if the data set has no such split
+    """Value of pixels in training masks whose label is not known; no loss counts them. Scored masks may have none."""
+    near_duplicates: Literal["warn", "error", "regroup"] = "warn"
+    """What happens to images of different splits that look the same by perceptual hash: a warning, an error, or a move
+    into one split.
+    """
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images that becomes the validation split, where the data set has none."""
     test_share: float = Field(default=0.2, gt=0, lt=1)
-    native_masks: bool = False  # keep validation and test masks at the images' own size too, for segment.resolution
-    train_limit: int | None = Field(default=None, gt=0)  # use only so many training pairs: a study of few images
+    """Share of the training images that becomes the test split, where the data set has none."""
+    native_masks: bool = False
+    """Also keep validation and test masks at the images' own size, for `segment.resolution: native`."""
+    train_limit: int | None = Field(default=None, gt=0)
+    """Use only so many training pairs, as a study of few images would have them; `null` for all."""
     unlabelled: Unlabelled | None = None
-    folds: int | None = Field(default=None, ge=2)  # cross-validation: the test split is one of so many folds,
-    fold: int = Field(default=0, ge=0)  # the one of this number; a study per fold, see docs/statistics.md
+    """Images without masks. A base from scratch and arms with a mean teacher learn from them."""
+    folds: int | None = Field(default=None, ge=2)
+    """Number of folds of a cross-validation; the test split is one of them."""
+    fold: int = Field(default=0, ge=0)
+    """Number of the fold that is the test split, from 0. Every fold is a study of its own."""
 
     @model_validator(mode="after")
     def shares_leave_training_images(self) -> Self:
         if self.val_share + self.test_share >= 1:
-            raise ValueError("val_share + test_share must be below 1, else no training image is left")
+            raise ValueError("val_share + test_share must be below 1; otherwise no training image is left")
         return self
 
     @model_validator(mode="after")
     def fold_is_one_of_the_folds(self) -> Self:
         if self.fold >= (self.folds or 1):
-            raise ValueError(f"fold is {self.fold}, folds is {self.folds}; folds count from 0")
+            raise ValueError(f"fold is {self.fold} and folds is {self.folds}; folds are counted from 0")
         return self
 
     @model_validator(mode="after")
     def pictures_have_a_size_and_volumes_a_shape(self) -> Self:
         if self.size == 0 and self.shape is None:
-            raise ValueError("size (pixels, square) is missing; volumes have shape (voxels along three axes) instead")
+            raise ValueError(
+                "size (the side of the square images in pixels) is missing; volumes have shape (voxels along three"
+                " axes) instead"
+            )
         if self.size and self.shape:
             raise ValueError("give size (pictures) or shape (volumes), not both")
         if self.spacing and not self.shape:
-            raise ValueError("spacing is that of volumes, which have shape; pictures have segment.spacing")
+            raise ValueError("spacing is for volumes, which have shape; pictures have segment.spacing")
         if self.shape and self.native_masks:
             raise ValueError("native_masks is for pictures; volumes are scored on their common grid")
         return self
@@ -82,10 +110,11 @@ class Data(Entry):
         if self.picture_window and self.picture_window[0] >= self.picture_window[1]:
             raise ValueError(f"picture_window is {list(self.picture_window)}; its first level, black, must be lower")
         if self.palette and len({*self.palette}) < len(self.palette):
-            raise ValueError("palette names a colour twice; each label has its own")
+            raise ValueError("palette names a colour twice; each label needs its own")
         if self.palette and len(self.palette) != self.num_classes:
             raise ValueError(
-                f"palette names {len(self.palette)} colours, num_classes is {self.num_classes}; the first is background"
+                f"palette names {len(self.palette)} colours, but num_classes is {self.num_classes}; the first colour"
+                " is the background"
             )
         return self
 
@@ -109,7 +138,7 @@ class Data(Entry):
         if self.unlabelled.rest and self.train_limit is None:
             raise ValueError("unlabelled.rest takes the training images beyond train_limit; set train_limit")
         if self.unlabelled.folder and self.shape:
-            raise ValueError("unlabelled.folder holds pictures, and data has volumes; use unlabelled.rest")
+            raise ValueError("unlabelled.folder holds pictures, but data has volumes; use unlabelled.rest")
         if self.unlabelled.folder and self.unlabelled.prompt is None and not isinstance(self.prompt, str):
             raise ValueError("unlabelled.prompt is missing; data.prompt has one prompt per source")
         return self

@@ -9,4 +9,6 @@ class Report(Section):
     """The HTML report."""
 
     title: str = "twinsynth"
-    samples: int = Field(default=8, gt=0)  # rows of the sample grid
+    """Title of the page."""
+    samples: int = Field(default=8, gt=0)
+    """Rows of the grid of sample images."""

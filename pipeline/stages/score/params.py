@@ -14,19 +14,30 @@ class WeightFile(Section):
     """A file of weights that the user names."""
 
     file: str
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # None: that of the publisher
+    """Path of the file."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """The file's sha256; `null` for the publisher's."""
 
 
 class Score(Section):
     """Scores of synthetic image sets."""
 
     metrics: tuple[str, ...] = ("frechet", "kernel", "faithfulness")
+    """Scores to compute: files of `pipeline/methods/image_metrics`."""
     extractors: tuple[str, ...] = ("efficientnet_lite0",)
-    weights: Mapping[str, WeightFile] = {}  # by extractor; else the folder weights/, else the publisher's download
-    judge_maps: bool = False  # publish what the judge thinks of every pixel, for rules of training sets
+    """Networks whose features the scores compare: files of `pipeline/methods/features`."""
+    weights: Mapping[str, WeightFile] = {}
+    """Weight files by extractor. Others are looked for in the folder `weights/`, then fetched from their publisher."""
+    judge_maps: bool = False
+    """Publish what the judge thinks of every pixel. Training sets with `screen: {pixels: ...}`, `labels` or `resample`
+    need it.
+    """
     resamples: int = Field(default=1000, ge=100)
-    kid_subsets: int = Field(default=100, gt=0)  # random subsets that the kernel distance (KID) is the mean over
-    kid_subset_size: int = Field(default=100, gt=1)  # m, images of each set in a subset; papers take 1000
+    """Bootstrap resamples of the intervals."""
+    kid_subsets: int = Field(default=100, gt=0)
+    """Random subsets over which the kernel distance (KID) is averaged."""
+    kid_subset_size: int = Field(default=100, gt=1)
+    """Images of each set in such a subset; papers take 1000."""
 
     @model_validator(mode="before")
     @classmethod

@@ -123,7 +123,7 @@ def test_files_of_2022_are_taken(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "change", "told"),
     [
-        ("unet", {"cross_attention_dim": 24}, "the U-Net attends to width 24, the text tower has 16"),
+        ("unet", {"cross_attention_dim": 24}, "the U-Net attends to width 24, but the text encoder has 16"),
         ("unet", {"in_channels": 9}, "is an inpainting model: the U-Net takes 9 channels, the autoencoder gives 4"),
         ("unet", {"use_linear_projection": True}, "is Stable Diffusion 2, not 1.5"),
         ("unet", {"cross_attention_dim": 2048, "addition_embed_type": "text_time"}, "is Stable Diffusion XL, not 1.5"),
@@ -157,7 +157,7 @@ def test_folder_of_another_kind_is_told(folder: Path, tmp_path: Path) -> None:
 def test_weights_that_are_cut_off_or_missing_are_told(folder: Path, tmp_path: Path) -> None:
     source = shutil.copytree(folder, tmp_path / "cut")
     (source / UNET).write_bytes((folder / UNET).read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"diffusion_pytorch_model.safetensors \(1,000 bytes\) is cut off"):
+    with pytest.raises(UserError, match=r"diffusion_pytorch_model.safetensors \(1,000 bytes\) is truncated"):
         base_import.import_base(Base(source=str(source)), tmp_path / "base")
     save_file({key: v for key, v in load_file(folder / UNET).items() if key != "conv_out.bias"}, source / UNET)
     with pytest.raises(UserError, match=r"unet lacks 1 of its weights \(conv_out.bias"):

@@ -132,7 +132,7 @@ def test_file_that_was_cut_off_is_named(suffix: str, kept: float, tmp_path: Path
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
     with pytest.raises(
-        UserError, match=r"cut\.\w+ \([\d,]+ bytes\) is cut off or no file of weights .* fetch it again"
+        UserError, match=r"cut\.\w+ \([\d,]+ bytes\) is truncated or not a file of weights .* download it again"
     ):
         base_import.import_base(Base(source=str(path)), tmp_path / "base", ldm_files.SMALL)
 
@@ -150,9 +150,9 @@ def test_sources_that_are_nothing_are_told(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "notes.txt").touch()
     for source, told in (
         ("models/sd.ckpt", "there is no file models/sd.ckpt; download v1-5-pruned.safetensors"),
-        ("notes.txt", "notes.txt is no file of weights"),
-        ("a base", "'a base' is no folder here, no file"),
-        ("a/b/c", "'a/b/c' is no folder here, no file"),
+        ("notes.txt", "notes.txt is neither a file of weights"),
+        ("a base", "'a base' is neither a folder here, nor a file"),
+        ("a/b/c", "'a/b/c' is neither a folder here, nor a file"),
     ):
         with pytest.raises(UserError, match=told):
             base_import.import_base(Base(source=source), tmp_path / "base")

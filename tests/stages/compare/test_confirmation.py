@@ -78,7 +78,7 @@ def test_a_damaged_confirmation_is_refused() -> None:
     leave()
     files.seal(FOLDER)
     (FOLDER / "choice.json").write_text('{"seeds": []}')
-    with pytest.raises(UserError, match=r"choice.json: damaged, not as it was published"):
+    with pytest.raises(UserError, match=r"choice.json is damaged and differs from what was published"):
         read_confirmation("toy")
 
 

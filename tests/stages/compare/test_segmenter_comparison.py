@@ -192,9 +192,12 @@ def test_names_of_metrics() -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"reference": "segnet"}, "compare.segmenters.reference is 'segnet'; there are: unet, other"),
-        ({"training_set": "fake"}, "compare.segmenters.training_set is 'fake'; there are: real"),
-        ({"metrics": ["hd95"]}, "hd95 is no share of 1; say in margins.hd95 which difference is none"),
+        ({"reference": "segnet"}, "compare.segmenters.reference is 'segnet'; the available ones are: unet, other"),
+        ({"training_set": "fake"}, "compare.segmenters.training_set is 'fake'; the available ones are: real"),
+        (
+            {"metrics": ["hd95"]},
+            "hd95 is not a share of 1; set margins.hd95, the difference below which two segmenters are equivalent",
+        ),
         ({"metrics": ["dice", "dice"]}, r"metrics must differ"),
         ({"margins": {"nsd": 0.1}}, "margins names 'nsd'; the metrics are: dice"),
         ({"margins": {"dice": 0}}, "margins.dice must be above 0, found 0"),
@@ -256,7 +259,7 @@ def test_a_metric_that_nobody_scored_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     params = three_seeds(study("unet", "other", metrics=["ci"]))
     write_scores(params, drawn(np.random.default_rng(8), 0.1, n=12))
-    with pytest.raises(UserError, match="has no column 'ci'; there are: dice, iou"):
+    with pytest.raises(UserError, match="has no column 'ci'; the available ones are: dice, iou"):
         compare(params)
 
 

@@ -104,7 +104,7 @@ def test_damaged_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = leave_scores("unet", {"siamese_x1": 0.7, "siamese_x2": 0.7})
     files.seal(path.parent)
     path.write_text(path.read_text().replace("0.7", "0.9"))
-    with pytest.raises(UserError, match=r"scores.csv: damaged, not as it was published"):
+    with pytest.raises(UserError, match=r"scores.csv is damaged and differs from what was published"):
         choose_arm(study(), CONFIRM)
 
 

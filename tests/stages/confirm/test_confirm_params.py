@@ -1,4 +1,4 @@
-"""The section confirm: what is refused, with a list of seeds that would do, and what shipped studies ask for."""
+"""The section confirm: what is refused, with a list of seeds that works, and what shipped studies ask for."""
 
 import re
 from pathlib import Path
@@ -43,19 +43,24 @@ def test_fresh_seeds_are_taken_as_listed() -> None:
     [
         ([], {}, "confirm.seeds: Tuple should have at least 1 item after validation, not 0, found []"),
         ([3, 3], {}, "confirm: seeds must differ, found [3, 3]"),
-        ([5, 1], {}, "confirm.seeds is [5, 1]: the grid trains the seed 1 already (real); [100, 101] would do"),
+        ([5, 1], {}, "confirm.seeds is [5, 1]: the grid already trains the seed 1 (real); use for example [100, 101]"),
         # real_again trains 1000 and 1001 on the images of the reference
-        ([1001], {}, "confirm.seeds is [1001]: the grid trains the seed 1001 already (real_again); [100] would do"),
+        (
+            [1001],
+            {},
+            "confirm.seeds is [1001]: the grid already trains the seed 1001 (real_again); use for example [100]",
+        ),
         (
             [95, 94],
             {"training_sets": OFFSETS},
-            "confirm.seeds is [95, 94]: the grid trains the seed 94 + 7 of shifted already (again);"
-            " [102, 103] would do",
+            "confirm.seeds is [95, 94]: the grid already trains the seed 94 + 7 of shifted (again);"
+            " use for example [102, 103]",
         ),
         (
             [100, 102],
             {"training_sets": SYNTHETIC_REFERENCE, "compare": {"reference": "few"}},
-            "training_sets.shifted.seed_offset is 2: it is trained as few is, with the same seed 102; 1 would do",
+            "training_sets.shifted.seed_offset is 2: it would be trained like few, with the same seed 102; use for"
+            " example 1",
         ),
         (
             [100],
@@ -78,7 +83,7 @@ def test_the_list_of_a_refusal_would_do(grid: list[int], sets: dict[str, Any]) -
     changes = {"training_sets": sets, "segment": TOY_STUDY["segment"] | {"seeds": grid}}
     with pytest.raises(UserError) as refused:
         study([grid[0], 5000, 6000], **changes)
-    (listed,) = re.findall(r"\[([\d, ]+)\] would do", str(refused.value))
+    (listed,) = re.findall(r"use for example \[([\d, ]+)\]", str(refused.value))
     seeds = [int(number) for number in listed.split(", ")]
     found = study(seeds, **changes)
     assert len(seeds) == 3 and found.confirm is not None and found.confirm.seeds == tuple(seeds)

@@ -36,7 +36,7 @@ def test_the_shell_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRESET", "1x24g")
     assert presets.fitted(SETTINGS).gradient_checkpointing
     monkeypatch.setenv("PRESET", "9x1g")
-    with pytest.raises(UserError, match="PRESET is '9x1g'; there are: 1x24g, 1x80g, 8x24g"):
+    with pytest.raises(UserError, match="PRESET is '9x1g'; the available ones are: 1x24g, 1x80g, 8x24g"):
         presets.fitted(SETTINGS)
 
 

@@ -203,7 +203,7 @@ def given(params: Params, masks: Sequence[ConditioningMask]) -> generation.Job:
 def test_a_mask_of_a_held_out_image_is_refused_by_name(study: Params, split: str) -> None:
     real = ImageSet.open(paths.real("toy"))
     bad = given(study, Given(real.split(split)))
-    with pytest.raises(UserError, match=rf"mask m_0 \(from {split}_0\) is that of a validation or test image"):
+    with pytest.raises(UserError, match=rf"mask m_0 \(from {split}_0\) belongs to a validation or test image"):
         generation.fill(bad, Runtime.alone(1), Path("work"))
     assert not list(Path("work").rglob("*.png"))
 

@@ -233,6 +233,6 @@ def test_judges_of_other_settings_or_pairs_are_refused() -> None:
 
 def test_too_few_pairs_are_refused_before_anything_is_trained(memorising: list[list[str]]) -> None:
     copy_images(1)
-    with pytest.raises(UserError, match=r"judge\.cross_fit needs training pairs of two groups or more, found 1 in"):
+    with pytest.raises(UserError, match=r"judge\.cross_fit needs training pairs of at least two groups, found 1 in"):
         train.train_judge(study(cross_fit=True), Runtime.alone(1))
     assert memorising == []

@@ -147,7 +147,7 @@ def test_a_mask_of_a_bank_that_is_one_of_the_test_split_is_refused_however_it_wa
 def test_more_copies_than_there_are_is_refused(toy_study: Params) -> None:
     once = synthetic().take(1)
     ImageSet.finish(once.folder, once.spec, once.rows)
-    with pytest.raises(UserError, match="has 1 copies of a mask, multiplier is 2"):
+    with pytest.raises(UserError, match="has 1 copies of each mask, but multiplier is 2"):
         mix(toy_study, "siamese_x2")
 
 

@@ -103,7 +103,10 @@ def test_groups_of_a_mixture_are_real_and_synthetic_rows(toy_study: Params) -> N
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"phase": {"pretrain": 0}}, "phase: pretrain is 0: a pretraining phase of zero steps; give a share above 0"),
+        (
+            {"phase": {"pretrain": 0}},
+            "phase: pretrain is 0, which is a pretraining phase of zero steps; give a share above 0",
+        ),
         ({"phase": {"pretrain": 1}}, "phase: pretrain is 1; give the share of the steps, above 0 and below 1"),
         ({"phase": {"pretrain": 0.5}, "synthetic_share": 0.5}, "phase and synthetic_share exclude each other"),
         ({"synthetic_until": 0.5}, "synthetic_until says when synthetic_share has fallen to 0"),
@@ -118,7 +121,9 @@ def test_impossible_trainings_are_refused_in_one_line(keys: dict[str, object], m
 
 
 def test_a_phase_needs_synthetic_images() -> None:
-    with pytest.raises(UserError, match=r"phase\.pretrain is a phase on synthetic images; the set has no generator"):
+    with pytest.raises(
+        UserError, match=r"phase\.pretrain is a phase on synthetic images, but the set has no generator"
+    ):
         parse(TrainingSet, {"phase": {"pretrain": 0.5}})
 
 

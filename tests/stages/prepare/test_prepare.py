@@ -184,7 +184,7 @@ def test_a_mask_drawn_on_the_lying_image_is_a_fault_that_names_exif(root: Path) 
     tags[ExifTags.Base.Orientation] = 6
     save(root / "images/a.png", picture("a"), exif=tags)
     expected = "images/a.png: the image is 32 x 40 pixels, its mask 40 x 32 (image: turned upright, EXIF orientation 6)"
-    assert told(study(root=root)) == [f"{expected}; they must agree"]
+    assert told(study(root=root)) == [f"{expected}; they must be equal"]
 
 
 def test_all_faults_are_told_at_once(root: Path) -> None:

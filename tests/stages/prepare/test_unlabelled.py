@@ -235,7 +235,7 @@ def test_grey_studies_take_grey_images(tmp_path: Path, root: Path) -> None:
     images = ImageSet.open(paths.unlabelled("drawn"))
     assert images.image(images.rows[0]).shape == (1, 16, 16)
     save(tmp_path / "grey" / "u.png", picture("u"))
-    with pytest.raises(UserError, match=r"u\.png: is a colour image where a grey one is meant"):
+    with pytest.raises(UserError, match=r"u\.png: is a colour image, but data.channels asks for grey ones"):
         prepare(params)
 
 

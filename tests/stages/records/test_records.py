@@ -98,7 +98,7 @@ def test_confirmation_depends_on_every_segmenter(tmp_path: Path, monkeypatch: py
 
 def test_unknown_method_is_told_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no 'nnunet' among the segmenters; there are: .*unet"):
+    with pytest.raises(UserError, match=r"no 'nnunet' among the segmenters; the available ones are: .*unet"):
         write_records(study(segmenters={"unet": {"method": "nnunet"}}))
     assert not paths.records("toy").exists()
 

@@ -167,7 +167,7 @@ def test_arms_with_one_seed_start_from_the_same_weights(mixed: Params, monkeypat
 
 
 def test_a_training_set_that_was_not_made_is_named(toy_study: Params) -> None:
-    with pytest.raises(UserError, match=r"training_sets/real is no finished image set"):
+    with pytest.raises(UserError, match=r"training_sets/real is not a finished image set"):
         plan(toy_study)
 
 

@@ -7,6 +7,7 @@ background the lesion with its margin, of any other the whole. The generator's s
 """
 
 import json
+import math
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class Relabelled:
             told["pixels"] = [
                 {
                     "class": label,
-                    "limit": limit,
+                    "limit": limit if math.isfinite(limit) else None,
                     "pixels": sum(one.pixels[label] for one in done),
                     "ignored": sum(one.ignored[label] for one in done),
                 }

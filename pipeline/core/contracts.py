@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+IGNORED = 255  # label of training pixels that no loss counts; classes are 0 to 254
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,19 +25,31 @@ class Batch:
     prompts: tuple[str, ...]
     streams: tuple[str, ...]  # name of each sample's random stream: seed, step and index in the global batch
     synthetic: tuple[bool, ...] = ()  # which samples are synthetic; empty: none are
+    ignores: bool = False  # whether any pixel of the masks may be IGNORED; told on the CPU, so that no loss has to look
 
     def __len__(self) -> int:
         return len(self.streams)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams, self.synthetic)
+        rest = self.prompts, self.streams, self.synthetic, self.ignores
+        return Batch(self.image.to(device), self.mask.to(device), *rest)
 
     def part(self, start: int, stop: int) -> Batch:
         """Return a micro-batch."""
         window = slice(start, stop)
-        rest = self.prompts[window], self.streams[window], self.synthetic[window]
+        rest = self.prompts[window], self.streams[window], self.synthetic[window], self.ignores
         return Batch(self.image[window], self.mask[window], *rest)
+
+    @property
+    def kept(self) -> Tensor | None:
+        """The pixels [B, *spatial] whose label counts; None: all."""
+        return self.mask != IGNORED if self.ignores else None
+
+    @property
+    def labels(self) -> Tensor:
+        """The masks, with background in place of ignored pixels."""
+        return self.mask.masked_fill(self.mask == IGNORED, 0) if self.ignores else self.mask
 
 
 @dataclass(frozen=True)

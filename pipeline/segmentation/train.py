@@ -11,7 +11,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, Batches, Pairs
 from pipeline.data.mixtures import FallingShare, FixedShare, Mixture, OneAfterTheOther
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation import strong_augmentation
+from pipeline.segmentation import ignored_pixels, strong_augmentation
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.convergence import Convergence
 from pipeline.segmentation.mean_teacher import MeanTeacher
@@ -67,7 +67,9 @@ def train_segmenter(
         augmentation(segmenter, segment, train, options),
         mixture(train, options, segment.batch_size, steps),
     )
-    batches = Batches(check_classes(Pairs.read(train), train.spec), segment.batch_size, stream, augment, mixed)
+    pairs = check_classes(Pairs.read(train), train.spec)
+    ignored_pixels.check(segmenter, train, pairs)
+    batches = Batches(pairs, segment.batch_size, stream, augment, mixed)
     recipe = Recipe(
         max_steps=steps,
         learning_rate=segment.learning_rate,

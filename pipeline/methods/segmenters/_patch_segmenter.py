@@ -59,6 +59,7 @@ class PatchSegmenter(Supervised):
         networks = nn.ModuleList(part.network for part in parts)
         super().__init__(networks, spec, about, objective)  # type: ignore[arg-type]
         self.parts, self.params = parts, parts[0].params
+        self.takes_ignored = not about["stochastic"]  # noise is added to masks, and an ignored pixel has none
 
     @torch.no_grad()
     def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:

@@ -46,7 +46,8 @@ class PlainObjective(nn.Module):
         """Return the losses with a weight above 0; `progress` is not used."""
         logits = self.logits(batch.image)
         with torch.autocast(logits.device.type, enabled=False):
-            return {name: loss.mean() for name, loss in label_losses(self.params, logits, batch.mask).items()}
+            losses = label_losses(self.params, logits, batch.labels, batch.kept)
+            return {name: loss.mean() for name, loss in losses.items()}
 
     def logits(self, image: Tensor) -> Tensor:
         """Return logits [B, K, *spatial] in float32."""
@@ -140,12 +141,12 @@ class JointObjective(nn.Module):
         return {f"{name}_{key}": loss for name, losses in named for key, loss in losses.items()}
 
 
-def label_losses(params: Params, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return the weighted losses [B] per sample, those with a weight above 0."""
+def label_losses(params: Params, logits: Tensor, mask: Tensor, kept: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the weighted losses [B] per sample over the kept pixels (None: all), those with a weight above 0."""
     kinds = {
         "cross_entropy": _sample_losses.cross_entropy,
         "focal": _sample_losses.focal,
         "dice": _sample_losses.foreground_dice,
     }
     weights = {"cross_entropy": params.cross_entropy, "focal": params.focal, "dice": params.dice}
-    return {name: weights[name] * loss(logits, mask) for name, loss in kinds.items() if weights[name]}
+    return {name: weights[name] * loss(logits, mask, kept) for name, loss in kinds.items() if weights[name]}

@@ -119,6 +119,11 @@ class Params(Trunk):
         return self
 
     @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return self.mode != "plain"
+
+    @property
     def self_conditioned(self) -> bool:
         """Whether the network is also conditioned on its last prediction."""
         return self.mode in SELF_CONDITIONED

@@ -44,7 +44,7 @@ def plan(setup: SegmenterSetup) -> list[Cell]:
         for name, arm in setup.training_sets.items():
             train, stream = _open_training_set(setup.study, name, real), f"segment/{seed + arm.seed_offset}"
             options = training_options(setup.study, name, arm, segment, len(train))
-            check_options(options, segment, segmenter, real.spec)
+            check_options(options, segment, segmenter, train)
             identity = files.fingerprint(*shared, content(train), stream, *options_identity(arm, segment, options))
             cells.append(Cell(name, seed, stream, train, identity, options, segment.keep))
     return cells

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data import dicom, png
+from pipeline.data.dicom import read_picture, read_size
 from pipeline.data.dicom_elements import is_dicom
 from pipeline.data.invalid import InvalidData
 from pipeline.data.picture_rules import DEEP_MODES, NO_RULES, Colour, PictureRules, labels_of, windowed
+from pipeline.data.png import refuse_deep_colours
 from pipeline.data.sample import Sample
 from pipeline.data.tiff import as_rgb, check_header, read_header, refusal
 
@@ -127,7 +128,7 @@ def claimed_size(path: Path) -> tuple[int, int]:
         check_header(header, "mask")
         return header.size
     if is_dicom(path):
-        return dicom.read_size(path)
+        return read_size(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as picture:
@@ -141,7 +142,7 @@ def read_image(path: Path, window: tuple[float, float] | None = None) -> tuple[P
     file's own.
     """
     if is_dicom(path):
-        return dicom.read_picture(path, window)
+        return read_picture(path, window)
     picture, notes = _load(path, "image", deep=window is not None)
     if window is not None and picture.mode in DEEP_MODES:
         levels = windowed(_pixels(picture), window)
@@ -221,7 +222,7 @@ def _load(path: Path, kind: str, deep: bool = False) -> tuple[Image.Image, list[
     """
     notes, header = [], None
     try:
-        png.check_header(path)
+        refuse_deep_colours(path)
         source, header = path, read_header(path)
         if header is not None:
             check_header(header, kind, deep)

@@ -13,7 +13,7 @@ COLOURS = {2: "colours", 4: "grey levels with transparency", 6: "colours with tr
 SCALE = "import cv2; cv2.imwrite('OUT.png', cv2.convertScaleAbs(cv2.imread('IN.png', -1), alpha=255/WHITE))"
 
 
-def check_header(path: Path) -> None:
+def refuse_deep_colours(path: Path) -> None:
     """Refuse a PNG of several samples of 16 bits. Raises InvalidData with the command that converts it."""
     with path.open("rb") as file:
         head = file.read(KIND + 1)

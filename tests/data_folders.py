@@ -55,7 +55,7 @@ def paired(root: Path) -> None:
 def kvasir(root: Path) -> None:
     """As unpacked: Kvasir-SEG/images and masks, both JPEG."""
     for n in range(COUNT):
-        name = f"cju{n:022d}.jpg"
+        name = f"c{'jk'[n % 2]}u{n:022d}.jpg"  # both occur
         drawn(root / "Kvasir-SEG" / "images" / name, root / "Kvasir-SEG" / "masks" / name, f"kvasir {n}")
 
 
@@ -118,6 +118,18 @@ def msd(root: Path, volumes: int = 8) -> None:
     (root / "dataset.json").write_text(json.dumps(about))
 
 
+def dicom(root: Path) -> None:
+    """Series of three slices and their DICOM-SEG in a folder per series, two series of a patient."""
+    from tests import dicom_files
+
+    for n in range(COUNT // 2):
+        name = f"dicom {n}"
+        planes = [np.asarray(picture(f"{name} {k}", WIDTH, HEIGHT).convert("L")).astype(np.int16) for k in range(3)]
+        dicom_files.series(root / f"study{n}", np.stack(planes) - 100, name, PatientID=f"patient {n // 2}")
+        segments = {1: np.stack([rectangle(1, WIDTH, HEIGHT)] * 3).astype(bool)}
+        dicom_files.segmentation(root / f"study{n}" / "seg", segments, name)
+
+
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "paired": paired,
     "kvasir": kvasir,
@@ -126,7 +138,10 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "ph2": ph2,
     "cimd": cimd,
     "msd": msd,
+    "dicom": dicom,
 }
 READERS = dict(
-    zip(LAYOUTS, ("paired_folders", "kvasir", "isic", "pranet", "ph2", "multirater", "msd_slices"), strict=True)
+    zip(
+        LAYOUTS, ("paired_folders", "kvasir", "isic", "pranet", "ph2", "multirater", "msd_slices", "dicom"), strict=True
+    )
 )

@@ -24,6 +24,7 @@ PICTURE = ("exifdescription", "exifartist", "exifcomment", "exifmaker", "jpegcom
            "hospitalfolder", "manifestcolumn", "studyuid")  # fmt: skip
 VOLUME = ("descrip", "auxfile", "intentname", "dbname", "extension", "patientname", "groupname", "hospitalfolder",
           "datasetjson")  # fmt: skip
+DICOM = ("patientident", "patientname", "birthname", "studytext", "institution", "segmentname", "hospitalfolder")
 MARK = "qz"  # begins every planted word: no other word holds it before them
 SIDE = 48
 
@@ -102,6 +103,27 @@ def volumes(root: Path, count: int = 8) -> Path:
         rows.append(f"{name},{word('groupname')}{n // 2}")
     (own / "manifest.csv").write_text("\n".join(rows) + "\n")
     (own / "dataset.json").write_text(f'{{"name": "{word("datasetjson")}", "training": []}}')
+    return own
+
+
+def dicom(root: Path, count: int = 8) -> Path:
+    """Series of two slices with their DICOM-SEG, whose elements name patients; the folder data.root."""
+    from tests import dicom_files
+
+    own = root / word("hospitalfolder") / "series"
+    about = {
+        "PatientName": f"{word('patientname')}^Erika",
+        "PatientBirthName": word("birthname"),
+        "StudyDescription": word("studytext"),
+        "InstitutionName": word("institution"),
+    }
+    for n in range(count):
+        name, patient = f"planted {n}", {"PatientID": f"{word('patientident')}{n // 2}"}
+        grey = np.stack([np.asarray(picture(f"{name} {k}", 24, 20).convert("L")) for k in range(2)])
+        folder = own / f"{word('patientname')}_{n}"
+        dicom_files.series(folder, grey.astype(np.int16) - 100, name, **about, **patient)
+        masks = {1: np.stack([rectangle(1, 24, 20)] * 2).astype(bool)}
+        dicom_files.segmentation(folder / "seg", masks, name, SeriesDescription=word("segmentname"), **about, **patient)
     return own
 
 
@@ -196,4 +218,4 @@ def packed_chunks(content: bytes) -> Iterator[bytes]:
         at += 12 + length
 
 
-WORDS = {word(place) for place in (*PICTURE, *VOLUME)}
+WORDS = {word(place) for place in (*PICTURE, *VOLUME, *DICOM)}

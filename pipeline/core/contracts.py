@@ -63,7 +63,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "one_cycle", "linear", "halved"] = "constant"
+    schedule: Literal["constant", "one_cycle", "linear", "halved", "warmup_cosine", "plateau"] = "constant"
     milestones: tuple[float, ...] = ()  # shares of the training after which the rate is halved (schedule halved)
     max_grad_norm: float | None = None
     max_grad_value: float | None = None  # each number of the gradients is cut off there
@@ -77,6 +77,27 @@ class Recipe:
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
     ema_decay: float | None = None  # training.ema.EMA; None: no average
     adversary: AdversaryRecipe | None = None  # of the objective's part `adversary`; None: it has no such part
+    warm_up: WarmUpRecipe | None = None  # of schedule warmup_cosine
+    plateau: PlateauRecipe | None = None  # of schedule plateau
+
+
+@dataclass(frozen=True)
+class WarmUpRecipe:
+    """A learning rate that rises in a line from `first_rate`, then falls as a cosine to `last_rate`, where it stays."""
+
+    steps: int  # of the line
+    first_rate: float
+    last_rate: float
+    decay_steps: int | None = None  # the step at which the cosine ends, counted from the start; None: the schedule's
+
+
+@dataclass(frozen=True)
+class PlateauRecipe:
+    """A learning rate that falls by `factor` where a measure has not improved for more than `patience` measurements."""
+
+    factor: float
+    patience: int
+    every: int | None = None  # steps over which the training loss is averaged; None: the score of the selection
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ def _sharding() -> Sharding:
     if _asked("ACCELERATE_USE_DEEPSPEED"):
         if importlib.util.find_spec("deepspeed") is None:
             raise UserError(
-                "this launch shards with DeepSpeed, which is not installed; install deepspeed, or launch with gpu8 or"
-                " gpu8_fsdp2"
+                "this launch shards with DeepSpeed, which is not installed; pip install -e '.[deepspeed]', or launch"
+                " with gpu8 or gpu8_fsdp2"
             )
         return "zero2"
     if _asked("ACCELERATE_USE_FSDP"):

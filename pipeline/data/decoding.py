@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data import dicom, png
+from pipeline.data.dicom_elements import is_dicom
 from pipeline.data.invalid import InvalidData
 from pipeline.data.picture_rules import DEEP_MODES, NO_RULES, Colour, PictureRules, labels_of, windowed
 from pipeline.data.sample import Sample
 from pipeline.data.tiff import as_rgb, check_header, read_header, refusal
 
-IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP")  # no others: PostScript, for example, is a program
 PICTURE_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 WITH_ALPHA = ("RGBA", "LA", "PA")
@@ -113,17 +115,19 @@ def decode(pair: FilePair | LazySample, rules: PictureRules = NO_RULES) -> Sampl
 def headers_agree(pair: FilePair) -> bool:
     """Return whether both files of a pair open and claim one size; no pixel is decoded, no rotation by EXIF applied."""
     try:
-        return len({_claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
+        return len({claimed_size(ensure_inside(path, pair.root)) for path in (pair.image, pair.mask)}) == 1
     except Exception:  # noqa: BLE001, `decode` finds the reason
         return False
 
 
-def _claimed_size(path: Path) -> tuple[int, int]:
+def claimed_size(path: Path) -> tuple[int, int]:
     """Return width and height by the header. Raises whatever a damaged file raises."""
     header = read_header(path)
     if header is not None:
         check_header(header, "mask")
         return header.size
+    if is_dicom(path):
+        return dicom.read_size(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=FORMATS) as picture:
@@ -133,8 +137,11 @@ def _claimed_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path, window: tuple[float, float] | None = None) -> tuple[Pixels, list[str]]:
     """Return colours [3, H, W] and notes on what had to be corrected. Raises InvalidData.
 
-    Of grey images with more than 8 bits, `window` says which levels become 0 and 255.
+    Of grey images with more than 8 bits, `window` says which levels become 0 and 255; of DICOM it goes before the
+    file's own.
     """
+    if is_dicom(path):
+        return dicom.read_picture(path, window)
     picture, notes = _load(path, "image", deep=window is not None)
     if window is not None and picture.mode in DEEP_MODES:
         levels = windowed(_pixels(picture), window)
@@ -154,7 +161,11 @@ def read_mask(path: Path, palette: tuple[Colour, ...] = ()) -> tuple[Pixels, lis
 
     `palette` says instead which colours the labels 0, 1, 2 ... have.
     """
+    if is_dicom(path):
+        raise InvalidData("is a DICOM file; save the mask as PNG, or read series with DICOM-SEG (data.reader: dicom)")
     picture, notes = _load(path, "mask")
+    if picture.mode in WITH_ALPHA:
+        notes.append("mask: transparency dropped")
     if palette:
         return labels_of(_pixels(picture, "RGB"), palette), notes
     if picture.mode in ("LA", "PA"):
@@ -210,6 +221,7 @@ def _load(path: Path, kind: str, deep: bool = False) -> tuple[Image.Image, list[
     """
     notes, header = [], None
     try:
+        png.check_header(path)
         source, header = path, read_header(path)
         if header is not None:
             check_header(header, kind, deep)

@@ -80,8 +80,8 @@ def _deepspeed() -> Any:
         import deepspeed  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
-            f"this launch shards with DeepSpeed, which cannot be imported ({error}); install deepspeed, or launch with"
-            " gpu8 or gpu8_fsdp2"
+            f"this launch shards with DeepSpeed, which cannot be imported ({error}); pip install -e '.[deepspeed]', or"
+            " launch with gpu8 or gpu8_fsdp2"
         ) from error
     return deepspeed
 

@@ -145,7 +145,7 @@ def test_use_shows_the_difference_and_asks(
         monkeypatch.setattr(sys, "stdin", _Terminal(answer))
         assert main(["study", "use", "smoke"]) == status
         out = capsys.readouterr().out
-        assert "-study: phantom\n" in out
+        assert "-study: demo\n" in out
         assert "+study: smoke\n" in out
         assert Path("params.yaml").read_bytes() == after
 
@@ -223,7 +223,7 @@ def test_report_names_the_stages_that_have_not_run(project: Path, capsys: pytest
     assert refused(capsys, "report").endswith("have not run: segment@unet, compare\n")
     assert main(["report", "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {
-        "study": "phantom",
+        "study": "demo",
         "report": None,
         "written": False,
         "missing": ["segment@unet", "compare"],
@@ -233,7 +233,7 @@ def test_report_names_the_stages_that_have_not_run(project: Path, capsys: pytest
 def test_report_is_written_once_and_found_again(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, calls, opened = paths.report("phantom") / "index.html", [], []
+    page, calls, opened = paths.report("demo") / "index.html", [], []
 
     def write(params: Params) -> None:
         calls.append(params.study)
@@ -245,15 +245,15 @@ def test_report_is_written_once_and_found_again(
     finish(load_params())
     assert told(capsys, "report")["written"]
     assert told(capsys, "report", "--open") == {
-        "study": "phantom",
-        "report": "reports/phantom/index.html",
+        "study": "demo",
+        "report": "reports/demo/index.html",
         "written": False,
         "missing": [],
     }
     assert opened == [page.resolve().as_uri()]
     assert told(capsys, "report", "--again")["written"]
-    assert calls == ["phantom"] * 2
-    assert '<a href="phantom/index.html">phantom</a>' in (paths.REPORTS / "index.html").read_text()
+    assert calls == ["demo"] * 2
+    assert '<a href="demo/index.html">demo</a>' in (paths.REPORTS / "index.html").read_text()
 
 
 def test_outputs_of_an_older_version_are_told(
@@ -308,7 +308,7 @@ def test_bash_completes_verbs_and_folders(tmp_path: Path, capsys: pytest.Capture
     assert main(["completion", "bash"]) == 0
     script = tmp_path / "completion.bash"
     script.write_text(capsys.readouterr().out)
-    assert completed(script, "do") == ["doctor"]
+    assert completed(script, "doc") == ["doctor"]
     (tmp_path / "folder").mkdir()
     assert completed(script, "init --root fo") == ["folder"]
 

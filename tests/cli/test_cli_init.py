@@ -1,4 +1,4 @@
-"""twinsynth init: seven layouts give studies that hold, that the doctor passes and that prepare can run."""
+"""twinsynth init: eight layouts give studies that hold, that the doctor passes and that prepare can run."""
 
 import json
 from pathlib import Path
@@ -83,6 +83,13 @@ def test_colours_in_tiff_files_that_are_tagged_as_grey(capsys: pytest.CaptureFix
     assert all(np.ptp(real.image(row), axis=0).max() > 50 for row in real)
 
 
+def test_images_of_kvasir_seg_are_known_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a folder of another name; most names begin with cj, some with ck."""
+    LAYOUTS["kvasir"](Path("data"))
+    Path("data/Kvasir-SEG").rename("data/polyps")
+    assert init(capsys, "--root", "data/polyps", "--name", "polyps")["reader"] == "kvasir"
+
+
 def test_many_images_have_a_bar_on_standard_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +126,7 @@ EXPECTED = {  # pairs, size, images, classes, splits
     "ph2": (16, [80, 72], "colour", 2, {"drawn": 16}),
     "cimd": (16, [80, 72], "grey", 2, {"train": 12, "test": 4}),
     "msd": (24, [80, 72], "grey", 3, {"drawn": 24}),  # 8 volumes, 3 slices with foreground each
+    "dicom": (24, [80, 72], "grey", 2, {"drawn": 24}),  # 8 series, of which 3 slices have foreground
 }
 
 
@@ -126,7 +134,7 @@ def test_what_is_seen_is_what_is_there(layout: str, capsys: pytest.CaptureFixtur
     told = init(capsys, *arguments_for(layout))
     seen = tuple(told[key] for key in ("pairs", "size", "images", "num_classes", "splits"))
     assert seen == EXPECTED[layout]
-    assert told["groups"] == {"cimd": 8, "msd": 8}.get(layout, 0)
+    assert told["groups"] == {"cimd": 8, "msd": 8, "dicom": 4}.get(layout, 0)
 
 
 def test_names_of_folders_and_the_masks_suffix_are_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def toy_outputs(folder: Path) -> None:
     finally:
         os.chdir(here)
     text = (folder / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(text.replace("study: phantom", "study: toy"), encoding="utf-8")
+    (folder / "params.yaml").write_text(text.replace("study: demo", "study: toy"), encoding="utf-8")
 
 
 NEEDS: Mapping[str, Callable[[Path], None]] = {"my_data": my_data, "toy_outputs": toy_outputs}

@@ -98,6 +98,25 @@ def test_volumes_of_patients_become_nameless(reader: str, tmp_path: Path, monkey
     assert found_in(Path()) == {}
 
 
+@pytest.mark.parametrize("about", [{"size": 32}, {"shape": [24, 20, 2]}], ids=["slices", "volumes"])
+def test_dicom_of_patients_becomes_nameless(
+    about: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A patient's series stay together, under a hash that is not kept either."""
+    root = planted.dicom(tmp_path / "input")
+    assert {one for words in found_in(root.parent).values() for one in words} == {word(one) for one in planted.DICOM}
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    shares = {"val_share": 0.25, "test_share": 0.25, "native_masks": False}
+    real = prepare(study(reader="dicom", root=str(root), **shares, **about))
+    assert len({row["group"] for row in real}) == 4
+    assert {row["group"][:6] for row in real} == {"group_"}
+    assert word("patientname") in names_path("toy").read_text()
+    names_path("toy").unlink()
+    assert found_in(Path()) == {}
+    assert planted.words_in(caplog.text.encode()) == set()
+
+
 def test_messages_name_files_by_their_place_in_the_data_set(tmp_path: Path) -> None:
     """Not by their place on this computer, which may name more."""
     root = planted.pictures(tmp_path / "input", 4)
@@ -112,7 +131,7 @@ def test_messages_name_files_by_their_place_in_the_data_set(tmp_path: Path) -> N
 def test_every_reader_is_known_here() -> None:
     """A new reader is to be tried with planted words, too."""
     of_pictures = {"paired_folders", "isic", "jsonl", "kvasir", "ph2", "pranet", "multirater"}
-    assert set(plugins.names("readers")) == {*of_pictures, "phantom", "msd_slices", "volumes"}
+    assert set(plugins.names("readers")) == {*of_pictures, "phantom", "msd_slices", "volumes", "dicom"}
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def peak(name: str, study: ImageSet, count: int, target: Path) -> int:
 
 def test_without_a_study_that_of_params_yaml_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     demo = (REPOSITORY / "params.yaml").read_text()
-    Path("params.yaml").write_text(demo.replace("study: phantom", "study: toy"))
+    Path("params.yaml").write_text(demo.replace("study: demo", "study: toy"))
     assert main(["export", "set", "webdataset", "--real", "--out", "out"]) == 0
     assert capsys.readouterr().out.endswith("out: 8 train, 3 val, 4 test\n")
 

@@ -49,7 +49,9 @@ def test_settings_of_training_and_scores_keep_their_fingerprint(
 
 
 def test_every_mark_is_on_the_fields_that_had_it() -> None:
-    assert Segment.marked(Mark.SUMMARY) == {"seeds", "keep", "unseen", "small_lesion"}
+    assert Segment.marked(Mark.SUMMARY) == {"seeds", "keep", "unseen", "small_lesion", "checkpoint_every"}
     assert Segment.marked(Mark.SCORES) - Segment.marked(Mark.OMIT_DEFAULT) == {"resolution", "nsd_tolerance", "spacing"}
-    assert Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES) == {"betas", "ema_decay", "augment"}
-    assert len(Segment.marked(Mark.OMIT_DEFAULT)) == 14
+    later = Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES)
+    chosen = {"select", "select_every", "select_images", "patience", "min_delta"}
+    assert later == {"betas", "ema_decay", "augment", "warm_up", "plateau", "max_grad_norm"} | chosen
+    assert len(Segment.marked(Mark.OMIT_DEFAULT) & Segment.marked(Mark.SCORES)) == 11

@@ -4,19 +4,23 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli.init_study.folders import FolderPair, below, find_pair, pair_of, stems
 from pipeline.core.errors import UserError
-from pipeline.data import nifti
+from pipeline.data import dicom_elements, nifti
+from pipeline.data.dicom_segmentation import is_segmentation
+from pipeline.data.invalid import InvalidData
 from pipeline.methods.readers import ph2
 
 POLYP, LESION, UNKNOWN = "A photo of a polyp.", "A dermoscopic image of a skin lesion.", "A medical image."
-KVASIR_NAME = re.compile(r"cj[0-9a-z]{23}")  # of the images as published
+KVASIR_NAME = re.compile(r"c[jk][0-9a-z]{23}")  # of the images as published
 ISIC_NAME = re.compile(r"isic_\d+")
 SEGMENTATION = "_segmentation"
-KNOWN = "paired folders, Kvasir-SEG, ISIC, PraNet's polyp benchmark, PH2, CIMD, MSD or nnU-Net"
+KNOWN = "paired folders, Kvasir-SEG, ISIC, PraNet's polyp benchmark, PH2, CIMD, MSD or nnU-Net, DICOM with DICOM-SEG"
+LOOKED_AT = 300  # files of which one should be a segmentation, if it is a folder of DICOM
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def detect(root: Path) -> DatasetLayout:
     """Return the layout of a folder. Raises UserError where none is recognised."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder")
-    for find in (_pranet, _msd, _cimd, _ph2, _isic, _pair):
+    for find in (_pranet, _msd, _cimd, _ph2, _isic, _dicom, _pair):
         layout = find(root)
         if layout is not None:
             return layout
@@ -129,6 +133,25 @@ def _isic(root: Path) -> DatasetLayout | None:
 
 def _split(folder: str) -> str:
     return next((split for split in ("val", "test") if split in folder.lower()), "training")
+
+
+def _dicom(root: Path) -> DatasetLayout | None:
+    """Match folders in which a DICOM-SEG lies, however deep and whatever the names."""
+    found = (path for path in root.rglob("*") if path.is_file() and dicom_elements.is_dicom(path))
+    if not any(map(_is_segmentation, islice(found, LOOKED_AT))):
+        return None
+    remarks = (
+        "slices: of a series, at most; reader: dicom with shape instead of size takes whole volumes",
+        "window: [low, high] goes before the window of the files; labels: {1: 1} names the label of each segment",
+    )
+    return DatasetLayout("DICOM series with DICOM-SEG", "dicom", root, {"slices": 8}, remarks=remarks)
+
+
+def _is_segmentation(path: Path) -> bool:
+    try:
+        return is_segmentation(dicom_elements.read_header(path))
+    except InvalidData:
+        return False
 
 
 def _pair(root: Path) -> DatasetLayout | None:

@@ -12,8 +12,8 @@ from pipeline.cli.output import add_json, declare, tell, tell_json
 EXAMPLES = {
     "set": "twinsynth export set nnunet --training-set siamese_x2 --out nnUNet_raw",
     "generator": "twinsynth export generator siamese --to exported/siamese",
-    "ldm": "twinsynth export ldm siamese.safetensors --base outputs/phantom/base"
-    " --generator outputs/phantom/generators/siamese",
+    "ldm": "twinsynth export ldm siamese.safetensors --base outputs/demo/base"
+    " --generator outputs/demo/generators/siamese",
 }
 ABOUT = {
     "set": "export an image set to nnU-Net, COCO, Parquet or another format",

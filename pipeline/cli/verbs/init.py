@@ -20,7 +20,7 @@ def add(subparsers: Any) -> None:
         "look at a folder of images and masks and write a study of them",
         "twinsynth init --images data/mine/images --masks data/mine/masks --name mine",
         "twinsynth init --images data/mine/images --masks data/mine/masks --unlabelled data/mine/unlabelled",
-        "twinsynth init --root data/ISIC2018                 # also Kvasir-SEG, PraNet, PH2, CIMD, MSD, nnU-Net",
+        "twinsynth init --root data/ISIC2018                 # also Kvasir-SEG, PraNet, PH2, CIMD, MSD, nnU-Net, DICOM",
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the folder of their masks")

@@ -2,11 +2,13 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.data.decoding import IMAGE_TYPES, Fault, FilePair, Item, display_path
+from pipeline.data import dicom_elements
+from pipeline.data.decoding import IMAGE_TYPES, Fault, FilePair, InvalidData, Item, display_path
 from pipeline.methods.readers._lists import key, read_manifest, read_splits, selected
 
 
@@ -122,11 +124,22 @@ def listed_pairs(root: Path, source: str, source_column: str = "", subfolders: S
     splits, split_faults = read_splits(root, images)
     manifest, manifest_faults = read_manifest(root, images, source_column)
     yield from (*image_faults, *mask_faults, *unpaired(root, images, masks), *split_faults, *manifest_faults)
+    patients = dict(_patients(images))
     for name in sorted(masks.keys() & selected(splits, images)):
         row = manifest.get(name, {})
         metadata = {
             "split": splits.get(name),
             "source": row.get(source_column) or source,
-            "group": row.get("group", ""),
+            "group": row.get("group") or patients.get(str(images[name]), ""),
         }
         yield FilePair(safe_id(images[name].stem), images[name], masks[name], root, **metadata)
+
+
+def _patients(images: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """Yield the patients of DICOM images, as keyed hashes, by path; decoding names the files that cannot be read."""
+    headers = []
+    for path in images.values():
+        with suppress(InvalidData, OSError):
+            if path.suffix.lower() == dicom_elements.TYPE and dicom_elements.is_dicom(path):
+                headers.append((str(path), dicom_elements.read_header(path)))
+    yield from dicom_elements.patient_groups(headers).items()

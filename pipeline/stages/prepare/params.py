@@ -52,7 +52,7 @@ class Data(Entry):
     spacing: tuple[Length, Length, Length] | None = None
     """Size of a voxel in mm to which volumes are resampled; `null` leaves them as stored, and all must agree."""
     picture_window: tuple[float, float] | None = None
-    """The two levels of grey images of 16 bits that become black and white."""
+    """The two levels of grey images of 16 bits, and of DICOM images, that become black and white."""
     palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     """Colours (red, green, blue) of the labels 0, 1, 2 ... in colour masks."""
     ignore_label: int | None = Field(default=None, le=255)

@@ -18,7 +18,7 @@ def write(folder: Path, finetune: str) -> None:
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["1x24g", "1x80g", "8x24g"])
+@pytest.mark.parametrize("name", ["1x24g", "1x80g", "8x24g", "8x80g"])
 def test_shipped_preset_changes_hardware_only(name: str) -> None:
     fitted = presets.under(SETTINGS, presets.load(name, SHIPPED))
     changed = {key for key in Finetune.model_fields if getattr(fitted, key) != getattr(SETTINGS, key)}
@@ -36,7 +36,7 @@ def test_the_shell_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRESET", "1x24g")
     assert presets.fitted(SETTINGS).gradient_checkpointing
     monkeypatch.setenv("PRESET", "9x1g")
-    with pytest.raises(UserError, match="PRESET is '9x1g'; the available ones are: 1x24g, 1x80g, 8x24g"):
+    with pytest.raises(UserError, match="PRESET is '9x1g'; the available ones are: 1x24g, 1x80g, 8x24g, 8x80g"):
         presets.fitted(SETTINGS)
 
 

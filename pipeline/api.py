@@ -71,24 +71,28 @@ def open_images(folder: str | Path) -> ImageSet:
 def load_generator(study: Params, name: str) -> "Generator | TrainingFreeGenerator":
     """Load the trained generator of an entry of a study, from the outputs of the stages base and finetune.
 
-    The weights are put on the GPU if there is one. Raises UserError if the study has no such entry, or if its stages
-    have not run.
+    The weights are put on the GPU if there is one. Raises UserError if the study has no such entry, if the entry brings
+    images of another program (method `folder`), or if its stages have not run.
 
     >>> generator = load_generator(load_study("params.yaml"), "siamese")
     """
     from pipeline.core import files, paths
-    from pipeline.core.contracts import TrainingFreeGenerator
+    from pipeline.core.contracts import ImportedImages, TrainingFreeGenerator
     from pipeline.core.errors import UserError
     from pipeline.core.runtime import Runtime
     from pipeline.stages.finetune.generator import build
+    from pipeline.stages.finetune.params import OUTSIDE
 
     if name not in study.generators:
         raise UserError(f"there is no generator {name!r}; the available ones are: {', '.join(study.generators)}")
+    if study.generators[name].method_of(name) in OUTSIDE:
+        raise UserError(f"generators.{name} brings images of another program and draws none; choose a trained entry")
     folder, real, runtime = paths.generator(study.study, name), ImageSet.open(paths.real(study.study)), Runtime.alone()
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist; run dvc repro finetune@{name}")
     files.check(folder)
     generator = build(study.study, study.seed, name, study.generators[name], real.spec, runtime)
+    assert not isinstance(generator, ImportedImages)  # refused above
     generator.load(folder)
     if isinstance(generator, TrainingFreeGenerator):
         generator.set_training_pairs(real.split("train"))

@@ -12,6 +12,7 @@ from pipeline import api
 from pipeline.core import files, paths, plugins
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
+from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation import saved_model
 from pipeline.stages.finetune import generator
@@ -83,3 +84,10 @@ def test_tables_that_do_not_fit_are_refused() -> None:
 def test_an_unknown_generator_is_refused(toy_params: Params) -> None:
     with pytest.raises(UserError, match=r"no generator 'gan'; the available ones are: siamese"):
         api.load_generator(toy_params, "gan")
+
+
+def test_images_of_another_program_are_no_generator() -> None:
+    entries = {"elsewhere": {"method": "folder", "copies": 1, "root": "images"}}
+    study = parse(Params, TOY_STUDY | {"generators": TOY_STUDY["generators"] | entries})
+    with pytest.raises(UserError, match=r"generators\.elsewhere brings images of another program"):
+        api.load_generator(study, "elsewhere")

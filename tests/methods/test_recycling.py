@@ -247,7 +247,7 @@ def test_the_plain_trunk_is_the_network_with_time_less_its_maps_of_time() -> Non
         ({"cross_entropy": 0, "dice": 0}, "nothing would be learned"),
         ({"channels": [4, 7]}, "the last of channels is 7; the embedding of time needs an even number"),
         ({"patch": [8, 8, 8]}, "patch has 3 numbers; images of flat have 2 axes"),
-        ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\], patch \(4, 4\); .* below patch"),
+        ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\] and patch is \(4, 4\); .* below patch"),
         ({"patch": [1, 8]}, "1 pixels .* stride of 2"),
         ({"version": "0.1.0", "blocks": 1}, "version 0.1.0 has one block a level, .* leave blocks and heads out"),
         ({"version": "0.1.0", "blocks": 2, "heads": 8, "tau": "index"}, "leave tau out"),

@@ -120,6 +120,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def generators_see_every_label(self) -> Self:
+        if self.generators and self.data.ignore_label is not None:
+            raise ValueError(
+                "data.ignore_label: generators follow masks in which every pixel has a label; set generators: {}, or"
+                " complete the masks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def real_images_can_lend_their_pixels(self) -> Self:
         for name, entry in self.generators.items():
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
@@ -165,7 +174,7 @@ class Params(Section):
     @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
-        check_training_sets(self.training_sets, copies, self.score.metrics)
+        check_training_sets(self.training_sets, copies, self.score.metrics, judge_maps=self.score.judge_maps)
         check_seeds(self.training_sets, self.segment.seeds)
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)

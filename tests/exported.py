@@ -1,5 +1,7 @@
 """A toy study on disk for the tests of exports: real images, two synthetic copies of each training mask, their mix."""
 
+import shutil
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from PIL import Image
 
 from pipeline.cli.main import main
 from pipeline.core import paths
+from pipeline.core.contracts import IGNORED
 from pipeline.data.image_set import ImageSet
+from pipeline.data.labels import IGNORED_PIXELS
 from pipeline.data.sample import DatasetSpec
 from tests.conftest import blobs, copies
 
@@ -23,6 +27,18 @@ def write_study(num_classes: int = 2, held_out: int = 7) -> ImageSet:
     ImageSet.create(paths.synthetic("toy", "siamese"), spec, copies(real, 2))
     mixed = chain(blobs(spec, {"train": 8}), copies(real, 2))
     return ImageSet.create(paths.training_set("toy", "siamese_x2"), spec, mixed)
+
+
+def ignore_pixels() -> None:
+    """Make the training set again, with three ignored rows in the mask of train_0_c0."""
+    images, samples = splits()["train"], []
+    for row in images:
+        sample, mask = images.sample(row), images.mask(row).copy()
+        mask[: 3 * (row["id"] == "train_0_c0")] = IGNORED
+        shared = {key: row[key] for key in ("source_id", "copy", "generator", "synthetic")}
+        samples.append((replace(sample, masks=mask[None]), {**shared, IGNORED_PIXELS: int((mask == IGNORED).sum())}))
+    shutil.rmtree(images.folder)
+    ImageSet.create(images.folder, images.spec, samples)
 
 
 def splits() -> dict[str, ImageSet]:

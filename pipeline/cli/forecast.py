@@ -31,6 +31,7 @@ from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
+MAP_BYTES = 1  # at most, of a plane of the judge's map of a synthetic image, per pixel: compression is not counted on
 CHECKPOINT_BYTES = 12  # of a trained weight with Adam's two states
 COPIES = 2  # DVC's cache keeps an output a second time, where the file system cannot share files
 MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: theirs, and a forward pass of the teacher
@@ -57,7 +58,7 @@ class DiskUsage:
     base: float
     generators: float
     checkpoints: float  # while training
-    images: float | None  # real and synthetic; None: known with the data
+    images: float | None  # real and synthetic, with the judge's maps; None: known with the data
 
     @property
     def total(self) -> float:
@@ -239,12 +240,15 @@ def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
     numbers = [image_count(entry, pairs) for entry in params.generators.values()]
     known = pairs is not None and None not in numbers
     pixels = prod(params.data.shape or (params.data.size,) * 2)
-    total_pixels = ((pairs or 0) + unlabelled_images(params.data) + sum(number or 0 for number in numbers)) * pixels
+    synthetic = sum(number or 0 for number in numbers)
+    total_pixels = ((pairs or 0) + unlabelled_images(params.data) + synthetic) * pixels
+    planes = 1 if params.data.num_classes == 2 else params.data.num_classes
+    maps = MAP_BYTES * planes * synthetic * pixels if params.score.judge_maps else 0
     return DiskUsage(
         0.0 if params.base is None else counts.base_bytes(params.base, params.data.size),
         counts.WEIGHT_BYTES * kept * sum(trained),
         CHECKPOINT_BYTES * checkpoints * max(trained, default=0),
-        PAIR_BYTES * total_pixels if known else None,
+        PAIR_BYTES * total_pixels + maps if known else None,
     )
 
 

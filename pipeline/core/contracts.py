@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+IGNORED = 255  # label of training pixels that no loss counts; classes are 0 to 254
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,19 +25,31 @@ class Batch:
     prompts: tuple[str, ...]
     streams: tuple[str, ...]  # name of each sample's random stream: seed, step and index in the global batch
     synthetic: tuple[bool, ...] = ()  # which samples are synthetic; empty: none are
+    ignores: bool = False  # whether any pixel of the masks may be IGNORED; told on the CPU, so that no loss has to look
 
     def __len__(self) -> int:
         return len(self.streams)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        return Batch(self.image.to(device), self.mask.to(device), self.prompts, self.streams, self.synthetic)
+        rest = self.prompts, self.streams, self.synthetic, self.ignores
+        return Batch(self.image.to(device), self.mask.to(device), *rest)
 
     def part(self, start: int, stop: int) -> Batch:
         """Return a micro-batch."""
         window = slice(start, stop)
-        rest = self.prompts[window], self.streams[window], self.synthetic[window]
+        rest = self.prompts[window], self.streams[window], self.synthetic[window], self.ignores
         return Batch(self.image[window], self.mask[window], *rest)
+
+    @property
+    def kept(self) -> Tensor | None:
+        """The pixels [B, *spatial] whose label counts; None: all."""
+        return self.mask != IGNORED if self.ignores else None
+
+    @property
+    def labels(self) -> Tensor:
+        """The masks, with background in place of ignored pixels."""
+        return self.mask.masked_fill(self.mask == IGNORED, 0) if self.ignores else self.mask
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "one_cycle", "linear", "halved"] = "constant"
+    schedule: Literal["constant", "one_cycle", "linear", "halved", "warmup_cosine", "plateau"] = "constant"
     milestones: tuple[float, ...] = ()  # shares of the training after which the rate is halved (schedule halved)
     max_grad_norm: float | None = None
     max_grad_value: float | None = None  # each number of the gradients is cut off there
@@ -63,6 +77,27 @@ class Recipe:
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
     ema_decay: float | None = None  # training.ema.EMA; None: no average
     adversary: AdversaryRecipe | None = None  # of the objective's part `adversary`; None: it has no such part
+    warm_up: WarmUpRecipe | None = None  # of schedule warmup_cosine
+    plateau: PlateauRecipe | None = None  # of schedule plateau
+
+
+@dataclass(frozen=True)
+class WarmUpRecipe:
+    """A learning rate that rises in a line from `first_rate`, then falls as a cosine to `last_rate`, where it stays."""
+
+    steps: int  # of the line
+    first_rate: float
+    last_rate: float
+    decay_steps: int | None = None  # the step at which the cosine ends, counted from the start; None: the schedule's
+
+
+@dataclass(frozen=True)
+class PlateauRecipe:
+    """A learning rate that falls by `factor` where a measure has not improved for more than `patience` measurements."""
+
+    factor: float
+    patience: int
+    every: int | None = None  # steps over which the training loss is averaged; None: the score of the selection
 
 
 @dataclass(frozen=True)

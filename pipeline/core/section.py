@@ -49,12 +49,13 @@ def parse(section: type[S], values: Any, where: str = "") -> S:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(fault, section, where) for fault in error.errors()]
+        lines = [_explain(fault, section, where, values) for fault in error.errors()]
         raise UserError("params.yaml: " + "\n  ".join(lines)) from None
 
 
-def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
-    location = [where, *map(str, fault["loc"])] if where else [*map(str, fault["loc"])]
+def _explain(fault: Any, section: type[BaseModel], where: str, values: Any) -> str:
+    keys = _keys_of(fault["loc"], values)
+    location = [where, *keys] if where else keys
     path = ".".join(location)
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _keys(section, fault["loc"][:-1]), n=1)
@@ -62,6 +63,24 @@ def _explain(fault: Any, section: type[BaseModel], where: str) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     found = "" if fault["type"] in ("missing", "value_error") else f", found {shortened(fault['input'])}"
     return f"{path}: {message}{found}" if path else f"{message}{found}"
+
+
+def _keys_of(location: tuple[Any, ...], values: Any) -> list[str]:
+    """Return the parts of a location that are keys of the file; the others name members of a union."""
+    keys = []
+    for number, part in enumerate(location, 1):
+        if isinstance(values, dict):
+            if part not in values and number < len(location):
+                continue
+            values = values.get(part)
+        elif isinstance(values, list | tuple):
+            if not isinstance(part, int):
+                continue
+            values = values[part] if part < len(values) else None
+        elif values is None or isinstance(values, str | int | float):
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _keys(section: Any, location: tuple[Any, ...]) -> list[str]:

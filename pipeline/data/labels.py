@@ -3,13 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.contracts import IGNORED
 from pipeline.data.decoding import InvalidData
 
+IGNORED_PIXELS = "ignored_pixels"  # column of sets with such pixels: how many of a row's mask have the label IGNORED
 THRESHOLD = 127  # a binary mask's grey values above it are foreground (as in the method's own code)
 
 
-def label_map(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the label map [H, W] of a mask as stored, and notes on what had to be corrected. Raises InvalidData."""
+def label_map(
+    mask: NDArray[np.uint8], num_classes: int, ignored: int | None = None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return the label map [H, W] of a mask as stored, and notes on what had to be corrected. Raises InvalidData.
+
+    `ignored` is the value of pixels whose label is not known, which become IGNORED; all others must then be labels.
+    """
+    if ignored is not None:
+        return _with_ignored(mask, num_classes, ignored), []
     if num_classes == 2:
         return _binary(mask)
     unknown = [int(value) for value in np.unique(mask) if value >= num_classes]
@@ -19,6 +28,23 @@ def label_map(mask: NDArray[np.uint8], num_classes: int) -> tuple[NDArray[np.uin
             f" {label_range(num_classes)}"
         )
     return mask, []
+
+
+def _with_ignored(mask: NDArray[np.uint8], num_classes: int, ignored: int) -> NDArray[np.uint8]:
+    unknown = [int(value) for value in np.unique(mask) if value >= num_classes and value != ignored]
+    if unknown:
+        raise InvalidData(
+            f"its mask holds the values {join_values(unknown)}; with data.ignore_label {ignored} masks hold the labels"
+            f" {label_range(num_classes)} and {ignored}, no grey levels"
+        )
+    if (mask == ignored).all():
+        raise InvalidData(f"all pixels of its mask are ignored ({ignored}, data.ignore_label); leave the pair out")
+    return np.where(mask == ignored, IGNORED, mask).astype(np.uint8)
+
+
+def foreground(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the pixels of label maps that show a class other than background; ignored ones show none."""
+    return (masks > 0) & (masks != IGNORED)
 
 
 def _binary(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[str]]:

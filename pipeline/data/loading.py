@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core import seeding
-from pipeline.core.contracts import Batch
+from pipeline.core.contracts import IGNORED, Batch
 from pipeline.core.errors import UserError
 from pipeline.data.arrays import load_arrays, load_images
 from pipeline.data.image_set import ImageSet
@@ -80,7 +80,7 @@ class Batches:
         image, mask = torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
         prompts = tuple(self.pairs.prompts[index] for _, index in shard)
         synthetic = tuple(self.pairs.synthetic[index] for _, index in shard) if self.pairs.synthetic else ()
-        return Batch(image, mask, prompts, streams, synthetic)
+        return Batch(image, mask, prompts, streams, synthetic, bool((mask == IGNORED).any()))
 
     def _pair(self, index: int, stream: str) -> tuple[Tensor, Tensor]:
         image, mask = to_unit_range(self.pairs.image[index]), self._mask(index, stream).long()

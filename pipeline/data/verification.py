@@ -64,7 +64,7 @@ def _wrong_picture(path: Path, spec: DatasetSpec) -> Iterator[str]:
         yield f"{path} cannot be opened ({error})"
         return
     if size != expected:
-        yield f"{path} has {size[0]} x {size[1]} pixels, the set {expected[0]} x {expected[1]}"
+        yield f"{path} has {size[0]} x {size[1]} pixels, but the set has {expected[0]} x {expected[1]}"
     if mode != ("RGB" if colours else "L"):
         yield f"{path} has mode {mode}, expected {'RGB' if colours else 'L'}"
 
@@ -77,7 +77,7 @@ def _wrong_volume(path: Path, spec: DatasetSpec) -> Iterator[str]:
         yield f"{path} {fault}"
         return
     if shape != expected:
-        yield f"{path} has {list(shape)} voxels, the set {list(expected)}"
+        yield f"{path} has {list(shape)} voxels, but the set has {list(expected)}"
 
 
 def _copies(images: ImageSet) -> Iterator[str]:

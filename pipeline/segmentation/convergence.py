@@ -33,7 +33,7 @@ class Convergence:
             dice = mean_dice(segmenter, images, self.segment)
             self.rows.append({"step": step, "n": len(images), "dice": round(dice, 6)})
 
-        return Monitoring((Callback(self.segment.watch_every, evaluate),))
+        return Monitoring((Callback(self.segment.watch_every, evaluate, self.rows),))
 
 
 def mean_dice(segmenter: Segmenter, images: ImageSet, segment: Segment) -> float:

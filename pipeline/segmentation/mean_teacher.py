@@ -31,7 +31,7 @@ class MeanTeacher(nn.Module):
         check(segmenter)
         student: Any = segmenter
         self.supervised, self.student = segmenter.objective, student.network
-        self.teacher = copy.deepcopy(student.network).requires_grad_(False)
+        self.teacher = with_buffers(copy.deepcopy(student.network))
         self.probabilities = student.probabilities
         self.unlabelled, self.augment, self.steps = unlabelled, augment, steps
 
@@ -56,8 +56,9 @@ class MeanTeacher(nn.Module):
         """Move the teacher towards the weights after so many steps; after the first they are equal."""
         if step:
             decay = min(1 - 1 / step, DECAY)
-            for mean, weight in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-                mean.lerp_(weight, 1 - decay)
+            means = dict(self.teacher.named_buffers())
+            for name, weight in self.student.named_parameters():
+                means[name].lerp_(weight, 1 - decay)
 
     def _image(self, stream: str) -> Tensor:
         """Return the unlabelled image of a sample's stream, drawn at random and augmented as labelled ones are."""
@@ -66,6 +67,15 @@ class MeanTeacher(nn.Module):
         if self.augment is not None:
             image, _ = self.augment(image, mask, seeding.numpy_rng(stream, "unlabelled", "augment"))
         return image
+
+
+def with_buffers(network: nn.Module) -> nn.Module:
+    """Return the network with buffers in the place of its weights: no gradient reaches them, checkpoints hold them."""
+    for module in network.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, weight.detach())
+    return network
 
 
 def check(segmenter: Segmenter) -> None:

@@ -19,6 +19,41 @@ class Mark(Enum):
     OMIT_DEFAULT = "omit_default"  # came later: left out at its default, so that earlier fingerprints stay valid
 
 
+SELECTION = ("select_every", "select_images", "patience", "min_delta")  # fields that only select: best has
+
+
+class WarmUp(Section):
+    """The learning rate of schedule warmup_cosine: up to `learning_rate` in a line, then down as a cosine."""
+
+    steps: int = Field(gt=0)
+    """Optimiser steps of the rising line."""
+    first_rate: float = Field(default=0.0, ge=0)
+    """Learning rate of the first step."""
+    last_rate: float = Field(default=0.0, ge=0)
+    """Learning rate at the end of the cosine and after it."""
+    decay_steps: int | None = Field(default=None, gt=0)
+    """Optimiser step, counted from the start, at which the cosine ends; `null`: with the training."""
+
+    @model_validator(mode="after")
+    def the_cosine_ends_after_the_line(self) -> Self:
+        if self.decay_steps is not None and self.decay_steps <= self.steps:
+            raise ValueError(f"decay_steps is {self.decay_steps}; it must be above steps ({self.steps})")
+        return self
+
+
+class Plateau(Section):
+    """The learning rate of schedule plateau: lower where the training makes no progress (ReduceLROnPlateau)."""
+
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    """Factor on the learning rate each time."""
+    patience: int = Field(default=10, ge=0)
+    """Measurements in a row without progress that do not lower the rate yet."""
+    every: int | None = Field(default=None, gt=0)
+    """Optimiser steps over which the training loss is averaged for one measurement; `null`: the Dice on validation
+    images at each evaluation of `select: best`.
+    """
+
+
 class Segment(Section):
     """Training of segmenters: the same for every training set; an entry of `segmenters` may override values."""
 
@@ -34,18 +69,40 @@ class Segment(Section):
     """Weight decay of the optimiser."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """`sgd` has Nesterov momentum of 0.9."""
-    schedule: Literal["one_cycle", "constant", "halved"] = "one_cycle"
-    """Learning rate over the training: one cycle, constant, or halved after each of `milestones`."""
+    schedule: Literal["one_cycle", "constant", "halved", "warmup_cosine", "plateau"] = "one_cycle"
+    """Learning rate over the training: one cycle, constant, halved after each of `milestones`, a warm-up and a cosine
+    (`warm_up`), or lower wherever the training makes no progress (`plateau`).
+    """
     milestones: tuple[float, ...] = ()
     """With `schedule: halved`: shares of the training after which the rate is halved."""
+    warm_up: Annotated[WarmUp | None, Mark.OMIT_DEFAULT] = None
+    """With `schedule: warmup_cosine`: its steps and rates."""
+    plateau: Annotated[Plateau | None, Mark.OMIT_DEFAULT] = None
+    """With `schedule: plateau`: when and by how much the rate falls; `null` for the defaults."""
     max_grad_value: float | None = Field(default=None, gt=0)
     """Limit to which every element of the gradient is clipped; `null` for no clipping."""
+    max_grad_norm: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0)
+    """Limit to which the norm of the whole gradient is clipped; `null` for no clipping."""
     encoder_rate: float = Field(default=1.0, gt=0)
     """Factor on the learning rate of the encoder."""
     betas: Annotated[tuple[float, float], Mark.OMIT_DEFAULT] = (0.9, 0.999)
     """The two decay rates of AdamW's moments."""
     ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights that is kept; `null` keeps the last weights."""
+    select: Annotated[Literal["last", "best"], Mark.OMIT_DEFAULT] = "last"
+    """Weights that are kept and scored: those after the last step, or those with the highest Dice on validation images
+    among the weights of every `select_every` steps and the last. Test images are never looked at.
+    """
+    select_every: Annotated[int | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0)
+    """With `select: best`: optimiser steps between two evaluations on validation images."""
+    select_images: Annotated[int | None, Mark.OMIT_DEFAULT] = Field(default=None, ge=1)
+    """With `select: best`: largest number of validation images in each evaluation; `null` for all."""
+    patience: Annotated[int | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0)
+    """With `select: best`: training stops after so many evaluations in a row that do not raise the best Dice by more
+    than `min_delta`; `null` never stops it.
+    """
+    min_delta: Annotated[float, Mark.OMIT_DEFAULT] = Field(default=0.0, ge=0)
+    """With `patience`: rise of Dice that counts as progress."""
     augment: Annotated[Literal["own", "strong"], Mark.OMIT_DEFAULT] = "own"
     """`own`: the segmenter's own flips and quarter turns. `strong`: photometric, affine and elastic changes after
     these. A training set may choose for itself.
@@ -56,6 +113,8 @@ class Segment(Section):
     """Threads of each process that trains segmenters; `null` for the `threads` of the study."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the training; `bf16` is autocast over float32 weights."""
+    checkpoint_every: Annotated[int | None, Mark.SUMMARY] = Field(default=None, gt=0)
+    """Optimiser steps between checkpoints, from which a killed training resumes; `null`: it starts again."""
     keep: Annotated[Literal["none", "best_seed", "all"], Mark.SUMMARY] = "none"
     """Trained segmenters to publish: none, per arm the seed with the best Dice on validation images, or all."""
     resolution: Annotated[Literal["training", "native"], Mark.SCORES] = "training"
@@ -104,7 +163,9 @@ class Segment(Section):
 
     def training_settings(self) -> dict[str, Any]:
         """Return the fields that change trained weights, for fingerprints."""
-        return self._settings(set(type(self).model_fields) - self.marked(Mark.SCORES) - self.marked(Mark.SUMMARY))
+        settings = self._settings(set(type(self).model_fields) - self.marked(Mark.SCORES) - self.marked(Mark.SUMMARY))
+        looks_at_samples = self.select == "best" and self.num_samples > 1
+        return settings | ({"num_samples": self.num_samples} if looks_at_samples else {})
 
     def scoring_settings(self) -> dict[str, Any]:
         """Return the fields that change scores but no weight, for fingerprints."""
@@ -133,6 +194,27 @@ class Segment(Section):
                 f"schedule halved, and no other, needs milestones between 0 and 1; found {self.schedule} and"
                 f" {list(self.milestones)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def a_selection_is_complete(self) -> Self:
+        given = [name for name in SELECTION if getattr(self, name) != type(self).model_fields[name].default]
+        if self.select == "best" and self.select_every is None:
+            raise ValueError(
+                "select: best needs select_every, the optimiser steps between two looks at validation images"
+            )
+        if self.select == "last" and given:
+            raise ValueError(f"{' and '.join(given)} need select: best")
+        return self
+
+    @model_validator(mode="after")
+    def a_schedule_has_what_it_needs(self) -> Self:
+        if (self.schedule == "warmup_cosine") != (self.warm_up is not None):
+            raise ValueError(f"schedule warmup_cosine needs warm_up, and only it; the schedule is {self.schedule}")
+        if self.plateau is not None and self.schedule != "plateau":
+            raise ValueError(f"plateau needs the schedule plateau, found {self.schedule}")
+        if self.schedule == "plateau" and self.select == "last" and (self.plateau or Plateau()).every is None:
+            raise ValueError("schedule plateau needs plateau.every (steps of mean training loss), or select: best")
         return self
 
     @model_validator(mode="after")
@@ -183,5 +265,7 @@ def entry_settings(segment: Segment, name: str, entry: SegmenterEntry) -> Segmen
     if entry.segment.keys() & {"max_steps", "epochs"}:
         values |= {"max_steps": None, "epochs": None}
     if "schedule" in entry.segment:
-        values["milestones"] = ()
+        values |= {"milestones": (), "warm_up": None, "plateau": None}
+    if entry.segment.get("select") == "last":
+        values |= {name: Segment.model_fields[name].default for name in SELECTION}
     return parse(Segment, values | entry.segment, where)

@@ -1,21 +1,23 @@
 """Train one segmenter on an image set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core import seeding
-from pipeline.core.contracts import Recipe, Segmenter
+from pipeline.core.contracts import PlateauRecipe, Recipe, Segmenter, WarmUpRecipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, Batches, Pairs
 from pipeline.data.mixtures import FallingShare, FixedShare, Mixture, OneAfterTheOther
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation import strong_augmentation
+from pipeline.segmentation import ignored_pixels, strong_augmentation
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.convergence import Convergence
 from pipeline.segmentation.mean_teacher import MeanTeacher
-from pipeline.segmentation.params import Segment, SegmenterEntry
+from pipeline.segmentation.params import Plateau, Segment, SegmenterEntry
+from pipeline.segmentation.selecting import Looks
 from pipeline.training.callbacks import Monitoring
 from pipeline.training.loop import fit
 
@@ -42,6 +44,9 @@ class TrainingOptions:
     pretrain_steps: int = 0  # optimiser steps on synthetic images alone, before the others on real ones alone
     augment: Literal["own", "strong"] | None = None  # None: as the section segment says
     unlabelled: ImageSet | None = None  # images that a mean teacher labels
+    looks: Looks | None = None  # at validation images; segment.select: best needs them
+    folder: Path | None = None  # of checkpoints, where segment.checkpoint_every asks for some
+    identity: str = ""  # of the training, in its checkpoints
 
 
 def train_segmenter(
@@ -53,10 +58,11 @@ def train_segmenter(
     runtime: Runtime,
     options: TrainingOptions = TrainingOptions(),
 ) -> tuple[Segmenter, list[dict[str, float]]]:
-    """Train on all rows of `train`; return the segmenter after the last step, and the losses of every step.
+    """Train on all rows of `train`; return the segmenter and the losses of every step.
 
-    `segment` has the overrides of the entry. Initial weights, order and augmentation (the segmenter's own) depend on
-    `stream` alone: arms with the same seed start alike.
+    The segmenter has the weights after the last step or, with segment.select `best`, those of the highest Dice on the
+    validation images of options.looks. `segment` has the overrides of the entry. Initial weights, order and
+    augmentation (the segmenter's own) depend on `stream` alone: arms with the same seed start alike.
     """
     seeding.seed_everything(stream, "weights")
     segmenter = build_segmenter(name, entry, train.spec)
@@ -67,26 +73,41 @@ def train_segmenter(
         augmentation(segmenter, segment, train, options),
         mixture(train, options, segment.batch_size, steps),
     )
-    batches = Batches(check_classes(Pairs.read(train), train.spec), segment.batch_size, stream, augment, mixed)
-    recipe = Recipe(
+    pairs = check_classes(Pairs.read(train), train.spec)
+    ignored_pixels.check(segmenter, train, pairs)
+    batches = Batches(pairs, segment.batch_size, stream, augment, mixed)
+    convergence = options.convergence
+    monitoring = Monitoring() if convergence is None else convergence.monitoring(segmenter)
+    objective = segmenter.objective
+    if options.unlabelled is not None:
+        objective = MeanTeacher(segmenter, Pairs.read_images(options.unlabelled), augment, steps)
+    if segment.select == "best":
+        assert options.looks is not None
+        monitoring = replace(monitoring, selection=options.looks.selection(segmenter, segment))
+    recipe = recipe_of(segment, steps, options.identity)
+    return segmenter, fit(objective, batches, recipe, runtime, options.folder, options.title, monitoring)
+
+
+def recipe_of(segment: Segment, steps: int, identity: str) -> Recipe:
+    """Return the recipe of a training of so many steps."""
+    plateau = segment.plateau or Plateau()
+    return Recipe(
         max_steps=steps,
         learning_rate=segment.learning_rate,
         weight_decay=segment.weight_decay,
         schedule=segment.schedule,
         milestones=segment.milestones,
         max_grad_value=segment.max_grad_value,
+        max_grad_norm=segment.max_grad_norm,
         precision=segment.precision,
+        checkpoint_every=segment.checkpoint_every,
+        identity=identity,
         optimizer=segment.optimizer,
         betas=segment.betas,
         ema_decay=segment.ema_decay,
+        warm_up=None if segment.warm_up is None else WarmUpRecipe(**dict(segment.warm_up)),
+        plateau=PlateauRecipe(**dict(plateau)) if segment.schedule == "plateau" else None,
     )
-    convergence = options.convergence
-    monitoring = Monitoring() if convergence is None else convergence.monitoring(segmenter)
-    objective = segmenter.objective
-    if options.unlabelled is not None:
-        objective = MeanTeacher(segmenter, Pairs.read_images(options.unlabelled), augment, steps)
-    losses = fit(objective, batches, recipe, runtime, title=options.title, monitoring=monitoring)
-    return segmenter, losses
 
 
 def check_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:

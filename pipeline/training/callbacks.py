@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,7 @@ from pipeline.core import progress
 from pipeline.core.errors import UserError
 from pipeline.core.progress import Bar, advance_bar
 from pipeline.core.runtime import Runtime, Tracker
+from pipeline.training.selection import Selection
 
 LossRow = dict[str, float]  # losses of one optimiser step by name
 QUIET = 60.0  # seconds between two lines where there is no terminal
@@ -27,14 +28,16 @@ class Callback:
 
     every_n_steps: int
     on_step_end: Callable[[int], None]  # takes the number of completed steps
+    rows: list[Any] | None = None  # plain values that it appends to; a resumed run starts with those of its checkpoint
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Callbacks and the tracker of a run; they change no weight."""
+    """What looks at a run: callbacks and a tracker, which change no weight, and what chooses the weights to keep."""
 
     callbacks: tuple[Callback, ...] = ()
     tracker: Tracker | None = None  # on the main process only
+    selection: Selection | None = None  # None: the last weights are kept
 
 
 class Losses:

@@ -1,5 +1,6 @@
 """Checkpoints of a training run: atomic, few, of one format whatever the number and kind of processes."""
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ def load(path: Path) -> State:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}); remove it to resume from the one before, or start again"
         ) from error
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a finished run below its folder, if there are any."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 class Checkpoints:

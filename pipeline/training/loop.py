@@ -13,7 +13,7 @@ from pipeline.core.contracts import Batch, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
-from pipeline.training import adversary, optimizers
+from pipeline.training import adversary, optimizers, schedules
 from pipeline.training.adversary import AdversaryOptimizer
 from pipeline.training.callbacks import Display, Losses, LossRow, Monitoring
 from pipeline.training.checkpoints import Checkpoints, is_intact
@@ -35,18 +35,21 @@ def fit(
 ) -> list[LossRow]:
     """Train to `recipe.max_steps` and return the losses of every step, means over all processes.
 
+    The objective is left with the weights after the last step; with a selection with those of its highest score, and
+    the training may stop before `max_steps`.
+
     With a folder and `recipe.checkpoint_every` the same call resumes where a killed one stopped, and a resumed run
     equals an uninterrupted one bit for bit on the same machine; with `recipe.schedule_steps` a finished run goes on to
     a larger `max_steps`. Raises UserError where a loss is not finite; nothing is saved after that step.
     """
     check_recipe(recipe, batches.batch_size, runtime)
-    run = TrainingRun(objective, recipe, runtime, folder)
+    run = TrainingRun(objective, recipe, runtime, folder, monitoring)
     with Display(title, run.done, recipe.max_steps, runtime) as display:
-        for step, batch in batches_on_device(batches, range(run.done, recipe.max_steps), runtime):
+        for step, batch in batches_on_device(batches, run.remaining, runtime):
             seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
             run.advance(batch, step)
             done = step + 1
-            if _is_fetched(done, recipe, monitoring):
+            if run.is_fetched(done):
                 new = run.losses.fetch()
                 display.update(done, new[-1], run.rate)
                 _track(monitoring, done - len(new), new, run.rate)
@@ -54,7 +57,10 @@ def fit(
                 if done % callback.every_n_steps == 0:
                     with run.evaluation():
                         callback.on_step_end(done)
+            run.score(done)
             run.save(done)
+            if run.is_stopped:
+                break
     run.finish()
     return run.losses.rows
 
@@ -74,13 +80,6 @@ def check_recipe(recipe: Recipe, global_batch: int, runtime: Runtime) -> None:
     adversary.check(recipe, runtime)
 
 
-def _is_fetched(done: int, recipe: Recipe, monitoring: Monitoring) -> bool:
-    """Whether losses are fetched after so many steps: now and then, and before anything is saved or shown."""
-    callbacks = (callback.every_n_steps for callback in monitoring.callbacks)
-    saves = (recipe.checkpoint_every or recipe.max_steps, *callbacks, FETCH)
-    return done == recipe.max_steps or done in recipe.snapshots or any(done % every == 0 for every in saves)
-
-
 def _track(monitoring: Monitoring, first: int, rows: list[LossRow], rate: float) -> None:
     if monitoring.tracker is not None:
         for step, row in enumerate(rows, start=first):
@@ -91,15 +90,23 @@ def _track(monitoring: Monitoring, first: int, rows: list[LossRow], rate: float)
 class TrainingRun:
     """The state of one training run: everything that must survive a crash, and the training step."""
 
-    def __init__(self, objective: nn.Module, recipe: Recipe, runtime: Runtime, folder: Path | None) -> None:
+    def __init__(
+        self,
+        objective: nn.Module,
+        recipe: Recipe,
+        runtime: Runtime,
+        folder: Path | None,
+        monitoring: Monitoring = Monitoring(),  # noqa: B008  (frozen)
+    ) -> None:
         self.objective, self.recipe, self.runtime, self.folder = objective.to(runtime.device), recipe, runtime, folder
+        self.monitoring, self.selection = monitoring, monitoring.selection
         self.checkpoints = Checkpoints(folder, recipe.identity, recipe.keep_checkpoints, runtime)
         objective.train()
         state = self.checkpoints.newest(self._last_usable()) if recipe.checkpoint_every else None
         if state is not None:
             objective.load_state_dict(state["weights"], strict=False)
         self.strategy = build_strategy(objective, recipe, runtime)
-        self.schedule = _schedule(self.strategy.optimizer, recipe)
+        self.schedule = schedules.build(self.strategy.optimizer, recipe)
         self.ema = None if recipe.ema_decay is None else EMA(self.strategy.weights, recipe.ema_decay)
         assert (recipe.adversary is None) == (not adversary.adversary_weights(objective))
         self.adversary = recipe.adversary and AdversaryOptimizer(objective, recipe.adversary, runtime.device)
@@ -113,6 +120,16 @@ class TrainingRun:
         return len(self.losses.rows)
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether the selection has seen no progress for long enough."""
+        return self.selection is not None and self.selection.is_stopped
+
+    @property
+    def remaining(self) -> range:
+        """The steps that are left, counted from 0."""
+        return range(self.done, self.done if self.is_stopped else self.recipe.max_steps)
+
+    @property
     def rate(self) -> float:
         """The learning rate of the next step."""
         return float(self.strategy.optimizer.param_groups[0]["lr"])
@@ -124,10 +141,36 @@ class TrainingRun:
         self.strategy.step()
         if self.adversary is not None:
             self.adversary.step()
-        if step + 1 < length:
+        if step + 1 < length and self.recipe.plateau is None:
             self.schedule.step()
         if self.ema is not None:
             self.ema.update()
+
+    def is_fetched(self, done: int) -> bool:
+        """Whether losses are fetched after so many steps: now and then, and before anything is saved or shown."""
+        recipe = self.recipe
+        callbacks = (callback.every_n_steps for callback in self.monitoring.callbacks)
+        plateau = recipe.plateau and recipe.plateau.every
+        saves = (recipe.checkpoint_every or recipe.max_steps, plateau or recipe.max_steps, *callbacks, FETCH)
+        scored = self.selection is not None and self.selection.is_due(done, recipe.max_steps)
+        last = scored or done == recipe.max_steps or done in recipe.snapshots
+        return last or any(done % every == 0 for every in saves)
+
+    def score(self, done: int) -> None:
+        """Score the weights where that is due, keep the best, and lower the learning rate where progress has ended."""
+        scored = self.selection is not None and self.selection.is_due(done, self.recipe.max_steps)
+        if self.selection is not None and scored:
+            with self.evaluation():
+                score = self.runtime.broadcast(self.selection.score())
+                self.selection.add(done, score, trained_state(self.objective))
+        plateau = self.recipe.plateau
+        if plateau is None:
+            return
+        if plateau.every is None and self.selection is not None and scored:
+            self.schedule.step(self.selection.scores[-1][1])
+        elif plateau.every is not None and done % plateau.every == 0:
+            totals = [sum(row.values()) for row in self.losses.rows[-plateau.every :]]
+            self.schedule.step(sum(totals) / len(totals))
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -156,9 +199,11 @@ class TrainingRun:
                 weight.copy_(mean)
         self.strategy.unshard()
         self.objective.eval()
+        if self.selection is not None and self.selection.weights is not None:
+            self.objective.load_state_dict(self.selection.weights, strict=False)
         if not all(value.isfinite().all() for value in trained_state(self.objective).values()):
             raise UserError(
-                f"step {self.recipe.max_steps - 1}: its update left weights that are not finite, although its loss was;"
+                f"step {self.done - 1}: its update left weights that are not finite, although its loss was;"
                 " lower the learning rate or use precision fp32"
             )
 
@@ -197,7 +242,10 @@ class TrainingRun:
             "rows": self.losses.rows,
             "optimizer": self.strategy.optimizer_state(),
             "schedule": self.schedule.state_dict(),
+            "callbacks": [callback.rows for callback in self.monitoring.callbacks],
         }
+        if self.selection is not None:
+            state["selection"] = self.selection.state_dict()
         if self.adversary is not None:
             state["adversary"] = self.adversary.state_dict()
         if self.ema is not None:
@@ -209,6 +257,11 @@ class TrainingRun:
     def _restore(self, state: dict[str, Any]) -> None:
         self.strategy.load_optimizer_state(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        for callback, rows in zip(self.monitoring.callbacks, state.get("callbacks", ()), strict=False):
+            if callback.rows is not None:
+                callback.rows[:] = rows
+        if self.selection is not None:
+            self.selection.load_state_dict(state["selection"])
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])
         if self.ema is not None:
@@ -219,20 +272,6 @@ class TrainingRun:
 def split(batch: Batch, size: int) -> Iterator[Batch]:
     """Split a batch into micro-batches of so many samples; the last may have fewer."""
     return (batch.part(start, start + size) for start in range(0, len(batch), size))
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
-    length = recipe.schedule_steps or recipe.max_steps
-    if recipe.schedule == "one_cycle":
-        total, rates = max(length, 4), [group["lr"] for group in optimizer.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, rates, total_steps=total, pct_start=0.1, cycle_momentum=False
-        )
-    if recipe.schedule == "halved":
-        steps = [round(share * length) for share in recipe.milestones]
-        return torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=0.5)
-    end = 1e-2 if recipe.schedule == "linear" else 1.0
-    return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, end, total_iters=length)
 
 
 def snapshot_path(folder: Path, step: int) -> Path:

@@ -27,7 +27,8 @@ OUTPUTS = {
     "generate": {paths.synthetic(STUDY, G)},
     "judge": {paths.judge(STUDY)},
     "score": {
-        paths.scores(STUDY, G) / name for name in ("scores.json", "images.csv", "map.csv", "metrics.json", files.SEAL)
+        paths.scores(STUDY, G) / name
+        for name in ("scores.json", "images.csv", "map.csv", "metrics.json", "judge_maps", files.SEAL)
     },
     "snapshots": {paths.snapshots(STUDY, G)},
     "audit": {

@@ -158,6 +158,14 @@ def test_disk_counts_weights_checkpoints_and_pictures_of_pairs() -> None:
     assert disk_usage(params, {"siamese": cost}, pairs=None).images is None
 
 
+def test_disk_counts_a_byte_per_plane_and_pixel_of_the_judges_maps() -> None:
+    cost, three = {"siamese": Cost(1000, 0, 1.0, 1.0, 1.0)}, {**TOY_STUDY["data"], "num_classes": 3}
+    for changes, planes in (({}, 1), ({"data": three}, 3)):
+        plain, mapped = toy(**changes), toy(**changes, score={"judge_maps": True})
+        more = (disk_usage(params, cost, pairs=10).images or 0 for params in (mapped, plain))
+        assert next(more) - next(more) == pytest.approx(planes * 20 * 32**2)
+
+
 def test_disk_counts_images_without_masks_too(tmp_path: Path) -> None:
     for name in "uvw":
         (tmp_path / f"{name}.png").write_bytes(b"")  # none is decoded

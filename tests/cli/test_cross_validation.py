@@ -37,7 +37,7 @@ def test_folds_are_even_and_divide_no_group() -> None:
 def test_a_fold_is_one_of_the_folds() -> None:
     about = {"reader": "kvasir", "size": 8, "prompt": ""}
     assert Data.model_validate(about | {"folds": 3, "fold": 2}).fold == 2
-    with pytest.raises(ValidationError, match="fold is 3 and folds is 3; folds, counted from 0"):
+    with pytest.raises(ValidationError, match="fold is 3 and folds is 3; folds are counted from 0"):
         Data.model_validate(about | {"folds": 3, "fold": 3})
     with pytest.raises(ValidationError, match="fold is 1 and folds is None"):
         Data.model_validate(about | {"fold": 1})

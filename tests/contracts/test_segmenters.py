@@ -12,7 +12,7 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from pipeline.core import files, plugins, seeding
-from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.contracts import IGNORED, Batch, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _supervised
@@ -137,6 +137,22 @@ def test_losses_are_named_finite_and_reach_every_weight(name: str, toy_batch: Ba
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     assert [key for key, weight in objective.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_pixels_are_left_out_or_refused(name: str, toy_batch: Batch, spec: DatasetSpec) -> None:
+    """And what the parameters say of it, before torch is loaded, is what the segmenter does."""
+    segmenter, values = build(name, spec), {"weights": "none", **SMALLER.get(name, {})}
+    params = plugins.read_params("segmenters", name, values, f"segmenters.{name}")
+    takes = getattr(segmenter, "takes_ignored", False)
+    assert takes != getattr(params, "needs_every_label", False)
+    if takes:
+        ignoring = replace(toy_batch, mask=toy_batch.mask.clone(), ignores=True)
+        ignoring.mask[..., 20:] = IGNORED
+        losses = segmenter.objective.train()(ignoring, progress=0.0)
+        assert all(loss.isfinite() for loss in losses.values())
+        sum(losses.values()).backward()
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in segmenter.objective.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)

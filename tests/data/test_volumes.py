@@ -175,7 +175,7 @@ def change(root: Path, name: str, **own: Any) -> None:
          "imagesTr/v1.nii.gz: has 2 channels, but data.channels is 1; they must be equal"),
         ("imagesTr/v1.nii.gz", {"affine": np.diag([1.0, 1, 2.5, 1])}, {},
          "imagesTr/v1.nii.gz: and v1.nii.gz lie up to 1.5 mm"),
-        ("imagesTr/v1.nii.gz", {}, {"contrasts": [1]}, "has 1 channels; data.contrasts [1], counted from 0"),
+        ("imagesTr/v1.nii.gz", {}, {"contrasts": [1]}, "has 1 channels; data.contrasts is [1], counted from 0"),
     ],
 )  # fmt: skip
 def test_volumes_that_do_not_fit_are_named(

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from pipeline.core import files
 from pipeline.methods.exports.coco import components, run_lengths
-from tests.exported import COUNTS, run, splits, write_study
+from tests.exported import COUNTS, ignore_pixels, run, splits, write_study
 
 
 @pytest.fixture(autouse=True, params=[2, 3])
@@ -84,3 +84,10 @@ def test_an_image_without_lesion_stays_without_instances() -> None:
     written = json.loads((run("coco") / "annotations" / "instances_test.json").read_text())
     assert len(written["images"]) == 4
     assert 1 not in {instance["image_id"] for instance in written["annotations"]}
+
+
+def test_ignored_pixels_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    ignore_pixels()
+    run("coco", status=1)
+    assert "the mask of train_0_c0 has ignored pixels, which coco cannot express" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.core.errors import UserError
 from pipeline.methods.exports.nnunet import folds
-from tests.exported import run, splits, write_study
+from tests.exported import ignore_pixels, run, splits, write_study
 
 
 @pytest.fixture(autouse=True, params=[2, 3])
@@ -75,6 +75,15 @@ def test_every_pair_is_there_pixel_by_pixel() -> None:
             assert np.array_equal(np.moveaxis(image, -1, 0), images.image(row))
             assert np.array_equal(label, images.mask(row))
     assert len(list((folder / "imagesTs").iterdir())) == 4
+
+
+def test_ignored_pixels_get_the_label_after_the_last_class(num_classes: int) -> None:
+    ignore_pixels()
+    folder = dataset()
+    assert list(faults(folder)) == []
+    assert json.loads((folder / "dataset.json").read_text())["labels"]["ignore"] == num_classes
+    label = np.asarray(Image.open(folder / "labelsTr" / "train_0_c0.png"))
+    assert (label[:3] == num_classes).all() and label[3:].max() < num_classes
 
 
 def test_folds_validate_on_every_real_case_once_and_on_no_synthetic_one() -> None:

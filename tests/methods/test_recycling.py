@@ -176,19 +176,6 @@ def test_time_is_the_fraction_of_training_at_any_number_of_steps() -> None:
         assert part.network.fraction(torch.tensor([0, 1, 4]), part.sampler.process).tolist() == pytest.approx(expected)
 
 
-def test_parameter_counts_are_those_of_the_papers() -> None:
-    """2-D: muscle ultrasound, grey with two classes; 3-D: AMOS of 16 classes, pelvis of 9."""
-    shapes = {
-        RecyclingShape(2, 1 + 2, 2): 12_352_514,
-        RecyclingShape(2, 1, 2, time=False): 11_603_554,
-        RecyclingShape(3, 1 + 16, 16): 33_096_656,
-        RecyclingShape(3, 1 + 9, 9, patch=(2, 2, 1)): 33_073_993,
-    }
-    with torch.device("meta"):
-        for shape, count in shapes.items():
-            assert sum(weight.numel() for weight in RecyclingUNet(shape).parameters()) == count
-
-
 @pytest.mark.parametrize("mode", [*MODES, "plain"])
 def test_volumes_are_learned_and_predicted(mode: str) -> None:
     segmenter: Any = build(SOLID, mode=mode, first_stride=[2, 2, 1], patch=[4, 8, 4], overlap=[2, 4, 0])
@@ -260,8 +247,11 @@ def test_the_plain_trunk_is_the_network_with_time_less_its_maps_of_time() -> Non
         ({"cross_entropy": 0, "dice": 0}, "nothing would be learned"),
         ({"channels": [4, 7]}, "the last of channels is 7; the embedding of time needs an even number"),
         ({"patch": [8, 8, 8]}, "patch has 3 numbers; images of flat have 2 axes"),
-        ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\], patch \(4, 4\); .* below patch"),
+        ({"patch": [4, 4], "overlap": [4, 0]}, r"overlap is \[4, 0\] and patch is \(4, 4\); .* below patch"),
         ({"patch": [1, 8]}, "1 pixels .* stride of 2"),
+        ({"version": "0.1.0", "blocks": 1}, "version 0.1.0 has one block a level, .* leave blocks and heads out"),
+        ({"version": "0.1.0", "blocks": 2, "heads": 8, "tau": "index"}, "leave tau out"),
+        ({"version": "0.2.0"}, "version: Input should be '0.3.2', '0.3.1' or '0.1.0'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(values: dict[str, Any], told: str) -> None:
@@ -272,3 +262,31 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any], told: str) 
 def test_flips_are_for_squares() -> None:
     with pytest.raises(UserError, match=r"flips need square images; those of solid have \[8, 12, 4\] cells"):
         build(SOLID, flips=True)
+
+
+@pytest.mark.parametrize("mode", ["recycle_T", "plain"])
+@pytest.mark.parametrize("version", ["0.3.1", "0.1.0"])
+def test_other_releases_are_learned_and_predicted_patch_by_patch(version: str, mode: str) -> None:
+    own: dict[str, Any] = {} if version == "0.3.1" else {"blocks": 2, "heads": 8}
+    segmenter: Any = build(SOLID, mode=mode, version=version, patch=[4, 16, 4], overlap=[2, 4, 0], **own)
+    batch, objective = batch_of(SOLID), segmenter.objective.train()
+    window = Batch(batch.image[:, :, :4], batch.mask[:, :4], batch.prompts, batch.streams)
+    torch.stack(list(objective(window, 0.0).values())).sum().backward()
+    unused = [name for name, weight in objective.named_parameters() if weight.grad is None]
+    assert not unused
+    chance = segmenter.predict(batch.image)
+    torch.testing.assert_close(chance.sum(2), torch.ones(2, 1, 8, 12, 4))
+    assert not [layer for layer in objective.modules() if isinstance(layer, torch.nn.Dropout) and layer.p]
+
+
+def test_dropout_is_that_of_the_version_unless_it_is_given() -> None:
+    shares = {"0.3.2": 0.1, "0.3.1": 0.0, "0.1.0": 0.0}
+    assert {one: _recycling_params.Params.model_validate({"version": one}).dropout_share for one in shares} == shares
+    assert _recycling_params.Params(version="0.3.1", dropout=0.2).dropout_share == 0.2
+
+
+@pytest.mark.parametrize(("train_steps", "numbers"), [(5, [0, 2, 4]), (1001, [0, 500, 1000])])
+def test_time_of_the_first_release_is_the_number_of_the_level_in_training(train_steps: int, numbers: list[int]) -> None:
+    part: Any = build(version="0.1.0", blocks=2, heads=8, train_steps=train_steps).parts[0]  # type: ignore[attr-defined]
+    found = part.network.fraction(torch.tensor([0, 2, 4]), part.sampler.process) * 10_000
+    assert found.tolist() == pytest.approx(numbers)

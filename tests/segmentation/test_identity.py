@@ -18,7 +18,7 @@ TRAINING: dict[str, Any] = {
     "max_grad_value": None,
     "encoder_rate": 1.0,
     "precision": "fp32",
-    "version": 2,
+    "version": 3,
 }
 SCORES: dict[str, Any] = {"resolution": "training", "nsd_tolerance": 0.01, "spacing": None}
 SMOKE = {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, "weight_decay": 0.01, "threads": 1}
@@ -32,9 +32,9 @@ SAMPLED = {"num_samples": 8, "level_sets": True, "trajectory_images": 32}
 @pytest.mark.parametrize(
     ("study", "name", "training", "scores", "fingerprint"),
     [
-        ("smoke", "unet", SMOKE, {}, "c7751bed7e5cff49"),
-        ("ham10000_dermosegdiff", "baseline", DERMO | AVERAGED, WATCHED, "5cc87e0ceadb5582"),
-        ("lidc_cpu", "unet_levels", LIDC | {"ema_decay": 0.99}, SAMPLED, "47e1563a04eb3e47"),
+        ("smoke", "unet", SMOKE, {}, "44b8fd396fe531ee"),
+        ("ham10000_dermosegdiff", "baseline", DERMO | AVERAGED, WATCHED, "403d35b61d419efc"),
+        ("lidc_cpu", "unet_levels", LIDC | {"ema_decay": 0.99}, SAMPLED, "c9544e737ba3807c"),
     ],
 )
 def test_settings_of_training_and_scores_keep_their_fingerprint(
@@ -49,7 +49,9 @@ def test_settings_of_training_and_scores_keep_their_fingerprint(
 
 
 def test_every_mark_is_on_the_fields_that_had_it() -> None:
-    assert Segment.marked(Mark.SUMMARY) == {"seeds", "keep", "unseen", "small_lesion"}
+    assert Segment.marked(Mark.SUMMARY) == {"seeds", "keep", "unseen", "small_lesion", "checkpoint_every"}
     assert Segment.marked(Mark.SCORES) - Segment.marked(Mark.OMIT_DEFAULT) == {"resolution", "nsd_tolerance", "spacing"}
-    assert Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES) == {"betas", "ema_decay", "augment"}
-    assert len(Segment.marked(Mark.OMIT_DEFAULT)) == 14
+    later = Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES)
+    chosen = {"select", "select_every", "select_images", "patience", "min_delta"}
+    assert later == {"betas", "ema_decay", "augment", "warm_up", "plateau", "max_grad_norm"} | chosen
+    assert len(Segment.marked(Mark.OMIT_DEFAULT) & Segment.marked(Mark.SCORES)) == 11

@@ -47,13 +47,15 @@ def test_consistency_is_off_at_first_and_reaches_the_student_alone(segmenter: An
     losses = objective(batch(spec), 30 / STEPS)
     assert set(losses) == {"cross_entropy", "dice", "consistency"}
     losses["consistency"].backward()
-    assert all(weight.grad is None for weight in objective.teacher.parameters())
+    assert not list(objective.teacher.parameters())  # buffers, which no gradient reaches
+    assert not any(weight.requires_grad for weight in objective.teacher.buffers())
     assert any(weight.grad is not None and weight.grad.any() for weight in segmenter.network.parameters())
 
 
 def test_the_teacher_is_the_student_after_a_step_and_its_average_later(segmenter: Any, spec: DatasetSpec) -> None:
     objective = MeanTeacher(segmenter, pairs(spec, 3), None, STEPS)
-    student, teacher = next(iter(objective.student.parameters())), next(iter(objective.teacher.parameters()))
+    name, student = next(iter(objective.student.named_parameters()))
+    teacher = dict(objective.teacher.named_buffers())[name]
     start = student.detach().clone()
     with torch.no_grad():
         student += 1

@@ -66,9 +66,7 @@ def test_wrong_values_of_an_entry_are_refused_when_the_study_is_read(own: dict[s
 
 def test_the_recipe_of_an_entry_reaches_its_training(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Recipe] = []
-    monkeypatch.setattr(
-        train, "fit", lambda objective, batches, recipe, runtime, title, monitoring: seen.append(recipe) or []
-    )
+    monkeypatch.setattr(train, "fit", lambda objective, batches, recipe, *others: seen.append(recipe) or [])
     params = study(
         {"optimizer": "sgd", "schedule": "halved", "milestones": [0.5], "max_grad_value": 0.5, "encoder_rate": 0.1}
     )

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet
+from pipeline.data.labels import IGNORED_PIXELS
 from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair, flat_columns
 
 TOUCHING = np.ones((3, 3), int)  # pixels that share a side or a corner belong to one component
@@ -18,7 +20,13 @@ Record = dict[str, Any]
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
-    """Write SPLIT/ (images, and the label maps beside them) and annotations/instances_SPLIT.json, line by line."""
+    """Write SPLIT/ (images, and the label maps beside them) and annotations/instances_SPLIT.json, line by line.
+
+    Raises UserError where a mask has ignored pixels.
+    """
+    for images in splits.values():
+        if first := next((row["id"] for row in images if row.get(IGNORED_PIXELS)), None):
+            raise UserError(f"the mask of {first} has ignored pixels, which coco cannot express; export nnunet")
     (folder / "annotations").mkdir(parents=True)
     for split, images in splits.items():
         path = folder / "annotations" / f"instances_{split}.json"

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core import files, seeding, tables
+from pipeline.core.contracts import IGNORED
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_files import RGB_CHANNELS, VOLUME
 from pipeline.data.image_set import ImageSet, Row, png
+from pipeline.data.labels import IGNORED_PIXELS
 from pipeline.data.lenders import lenders
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.exports._format import ExportOptions, Splits, class_names, copy_pair
@@ -30,7 +32,8 @@ def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
         _write_cases(images, target, "Ts" if split == "test" else "Tr", f"{options.name} {split}")
     tables.write_table(target / "cases.csv", [_case(split, row) for split, images in splits.items() for row in images])
     files.write_json(target / "splits_final.json", assigned)
-    files.write_json(target / "dataset.json", _description(splits["train"].spec, len(training)))
+    ignores = any(row.get(IGNORED_PIXELS) for row in training)
+    files.write_json(target / "dataset.json", _description(splits["train"].spec, len(training), ignores))
 
 
 def folds(rows: Sequence[Row], count: int, seed: int) -> list[Fold]:
@@ -66,6 +69,9 @@ def _write_cases(images: ImageSet, target: Path, kind: str, title: str) -> None:
     for row in track(images, title, len(images)):
         image, label = target / f"images{kind}" / f"{row['id']}_0000{ending}", f"labels{kind}/{row['id']}{ending}"
         copy_pair(images, row, image, target / label)
+        if row.get(IGNORED_PIXELS):  # which nnU-Net wants as the label after the last class
+            mask = images.mask(row)
+            (target / label).write_bytes(png(np.where(mask == IGNORED, images.spec.num_classes, mask).astype(np.uint8)))
         if images.spec.channels > 1 and not _coloured(images.spec):
             _write_channels(images, row, image)
 
@@ -88,12 +94,12 @@ def _coloured(spec: DatasetSpec) -> bool:
     return spec.ndim == 2 and spec.channels == RGB_CHANNELS
 
 
-def _description(spec: DatasetSpec, cases: int) -> Row:
-    volumes = spec.ndim == 3
+def _description(spec: DatasetSpec, cases: int, ignores: bool) -> Row:
+    volumes, names_of_labels = spec.ndim == 3, [*class_names(spec.num_classes), *(["ignore"] if ignores else [])]
     names = ("R", "G", "B") if _coloured(spec) else [f"channel_{channel}" for channel in range(spec.channels)]
     return {
         "channel_names": {str(channel): name for channel, name in enumerate(names)},
-        "labels": {name: label for label, name in enumerate(class_names(spec.num_classes))},
+        "labels": {name: label for label, name in enumerate(names_of_labels)},
         "numTraining": cases,
         "file_ending": VOLUME if volumes else ".png",
         **({} if volumes else {"overwrite_image_reader_writer": "NaturalImage2DIO"}),

@@ -59,3 +59,8 @@ class Params(Section):
     """`dihedral`: random flips and quarter turns."""
     weights: Literal["none"] = "none"
     """This network has no pretrained weights."""
+
+    @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return True

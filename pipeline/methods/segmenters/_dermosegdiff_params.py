@@ -71,6 +71,11 @@ class Params(Section):
     weights: Literal["none"] = "none"
     """This network has no pretrained weights."""
 
+    @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return True
+
     @model_validator(mode="after")
     def paths_have_the_same_levels(self) -> Self:
         if len(self.mult_x) != len(self.mult_g):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.methods.segmenters import _kept_pixels
+
 
 def with_background(maps: Tensor) -> Tensor:
     """Convert maps [B, K-1, H, W] of the foreground classes to logits [B, K, H, W], background 0."""
@@ -29,11 +31,13 @@ def targets(mask: Tensor, num_classes: int) -> Tensor:
     return F.one_hot(mask, num_classes).movedim(-1, 1)[:, 1:].float()
 
 
-def structure_loss(logits: Tensor, target: Tensor, weighted_bce: bool = True) -> Tensor:
+def structure_loss(logits: Tensor, target: Tensor, weighted_bce: bool = True, kept: Tensor | None = None) -> Tensor:
     """Return weighted BCE + weighted IoU (Wei et al. 2020, as in PraNet), weighted up near the borders of the target.
 
     Logits and target (0 to 1, may be soft) have the shape [B, C, H, W]. The papers weight both parts. Their published
     code does not weight the BCE: it passes reduce="none", a true string, which makes a plain mean; weighted_bce=False.
+
+    Only `kept` pixels [B, H, W] count (None: all); beyond them the target must be 0, as it is beyond the image's edge.
     """
     weight = 1 + 5 * (F.avg_pool2d(target, 31, stride=1, padding=15) - target).abs()
     bce, probability, dims = (
@@ -41,13 +45,24 @@ def structure_loss(logits: Tensor, target: Tensor, weighted_bce: bool = True) ->
         logits.sigmoid(),
         (2, 3),
     )
-    entropy = (weight * bce).sum(dims) / weight.sum(dims) if weighted_bce else bce.mean()
+    if kept is None:
+        entropy = (weight * bce).sum(dims) / weight.sum(dims) if weighted_bce else bce.mean()
+    else:
+        shown = _kept_pixels.as_shares(kept, bce)
+        weight = weight * shown
+        counted, over = (weight, dims) if weighted_bce else (shown, (0, 1, 2, 3))
+        entropy = (counted * bce).sum(over) / counted.sum(over).clamp(min=1)
     common, total = (weight * probability * target).sum(dims), (weight * (probability + target)).sum(dims)
     return (entropy + 1 - (common + 1) / (total - common + 1)).mean()
 
 
-def dice_per_image(logits: Tensor, target: Tensor) -> Tensor:
-    """Return 1 - 2 sum(p m) / (sum(p) + sum(m) + 1) per map, averaged; the numerator is not smoothed (SANet)."""
+def dice_per_image(logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Return 1 - 2 sum(p m) / (sum(p) + sum(m) + 1) per map, averaged; the numerator is not smoothed (SANet).
+
+    Sums are over the `kept` pixels [B, H, W]; None: over all. Beyond them the target must be 0.
+    """
     probability, dims = logits.sigmoid(), (2, 3)
+    if kept is not None:
+        probability = probability * kept[:, None]
     overlap, total = (probability * target).sum(dims), (probability + target).sum(dims)
     return (1 - 2 * overlap / (total + 1)).mean()

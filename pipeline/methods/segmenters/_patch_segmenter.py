@@ -19,6 +19,7 @@ from pipeline.methods.segmenters._random_affine import RandomAffine
 from pipeline.methods.segmenters._recycling import PlainObjective, RecyclingObjective
 from pipeline.methods.segmenters._recycling_params import Params
 from pipeline.methods.segmenters._supervised import Supervised
+from pipeline.networks.unets.first_recycling_unet import FirstRecyclingUNet
 from pipeline.networks.unets.recycling_unet import RecyclingShape, RecyclingUNet
 
 SCHEDULES = {"linear": betas.linear, "quadratic": betas.quadratic, "cosine": betas.cosine}
@@ -38,14 +39,22 @@ def build_recycling(params: Params, spec: DatasetSpec) -> RecyclingObjective:
     )
 
 
-def _trunk(params: Params, spec: DatasetSpec, in_channels: int, time: bool) -> RecyclingUNet:
+def _trunk(params: Params, spec: DatasetSpec, in_channels: int, time: bool) -> RecyclingUNet | FirstRecyclingUNet:
     params.check(spec)
-    size = params.model_dump(include={"channels", "blocks", "heads", "layers", "dropout"})
-    shape = RecyclingShape(spec.ndim, in_channels, spec.num_classes, **size, patch=params.first_stride, time=time)
-    window = spec.spatial if params.patch is None else params.patch
-    for side, stride in zip(window, shape.stride, strict=True):
+    shape = RecyclingShape(
+        spec.ndim,
+        in_channels,
+        spec.num_classes,
+        **params.model_dump(include={"channels", "blocks", "heads", "layers", "version"}),
+        patch=params.first_stride,
+        dropout=params.dropout_share,
+        time=time,
+        window=tuple(map(min, spec.spatial, spec.spatial if params.patch is None else params.patch)),
+    )
+    assert shape.window is not None
+    for side, stride in zip(shape.window, shape.stride, strict=True):
         _supervised.check_size(side, stride)
-    return RecyclingUNet(shape)
+    return FirstRecyclingUNet(shape) if params.version == "0.1.0" else RecyclingUNet(shape)
 
 
 class PatchSegmenter(Supervised):
@@ -59,6 +68,7 @@ class PatchSegmenter(Supervised):
         networks = nn.ModuleList(part.network for part in parts)
         super().__init__(networks, spec, about, objective)  # type: ignore[arg-type]
         self.parts, self.params = parts, parts[0].params
+        self.takes_ignored = not about["stochastic"]  # noise is added to masks, and an ignored pixel has none
 
     @torch.no_grad()
     def predict(self, image: Tensor, num_samples: int = 1) -> Tensor:

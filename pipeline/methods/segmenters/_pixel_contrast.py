@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core import seeding
+from pipeline.core.contracts import IGNORED
 
 TEMPERATURE, BASE_TEMPERATURE = 0.1, 0.07
 MAX_SAMPLES, MAX_VIEWS = 1024, 100  # pixels of a batch; of one class of one image
@@ -21,9 +22,11 @@ def pixel_contrast(
 ) -> Tensor:
     """Return supervised InfoNCE over sampled pixels of embeddings [B, C, H, W]; the masks are labels [B, H, W].
 
-    A class of an image takes part if it has more than `min_pixels` pixels. 0 where fewer than two classes are left.
+    A class of an image takes part if it has more than `min_pixels` pixels; IGNORED is no class. 0 where fewer than two
+    classes are left.
     """
-    pairs = [(b, int(c)) for b in range(len(mask)) for c in mask[b].unique() if (mask[b] == c).sum() > min_pixels]
+    found = [(b, int(c)) for b in range(len(mask)) for c in mask[b].unique() if (mask[b] == c).sum() > min_pixels]
+    pairs = [(image, label) for image, label in found if label != IGNORED]
     if len({label for _, label in pairs}) < 2:
         return embedding.sum() * 0
     views = min(MAX_SAMPLES // len(pairs), MAX_VIEWS)

@@ -30,6 +30,7 @@ from pipeline.methods.segmenters._recycling_denoiser import (
 )
 from pipeline.methods.segmenters._recycling_params import ONE_STEP, SELF_CONDITIONED, Params
 from pipeline.methods.segmenters._supervised import min_max_normalize
+from pipeline.networks.unets.first_recycling_unet import FirstRecyclingUNet
 from pipeline.networks.unets.recycling_unet import RecyclingUNet
 
 CONDITIONED = 0.5  # fraction of the samples that are conditioned on their first prediction
@@ -38,7 +39,7 @@ CONDITIONED = 0.5  # fraction of the samples that are conditioned on their first
 class PlainObjective(nn.Module):
     """The trunk without time, trained on labels."""
 
-    def __init__(self, network: RecyclingUNet, params: Params) -> None:
+    def __init__(self, network: RecyclingUNet | FirstRecyclingUNet, params: Params) -> None:
         super().__init__()
         self.network, self.params = network, params
 
@@ -46,7 +47,8 @@ class PlainObjective(nn.Module):
         """Return the losses with a weight above 0; `progress` is not used."""
         logits = self.logits(batch.image)
         with torch.autocast(logits.device.type, enabled=False):
-            return {name: loss.mean() for name, loss in label_losses(self.params, logits, batch.mask).items()}
+            losses = label_losses(self.params, logits, batch.labels, batch.kept)
+            return {name: loss.mean() for name, loss in losses.items()}
 
     def logits(self, image: Tensor) -> Tensor:
         """Return logits [B, K, *spatial] in float32."""
@@ -62,10 +64,16 @@ class PlainObjective(nn.Module):
 class RecyclingObjective(nn.Module):
     """The trunk with time, trained on noisy masks of its mode."""
 
-    def __init__(self, network: RecyclingUNet, process: Process, params: Params) -> None:
+    def __init__(self, network: RecyclingUNet | FirstRecyclingUNet, process: Process, params: Params) -> None:
         super().__init__()
         self.params, self.process = params, process
-        self.network = RecyclingDenoiser(network, params.tau, params.clip, params.stretch, params.self_conditioned)
+        self.network = RecyclingDenoiser(
+            network,
+            process.indices if params.version == "0.1.0" else params.tau,
+            params.clip,
+            params.stretch,
+            params.self_conditioned,
+        )
         timestep_sampler = UniformTimestepSampler if params.times == "uniform" else ImportanceTimestepSampler
         self.times = timestep_sampler(0, len(process) - (1 if params.trains_last else 2))
         self.sampler = RecyclingSampler(
@@ -140,12 +148,12 @@ class JointObjective(nn.Module):
         return {f"{name}_{key}": loss for name, losses in named for key, loss in losses.items()}
 
 
-def label_losses(params: Params, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return the weighted losses [B] per sample, those with a weight above 0."""
+def label_losses(params: Params, logits: Tensor, mask: Tensor, kept: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the weighted losses [B] per sample over the kept pixels (None: all), those with a weight above 0."""
     kinds = {
         "cross_entropy": _sample_losses.cross_entropy,
         "focal": _sample_losses.focal,
         "dice": _sample_losses.foreground_dice,
     }
     weights = {"cross_entropy": params.cross_entropy, "focal": params.focal, "dice": params.dice}
-    return {name: weights[name] * loss(logits, mask) for name, loss in kinds.items() if weights[name]}
+    return {name: weights[name] * loss(logits, mask, kept) for name, loss in kinds.items() if weights[name]}

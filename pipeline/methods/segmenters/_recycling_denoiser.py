@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.diffusion.embedding import PERIOD
 from pipeline.diffusion.process import Process
 from pipeline.diffusion.reverse import CleanPrediction, Method, reverse
 from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.methods.segmenters._supervised import min_max_normalize
+from pipeline.networks.unets.first_recycling_unet import FirstRecyclingUNet
 from pipeline.networks.unets.recycling_unet import RecyclingUNet
 
 SMALLEST = 1e-5  # probability below which no x0 estimate is taken
@@ -34,8 +36,8 @@ class RecyclingDenoiser(nn.Module):
 
     def __init__(
         self,
-        network: RecyclingUNet,
-        tau: Literal["fraction", "index"],
+        network: RecyclingUNet | FirstRecyclingUNet,
+        tau: Literal["fraction", "index"] | Tensor,
         clip: bool,
         stretch: bool,
         self_conditioned: bool,
@@ -58,7 +60,12 @@ class RecyclingDenoiser(nn.Module):
         return estimate_mask(output, noisy, k, process)
 
     def fraction(self, k: Tensor, process: Process) -> Tensor:
-        """Return the time in (0, 1] of positions k as a fraction of the training steps, or (index) of the process's."""
+        """Return the time in (0, 1] of positions k as a fraction of the training steps, or (index) of the process's.
+
+        Where `tau` lists the noise levels of training, it is the number of the level among them, over 10,000.
+        """
+        if isinstance(self.tau, Tensor):
+            return torch.searchsorted(self.tau.to(k.device), process.indices.to(k.device)[k]) / PERIOD
         if self.tau == "index":
             return (k + 1) / len(process)
         return (process.indices.to(k.device)[k] + 1) / process.steps

@@ -14,8 +14,13 @@ ONE_STEP = ("recycle_next", "selfcond_next")  # their first pass is one level ab
 
 
 class Trunk(Section):
-    """Size of the U-Net; the defaults are those of the papers, in 2-D and 3-D."""
+    """Release and size of the U-Net; the defaults are those of the papers, in 2-D and 3-D."""
 
+    version: Literal["0.3.2", "0.3.1", "0.1.0"] = "0.3.2"
+    """Release of the public code whose network this is. `"0.3.1"` is that of the paper in MELBA, with a learned
+    position for each cell of the lowest level, so that every image, or patch, has one size; `"0.1.0"` is that of the
+    first paper, without a transformer.
+    """
     channels: tuple[int, ...] = Field(default=(32, 64, 128, 256), min_length=2)
     """Channels of each level of the U-Net."""
     blocks: int = Field(default=2, gt=0)
@@ -26,8 +31,8 @@ class Trunk(Section):
     """Layers of the transformer at the lowest level."""
     first_stride: tuple[int, ...] | None = None
     """Stride of the first downsampling along each axis; `null` for 2."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Probability of dropout."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Probability of dropout; `null` for that of the version, 0.1 in 0.3.2 and 0 in the others."""
 
 
 class Params(Trunk):
@@ -101,8 +106,19 @@ class Params(Trunk):
         return self
 
     @model_validator(mode="after")
+    def the_first_version_has_no_choice_of_blocks(self) -> Self:
+        names = ("blocks", "heads", "layers", "tau")
+        given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        if self.version == "0.1.0" and given:
+            raise ValueError(
+                f"version 0.1.0 has one block a level, no transformer and the number of the noise level as time; leave"
+                f" {' and '.join(given)} out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def time_has_as_many_sines_as_cosines(self) -> Self:
-        if self.mode != "plain" and self.channels[-1] % 2:
+        if self.mode != "plain" and self.version != "0.1.0" and self.channels[-1] % 2:
             raise ValueError(f"the last of channels is {self.channels[-1]}; the embedding of time needs an even number")
         return self
 
@@ -117,6 +133,16 @@ class Params(Trunk):
         if not self.cross_entropy + self.focal + self.dice:
             raise ValueError("cross_entropy, focal and dice are all 0: nothing would be learned")
         return self
+
+    @property
+    def needs_every_label(self) -> bool:
+        """Whether training masks may have no ignored pixels: noise is added to the whole mask."""
+        return self.mode != "plain"
+
+    @property
+    def dropout_share(self) -> float:
+        """The dropout within blocks and transformer."""
+        return (0.1 if self.version == "0.3.2" else 0.0) if self.dropout is None else self.dropout
 
     @property
     def self_conditioned(self) -> bool:

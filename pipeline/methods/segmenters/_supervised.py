@@ -16,6 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
+from pipeline.methods.segmenters import _kept_pixels
 from pipeline.networks import small_grids
 from pipeline.networks.stable_diffusion import weight_file
 
@@ -79,18 +80,21 @@ class SupervisedObjective(nn.Module):
         """Return the two losses; `progress` is not used."""
         logits = self.network(batch.image)
         with torch.autocast(logits.device.type, enabled=False):
-            dice = soft_dice_loss(logits, batch.mask, self.first)
-            return {"cross_entropy": self.weight * F.cross_entropy(logits, batch.mask), "dice": self.weight * dice}
+            entropy = _kept_pixels.mean(F.cross_entropy, logits, batch.labels, batch.kept)
+            dice = soft_dice_loss(logits, batch.labels, self.first, batch.kept)
+            return {"cross_entropy": self.weight * entropy, "dice": self.weight * dice}
 
 
-def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1) -> Tensor:
+def soft_dice_loss(logits: Tensor, mask: Tensor, first: int = 1, kept: Tensor | None = None) -> Tensor:
     """Return 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1), averaged over the classes from `first` on.
 
     `first` = 1 leaves the background out. Sums are over the batch, so that an image without a lesion does not reverse
-    the gradient (Milletari et al. 2016).
+    the gradient (Milletari et al. 2016), and over its `kept` pixels [B, H, W]; None: over all.
     """
     probability = logits.softmax(1)[:, first:]
     true = F.one_hot(mask, logits.shape[1]).movedim(-1, 1)[:, first:].to(probability.dtype)
+    if kept is not None:
+        probability, true = probability * kept[:, None], true * kept[:, None]
     dims = (0, 2, 3)
     overlap, total = (probability * true).sum(dims), (probability + true).sum(dims)
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
@@ -100,6 +104,7 @@ class Supervised:
     """A segmenter of one deterministic network (contracts.Segmenter)."""
 
     one_pass: ClassVar[bool] = True  # whether `probabilities` of the network's logits are the prediction
+    takes_ignored: bool = True  # whether the losses leave out pixels of the label IGNORED
 
     def __init__(
         self, network: Preprocessed, spec: DatasetSpec, about: Mapping[str, Any], objective: nn.Module | None = None

@@ -139,6 +139,7 @@ class CIMD(Supervised):
     """A segmenter whose samples start from different noise."""
 
     one_pass = False
+    takes_ignored = False  # noise is added to the whole mask
 
     def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec) -> None:
         about: dict[str, Any] = {"method": "cimd", "params": params.model_dump(mode="json")}

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Batch, Segmenter
+from pipeline.core.contracts import IGNORED, Batch, Segmenter
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.segmenters import _encoders, _foreground, _mit, _pixel_contrast, _structure_objective, _supervised
 from pipeline.methods.segmenters._convolutions import conv_bn
@@ -123,20 +123,24 @@ class StructureContrastObjective(_structure_objective.StructureObjective):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the two losses; `progress` is not used."""
-        image, target = self.resize_batch(batch)
+        image, target, kept = self.resize_batch(batch)
         net: CTNet = self.network.network
         stages = net.stages(self.network.preprocess(image))
         logits = self.network.restore_size(net.decode(stages), image)
         embedding = self.network.restore_size(net.embedding(stages), image)
         with torch.autocast(logits.device.type, enabled=False):
-            pixels = hard_labels(target), logits.argmax(1), batch.streams
+            pixels = hard_labels(target, kept), logits.argmax(1), batch.streams
             contrast = _pixel_contrast.pixel_contrast(embedding, *pixels, self.min_pixels)
-        return {"structure": self.structure_loss(logits, target), "contrast": self.contrast * contrast}
+        return {"structure": self.structure_loss(logits, target, kept), "contrast": self.contrast * contrast}
 
 
-def hard_labels(target: Tensor) -> Tensor:
-    """Convert soft maps of the foreground classes [B, K-1, H, W] to label maps [B, H, W]; foreground above 0.5."""
-    return (target.argmax(1) + 1) * (target.amax(1) > 0.5)
+def hard_labels(target: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Convert soft maps of the foreground classes [B, K-1, H, W] to label maps [B, H, W]; foreground above 0.5.
+
+    Pixels that are not `kept` become IGNORED.
+    """
+    labels = (target.argmax(1) + 1) * (target.amax(1) > 0.5)
+    return labels if kept is None else labels.masked_fill(~kept, IGNORED)
 
 
 def _conv() -> nn.Conv2d:

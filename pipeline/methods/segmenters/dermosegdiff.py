@@ -116,6 +116,7 @@ class DermoSegDiff(Supervised):
     """A segmenter whose prediction is the mean of `samples` masks sampled from noise."""
 
     one_pass = False
+    takes_ignored = False  # noise is added to the whole mask
 
     def __init__(self, network: Preprocessed, params: Params, spec: DatasetSpec) -> None:
         about: dict[str, Any] = {"method": "dermosegdiff", "params": params.model_dump(mode="json")}

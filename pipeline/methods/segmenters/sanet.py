@@ -19,7 +19,14 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _colour_exchange, _encoders, _foreground, _multi_scale, _supervised
+from pipeline.methods.segmenters import (
+    _colour_exchange,
+    _encoders,
+    _foreground,
+    _kept_pixels,
+    _multi_scale,
+    _supervised,
+)
 from pipeline.methods.segmenters._sanet_params import Params
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
 
@@ -73,16 +80,19 @@ class BceDiceObjective(nn.Module):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the two losses; `progress` is not used."""
-        image, mask = batch.image, batch.mask
+        image, mask, kept = batch.image, batch.labels, batch.kept
         if self.multi_scale and self.training:
             size = _multi_scale.sample_side(batch, RATES, PROBABILITIES)
             image = _multi_scale.resize_maps(image, size, align_corners=False)
             mask = F.interpolate(mask[:, None].float(), size=(size, size), mode="nearest")[:, 0].long()
+            if kept is not None:
+                kept = _kept_pixels.resized(kept, size, align_corners=False)
+                mask = mask.masked_fill(~kept, 0)
         logits = self.network(image)
         with torch.autocast(logits.device.type, enabled=False):
             odds, true = _foreground.log_odds(logits), _foreground.targets(mask, logits.shape[1])
-            dice = _foreground.dice_per_image(odds, true)
-            return {"bce": F.binary_cross_entropy_with_logits(odds, true), "dice": dice}
+            bce = _kept_pixels.mean(F.binary_cross_entropy_with_logits, odds, true, kept)
+            return {"bce": bce, "dice": _foreground.dice_per_image(odds, true, kept)}
 
 
 class SANet(Supervised):

@@ -10,7 +10,13 @@ ISIC = 0.65  # a Jaccard index below it counts as a failure in the ISIC challeng
 
 
 def dice(predicted: Masks, true: Masks) -> NDArray[np.float64]:
-    """Return 2|P∩T| / (|P|+|T|) of boolean masks [..., H, W]; 1 where both are empty."""
+    """Return 2|P∩T| / (|P|+|T|) of boolean masks [..., H, W]; 1 where both are empty.
+
+    >>> true = np.zeros((8, 8), bool)
+    >>> true[2:6, 2:6] = True
+    >>> print(dice(np.roll(true, 1, axis=1), true))
+    0.75
+    """
     overlap, total = _sum(predicted & true), _sum(predicted) + _sum(true)
     return np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
 

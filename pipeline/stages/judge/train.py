@@ -18,6 +18,7 @@ from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.segmentation.predicting import predict_set
 from pipeline.segmentation.scoring import score_set
+from pipeline.segmentation.selecting import Looks
 from pipeline.segmentation.train import TrainingOptions, train_segmenter, training_identity
 from pipeline.stages.judge import folds
 from pipeline.stages.judge.params import FOLDS, Judge
@@ -36,6 +37,7 @@ class JudgeSetup:
     seed: int
     threads: int  # per process
     runtime: Runtime
+    validation: ImageSet
 
     @property
     def stream(self) -> str:
@@ -48,7 +50,7 @@ class JudgeSetup:
 
     def train(self, images: ImageSet, stream: str, title: str) -> tuple[Segmenter, Losses]:
         """Train a judge on all rows of `images`."""
-        options = TrainingOptions(title)
+        options = TrainingOptions(title, looks=Looks(self.validation))
         return train_segmenter(self.name, self.entry, self.segment, images, stream, self.runtime, options)
 
 
@@ -64,7 +66,8 @@ def train_judge(params: Params, runtime: Runtime) -> None:
     entry = params.segmenters[name]
     segment = judge_settings(params.judge, entry_settings(params.segment, name, entry))
     threads = segment.threads_or(params.threads)
-    setup = JudgeSetup(name, entry, segment, params.seed, threads, Runtime.alone(threads, runtime.device))
+    alone = Runtime.alone(threads, runtime.device)
+    setup = JudgeSetup(name, entry, segment, params.seed, threads, alone, real.split("val"))
     folder, judges = (cross_fitted if params.judge.cross_fit else single)(setup, real)
     test, at_training_size = real.split("test"), segment.model_copy(update={"resolution": "training", "spacing": None})
     rows = mean_rows([score_set(judge, test, at_training_size) for judge in judges])

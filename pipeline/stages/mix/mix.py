@@ -11,6 +11,8 @@ from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.splitting import RESERVE
 from pipeline.stages.mix.leaks import check_leaks
 from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.relabelling import relabel
+from pipeline.stages.mix.resampling import resampled
 from pipeline.stages.mix.screening import RECORD, screen
 from pipeline.study import Params
 
@@ -20,20 +22,36 @@ METHOD_VERSION = 1
 def mix(params: Params, name: str) -> ImageSet:
     """Make the training set `name` of params.yaml and publish it. Raises UserError if it would leak held-out data.
 
-    Screening, if the set asks for it, drops some of the synthetic images and reports them in screening.json.
+    Screening, if the set asks for it, drops some of the synthetic images; screening.json tells of them, and of masks
+    that were resampled, corrected or have ignored pixels.
     """
     real = ImageSet.open(paths.real(params.study))
     recipe = params.training_sets[name]
     parts, record = real_parts(real, recipe), None
-    if recipe.generator is not None:
-        synthetic = ImageSet.open(paths.synthetic(params.study, recipe.generator))
-        parts.append(first_copies(synthetic, real, recipe.multiplier))
-    if recipe.screened:
-        screened = screen(params.study, name, recipe, parts[-1])
-        parts[-1], record = screened.images, screened.record
-    check_leaks(parts, real)
-    work = paths.work("mix", files.fingerprint(METHOD_VERSION, name, [part.digest for part in parts]))
-    return _publish(parts, record, work, paths.training_set(params.study, name))
+    if recipe.generator is None:
+        check_leaks(parts, real)
+        return _publish(parts, None, name, params.study)
+    images = _images(params.study, name, recipe, real)
+    changed = relabel(params.study, name, recipe, images, real) if recipe.relabelled else None
+    if recipe.chosen:
+        screened = screen(params.study, name, recipe, images, changed)
+        images, record = screened.images, screened.record
+    check_leaks([*parts, images], real)
+    if changed is None:
+        return _publish([*parts, images], record, name, params.study)
+    kept = set(images.ids)
+    new = changed.images.select(row for row in changed.images if row["id"] in kept)
+    published = _publish([*parts, new], record, name, params.study)
+    shutil.rmtree(changed.images.folder)
+    return published
+
+
+def _images(study: str, name: str, recipe: TrainingSet, real: ImageSet) -> ImageSet:
+    """Return the first copies of the masks of a generator, equally many of each or more of hard ones."""
+    generator = str(recipe.generator)
+    synthetic = ImageSet.open(paths.synthetic(study, generator))
+    first = first_copies(synthetic, real, recipe.multiplier)
+    return first if recipe.resample is None else resampled(study, name, generator, synthetic, recipe.multiplier)
 
 
 def real_parts(real: ImageSet, recipe: TrainingSet) -> list[ImageSet]:
@@ -73,7 +91,9 @@ def first_copies(synthetic: ImageSet, real: ImageSet, multiplier: int) -> ImageS
     return synthetic.take(multiplier)
 
 
-def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, work: Path, target: Path) -> ImageSet:
+def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, name: str, study: str) -> ImageSet:
+    work = paths.work("mix", files.fingerprint(METHOD_VERSION, name, [part.digest for part in parts]))
+    target = paths.training_set(study, name)
     shutil.rmtree(work, ignore_errors=True)
     rows = [row for part in parts for row in _link_files(part, work)]
     if len({row["id"] for row in rows}) < len(rows):

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.core.section import Section
 
@@ -26,6 +26,34 @@ class Phase(Section):
         return self
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class PixelScreen(Section):
+    """The rule of FreeMask: synthetic pixels on which the judge's loss is far above that on real ones are ignored."""
+
+    pixels: float = Field(gt=0)
+    """Multiple of the judge's mean cross-entropy on real training pixels of a class, above which a pixel is ignored."""
+    background: Literal["mean", "quantile"] = "mean"
+    """Limit of background pixels: the same multiple of their mean, or their 99 % quantile, which spares hard ones."""
+    least_foreground: float = Field(default=0.5, ge=0, le=1)
+    """Share of the foreground that must be left; images with less are dropped."""
+
+
+class Labels(Section):
+    """Labels of synthetic images that the judge corrects where it is confident."""
+
+    corrected: float = Field(default=0.95, gt=0.5, lt=1)
+    """Probability from which on the judge is believed; that of FixMatch and UniMatch for predicted labels."""
+
+
+def _kind(value: Any) -> str:
+    return "share" if isinstance(value, float | int) else "section"
+
+
+Screen = Annotated[Annotated[Share, Tag("share")] | Annotated[PixelScreen, Tag("section")], Discriminator(_kind)]
+
+
 class TrainingSet(Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
@@ -39,13 +67,17 @@ class TrainingSet(Section):
     """Number of copies of each mask that are added, at most the `copies` of the generator."""
     seed_offset: int = Field(default=0, ge=0)
     """Added to every seed. An arm that differs from the reference in nothing else is an A/A control."""
-    screen: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the synthetic images to keep, the most faithful ones."""
+    screen: Screen | None = None
+    """Share of the synthetic images to keep, the most faithful ones; or `{pixels: 1.25}`, a rule for single pixels."""
     screen_min_dice: float | None = Field(default=None, ge=0, le=1)
     """Faithfulness (Dice of the judge) below which a synthetic image is left out."""
     drop_copies: bool = False
     """Leave out the images that the audit suspects to be copies of training images."""
-    synthetic_share: float | None = Field(default=None, gt=0, lt=1)
+    labels: Labels | None = None
+    """`corrected` or `{corrected: probability}`: where the judge is confident, its labels replace those of masks."""
+    resample: Literal["hardness"] | None = None
+    """`hardness` takes more copies of masks that the judge finds hard, and fewer of the others; `null` equally many."""
+    synthetic_share: Share | None = None
     """Share of synthetic images in every batch; `null` draws all images alike."""
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
     """Share of the training at which `synthetic_share` has fallen to 0, in a straight line; `null` leaves it constant.
@@ -62,17 +94,43 @@ class TrainingSet(Section):
     @property
     def by_dice(self) -> bool:
         """Whether screening needs the faithfulness of each image."""
-        return self.screen is not None or self.screen_min_dice is not None
+        return self.share is not None or self.screen_min_dice is not None
+
+    @property
+    def share(self) -> float | None:
+        """The share of the most faithful images that is kept."""
+        return None if isinstance(self.screen, PixelScreen) else self.screen
+
+    @property
+    def pixel_screen(self) -> PixelScreen | None:
+        """The rule by which pixels are ignored."""
+        return self.screen if isinstance(self.screen, PixelScreen) else None
 
     @property
     def screened(self) -> bool:
         """Whether any synthetic image may be dropped."""
-        return self.by_dice or self.drop_copies
+        return self.by_dice or self.drop_copies or self.pixel_screen is not None
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether masks of synthetic images may be changed."""
+        return self.pixel_screen is not None or self.labels is not None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the synthetic images are other ones than the first copies, or have other masks."""
+        return self.screened or self.relabelled or self.resample is not None
+
+    @property
+    def judge_rules(self) -> list[str]:
+        """The keys for which the stage score must have published the judge's maps."""
+        rules = {"screen.pixels": self.pixel_screen, "labels": self.labels, "resample": self.resample}
+        return [key for key, value in rules.items() if value]
 
     @property
     def on_ladder(self) -> bool:
         """Whether the set is one of the multipliers of its generator that are compared with each other."""
-        return self.generator is not None and not self.screened and not self.seed_offset
+        return self.generator is not None and not self.chosen and not self.seed_offset
 
     @property
     def options(self) -> str:
@@ -80,6 +138,10 @@ class TrainingSet(Section):
         chosen = self.model_dump(mode="json", exclude={"generator", "multiplier"}, exclude_defaults=True)
         if self.phase is not None:
             chosen["phase"] = f"pretrain {self.phase.pretrain:g}"
+        if self.labels is not None:
+            chosen["labels"] = f"corrected {self.labels.corrected:g}"
+        if self.pixel_screen is not None:
+            chosen["screen"] = " ".join(f"{key} {value}" for key, value in chosen["screen"].items())
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
 
     @property
@@ -106,6 +168,13 @@ class TrainingSet(Section):
                 " steps; train longer or choose another share"
             )
         return first
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def corrected_is_a_section_of_defaults(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "corrected":
+            raise ValueError(f"{value!r} is no rule for labels; give corrected, or {{corrected: probability}}")
+        return {} if value == "corrected" else value
 
     @model_validator(mode="after")
     def generator_and_multiplier_belong_together(self) -> Self:
@@ -145,8 +214,13 @@ def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], r
     ]
 
 
-def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str]) -> None:
-    """Raise ValueError with the dotted path of what is impossible; `copies` by generator, `metrics` of score."""
+def check_training_sets(
+    sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str], *, judge_maps: bool = False
+) -> None:
+    """Raise ValueError with the dotted path of what is impossible.
+
+    `copies` by generator, `metrics` of score, and whether it publishes what the judge thinks of every pixel.
+    """
     for name, arm in sets.items():
         where = f"training_sets.{name}"
         if arm.generator is None:
@@ -160,8 +234,17 @@ def check_training_sets(sets: Mapping[str, TrainingSet], copies: Mapping[str, in
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
                 f" {copies[arm.generator]}; raise copies or lower the multiplier"
             )
+        if arm.resample and not 1 < arm.multiplier < copies[arm.generator]:
+            raise ValueError(
+                f"{where}.resample takes more copies of hard masks and fewer of easy ones, so multiplier must be above"
+                f" 1 and below the {copies[arm.generator]} copies of generators.{arm.generator}; found {arm.multiplier}"
+            )
+        if arm.judge_rules and not judge_maps:
+            raise ValueError(
+                f"{where}.{arm.judge_rules[0]} needs the judge's opinion of every pixel; set score.judge_maps: true"
+            )
         if arm.by_dice and "faithfulness" not in metrics:
-            key = "screen" if arm.screen is not None else "screen_min_dice"
+            key = "screen" if arm.share is not None else "screen_min_dice"
             raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
 
 
@@ -211,7 +294,7 @@ def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
 
 
 def _check_real(where: str, arm: TrainingSet) -> None:
-    requested = {"screen": arm.screen is not None, "screen_min_dice": arm.screen_min_dice is not None}
-    for key, is_set in (requested | {"drop_copies": arm.drop_copies}).items():
-        if is_set:
-            raise ValueError(f"{where}.{key} screens synthetic images, but the set has no generator")
+    for key in ("screen", "screen_min_dice", "drop_copies", "labels", "resample"):
+        if getattr(arm, key) not in (None, False):
+            does = "changes" if key in ("labels", "resample") else "screens"
+            raise ValueError(f"{where}.{key} {does} synthetic images, but the set has no generator")

@@ -11,6 +11,7 @@ follows well. Its optimiser steps stay the same, so that each remaining image, r
 No torch here.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.mix.params import TrainingSet
+from pipeline.stages.mix.relabelling import Relabelled
+from pipeline.stages.mix.resampling import mask_of
 
 RECORD = "screening.json"  # in the folder of the training set
 DIGITS = 6  # of images.csv
@@ -34,14 +37,15 @@ class Screened:
     record: dict[str, Any]
 
 
-def screen(study: str, name: str, recipe: TrainingSet, images: ImageSet) -> Screened:
+def screen(study: str, name: str, recipe: TrainingSet, images: ImageSet, changed: Relabelled | None = None) -> Screened:
     """Screen the synthetic images of the training set `name`. Raises UserError if a table is missing or none is kept.
 
     The record holds the requested rules, the images before and after, those dropped by each rule (several may drop
-    one image), the Dice of the least faithful image that the Dice rules keep, and the dropped images.
+    one image), the Dice of the least faithful image that the Dice rules keep, and the dropped images; of masks that
+    were `changed` also what was done to those of the images that are kept.
     """
     dice = faithfulness(study, recipe, images) if recipe.by_dice else {}
-    dropped = {rule: ids for rule, ids in _dropped_by_rule(study, recipe, images, dice) if ids is not None}
+    dropped = {rule: ids for rule, ids in _dropped_by_rule(study, recipe, images, dice, changed) if ids is not None}
     all_dropped = set().union(*dropped.values())
     kept = images.select(row for row in images if row["id"] not in all_dropped)
     if not len(kept):
@@ -50,7 +54,11 @@ def screen(study: str, name: str, recipe: TrainingSet, images: ImageSet) -> Scre
             f"training_sets.{name}: screening leaves none of {len(images)} images of {recipe.generator} ({counts});"
             " ask for less, or train the generator longer"
         )
-    return Screened(kept, _record(name, recipe, images, dice, dropped))
+    record = _record(name, recipe, images, dice, dropped)
+    if recipe.resample:
+        copies = Counter(Counter(mask_of(row) for row in images).values())
+        record["resampled"] = {str(number): copies[number] for number in sorted(copies)}  # masks by number of images
+    return Screened(kept, record | (changed.record(recipe, kept.ids) if changed else {}))
 
 
 def faithfulness(study: str, recipe: TrainingSet, images: ImageSet) -> dict[str, float]:
@@ -75,12 +83,13 @@ def beyond_share(dice: Mapping[str, float], share: float) -> set[str]:
 
 
 def _dropped_by_rule(
-    study: str, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float]
+    study: str, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float], changed: Relabelled | None
 ) -> list[tuple[str, set[str] | None]]:
     """Return the ids that each rule drops; None for a rule that was not requested."""
-    least = recipe.screen_min_dice
+    least, pixels = recipe.screen_min_dice, recipe.pixel_screen
     return [
-        ("screen", None if recipe.screen is None else beyond_share(dice, recipe.screen)),
+        ("screen", None if recipe.share is None else beyond_share(dice, recipe.share)),
+        ("pixels", changed.dropped(pixels.least_foreground) if changed and pixels else None),
         ("screen_min_dice", None if least is None else {name for name, value in dice.items() if value < least}),
         ("drop_copies", suspects(study, recipe, images) if recipe.drop_copies else None),
     ]
@@ -90,12 +99,14 @@ def _record(
     name: str, recipe: TrainingSet, images: ImageSet, dice: Mapping[str, float], dropped: Mapping[str, set[str]]
 ) -> dict[str, Any]:
     all_dropped = set().union(*dropped.values())
-    unfaithful = set().union(*(ids for rule, ids in dropped.items() if rule != "drop_copies"))
+    unfaithful = set().union(*(ids for rule, ids in dropped.items() if rule in ("screen", "screen_min_dice")))
+    asked = recipe.model_dump(include={"multiplier", "screen", "screen_min_dice", "drop_copies"})
+    asked |= recipe.model_dump(include={"labels", "resample"}, exclude_none=True)
     kept = [value for identity, value in dice.items() if identity not in all_dropped]
     return {
         "training_set": name,
         "generator": recipe.generator,
-        "asked": recipe.model_dump(include={"multiplier", "screen", "screen_min_dice", "drop_copies"}),
+        "asked": asked,
         "images": len(images),
         "kept": len(images) - len(all_dropped),
         **({"not_screened": len(images) - len(dice)} if recipe.by_dice else {}),

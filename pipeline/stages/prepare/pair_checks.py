@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.contracts import IGNORED
 from pipeline.core.errors import UserError
 from pipeline.data import hashing, labels
 from pipeline.data.decoding import (
@@ -34,6 +35,7 @@ class Candidate:
     digest: str  # content hash of the image at its own size
     perceptual_hash: NDArray[np.bool_]
     shape: tuple[int, ...]  # height and width of the image's own size, of a volume its three extents
+    ignored: int = 0  # pixels of its mask, at its own size, whose label is not known (data.ignore_label)
 
     @property
     def location(self) -> str:
@@ -96,15 +98,18 @@ def _decoded(item: Sample | FilePair | LazySample, rules: PictureRules = NO_RULE
 def _check_picture(sample: Sample, data: Data) -> Candidate:
     image = with_channels(np.asarray(sample.image, np.uint8), data)
     _check_sizes(image, sample.masks[0], sample.notes)
-    maps, notes = _label_maps(sample, data.num_classes)
+    maps, notes = _label_maps(sample, data)
     resized = [resize_labels(label_map, data.size) for label_map in maps]
-    if any(label_map.any() for label_map in maps) and not any(label_map.any() for label_map in resized):
+    seen, left = (any(labels.foreground(label_map).any() for label_map in found) for found in (maps, resized))
+    if seen and not left:
         notes.append(f"mask: all foreground lost at {data.size} pixels")
     native = png(majority_vote(np.stack(maps))) if data.native_masks else b""
     masks, image_resized = np.stack(resized), resize_image(image, data.size)
     checked = replace(sample, image=image_resized, masks=masks, notes=(*sample.notes, *notes), native=native)
-    shape = image.shape[1], image.shape[2]
-    return Candidate(checked, hashing.content_hash(image), hashing.perceptual_hash(image), shape)
+    if (masks == IGNORED).all():
+        raise InvalidData(f"all pixels of its mask are ignored at {data.size} pixels; leave the pair out")
+    shape, ignored = (image.shape[1], image.shape[2]), sum(int((one == IGNORED).sum()) for one in maps)
+    return Candidate(checked, hashing.content_hash(image), hashing.perceptual_hash(image), shape, ignored)
 
 
 def with_channels(image: NDArray[np.uint8], data: Data) -> NDArray[np.uint8]:
@@ -120,12 +125,14 @@ def _check_channels(channels: int, data: Data) -> None:
         raise InvalidData(f"has {channels} channels, but data.channels is {data.planes}; they must be equal")
 
 
-def _label_maps(sample: Sample, num_classes: int) -> tuple[list[NDArray[np.uint8]], list[str]]:
+def _label_maps(sample: Sample, data: Data) -> tuple[list[NDArray[np.uint8]], list[str]]:
     """Return the label map of every rater, and notes on what had to be corrected, each note once."""
     maps, notes = [], []
+    if data.ignore_label is not None and len(sample.masks) > 1:
+        raise InvalidData(f"has the masks of {len(sample.masks)} raters; data.ignore_label takes one mask per image")
     for rater, mask in enumerate(sample.masks):
         try:
-            label_map, remarks = labels.label_map(mask, num_classes)
+            label_map, remarks = labels.label_map(mask, data.num_classes, data.ignore_label)
         except InvalidData as fault:
             raise InvalidData(str(fault) if len(sample.masks) == 1 else f"rater {rater}: {fault}") from None
         maps.append(label_map)

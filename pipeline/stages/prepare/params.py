@@ -7,7 +7,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry, Section
 
-LATER = ("unlabelled", "picture_window", "palette")
+LATER = ("unlabelled", "picture_window", "palette", "ignore_label")
 OPTIONAL = ("channels", "shape", "spacing", *LATER)  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
@@ -55,6 +55,8 @@ class Data(Entry):
     """The two levels of grey images of 16 bits, and of DICOM images, that become black and white."""
     palette: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     """Colours (red, green, blue) of the labels 0, 1, 2 ... in colour masks."""
+    ignore_label: int | None = Field(default=None, le=255)
+    """Value of pixels in training masks whose label is not known; no loss counts them. Scored masks may have none."""
     near_duplicates: Literal["warn", "error", "regroup"] = "warn"
     """What happens to images of different splits that look the same by perceptual hash: a warning, an error, or a move
     into one split.
@@ -114,6 +116,19 @@ class Data(Entry):
                 f"palette names {len(self.palette)} colours, but num_classes is {self.num_classes}; the first colour"
                 " is the background"
             )
+        return self
+
+    @model_validator(mode="after")
+    def ignored_pixels_have_a_value_of_their_own(self) -> Self:
+        if self.ignore_label is None:
+            return self
+        if self.ignore_label < self.num_classes:
+            raise ValueError(
+                f"ignore_label is {self.ignore_label}, a label of a class; give a value from {self.num_classes} to 255"
+            )
+        if self.shape or self.palette:
+            other = "palette gives colours, not values," if self.palette else "volumes have none"
+            raise ValueError(f"ignore_label is a value in the masks of pictures; {other} to ignore")
         return self
 
     @model_validator(mode="after")

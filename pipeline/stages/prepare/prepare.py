@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.core import files, paths, tables
+from pipeline.core.contracts import IGNORED
 from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, write_image, write_native
+from pipeline.data.labels import IGNORED_PIXELS, foreground
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
@@ -39,7 +41,8 @@ def prepare(params: Params) -> ImageSet:
     spec = dataset_spec(params.study, params.data, checked.samples[0])
     samples = track(checked.samples, "prepare: writing")
     grouped = any(sample.group for sample in checked.samples)  # then the column is there, in every row
-    pairs = ((sample, ({"group": sample.group} if grouped else {}) | write_native(work, sample)) for sample in samples)
+    ignores = params.data.ignore_label is not None
+    pairs = ((sample, _columns(sample, grouped, ignores) | write_native(work, sample)) for sample in samples)
     images = ImageSet.create(work, spec, pairs)
     write_prompts(images)
     write_names(params.study, [*((s.id, s.origin) for s in checked.samples), *checked.unlabelled.files])
@@ -49,6 +52,12 @@ def prepare(params: Params) -> ImageSet:
     shutil.rmtree(work)  # real images should not lie in more places than needed
     publish_unlabelled(params.study, spec, checked.unlabelled)
     return ImageSet.open(paths.real(params.study))
+
+
+def _columns(sample: Sample, grouped: bool, ignores: bool) -> dict[str, Any]:
+    """Return the columns of a sample in sets that have groups, or pixels whose label is not known."""
+    group = {"group": sample.group} if grouped else {}
+    return group | ({IGNORED_PIXELS: int((sample.masks == IGNORED).sum())} if ignores else {})
 
 
 def publish_unlabelled(study: str, spec: DatasetSpec, images: UnlabelledImages) -> None:
@@ -131,6 +140,6 @@ def _count(samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         "images": len(samples),
         "sources": Counter(sample.source for sample in samples),
-        "empty_masks": sum(not sample.masks.any() for sample in samples),
+        "empty_masks": sum(not foreground(sample.masks).any() for sample in samples),
         "masks_with_label": {str(label): count for label, count in sorted(labels.items())},
     }

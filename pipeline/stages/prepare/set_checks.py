@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pipeline.data import grids, nifti
+from pipeline.data import grids, labels, nifti
 from pipeline.data.decoding import Fault
 from pipeline.data.sample import Sample
-from pipeline.data.splitting import SPLITS
+from pipeline.data.splitting import HELD_OUT, SPLITS
 from pipeline.stages.prepare.pair_checks import Candidate
 from pipeline.stages.prepare.params import Data
 
@@ -21,6 +21,7 @@ def set_faults(
 ) -> list[Fault]:
     """Return every fault of the set as it will be written; `lost_splits` are those of pairs that cannot be used."""
     faults = [*unsafe_ids(candidates), *missing_prompts(candidates, data), *empty_masks(candidates, splits)]
+    faults += ignored_in_held_out(candidates, splits)
     return [*faults, *differing_spacings(candidates), *differing_raters(candidates), *empty_splits(splits, lost_splits)]
 
 
@@ -69,10 +70,21 @@ def empty_masks(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[
     """Return splits whose masks hold background only; one fault if all masks do."""
     if not candidates:
         return []
-    with_foreground = {split for c, split in zip(candidates, splits, strict=True) if c.sample.masks.any()}
+    pairs = zip(candidates, splits, strict=True)
+    with_foreground = {split for c, split in pairs if labels.foreground(c.sample.masks).any()}
     empty = [split for split in SPLITS if split in splits and split not in with_foreground]
     message = "every mask is empty (background only); are these the right files, and is data.num_classes right?"
     return [Fault(f"split {split}", message) for split in empty] if with_foreground else [Fault("data", message)]
+
+
+def ignored_in_held_out(candidates: Sequence[Candidate], splits: Sequence[str]) -> list[Fault]:
+    """Return validation and test masks with ignored pixels: every pixel of what is scored has a label."""
+    message = "its mask has {} ignored pixels, but it is a {} image, and scores need every label; move it into train"
+    return [
+        Fault(c.location, message.format(c.ignored, split))
+        for c, split in zip(candidates, splits, strict=True)
+        if c.ignored and split in HELD_OUT
+    ]
 
 
 def absent_classes(samples: Sequence[Sample], num_classes: int) -> list[Fault]:

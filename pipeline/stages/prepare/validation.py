@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
+from pipeline.core.section import MethodEntry, Section
 from pipeline.study import Params
 
 
@@ -22,6 +23,8 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         for name, entry in getattr(params, kind).items():
             where, method = f"{kind}.{name}", entry.method_of(name)
             yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.options, w)
+            if kind == "segmenters":
+                yield where, lambda m=method, e=entry, w=where: _check_ignored_pixels(params, m, e, w)
     for name, entry in params.generators.items():
         where = f"generators.{name}.mask_params"
         yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
@@ -31,6 +34,22 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "score.extractors", lambda name=extractor: plugins.source("features", name)
     for extractor in params.audit.extractors:
         yield "audit.extractors", lambda name=extractor: plugins.source("features", name)
+
+
+def _check_ignored_pixels(params: Params, method: str, entry: MethodEntry, where: str) -> None:
+    """Raise UserError where a segmenter that needs every label is to be trained on masks with ignored pixels."""
+    screened = (f"training_sets.{name}.screen" for name, arm in params.training_sets.items() if arm.pixel_screen)
+    cause = next(screened, None) if params.data.ignore_label is None else "data.ignore_label"
+    if cause and getattr(_params_of(method, entry, where), "needs_every_label", False):
+        raise UserError(f"{method} needs the label of every pixel, and {cause} leaves some without; remove one of them")
+
+
+def _params_of(method: str, entry: MethodEntry, where: str) -> Section | None:
+    """Return the parameters of a segmenter; None where they are wrong, which another check says."""
+    try:
+        return plugins.read_params("segmenters", method, entry.options, where)
+    except UserError:
+        return None
 
 
 def _run(check: tuple[str, Callable[[], object]]) -> str | None:

@@ -6,8 +6,7 @@ from pipeline.core import paths
 from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation import mean_teacher, strong_augmentation
+from pipeline.segmentation import ignored_pixels, mean_teacher, strong_augmentation
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import TrainingOptions
 from pipeline.stages.mix.params import TrainingSet
@@ -44,10 +43,11 @@ def options_identity(arm: TrainingSet, segment: Segment, options: TrainingOption
     return [*identity, chosen] if chosen else identity
 
 
-def check_options(options: TrainingOptions, segment: Segment, segmenter: Segmenter, spec: DatasetSpec) -> None:
-    """Raise UserError where a segmenter, or the images, cannot be trained with these options."""
+def check_options(options: TrainingOptions, segment: Segment, segmenter: Segmenter, train: ImageSet) -> None:
+    """Raise UserError where a segmenter cannot be trained with these options, or on these images."""
+    ignored_pixels.check_rows(segmenter, train)
     if (options.augment or segment.augment) == "strong":
-        strong_augmentation.check(spec)
+        strong_augmentation.check(train.spec)
     if options.unlabelled is not None:
         mean_teacher.check(segmenter)
 

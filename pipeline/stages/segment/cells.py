@@ -15,6 +15,7 @@ from pipeline.segmentation import saved_model
 from pipeline.segmentation.convergence import Convergence
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.segmentation.scoring import score_set
+from pipeline.segmentation.selecting import Looks
 from pipeline.segmentation.train import TrainingOptions, train_segmenter
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.prepare.params import Data
@@ -139,8 +140,9 @@ def run_cell(setup: SegmenterSetup, cell: Cell, runtime: Runtime) -> dict[str, A
     compare well. What must not happen is a pair of two kinds; the stage compare refuses it (compare.machines).
     """
     real, segment = ImageSet.open(paths.real(setup.study)), setup.segment
-    curve = Convergence(real.split("val"), segment)
-    options = replace(cell.options, convergence=curve)
+    curve, looks = Convergence(real.split("val"), segment), Looks(real.split("val"))
+    folder = cell.path.parent
+    options = replace(cell.options, convergence=curve, looks=looks, folder=folder, identity=cell.fingerprint)
     trained, losses = train_segmenter(setup.name, setup.entry, segment, cell.train, cell.stream, runtime, options)
     if cell.keep != "none":
         saved_model.save_model(trained, cell.train.spec, cell.model, saved_model.reader_settings(setup.data))
@@ -157,4 +159,5 @@ def run_cell(setup: SegmenterSetup, cell: Cell, runtime: Runtime) -> dict[str, A
         "losses": losses,
         **({"trajectory": trajectory} if trajectory else {}),
         **({"convergence": curve.rows} if curve.rows else {}),
+        **({"selection": looks.rows()} if looks.rows() else {}),
     }

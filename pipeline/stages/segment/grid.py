@@ -22,6 +22,7 @@ from pipeline.stages.segment.arm_options import check_options, options_identity,
 from pipeline.stages.segment.cells import SCORED, Cell, SegmenterSetup, run_cell
 from pipeline.stages.segment.output import publish
 from pipeline.study import Params
+from pipeline.training.checkpoints import remove_checkpoints
 
 POLL = 0.2  # seconds between checks of the cells of other processes
 
@@ -44,7 +45,7 @@ def plan(setup: SegmenterSetup) -> list[Cell]:
         for name, arm in setup.training_sets.items():
             train, stream = _open_training_set(setup.study, name, real), f"segment/{seed + arm.seed_offset}"
             options = training_options(setup.study, name, arm, segment, len(train))
-            check_options(options, segment, segmenter, real.spec)
+            check_options(options, segment, segmenter, train)
             identity = files.fingerprint(*shared, content(train), stream, *options_identity(arm, segment, options))
             cells.append(Cell(name, seed, stream, train, identity, options, segment.keep))
     return cells
@@ -73,6 +74,7 @@ def run_grid(params: Params, segmenter: str, runtime: Runtime) -> None:
     for cell in kept:
         if not saved_model.is_saved(cell.model):  # finished before segment.keep asked for it
             run_cell(setup, cell, Runtime.alone(setup.threads, runtime.device))
+            remove_checkpoints(cell.path.parent)
     publish(setup, cells, kept)
     remove_other_models(cells, kept)
 
@@ -90,6 +92,7 @@ def run_cells(setup: SegmenterSetup, cells: list[Cell], task: str, runtime: Runt
     def finish(cell: Cell) -> None:
         if not cell.is_finished:
             files.write_sealed(cell.path, run_cell(setup, cell, alone))
+            remove_checkpoints(cell.path.parent)
 
     if not runtime.is_main:
         for cell in claimed:

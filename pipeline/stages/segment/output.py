@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.core import files, paths, tables
-from pipeline.segmentation import convergence, saved_model
+from pipeline.segmentation import convergence, saved_model, selecting
 from pipeline.segmentation.class_scores import ScoreRow
 from pipeline.stages.segment import protocol, trajectories
 from pipeline.stages.segment.cells import Cell, SegmenterSetup
@@ -66,6 +66,8 @@ def write_tables(work: Path, results: Results) -> None:
         tables.write_table(work / "steps.csv", steps, trajectories.COLUMNS)
     if curves := results.rows("convergence"):
         tables.write_table(work / "convergence.csv", curves, convergence.COLUMNS)
+    if looks := results.rows("selection"):
+        tables.write_table(work / "selection.csv", looks, selecting.COLUMNS)
 
 
 def _write_scores(path: Path, scores: list[ScoreRow]) -> None:

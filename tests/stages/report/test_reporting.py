@@ -236,7 +236,9 @@ def test_the_comparison_tells_harm_choice_trend_spread_and_needs(study: Params) 
     text = " ".join(Page(page(study)).text.split())
     for told in ("0.457", "-0.234", "0.012", "one of 3 clusters"):  # p (equal), worst tenth, SD between seeds
         assert told in text.replace("-0.235", "-0.234")
-    assert "0<1<2: ranks go up (Page’s test: p = 0.0031 over test images of these models, 0.0417 over seeds)" in text
+    assert (
+        "0<1<2: the ranks go up (Page’s test: p = 0.0031 over test images of these models, 0.0417 over seeds)" in text
+    )
     rows = [
         re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", page(study), re.DOTALL)
     ]

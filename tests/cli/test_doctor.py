@@ -264,7 +264,7 @@ def test_weights_with_another_hash_are_an_error(root: Path, tmp_path: Path) -> N
     chosen = {"extractors": ["lpips_alex"], "weights": {"lpips_alex": {"file": str(tmp_path / "lpips.pth")}}}
     (one,) = extractor_findings(study(root, score=chosen))
     assert (one.severity, one.check) == ("error", "extractor_weights")
-    assert "expected" in one.found and "remove it" in one.found + one.advice
+    assert "expected" in one.found and "replace it" in one.found + one.advice
 
 
 @pytest.fixture

@@ -88,6 +88,6 @@ def test_an_image_without_lesion_stays_without_instances() -> None:
 
 def test_ignored_pixels_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     ignore_pixels()
-    run("coco", status=1)
+    run("coco", status=2)
     assert "the mask of train_0_c0 has ignored pixels, which coco cannot express" in capsys.readouterr().err
     assert not Path("out").exists()

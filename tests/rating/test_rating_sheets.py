@@ -193,7 +193,7 @@ def test_names_that_give_one_file_are_refused(database: Database, tmp_path: Path
 def test_the_command(toy_study: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text(json.dumps(TOY_STUDY))
     assert main(["rate", "export"]) == 2
-    assert "there is no ratings/toy/rating.sqlite" in capsys.readouterr().err
+    assert "ratings/toy/rating.sqlite does not exist" in capsys.readouterr().err
     assert main(["rate", "static", "--rater", "Ann", "--images", "3", "--to", "out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"files": ["out/rate_ann.html"]}
     study = embedded(Path("out/rate_ann.html").read_text(encoding="utf-8"))

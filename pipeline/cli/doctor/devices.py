@@ -132,7 +132,7 @@ def _launch(launch: str, hardware: Hardware) -> Iterator[Finding]:
         available = ", ".join(sorted(path.stem for path in LAUNCHES.glob("*.yaml")))
         yield error("launch", f"LAUNCH is {launch!r}; there is no such file in {LAUNCHES}", f"choose of: {available}")
     elif not read_yaml(LAUNCHES / f"{launch}.yaml").get("use_cpu") and count > len(hardware.gpus):
-        message = f"LAUNCH={launch} starts {count} processes on GPUs, torch sees {len(hardware.gpus)}"
+        message = f"LAUNCH={launch} starts {count} processes on GPUs, but torch sees {len(hardware.gpus)}"
         yield error("launch", message, "choose a launch for this machine (cpu, gpu1), or free the GPUs")
 
 

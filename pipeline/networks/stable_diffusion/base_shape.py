@@ -45,7 +45,7 @@ def _reason(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, 
     if unet.get("use_linear_projection") or width == 1024:
         return f"is Stable Diffusion 2, not 1.5 (cross-attention of width {width})"
     if width != expected:
-        return f"is not SD 1.5-shaped: the U-Net attends to width {width}, the text tower has {expected}"
+        return f"is not SD 1.5-shaped: the U-Net attends to width {width}, but the text encoder has {expected}"
     if channels != latent:
         kind = "an inpainting model" if channels == 2 * latent + 1 else "a variant"
         return f"is {kind}: the U-Net takes {channels} channels, the autoencoder gives {latent}"

@@ -265,9 +265,7 @@ def test_images_that_are_small_for_the_discriminator_are_named() -> None:
         "denoiser": SMALL["denoiser"],
     }
     section["autoencoder"] |= {"discriminator_channels": [8, 8, 8, 8, 8]}
-    with pytest.raises(
-        UserError, match="sees crops of 32 pixels, but 5 discriminator_channels need 48"
-    ):
+    with pytest.raises(UserError, match="sees crops of 32 pixels, but 5 discriminator_channels need 48"):
         parse(Params, TOY_STUDY | {"base": section})
     assert Autoencoder(crop=8, **RATES).discriminator_channels == (48, 96, 192)  # unused: not checked
 

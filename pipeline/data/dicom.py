@@ -76,7 +76,7 @@ def window_of(header: Any) -> Window | None:
     function = text(header, "VOILUTFunction") or LINEAR
     centre, width = centres[0], widths[0]
     if function not in (LINEAR, EXACT):
-        raise InvalidData("has a window that is no straight line (VOILUTFunction); state a window instead")
+        raise InvalidData("has a window that is not linear (VOILUTFunction); state a window instead")
     if width <= (1 if function == LINEAR else 0):
         raise InvalidData(f"has a window of width {width:g}; state a window instead")
     if function == EXACT:

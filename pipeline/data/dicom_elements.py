@@ -76,9 +76,9 @@ def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...]:
         values = header.get(keyword)
         found = () if values in (None, "") else tuple(float(v) for v in (values if _several(values) else [values]))
     except (TypeError, ValueError):
-        raise InvalidData(f"has a {keyword} that is no number; replace the file") from None
+        raise InvalidData(f"has a {keyword} that is not a number; replace the file") from None
     if found and count and len(found) != count:
-        raise InvalidData(f"has {len(found)} numbers of {keyword}, {count} are meant; replace the file")
+        raise InvalidData(f"has {len(found)} numbers in {keyword} instead of {count}; replace the file")
     return found
 
 

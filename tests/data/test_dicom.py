@@ -84,7 +84,7 @@ def test_windows_of_other_forms(elements: dict[str, Any], ends: tuple[float, flo
 @pytest.mark.parametrize(
     "elements, named",
     [
-        ({"VOILUTFunction": "SIGMOID"}, "no straight line"),
+        ({"VOILUTFunction": "SIGMOID"}, "not linear"),
         ({"WindowWidth": 1}, "a window of width 1"),
         ({"WindowWidth": 0, "VOILUTFunction": "LINEAR_EXACT"}, "a window of width 0"),
     ],

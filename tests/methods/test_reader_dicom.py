@@ -288,7 +288,9 @@ def test_a_segmentation_of_nothing_is_named(tmp_path: Path) -> None:
     dicom_files.series(tmp_path, volume())
     dicom_files.segmentation(tmp_path / "seg", {1: lesion()})
     dicom_files.segmentation(tmp_path / "lost", {1: lesion()}, name="another")
-    assert faults(read(tmp_path)) == ["lost: is a segmentation of no series that is there; add it or remove this"]
+    assert faults(read(tmp_path)) == [
+        "lost: is a segmentation of a series that was not found; add the series or remove the file"
+    ]
 
 
 def test_what_the_parameters_cannot_mean_is_refused(tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def read(data: Data, params: Params) -> Iterator[Item]:
         except InvalidData as fault:
             yield Fault(location, str(fault))
     for one in unused:
-        yield Fault(display_path(one.path, root), "is a segmentation of no series that is there; add it or remove this")
+        yield Fault(
+            display_path(one.path, root),
+            "is a segmentation of a series that was not found; add the series or remove the file",
+        )
 
 
 def _classes(data: Data, params: Params) -> Classes:

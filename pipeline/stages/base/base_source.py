@@ -121,7 +121,8 @@ def in_folder(base: Base) -> BaseFiles:
     present, missing = _collect(required_files(base), lambda name: path if (path := folder / name).is_file() else None)
     if missing:
         raise UserError(
-            f"base.source: {folder} is not a Stable Diffusion folder with these weights, because it lacks {_names(missing)}"
+            f"base.source: {folder} is not a Stable Diffusion folder with these weights, because it lacks"
+            f" {_names(missing)}"
         )
     return BaseFiles(present)
 

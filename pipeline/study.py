@@ -238,11 +238,14 @@ def _known(where: str, name: str, there: dict[str, Any]) -> None:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a study. Raises UserError, also where it leaves out a section that dvc.yaml always reads."""
+    """Read and check a study. Raises UserError."""
+    return parse(Params, read_yaml(path))
+
+
+def check_watched_sections(path: Path) -> None:
+    """Raise UserError where a study leaves out a section that dvc.yaml names for every study."""
     values = read_yaml(path)
-    params = parse(Params, values)
     if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:
         raise UserError(
             f"{path}: DVC needs every section in the file, whether it is used or not; add the line {absent[0]}"
         )
-    return params

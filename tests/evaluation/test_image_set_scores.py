@@ -98,7 +98,7 @@ def test_sets_that_do_not_fit_are_refused(toy_study: Params) -> None:
     cache = look(a=Counting())
     with pytest.raises(UserError, match="run generate again"):
         score_set(real, ImageSet(synthetic.folder, DatasetSpec(name="blobs", size=64), synthetic.rows), cache)
-    with pytest.raises(UserError, match="there is no test image to score with"):
+    with pytest.raises(UserError, match="holds no test image to score with"):
         score_set(real.split("train"), synthetic, cache)
     with pytest.raises(UserError, match="there is no synthetic image to score with"):
         score_set(real, synthetic.select([]), cache)

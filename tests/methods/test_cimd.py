@@ -273,7 +273,7 @@ def test_fewer_steps_end_in_as_much_noise(schedule: str):
 @pytest.mark.parametrize(
     ("spec", "values", "reason"),
     [
-        ({"num_classes": 3}, {}, "one structure; rated has 3 classes"),
+        ({"num_classes": 3}, {}, "one structure and the background, but rated has 3 classes"),
         ({"ndim": 3, "shape": (8, 8, 8), "spacing": (1.0, 1.0, 1.0)}, {}, "rated has 3 dimensions"),
         ({}, {"steps": 41}, "steps is 41, but may be at most train_steps, 40"),
         ({}, {"heads": 3}, r"\[8, 16\] channels cannot be divided into 3 heads"),

@@ -222,7 +222,7 @@ def test_heatmaps_lie_in_the_unit_interval_and_depend_on_the_image(
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"mult_g": (1, 2, 4)}, "mult_x has 2 levels, mult_g 3"),
+        ({"mult_g": (1, 2, 4)}, "mult_x has 2 levels, mult_g has 3"),
         ({"steps": 51}, "steps is 51, but may be at most train_steps, 50"),
         ({"train_steps": 20, "steps": 2}, "train_steps"),
     ],

@@ -80,7 +80,7 @@ def test_the_two_inceptions_differ(folder: Path) -> None:
 def test_inceptions_file_without_its_layers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "inception-2015-12-05.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(path))
-    with pytest.raises(UserError, match=r"inception-2015-12-05\.pt: not FID-Inception"):
+    with pytest.raises(UserError, match=r"inception-2015-12-05\.pt is not FID-Inception"):
         plugins.load("features", "inception").build(path)
 
 

@@ -106,7 +106,7 @@ def test_missing_weights_are_named_with_their_place(
 
 def test_other_files_are_refused(named: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     hed, pidinet = named["soft_edge_hed"], named["soft_edge_pidinet"]
-    with pytest.raises(UserError, match="expected 5ca93762"):  # not the publisher's, and no other was named
+    with pytest.raises(UserError, match="but 5ca93762"):  # not the publisher's, and no other was named
         soft_edge_hed.build(soft_edge_hed.Params(file=hed["file"]), 2)
     with pytest.raises(UserError, match="does not hold the weights of soft_edge_hed"):
         soft_edge_hed.build(soft_edge_hed.Params(**pidinet), 2)

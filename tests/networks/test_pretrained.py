@@ -79,7 +79,7 @@ def test_a_configured_file_that_is_not_there_is_told_by_its_key(here: Path) -> N
 @pytest.mark.parametrize("configured, published", [(OTHER, SHA256), (None, OTHER), (None, "00000000")])
 def test_a_wrong_hash_is_told_with_both_hashes(configured: str | None, published: str, here: Path) -> None:
     put(here / "mine.pt")
-    with pytest.raises(UserError, match=rf"mine\.pt.*{SHA256}.*expected 0000") as caught:
+    with pytest.raises(UserError, match=rf"mine\.pt.*{SHA256}*but 0000") as caught:
         pretrained.find("net", by_url(here, published), {"net": WeightFile(file="mine.pt", sha256=configured)})
     assert not isinstance(caught.value, Unavailable)
 
@@ -139,7 +139,7 @@ def test_a_url_is_downloaded_into_torchs_cache(here: Path) -> None:
 @pytest.mark.usefixtures("online")
 def test_a_download_of_something_else_leaves_nothing_behind(here: Path) -> None:
     put(here / "published.pt", b"<html>Please log in</html>")
-    with pytest.raises(Unavailable, match=f"sha256.*expected {SHA256}"):
+    with pytest.raises(Unavailable, match=f"sha256*but {SHA256}"):
         pretrained.find("net", by_url(here), {})
     assert list((here / "torch/hub/checkpoints").iterdir()) == []
 

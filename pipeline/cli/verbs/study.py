@@ -118,9 +118,10 @@ def _show(arguments: argparse.Namespace) -> int:
 def _use(arguments: argparse.Namespace) -> int:
     path = find(arguments.name)
     from pipeline.core import files
-    from pipeline.study import load_params
+    from pipeline.study import check_watched_sections, load_params
 
     load_params(path)  # a study that is not valid never gets in place
+    check_watched_sections(path)
     new = path.read_text(encoding="utf-8") if arguments.fold is None else _fold_of(path, arguments.fold)
     old = PLACE.read_text(encoding="utf-8") if PLACE.is_file() else ""
     if new == old:

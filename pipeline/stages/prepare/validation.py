@@ -18,15 +18,16 @@ def check_plugins(params: Params) -> None:
 def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield a dotted path and a function that raises UserError if its plug-in or the plug-in's parameters are wrong."""
     data = params.data
-    yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.options, "data")
     screened = (f"training_sets.{name}.screen" for name, arm in params.training_sets.items() if arm.pixel_screen)
-    cause = next(screened, None) if data.ignore_label is None else "data.ignore_label"
+    unlabelled_pixels = next(screened, None) if data.ignore_label is None else "data.ignore_label"
+    yield "data.reader", lambda: plugins.read_params("readers", data.reader, data.options, "data")
     for kind in ("generators", "segmenters"):
         for name, entry in getattr(params, kind).items():
             where, method = f"{kind}.{name}", entry.method_of(name)
             yield where, lambda k=kind, m=method, e=entry, w=where: plugins.read_params(k, m, e.options, w)
-            if kind == "segmenters":
-                yield where, lambda m=method, e=entry, w=where: _check_ignored_pixels(cause, m, e, w)
+            if kind == "segmenters" and unlabelled_pixels:
+                cause = unlabelled_pixels
+                yield where, lambda m=method, e=entry, w=where, c=cause: _check_ignored_pixels(c, m, e, w)
     for name, entry in params.generators.items():
         where = f"generators.{name}.mask_params"
         yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
@@ -38,12 +39,9 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "audit.extractors", lambda name=extractor: plugins.source("features", name)
 
 
-def _check_ignored_pixels(cause: str | None, method: str, entry: MethodEntry, where: str) -> None:
-    """Raise UserError where a segmenter that needs every label is to be trained on masks with ignored pixels.
-
-    `cause` is the key of the study by which pixels are ignored; None: there is none.
-    """
-    if cause and getattr(_params_of(method, entry, where), "needs_every_label", False):
+def _check_ignored_pixels(cause: str, method: str, entry: MethodEntry, where: str) -> None:
+    """Raise UserError where a segmenter needs every label: the parameter `cause` leaves pixels without one."""
+    if getattr(_params_of(method, entry, where), "needs_every_label", False):
         raise UserError(f"{method} needs the label of every pixel, and {cause} leaves some without; remove one of them")
 
 

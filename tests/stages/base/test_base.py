@@ -163,7 +163,7 @@ def test_weights_that_are_cut_off_or_missing_are_told(folder: Path, tmp_path: Pa
     with pytest.raises(UserError, match=r"unet lacks 1 of its weights \(conv_out.bias"):
         base_import.import_base(Base(source=str(source)), tmp_path / "base")
     (source / "unet" / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is no JSON object"):
+    with pytest.raises(UserError, match=r"config\.json is not a JSON object"):
         base_import.import_base(Base(source=str(source)), tmp_path / "base")
 
 

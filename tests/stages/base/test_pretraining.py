@@ -239,7 +239,10 @@ def test_the_discriminator_has_the_published_shape() -> None:
         ({"discriminator_channels": [48, 50]}, r"discriminator_channels must be two or more multiples of 8"),
         ({"discriminator_betas": [0.5, 1.0]}, r"discriminator_betas must lie in \[0, 1\), found \[0.5, 1.0\]"),
         ({"discriminator_learning_rate": 0}, "greater than 0, found 0"),
-        ({"adversarial_weight": 0.1, "crop": 8}, "sees crops of 8 pixels; 3 discriminator_channels need 12 or more"),
+        (
+            {"adversarial_weight": 0.1, "crop": 8},
+            "8 pixels, but 3 discriminator_channels need 12 or more",
+        ),
         ({"perceptual_wieght": 1}, "did you mean perceptual_weight"),
     ],
 )
@@ -262,7 +265,9 @@ def test_images_that_are_small_for_the_discriminator_are_named() -> None:
         "denoiser": SMALL["denoiser"],
     }
     section["autoencoder"] |= {"discriminator_channels": [8, 8, 8, 8, 8]}
-    with pytest.raises(UserError, match="the discriminator sees crops of 32 pixels; 5 discriminator_channels need 48"):
+    with pytest.raises(
+        UserError, match="sees crops of 32 pixels, but 5 discriminator_channels need 48"
+    ):
         parse(Params, TOY_STUDY | {"base": section})
     assert Autoencoder(crop=8, **RATES).discriminator_channels == (48, 96, 192)  # unused: not checked
 

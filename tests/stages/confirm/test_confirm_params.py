@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
+from pipeline.stages.finetune.params import rival_generators
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 
@@ -90,7 +91,8 @@ def test_the_list_of_a_refusal_would_do(grid: list[int], sets: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_shipped_study_with_arms_confirms_its_choice(path: Path) -> None:
+def test_every_shipped_study_with_a_choice_of_arms_confirms_it(path: Path) -> None:
     params = load_params(path)
-    has_arms = any(one.generator for one in params.training_sets.values())
-    assert (params.confirm is not None) == has_arms
+    rivals = rival_generators(params.generators)
+    arms = [one for one in params.training_sets.values() if one.generator and one.generator not in rivals]
+    assert (params.confirm is not None) == (len(arms) > 1)

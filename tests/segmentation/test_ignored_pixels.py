@@ -91,6 +91,10 @@ def exact_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_foreground, "targets", lambda mask, classes: in_float32(mask, classes).double())
 
 
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
 def cut(batch: Batch) -> Batch:
     """The same without the ignored columns."""
     return replace(batch, image=batch.image[..., :KEPT], mask=batch.mask[..., :KEPT], ignores=False)
@@ -104,7 +108,7 @@ def test_the_loss_is_that_of_the_image_from_which_ignored_pixels_are_cut(name: s
     assert found.keys() == expected.keys()
     for key in found:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-12, atol=1e-12)
-    (gradient,) = torch.autograd.grad(sum(found.values()), whole)
+    (gradient,) = torch.autograd.grad(total(found), whole)
     assert not gradient[..., KEPT:].any()
     assert gradient[..., :KEPT].any()
 
@@ -114,7 +118,7 @@ def test_nothing_is_left_to_learn_where_every_pixel_of_a_batch_is_ignored(name: 
     """As a random patch may have it; a training must not end in NaN for that."""
     image = batch.image.requires_grad_()
     losses = objectives()[name](replace(batch, image=image, mask=torch.full_like(batch.mask, IGNORED)))
-    (gradient,) = torch.autograd.grad(sum(losses.values()), image)
+    (gradient,) = torch.autograd.grad(total(losses), image)
     assert all(loss.isfinite() for loss in losses.values())
     assert not gradient.any()
 
@@ -143,8 +147,9 @@ def test_ignored_pixels_are_not_contrasted(batch: Batch) -> None:
     embedding = F.normalize(torch.randn(2, 8, 24, WIDTH, generator=torch.Generator().manual_seed(2)).double(), dim=1)
     predicted = batch.image.argmax(1)
     whole = _pixel_contrast.pixel_contrast(embedding, batch.mask, predicted, batch.streams, 5)
-    sides = (x[..., :KEPT] for x in (embedding, batch.mask, predicted))
-    torch.testing.assert_close(whole, _pixel_contrast.pixel_contrast(*sides, batch.streams, 5), rtol=1e-12, atol=0)
+    left, mask, found = (x[..., :KEPT] for x in (embedding, batch.mask, predicted))
+    part = _pixel_contrast.pixel_contrast(left, mask, found, batch.streams, 5)
+    torch.testing.assert_close(whole, part, rtol=1e-12, atol=0)
 
 
 def test_a_resized_pixel_counts_where_it_takes_nothing_from_an_ignored_one() -> None:

@@ -169,8 +169,8 @@ def ignore(mask: Mask, levels: Levels, drawn: Region, limits: Mapping[int, float
 
 def _changes(before: Mask, corrected: Mask, after: Mask, num_classes: int) -> Changes:
     ignored = corrected[after == IGNORED]
-    counts = (tuple(np.bincount(one.ravel(), minlength=num_classes).tolist()) for one in (corrected, ignored))
-    return Changes(*counts, int((before != corrected).sum()))
+    pixels, lost = (tuple(np.bincount(one.ravel(), minlength=num_classes).tolist()) for one in (corrected, ignored))
+    return Changes(pixels, lost, int((before != corrected).sum()))
 
 
 def _write(images: ImageSet, row: Row, mask: Mask, change: Changes, recipe: TrainingSet, work: Path) -> Row:

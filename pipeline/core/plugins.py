@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pipeline
+from pipeline.core.contracts import WatchedFiles
 from pipeline.core.errors import UserError
 from pipeline.core.section import Section, parse
 
@@ -52,6 +53,12 @@ def params_class(kind: str, name: str) -> type[Section]:
     apart = f"pipeline.{FOLDERS[kind]}._{name}_params"
     module = importlib.import_module(apart) if importlib.util.find_spec(apart) else load(kind, name)
     return module.Params
+
+
+def watched_files(kind: str, name: str, values: dict[str, Any], where: str) -> dict[str, str]:
+    """Return the hash of the user's files that a plug-in's parameters name, as `files`; empty where they name none."""
+    chosen = read_params(kind, name, values, where)
+    return {"files": chosen.files_digest()} if isinstance(chosen, WatchedFiles) else {}
 
 
 def read_params(kind: str, name: str, values: dict[str, Any], where: str) -> Section:

@@ -44,7 +44,7 @@ def is_image(header: Any) -> bool:
 
 
 def check_pixels(header: Any) -> None:
-    """Raise InvalidData where there are no pixels, too many of them, or they cannot be decoded here."""
+    """Raise InvalidData if a file has no pixels, has too many of them, or cannot be decoded here."""
     rows, columns = (int((numbers(header, key, 1) or (0,))[0]) for key in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
         raise InvalidData("is a DICOM file without an image; it is cut off or of another kind, replace or remove it")

@@ -39,7 +39,7 @@ def read_header(path: Path) -> Any:
 
 
 def read_dataset(path: Path) -> Any:
-    """Return all elements of a file. Raises InvalidData, also where its pixels are no integers."""
+    """Return all elements of a file. Raises InvalidData, also where its pixels are not integers."""
     dataset = _read(path)
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise InvalidData("is a DICOM file of floating-point pixels; save it as integers with a rescale slope")

@@ -22,7 +22,7 @@ def pixel_contrast(
 ) -> Tensor:
     """Return supervised InfoNCE over sampled pixels of embeddings [B, C, H, W]; the masks are labels [B, H, W].
 
-    A class of an image takes part if it has more than `min_pixels` pixels; IGNORED is no class. 0 where fewer than two
+    A class of an image takes part if it has more than `min_pixels` pixels; IGNORED is not a class. 0 if fewer than two
     classes are left.
     """
     found = [(b, int(c)) for b in range(len(mask)) for c in mask[b].unique() if (mask[b] == c).sum() > min_pixels]

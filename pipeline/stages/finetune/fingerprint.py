@@ -30,7 +30,8 @@ def trajectory(params: Params, name: str, train: ImageSet) -> str:
     version = plugins.load("generators", method).VERSION
     settings = finetune.model_dump(mode="json", exclude=NO_EFFECT_ON_WEIGHTS)
     settings["schedule_steps"] = finetune.schedule_steps or finetune.max_steps
-    data = train.digest, _validation_data(finetune, train), *generator.watched_files(name, entry).values()
+    watched = plugins.watched_files("generators", method, entry.options, f"generators.{name}")
+    data = train.digest, _validation_data(finetune, train), *watched.values()
     stream = generator.stream(params.seed, entry)
     return files.fingerprint(method, version, options, settings, stream, params.threads, base, data)
 

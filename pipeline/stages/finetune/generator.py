@@ -4,7 +4,7 @@ Nothing here trains, so that stages that only draw images import no training loo
 """
 
 from pipeline.core import paths, plugins, seeding
-from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGenerator, WatchedFiles
+from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGenerator
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
@@ -15,12 +15,6 @@ from pipeline.stages.finetune.params import GeneratorEntry
 def options(name: str, entry: GeneratorEntry) -> Section:
     """Return the checked parameters of an entry's plug-in. Raises UserError naming a fault by its dotted path."""
     return plugins.read_params("generators", entry.method_of(name), entry.options, f"generators.{name}")
-
-
-def watched_files(name: str, entry: GeneratorEntry) -> dict[str, str]:
-    """Return the hash of the files that an entry's parameters name; empty where they name none."""
-    chosen = options(name, entry)
-    return {"files": chosen.files_digest()} if isinstance(chosen, WatchedFiles) else {}
 
 
 def stream(seed: int, entry: GeneratorEntry) -> int | str:

@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import pipeline
 from pipeline.core import files, paths, plugins
-from pipeline.core.contracts import WatchedFiles
 from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
@@ -58,9 +57,9 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "reader", _record("readers", [params.data.reader])
     for name, entry in params.generators.items():
         hint = _record("conditioning", [str(entry.options.get("conditioning", "mask"))])
-        watched = _watched("generators", entry.method_of(name), entry.options, f"generators.{name}")
+        watched = plugins.watched_files("generators", entry.method_of(name), entry.options, f"generators.{name}")
         yield f"generators/{name}", _record("generators", [entry.method_of(name)]) | hint | watched
-        watched = _watched("masks", entry.masks, entry.mask_params, f"generators.{name}.mask_params")
+        watched = plugins.watched_files("masks", entry.masks, entry.mask_params, f"generators.{name}.mask_params")
         yield f"masks/{name}", _record("masks", [entry.masks]) | watched
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method_of(name)])
@@ -69,12 +68,6 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
         yield "audit", _record("features", params.audit.candidate_extractors(params.score.extractors))
-
-
-def _watched(kind: str, name: str, options: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the hash of the user's files that an entry names; empty where it names none."""
-    chosen = plugins.read_params(kind, name, options, where)
-    return {"files": chosen.files_digest()} if isinstance(chosen, WatchedFiles) else {}
 
 
 def _judge(params: Params) -> dict[str, Any]:

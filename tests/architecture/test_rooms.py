@@ -46,7 +46,7 @@ FENCES = {
     "fastapi": {"web"},
     "uvicorn": {"web"},
 }
-SIBLINGS = {("api", "deploy"), ("cli", "deploy"), ("cli", "web")}
+SIBLINGS = {("api", "deploy"), ("cli", "deploy"), ("cli", "web"), ("web", "api")}
 KINDS = {("generators", "conditioning")}  # a generator paints its hints with a conditioning
 LIGHT = ("records", "prepare", "mix", "compare", "report")
 LIMIT_OF_STUDIES = 60  # signatures that take the whole study

@@ -20,7 +20,7 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.generators._known_latents import KnownLatents, blend
-from pipeline.methods.generators._sampling import DenoisingNetworks, denoise
+from pipeline.methods.generators._sampling import DenoisingNetworks, WatchLatents, denoise
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
@@ -94,18 +94,31 @@ class ControlledDiffusion:
             side = masks.shape[-1] // self.model.factor
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
-            networks = self.networks(settings.compile)
             known = None if real is None else KnownLatents.of(self.model, real)
-            images = self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings, known))
+            steps = noise, conditions, settings, known, self._watching(settings)
+            images = self.model.images(denoise(self.networks(settings), self.model.scheduler, *steps))
             return images if real is None else blend(images, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""
         return [self.network.controlnet_cond_embedding(hints)]
 
-    def networks(self, compiled: bool) -> DenoisingNetworks:
+    def networks(self, settings: Sampling) -> DenoisingNetworks:
         """Return the networks of a denoising step."""
-        return DenoisingNetworks(self.model.unet, self.network, self.decoder, compiled)
+        options = settings.compile, settings.control_scale
+        return DenoisingNetworks(self.model.unet, self.network, self.decoder, *options)
+
+    def _watching(self, settings: Sampling) -> WatchLatents | None:
+        """Return what hands the images that a step predicts to `settings.watch`, decoded where it asks for them."""
+        watch, model = settings.watch, self.model
+        if watch is None:
+            return None
+
+        def handed_on(step: int, predicted: Tensor, noisy: Tensor, timestep: int) -> None:
+            times = torch.full((len(noisy),), timestep, device=noisy.device)
+            watch(step, lambda: model.images(model.schedule.predict_x0(predicted, noisy, times)))
+
+        return handed_on
 
     def save(self, folder: Path) -> None:
         """Write ControlNet and decoder (the U-Net's trained half) as safetensors."""

@@ -121,9 +121,15 @@ def _add_facts(app: FastAPI, workbench: Workbench) -> None:
         colours = (palette(spec.num_classes) * 255).round().int().tolist()
         generate = params.generate
         return StudyFacts(
-            study=params.study, size=spec.size, colours=colours, generators=workbench.names, masks=len(workbench.train),
-            steps=generate.steps, guidance_scale=generate.guidance_scale, folder=saved_pairs.folder_of(params.study).as_posix(),
-        )  # fmt: skip
+            study=params.study,
+            size=spec.size,
+            colours=colours,
+            generators=workbench.names,
+            masks=len(workbench.train),
+            steps=generate.steps,
+            guidance_scale=generate.guidance_scale,
+            folder=saved_pairs.folder_of(params.study).as_posix(),
+        )
 
     @app.get("/api/masks/{number}")
     def mask(number: Annotated[int, Path(ge=0)]) -> TrainingMask:

@@ -123,6 +123,8 @@ class Workbench:
         """The judges, on the device of the generators; or why there are none."""
         if self.params.judge is None:
             return "the study has no section judge"
+        if not paths.judge(self.params.study).is_dir():
+            return "it is not trained yet; run dvc repro judge and start twinsynth try again"
         try:
             judges = load_judges(self.params.judge, self.params.segmenters, self.params.study, self.real)
         except (UserError, OSError) as error:

@@ -46,7 +46,7 @@ class Closest:
 
     def find(self, image: NDArray[np.uint8]) -> list[Close]:
         """Return the nearest images to [C, H, W], the nearest first."""
-        thumbnail, positions, found = Thumbnails()(torch.from_numpy(image[None])), list[int](), list[Close]()
+        thumbnail, positions, found = Thumbnails()(torch.from_numpy(image[None].copy())), list[int](), list[Close]()
         while len(found) < min(SHOWN, len(self.training)):
             nearest = copies.nearest_pixels(thumbnail, self.thumbnails, [positions])
             position = int(nearest.index[0])

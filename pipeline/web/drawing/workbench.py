@@ -76,14 +76,19 @@ class Stopped(Exception):
     """The drawing is to end at once."""
 
 
+@dataclass
 class Workbench:
     """The trained generators of a study, its judge, and the drawing that was asked for last.
 
     Raises UserError where the study has no trained generator that draws whole images, or holds volumes.
     """
 
-    def __init__(self, params: Params) -> None:
-        self.params, self.runtime = params, Runtime.alone(params.threads)
+    params: Params
+    current: Drawing | None = None
+
+    def __post_init__(self) -> None:
+        params = self.params
+        self.runtime = Runtime.alone(params.threads)
         self.real = ImageSet.open(paths.real(params.study))
         if self.real.spec.ndim != 2 or self.real.spec.channels != 3:
             raise UserError("twinsynth try draws pictures with three colours; this study has volumes or other channels")
@@ -93,7 +98,6 @@ class Workbench:
                 f"no generator of the study {params.study} can draw yet; run dvc repro, or name another study with"
                 " twinsynth study use"
             )
-        self.current: Drawing | None = None
         self._generators: dict[str, Generator | TrainingFreeGenerator] = {}
         self._starting, self._drawing = threading.Lock(), threading.Lock()
 

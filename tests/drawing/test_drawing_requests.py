@@ -18,10 +18,13 @@ from PIL import Image
 
 from pipeline.cli.main import main
 from pipeline.core import paths
+from pipeline.core.contracts import ImportedImages
 from pipeline.core.errors import UserError
+from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
+from pipeline.stages.finetune.generator import build
 from pipeline.stages.generate.generate import Job
 from pipeline.study import Params
 from pipeline.web.drawing import runs
@@ -143,14 +146,15 @@ def test_kept_pairs_come_into_a_study_as_a_folder(page: TestClient, toy_study: P
         state = finished(page, page.post("/api/drawings", json=asked(seed=seed)))
         page.post("/api/pairs", json={"drawing": state["drawing"]}).raise_for_status()
     folder = Path("data/drawn/toy")
-    entry = {
-        "method": "folder", "params": {"root": f"{folder}/images"}, "copies": 1,
-        "masks": "bank", "mask_params": {"folder": f"{folder}/masks"},
-    }  # fmt: skip
+    bank = {"masks": "bank", "mask_params": {"folder": f"{folder}/masks"}}
+    entry = {"method": "folder", "root": f"{folder}/images", "copies": 1, **bank}
     params = parse(Params, TOY_STUDY | {"generators": {**TOY_STUDY["generators"], "mine": entry}})
     job = Job(params, "mine", paths.generator("toy", "mine"), 1, ImageSet.open(paths.real("toy")))
     assert len(job.plan.masks) == 2
     assert all(np.array_equal(mask.pixels, disc()) for mask in job.plan.masks)
+    images = build("toy", 0, "mine", params.generators["mine"], job.real.spec, Runtime.alone())
+    assert isinstance(images, ImportedImages)
+    images.check(job.plan.masks, 1)
 
 
 def test_one_image_at_a_time_and_it_can_be_stopped(page: TestClient, bench: Workbench) -> None:

@@ -23,7 +23,7 @@ def write_toy_outputs(study: Params, spec: DatasetSpec) -> None:
     files.write_json(Path("params.yaml"), TOY_STUDY | ABSENT)
     write_tiny_base(paths.base("toy"), "epsilon")
     built = generator.build("toy", 0, "siamese", study.generators["siamese"], spec, Runtime.alone())
-    paths.generator("toy", "siamese").mkdir(parents=True)
+    paths.generator("toy", "siamese").mkdir(parents=True, exist_ok=True)
     built.save(paths.generator("toy", "siamese"))
     segmenter = untrained_segmenter(spec)
     segmenter.save(paths.judge("toy"))

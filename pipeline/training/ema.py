@@ -25,7 +25,8 @@ class EMA:
     ) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"decay is {decay}; it must lie between 0 and 1")
-        self.parameters, self.decay, self.warmup, self.updates = list(parameters), decay, warmup, 0
+        self.parameters, self.decay, self.updates = list(parameters), decay, 0
+        self.warmup: Literal["ramp", "none"] | EMAWarmUpRecipe = warmup
         self.weights: list[Tensor] = [weight.detach().clone() for weight in self.parameters]
 
     @torch.no_grad()

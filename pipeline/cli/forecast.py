@@ -24,7 +24,7 @@ from pipeline.cli.plan import (
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune, GeneratorEntry
+from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
@@ -38,6 +38,7 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
+HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
@@ -152,10 +153,7 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         if cost is not None and sources[name] == name:
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-    if params.generators:
-        generate = params.generate
-        operations = counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
-        yield from _generation(params.generators, operations, pairs)
+    yield from _generation(params, pairs)
     yield from _segmenters(params, pairs)
 
 
@@ -169,12 +167,20 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pairs: int | None) -> Iterator[StageWork]:
-    """Yield the work of drawing images, each of which takes so many operations."""
-    for name, entry in generators.items():
+def _generation(params: Params, pairs: int | None) -> Iterator[StageWork]:
+    """Yield the work of drawing the images of every generator."""
+    drawn = {HINTS[entry.control] for name, entry in params.generators.items() if entry.learns(name)}
+    operations = {hints: _sampling(params, hints) for hints in drawn}
+    for name, entry in params.generators.items():
         images = image_count(entry, pairs)
-        each = operations if entry.learns(name) else 0.0
+        each = operations[HINTS[entry.control]] if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
+
+
+def _sampling(params: Params, hints: int) -> float:
+    """Return the operations of one image that so many hints control."""
+    generate = params.generate
+    return counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale, hints)
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -9,6 +9,7 @@ from typing import cast
 from diffusers import ControlNetModel, T2IAdapter
 from torch import Tensor, nn
 
+from pipeline.core.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import ControlledDiffusion, sample_noise_on_device
@@ -69,9 +70,9 @@ class AdaptedDiffusion(ControlledDiffusion):
         """Return the adapter's features, one [B, C, h, w] per level; they do not depend on the noisy latents."""
         return self.network(hints)  # type: ignore[call-arg]
 
-    def networks(self, compiled: bool) -> DenoisingNetworks:
+    def networks(self, settings: Sampling) -> DenoisingNetworks:
         """Return the networks of a denoising step."""
-        return AdaptedDenoisingNetworks(self.model.unet, self.decoder, compiled)
+        return AdaptedDenoisingNetworks(self.model.unet, self.decoder, settings.compile)
 
     def _trained(self) -> dict[str, nn.Module]:
         return {"adapter": self.network}

@@ -4,7 +4,7 @@ Counted (counts.py): parameters, operations and memory of fine-tuning, operation
 segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from pipeline.cli.plan import (
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
@@ -153,7 +153,12 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         if cost is not None and sources[name] == name:
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-    yield from _generation(params, pairs)
+
+    def drawing(hints: int) -> float:
+        steps, scale = params.generate.steps, params.generate.guidance_scale
+        return counts.sampling_operations(params.base, params.data.size, steps, scale, hints)
+
+    yield from _generation(params.generators, drawing, pairs)
     yield from _segmenters(params, pairs)
 
 
@@ -167,20 +172,19 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(params: Params, pairs: int | None) -> Iterator[StageWork]:
-    """Yield the work of drawing the images of every generator."""
-    drawn = {HINTS[entry.control] for name, entry in params.generators.items() if entry.learns(name)}
-    operations = {hints: _sampling(params, hints) for hints in drawn}
-    for name, entry in params.generators.items():
+def _generation(
+    generators: Mapping[str, GeneratorEntry], drawing: Callable[[int], float], pairs: int | None
+) -> Iterator[StageWork]:
+    """Yield the work of drawing images; `drawing` gives the operations of one image that so many hints control."""
+    operations = {hints: drawing(hints) for hints in _hints(generators)}
+    for name, entry in generators.items():
         images = image_count(entry, pairs)
         each = operations[HINTS[entry.control]] if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
 
 
-def _sampling(params: Params, hints: int) -> float:
-    """Return the operations of one image that so many hints control."""
-    generate = params.generate
-    return counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale, hints)
+def _hints(generators: Mapping[str, GeneratorEntry]) -> set[int]:
+    return {HINTS[entry.control] for name, entry in generators.items() if entry.learns(name)}
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -4,7 +4,7 @@ Counted (counts.py): parameters, operations and memory of fine-tuning, operation
 segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Literal
@@ -38,6 +38,7 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
+HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
@@ -152,10 +153,12 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         if cost is not None and sources[name] == name:
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-    if params.generators:
-        generate = params.generate
-        operations = counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
-        yield from _generation(params.generators, operations, pairs)
+
+    def drawing(hints: int) -> float:
+        steps, scale = params.generate.steps, params.generate.guidance_scale
+        return counts.sampling_operations(params.base, params.data.size, steps, scale, hints)
+
+    yield from _generation(params.generators, drawing, pairs)
     yield from _segmenters(params, pairs)
 
 
@@ -169,12 +172,19 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pairs: int | None) -> Iterator[StageWork]:
-    """Yield the work of drawing images, each of which takes so many operations."""
+def _generation(
+    generators: Mapping[str, GeneratorEntry], drawing: Callable[[int], float], pairs: int | None
+) -> Iterator[StageWork]:
+    """Yield the work of drawing images; `drawing` gives the operations of one image that so many hints control."""
+    operations = {hints: drawing(hints) for hints in _hints(generators)}
     for name, entry in generators.items():
         images = image_count(entry, pairs)
-        each = operations if entry.learns(name) else 0.0
+        each = operations[HINTS[entry.control]] if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
+
+
+def _hints(generators: Mapping[str, GeneratorEntry]) -> set[int]:
+    return {HINTS[entry.control] for name, entry in generators.items() if entry.learns(name)}
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -239,6 +239,16 @@ class WatchedFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class SeesImages(Protocol):
+    """Parameters of a generator that is trained with the mask's image as a second hint, and can draw with it."""
+
+    @property
+    def last_image_weight(self) -> float:
+        """The weight of the image's residuals at the end of the training."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings of the sampler (params.yaml: generate)."""
@@ -249,6 +259,7 @@ class Sampling:
     sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     compile: bool = False
     reused: tuple[int, ...] = ()  # steps, counted from 0, that take the encoder's features of the step before
+    image_weight: float | None = None  # of the residuals of `sources`, which are hints too; None: the masks alone are
     control_scale: float = 1.0  # factor of what the control adds to the U-Net, as diffusers' conditioning scale
     watch: Callable[[int, Callable[[], Tensor]], None] | None = field(default=None, compare=False)
     # called in every step with its number from 1, and a function that decodes the images [B, 3, H, W] it predicts

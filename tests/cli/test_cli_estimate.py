@@ -74,6 +74,19 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
 
 
+def test_a_second_hint_costs_a_pass_of_the_control_branch() -> None:
+    """In every step and branch; the rest is shared."""
+    shown = {"method": "siamese", "copies": 1, "control": "mask_image"}
+    params = toy(generators=TOY_STUDY["generators"] | {"shown": shown})
+    work = stage_work(params, {}, pairs=10)
+    found = {part.entry: (part.operations or 0) for part in work if part.stage == "generate"}
+    each = found["siamese"] / 20, found["shown"] / 10
+    steps = [memory.sampling_operations(params.base, 32, steps, 1.0, 2) for steps in (1, 2)]
+    once = memory.sampling_operations(params.base, 32, 1, 1.0)
+    assert each[1] == pytest.approx(steps[1]) and each[1] - each[0] == pytest.approx(2 * (steps[0] - once))
+    assert 0.1 < (steps[0] - once) / (steps[1] - steps[0]) < 0.5
+
+
 def test_terms_of_the_autoencoder_cost_their_passes() -> None:
     """A discriminator's forward pass by hand: 4 x 4 convolutions; it counts from step 250, learns from step 200."""
     section = SMALL["autoencoder"] | {"crop": 48, "max_steps": 1000}

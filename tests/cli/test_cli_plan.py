@@ -52,8 +52,10 @@ def test_plan_of_polyps_counts_images_and_cells(capsys: pytest.CaptureFixture[st
     assert main(["estimate", "--study", "polyps", "--plan"]) == 0
     text = capsys.readouterr().out
     assert "siamese: siamese, masks real, 5800 images" in text  # 4 x 1450
-    assert "6 entries, 5 different generators" in text
-    assert "11 sets x 4 segmenters (sanet, polyp_pvt, ctnet, segformer) x 3 seeds = 132 cells" in text
+    assert "mask_image: mask_image, masks real with their images, 1450 images" in text
+    assert "mask_image_from_mask: mask_image, masks real, 1450 images" in text
+    assert "8 entries, 5 different generators" in text
+    assert "12 sets x 4 segmenters (sanet, polyp_pvt, ctnet, segformer) x 3 seeds = 144 cells" in text
     assert (
         "confirm: the arm that validation chooses, the reference and the best rival, if there is one: at most 15 cells"
         in text
@@ -63,7 +65,7 @@ def test_plan_of_polyps_counts_images_and_cells(capsys: pytest.CaptureFixture[st
 def test_a_plan_has_a_form_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "--study", "polyps", "--plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["pairs"], plan["trainings"], plan["cells"], plan["confirmation"]) == (1450, 5, 132, 15)
+    assert (plan["pairs"], plan["trainings"], plan["cells"], plan["confirmation"]) == (1450, 5, 144, 15)
     assert plan["generators"][0]["images"] == 5800
 
 

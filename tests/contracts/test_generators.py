@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 
 from pipeline.core import plugins, seeding
 from pipeline.core.contracts import Generator, Recipe, Sampling, SeesImages, TrainingFreeGenerator
@@ -52,9 +53,11 @@ def stirred(name: str, base: Path) -> Generator:
     """With control that is not zero any more."""
     generator = build(name, base)
     torch.manual_seed(2)
-    for weight in generator.objective.network.parameters():  # type: ignore[union-attr]
-        if not weight.detach().any():
-            torch.nn.init.normal_(weight, std=0.2)
+    others = [module for module in generator.objective.modules() if isinstance(module, ControlNetModel)]
+    for network in dict.fromkeys([generator.objective.network, *others]):  # type: ignore[list-item]
+        for weight in network.parameters():  # type: ignore[union-attr]
+            if not weight.detach().any():
+                torch.nn.init.normal_(weight, std=0.2)
     return generator
 
 

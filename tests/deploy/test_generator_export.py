@@ -47,6 +47,7 @@ STUDY: dict[str, Any] = TOY_STUDY | {
     "generators": {
         "siamese": {"copies": 2},
         "controlnet": {"copies": 1},
+        "adc": {"copies": 1},
         "multistep": {"method": "mask_image", "copies": 1, "train_decoder": False, "conditioning": "mask_boundary"},
     },
 }

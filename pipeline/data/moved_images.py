@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import plugins
+from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
 
 Image = NDArray[np.uint8]  # [3, H, W]
@@ -18,9 +20,10 @@ def moves_images(masks: str) -> bool:
     return hasattr(plugins.load("masks", masks), "lookup")
 
 
-def movable() -> list[str]:
+@cache
+def movable() -> tuple[str, ...]:
     """Return all such kinds of masks."""
-    return [name for name in plugins.names("masks") if moves_images(name)]
+    return tuple(name for name in plugins.names("masks") if moves_images(name))
 
 
 def moved_image(image: Image, masks: str, transform: Mapping[str, Any]) -> Image:
@@ -32,9 +35,16 @@ def moved_image(image: Image, masks: str, transform: Mapping[str, Any]) -> Image
 def own_image(row: Row, train: Mapping[str, Row], images: ImageSet) -> Image | None:
     """Return the training image of a synthetic image's mask, moved as the mask; None where there is no such image.
 
-    `train` are the rows of `images`, the training images, by id.
+    `train` are the rows of `images`, the training images, by id. Raises UserError where the column `transform` is not
+    what the stage generate writes.
     """
     source, transform = train.get(row["source_id"]), row.get("transform")
     if source is None or transform is None or row.get("masks") not in movable():
         return None
-    return moved_image(images.picture(source), row["masks"], json.loads(transform))
+    try:
+        return moved_image(images.picture(source), row["masks"], json.loads(transform))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{row['id']}: the column transform does not say how masks: {row['masks']} moved the mask"
+            f" ({type(error).__name__}: {error}); run generate again"
+        ) from None

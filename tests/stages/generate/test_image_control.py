@@ -16,7 +16,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
-from pipeline.data.moved_images import movable, moved_image
+from pipeline.data.moved_images import movable, moved_image, own_image
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.verification import verify
 from pipeline.methods.generators._control import ControlledDiffusion
@@ -132,7 +132,16 @@ def test_the_image_moves_with_its_mask(study: Params, masks: str) -> None:
 
 
 def test_masks_that_move_images() -> None:
-    assert movable() == ["elastic", "random", "real"]
+    assert movable() == ("elastic", "random", "real")
+
+
+@pytest.mark.parametrize("transform", ["{}", "[]", "no JSON", '{"flip_vertical": 1}'])
+def test_a_transform_that_cannot_be_read_is_one_line(study: Params, transform: str) -> None:
+    images, rows = train()
+    row = {"id": "x", "source_id": "train_0", "masks": "random", "transform": transform}
+    with pytest.raises(UserError, match="x: the column transform does not say how masks: random moved the mask"):
+        own_image(row, rows, images)
+    assert own_image({**row, "masks": "unknown"}, rows, images) is None
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -13,7 +13,7 @@ author = "the twinsynth developers"
 release = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "notebooks"]
 myst_heading_anchors = 4  # links name headings as code hosts do
 suppress_warnings = ["misc.highlighting_failure"]  # blocks of YAML or JSON with an ellipsis
 

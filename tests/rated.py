@@ -8,9 +8,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from pipeline.rating.app import create_app
-from pipeline.rating.database import Database
-from pipeline.rating.guard import LOOPBACK, RateLimits
+from pipeline.web.guard import LOOPBACK, RateLimits
+from pipeline.web.rating.app import create_app
+from pipeline.web.rating.database import Database
 
 numbers = count(1)
 

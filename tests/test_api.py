@@ -2,40 +2,23 @@
 
 import doctest
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from pipeline import api
-from pipeline.core import files, paths, plugins
 from pipeline.core.errors import UserError
-from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.sample import DatasetSpec
-from pipeline.segmentation import saved_model
-from pipeline.stages.finetune import generator
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
-from tests.tiny_base import write_tiny_base
-
-ABSENT = {"score": None, "audit": None, "confirm": None, "compare": {}, "report": {}}  # sections that DVC wants there
-KEPT = Path("outputs/toy/segmentation/unet/kept/real/seed_0")
+from tests.toy_outputs import write_toy_outputs
 
 
 @pytest.fixture
 def finished(toy_study: Params, spec: DatasetSpec) -> Params:
-    """The toy study with an untrained base, generator and segmenter in the places of trained ones."""
-    files.write_json(Path("params.yaml"), TOY_STUDY | ABSENT)
-    write_tiny_base(paths.base("toy"), "epsilon")
-    entry = toy_study.generators["siamese"]
-    built = generator.build("toy", 0, "siamese", entry, spec, Runtime.alone())
-    paths.generator("toy", "siamese").mkdir(parents=True)
-    built.save(paths.generator("toy", "siamese"))
-    torch.manual_seed(0)
-    params = plugins.read_params("segmenters", "unet", TOY_STUDY["segmenters"]["unet"], "segmenters.unet")
-    saved_model.save_model(plugins.load("segmenters", "unet").build(params, spec), spec, KEPT, {"reader": "phantom"})
+    """The toy study with untrained networks in the places of trained ones."""
+    write_toy_outputs(toy_study, spec)
     return toy_study
 
 

@@ -13,7 +13,20 @@ from pipeline.cli.output import Formatter
 from pipeline.core.errors import UserError
 
 VERBS = (
-    *("init", "doctor", "estimate", "study", "download", "weights", "report", "rate", "predict", "export", "import"),
+    *(
+        "init",
+        "doctor",
+        "estimate",
+        "study",
+        "download",
+        "weights",
+        "report",
+        "rate",
+        "try",
+        "predict",
+        "export",
+        "import",
+    ),
     "completion",
 )
 EXAMPLE = """example: a first study of your own images

@@ -2,8 +2,8 @@
 
 from __future__ import annotations  # torch, which takes seconds to load, is needed for types only
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -247,6 +247,9 @@ class Sampling:
     compile: bool = False
     reused: tuple[int, ...] = ()  # steps, counted from 0, that take the encoder's features of the step before
     image_weight: float | None = None  # of the residuals of `sources`, which are hints too; None: the masks alone are
+    control_scale: float = 1.0  # factor of what the control adds to the U-Net, as diffusers' conditioning scale
+    watch: Callable[[int, Callable[[], Tensor]], None] | None = field(default=None, compare=False)
+    # called in every step with its number from 1, and a function that decodes the images [B, 3, H, W] it predicts
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ FLOORS = (
     {"evaluation", "segmentation"},
     {"study"},
     {"stages"},
-    {"api", "cli", "deploy", "rating"},
+    {"api", "cli", "deploy", "web"},
 )
 STAGES = list(read_yaml(REPOSITORY / "dvc.yaml")["stages"])  # in the order of the graph
 FENCES = {
@@ -43,10 +43,10 @@ FENCES = {
     "dvc": set(),
     "matplotlib": {"stages/report"},
     "jinja2": {"stages/report"},
-    "fastapi": {"rating"},
-    "uvicorn": {"rating"},
+    "fastapi": {"web"},
+    "uvicorn": {"web"},
 }
-SIBLINGS = {("api", "deploy"), ("cli", "deploy"), ("cli", "rating")}
+SIBLINGS = {("api", "deploy"), ("cli", "deploy"), ("cli", "web"), ("web", "api")}
 KINDS = {("generators", "conditioning")}  # a generator paints its hints with a conditioning
 LIGHT = ("records", "prepare", "mix", "compare", "report")
 LIMIT_OF_STUDIES = 60  # signatures that take the whole study

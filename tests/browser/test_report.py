@@ -171,7 +171,7 @@ def test_pictures_open_large_go_on_and_close_with_escape(chromium: Browser, repo
     assert viewer.is_visible()
     large = viewer.locator("img").bounding_box()
     assert small and large and large["width"] > 3 * small["width"]
-    assert viewer.locator("p").inner_text().startswith("mask of train_0 (1 of ")
+    assert viewer.locator("p").inner_text().startswith("mask of train_0 (5 of ")  # after those at the top
     page.keyboard.press("ArrowRight")
     assert viewer.locator("img").get_attribute("alt") == "real image train_0"
     viewer.get_by_role("button", name="Previous").click()

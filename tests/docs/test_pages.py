@@ -90,6 +90,14 @@ def test_the_index_names_every_page() -> None:
     assert sorted(page.name for page in pages - listed) == []
 
 
+def test_the_index_of_results_names_every_page_of_results() -> None:
+    index = REPOSITORY / "docs" / "results.md"
+    listed = {(index.parent / link).resolve() for link in LINK.findall(prose(index))}
+    pages = set((REPOSITORY / "docs" / "results").glob("*.md"))
+    assert pages
+    assert sorted(page.name for page in pages - listed) == []
+
+
 def test_figures_are_small_and_shown() -> None:
     figures = sorted((REPOSITORY / "docs" / "figures").glob("*.[ps][nv]g"))
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)

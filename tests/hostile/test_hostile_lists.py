@@ -17,10 +17,10 @@ from pipeline.core.section import parse
 from pipeline.data import ratings
 from pipeline.data.image_set import ImageSet
 from pipeline.data.verification import verify
-from pipeline.rating import raters, ratings_csv
-from pipeline.rating.study_database import begin_study
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params, load_params
+from pipeline.web.rating import raters, ratings_csv
+from pipeline.web.rating.study_database import begin_study
 from tests import data_folders, drawn_pairs
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.malformed import bent, sizes, tried

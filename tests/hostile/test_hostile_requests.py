@@ -10,15 +10,15 @@ import httpx
 import pytest
 from hypothesis import strategies as st
 
-from pipeline.rating import app as application
-from pipeline.rating import pages
-from pipeline.rating.app import REFUSALS, create_app
-from pipeline.rating.database import Database
-from pipeline.rating.guard import LARGEST, LOOPBACK, RateLimits
-from pipeline.rating.rate_limits import TokenBuckets
-from pipeline.rating.study_database import begin_study
 from pipeline.stages.report.frame import policy
 from pipeline.study import Params
+from pipeline.web.guard import LARGEST, LOOPBACK, RateLimits
+from pipeline.web.rate_limits import TokenBuckets
+from pipeline.web.rating import app as application
+from pipeline.web.rating import pages
+from pipeline.web.rating.app import REFUSALS, create_app
+from pipeline.web.rating.database import Database
+from pipeline.web.rating.study_database import begin_study
 from tests.faults.tally import count
 from tests.malformed import sizes, tried
 from tests.patience import HUNG

@@ -117,9 +117,11 @@ def test_sampler_draws_what_the_pipeline_of_diffusers_draws(
     assert float(ours.std()) > 0.01
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_mask_and_image_are_the_two_control_networks_of_diffusers(sampler: Any, generator: ControlledDiffusion) -> None:
-    """The same network twice, the image's residuals scaled by their weight."""
+@pytest.mark.parametrize(("sampler", "scale"), [*((one, 1.0) for one in SAMPLERS), ("ddim", 0.5)])
+def test_mask_and_image_are_the_two_control_networks_of_diffusers(
+    sampler: Any, scale: float, generator: ControlledDiffusion
+) -> None:
+    """The same network twice, the image's residuals scaled by their weight, and both by the control's scale."""
     model, names = generator.model, range(3)
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     scheduler = _sampling.SCHEDULERS[sampler].from_config(model.scheduler.config)
@@ -131,16 +133,42 @@ def test_mask_and_image_are_the_two_control_networks_of_diffusers(sampler: Any, 
     theirs = pipe(
         prompts(names),
         image=[mask_hint.hint(MASKS[names], 2), images.float() / 255],
-        controlnet_conditioning_scale=[1.0, 0.4],
+        controlnet_conditioning_scale=[scale, 0.4 * scale],
         latents=noise_of(streams(names), (4, 8, 8)),
         num_inference_steps=5,
         guidance_scale=4.0,
         output_type="pt",
     ).images
-    settings = Sampling(5, 4.0, sampler=sampler, image_weight=0.4)
+    settings = Sampling(5, 4.0, sampler=sampler, image_weight=0.4, control_scale=scale)
     ours = generator.sample(MASKS[names], prompts(names), streams(names), settings, list(images.numpy()))
     assert apart(ours, theirs) < ROUNDING
-    assert apart(ours, draw(generator, names, Sampling(5, 4.0, sampler=sampler))) > 4 * ROUNDING
+    assert apart(ours, draw(generator, names, Sampling(5, 4.0, sampler=sampler, control_scale=scale))) > 4 * ROUNDING
+
+
+def test_a_weaker_control_equals_that_of_the_pipeline_of_diffusers(generator: ControlledDiffusion) -> None:
+    model = generator.model
+    pipe = StableDiffusionControlNetPipeline(
+        model.vae, model.text_encoder, model.tokenizer, model.unet, generator.network, model.scheduler,
+        None, None, None, False
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    names = range(2)
+    options = {"num_inference_steps": 4, "guidance_scale": 3.0, "controlnet_conditioning_scale": 0.5}
+    hints, noise = mask_hint.hint(MASKS[names], 2), noise_of(streams(names), (4, 8, 8))
+    theirs = pipe(prompts(names), image=hints, latents=noise, output_type="pt", **options).images
+    ours = draw(generator, names, Sampling(4, 3.0, control_scale=0.5))
+    assert apart(ours, theirs) < ROUNDING
+    assert apart(ours, draw(generator, names, Sampling(4, 3.0))) > 4 * ROUNDING
+
+
+def test_whoever_watches_sees_every_step_and_changes_nothing(generator: ControlledDiffusion) -> None:
+    seen: dict[int, Tensor] = {}
+    watched = Sampling(4, 2.0, watch=lambda step, decode: seen.update({step: decode()}))
+    images, names = draw(generator, range(2), watched), range(2)
+    assert torch.equal(images, draw(generator, names, Sampling(4, 2.0)))
+    assert list(seen) == [1, 2, 3, 4]
+    assert apart(seen[4], images) < apart(seen[1], images)
+    assert all(float(image.min()) >= 0 and float(image.max()) <= 1 for image in seen.values())
 
 
 def test_samplers_differ_and_come_together_with_more_steps(generator: ControlledDiffusion) -> None:

@@ -12,12 +12,12 @@ from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, png, write_pair
 from pipeline.data.sample import DatasetSpec, Sample
-from pipeline.rating import raters
-from pipeline.rating.blinding import opaque_id, pad_to_one_length, plain_png, shuffle
-from pipeline.rating.selection import draw, image_sets
-from pipeline.rating.study_database import begin_study
 from pipeline.stages.generate import provenance
 from pipeline.study import Params
+from pipeline.web.rating import raters
+from pipeline.web.rating.blinding import opaque_id, pad_to_one_length, plain_png, shuffle
+from pipeline.web.rating.selection import draw, image_sets
+from pipeline.web.rating.study_database import begin_study
 
 
 def chunks(content: bytes) -> list[str]:

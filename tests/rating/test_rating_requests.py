@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pipeline.core import paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.rating.app import REFUSALS, create_app
-from pipeline.rating.database import Database
-from pipeline.rating.guard import LARGEST, LOOPBACK, Guard, RateLimits
-from pipeline.rating.rate_limits import TokenBuckets
-from pipeline.rating.server import Address, configuration, serve
-from pipeline.rating.study_database import begin_study
 from pipeline.study import Params
+from pipeline.web.guard import LARGEST, LOOPBACK, Guard, RateLimits
+from pipeline.web.listening import configuration
+from pipeline.web.rate_limits import TokenBuckets
+from pipeline.web.rating.app import REFUSALS, create_app
+from pipeline.web.rating.database import Database
+from pipeline.web.rating.server import Address, serve
+from pipeline.web.rating.study_database import begin_study
 from tests.rated import Visitor, browser, fresh, saved, words
 
 WIDE = RateLimits(TokenBuckets(1e9, 1e9), TokenBuckets(1e9, 1e9))

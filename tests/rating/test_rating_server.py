@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.rating.database import Database
-from pipeline.rating.study_database import database_path
 from pipeline.study import Params
+from pipeline.web.rating.database import Database
+from pipeline.web.rating.study_database import database_path
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.patience import HUNG
 from tests.rated import fresh, saved

@@ -20,12 +20,12 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.methods.image_metrics import mos
-from pipeline.rating import pages, raters, ratings_csv
-from pipeline.rating.database import Database
-from pipeline.rating.static_pages import write_pages
-from pipeline.rating.study_database import begin_study
 from pipeline.stages.score.params import Score
 from pipeline.study import Params
+from pipeline.web.rating import pages, raters, ratings_csv
+from pipeline.web.rating.database import Database
+from pipeline.web.rating.static_pages import write_pages
+from pipeline.web.rating.study_database import begin_study
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.rated import Visitor, browser, fresh, saved
 
@@ -223,5 +223,5 @@ def test_help_is_light() -> None:
 
 
 def test_the_application_needs_no_torch() -> None:
-    program = "import sys; import pipeline.rating.app, pipeline.rating.study_database; sys.exit('torch' in sys.modules)"
+    program = "import sys; from pipeline.web.rating import app, study_database; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)

@@ -86,15 +86,15 @@ def _positive(text: str) -> int:
 
 
 def _begun(arguments: argparse.Namespace) -> Any:
-    from pipeline.rating.study_database import begin_study
     from pipeline.study import load_params
+    from pipeline.web.rating.study_database import begin_study
 
     return begin_study(load_params(), arguments.images, arguments.generator)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from pipeline.rating import study_database
-    from pipeline.rating.server import Address, serve
+    from pipeline.web.rating import study_database
+    from pipeline.web.rating.server import Address, serve
 
     database = _begun(arguments)
     counts = ", ".join(f"{count} {arm}" for arm, count in study_database.image_counts(database).items())
@@ -108,7 +108,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _static(arguments: argparse.Namespace) -> int:
-    from pipeline.rating.static_pages import write_pages
+    from pipeline.web.rating.static_pages import write_pages
 
     written = write_pages(_begun(arguments), arguments.rater, arguments.to)
     if arguments.json:
@@ -121,9 +121,9 @@ def _static(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pipeline.rating.ratings_csv import import_ratings
-    from pipeline.rating.study_database import open_database
     from pipeline.study import load_params
+    from pipeline.web.rating.ratings_csv import import_ratings
+    from pipeline.web.rating.study_database import open_database
 
     database = open_database(load_params().study)
     with database.writing() as connection:
@@ -138,8 +138,8 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from pipeline.core import paths
-    from pipeline.rating import ratings_csv, study_database
     from pipeline.study import load_params
+    from pipeline.web.rating import ratings_csv, study_database
 
     params = load_params()
     database = study_database.open_database(params.study)

@@ -28,7 +28,7 @@ def add(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = declare(actions, "list", "list the studies of configs/studies", EXAMPLES["list"])
     showing = declare(actions, "show", "print a study's parameters", EXAMPLES["show"])
-    using = declare(actions, "use", "show the difference and put a study in place of params.yaml", EXAMPLES["use"])
+    using = declare(actions, "use", "show the difference, then replace params.yaml with a study", EXAMPLES["use"])
     using.add_argument("--yes", action="store_true", help="do not ask")
     using.add_argument(
         "--fold", type=int, metavar="N", help="use it as fold N of data.folds; the name of the study is then NAME_fN"

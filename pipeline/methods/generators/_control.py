@@ -20,7 +20,12 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.generators._known_latents import KnownLatents, blend
-from pipeline.methods.generators._sampling import DenoisingNetworks, MaskImageDenoisingNetworks, denoise
+from pipeline.methods.generators._sampling import (
+    DenoisingNetworks,
+    MaskImageDenoisingNetworks,
+    WatchLatents,
+    denoise,
+)
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
@@ -97,9 +102,9 @@ class ControlledDiffusion:
             side = masks.shape[-1] // self.model.factor
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
-            networks = self.networks(settings)
             known = None if real is None else KnownLatents.of(self.model, real)
-            drawn = self.model.images(denoise(networks, self.model.scheduler, noise, conditions, settings, known))
+            steps = noise, conditions, settings, known, self._watching(settings)
+            drawn = self.model.images(denoise(self.networks(settings), self.model.scheduler, *steps))
             return drawn if real is None else blend(drawn, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
@@ -108,10 +113,22 @@ class ControlledDiffusion:
 
     def networks(self, settings: Sampling) -> DenoisingNetworks:
         """Return the networks of a denoising step."""
-        parts = self.model.unet, self.network, self.decoder
+        parts, options = (self.model.unet, self.network, self.decoder), (settings.compile, settings.control_scale)
         if settings.image_weight is None:
-            return DenoisingNetworks(*parts, settings.compile)
-        return MaskImageDenoisingNetworks(*parts, settings.image_weight, settings.compile)
+            return DenoisingNetworks(*parts, *options)
+        return MaskImageDenoisingNetworks(*parts, settings.image_weight, *options)
+
+    def _watching(self, settings: Sampling) -> WatchLatents | None:
+        """Return what hands the images that a step predicts to `settings.watch`, decoded where it asks for them."""
+        watch, model = settings.watch, self.model
+        if watch is None:
+            return None
+
+        def handed_on(step: int, predicted: Tensor, noisy: Tensor, timestep: int) -> None:
+            times = torch.full((len(noisy),), timestep, device=noisy.device)
+            watch(step, lambda: model.images(model.schedule.predict_x0(predicted, noisy, times)))
+
+        return handed_on
 
     def save(self, folder: Path) -> None:
         """Write ControlNet and decoder (the U-Net's trained half) as safetensors."""

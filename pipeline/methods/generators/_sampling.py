@@ -24,6 +24,7 @@ from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder
 
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
 EncoderFeatures = tuple[Encoded, list[Tensor]]  # of the encoder and the control branch, from noisy latents
+WatchLatents = Callable[[int, Tensor, Tensor, int], None]  # step from 1, prediction, noisy latents, timestep
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "ddim": DDIMScheduler,  # Song et al. 2021, eta 0
@@ -46,12 +47,14 @@ def denoise(
     conditions: Conditions,
     settings: Sampling,
     known: KnownLatents | None = None,
+    watch: WatchLatents | None = None,
 ) -> Tensor:
     """Denoise noise into latents, both [B, C, h, w].
 
     `conditions` are text [GB, L, D] and embedded hints [GB, ...]; G = 2 with guidance, all samples without a prompt
     first. With `known`, the clean latents outside its holes are replaced in every step by those of real images; a
-    strength skips the first steps. Raises UserError where the networks cannot be compiled.
+    strength skips the first steps. `watch` is called in every step. Raises UserError where the networks cannot be
+    compiled.
     """
     scheduler, latents, features = scheduler_of(base, settings), noise, None
     branches = len(conditions[0]) // len(noise)
@@ -75,22 +78,29 @@ def denoise(
         with torch.autocast(noise.device.type, enabled=False):  # the samplers' own arithmetic stays in float32
             if known is not None:
                 predicted = known.replace(predicted, latents, timestep)
+            if watch is not None:
+                watch(step + 1, predicted, latents, timestep)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
     return latents if known is None else known.finish(latents)
 
 
 class DenoisingNetworks:
-    """The three networks of a denoising step, as they are or compiled."""
+    """The three networks of a denoising step, as they are or compiled; `scale` multiplies the control's residuals."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, control: ControlNetModel, decoder: UNetDecoder, compiled: bool = False
+        self,
+        unet: UNet2DConditionModel,
+        control: ControlNetModel,
+        decoder: UNetDecoder,
+        compiled: bool = False,
+        scale: float = 1.0,
     ) -> None:
-        self.unet, self.control, self.decoder, self.compiled = unet, control, decoder, compiled
+        self.unet, self.control, self.decoder, self.compiled, self.scale = unet, control, decoder, compiled, scale
 
     def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
         """Return the encoder's features and the control residuals of noisy latents [B, C, h, w] at timesteps [B]."""
         text, embedded = conditions
-        residuals = self._call(split_unet.control, self.control, noisy, times, text, *embedded)
+        residuals = scaled(self._call(split_unet.control, self.control, noisy, times, text, *embedded), self.scale)
         return self._call(split_unet.encode, self.unet, noisy, times, text), residuals
 
     def reuse_encoder(self, features: EncoderFeatures, noisy: Tensor, times: Tensor) -> EncoderFeatures:
@@ -107,7 +117,7 @@ class DenoisingNetworks:
 
 
 class MaskImageDenoisingNetworks(DenoisingNetworks):
-    """The networks with a second hint, the image: c_m + w c_i, in both branches of guidance.
+    """The networks with a second hint, the image: c_m + w c_i, in both branches of guidance; `scale` multiplies both.
 
     The conditions hold two embedded hints, of masks and of images. With the weight of the last step of training, this
     is the Image-Diffusion of Siamese-Diffusion (Qiu et al. 2025, eq. 5).
@@ -120,8 +130,9 @@ class MaskImageDenoisingNetworks(DenoisingNetworks):
         decoder: UNetDecoder,
         image_weight: float,
         compiled: bool = False,
+        scale: float = 1.0,
     ) -> None:
-        super().__init__(unet, control, decoder, compiled)
+        super().__init__(unet, control, decoder, compiled, scale)
         self.image_weight = image_weight
 
     def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
@@ -129,19 +140,31 @@ class MaskImageDenoisingNetworks(DenoisingNetworks):
         text, (mask, image) = conditions
         encoded, of_mask = super().encode(noisy, times, (text, [mask]))
         of_image = self._call(split_unet.control, self.control, noisy, times, text, image)
-        return encoded, [m + self.image_weight * i for m, i in zip(of_mask, of_image, strict=True)]
+        weighted = scaled(of_image, self.scale * self.image_weight)
+        return encoded, [m + i for m, i in zip(of_mask, weighted, strict=True)]
 
 
 class AdaptedDenoisingNetworks(DenoisingNetworks):
-    """The networks of a U-Net whose encoder takes an adapter's features, without a control branch."""
+    """The networks of a U-Net whose encoder takes an adapter's features, without a control branch.
 
-    def __init__(self, unet: UNet2DConditionModel, decoder: UNetDecoder, compiled: bool = False) -> None:
-        self.unet, self.decoder, self.compiled = unet, decoder, compiled
+    `scale` multiplies the features.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, decoder: UNetDecoder, compiled: bool = False, scale: float = 1.0
+    ) -> None:
+        self.unet, self.decoder, self.compiled, self.scale = unet, decoder, compiled, scale
 
     def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
         """Return the encoder's features with the adapter's, and residuals of zero."""
-        encoded = self._call(split_unet.encode, self.unet, noisy, times, *conditions)
+        text, features = conditions
+        encoded = self._call(split_unet.encode, self.unet, noisy, times, text, scaled(features, self.scale))
         return encoded, split_unet.no_control(encoded)
+
+
+def scaled(features: list[Tensor], scale: float) -> list[Tensor]:
+    """Multiply features, unless the factor is 1."""
+    return features if scale == 1.0 else [scale * feature for feature in features]
 
 
 def _decode(decoder: UNetDecoder, encoded: Encoded, residuals: list[Tensor], text: Tensor) -> Tensor:

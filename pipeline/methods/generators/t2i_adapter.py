@@ -72,7 +72,7 @@ class AdaptedDiffusion(ControlledDiffusion):
 
     def networks(self, settings: Sampling) -> DenoisingNetworks:
         """Return the networks of a denoising step."""
-        return AdaptedDenoisingNetworks(self.model.unet, self.decoder, settings.compile)
+        return AdaptedDenoisingNetworks(self.model.unet, self.decoder, settings.compile, settings.control_scale)
 
     def _trained(self) -> dict[str, nn.Module]:
         return {"adapter": self.network}

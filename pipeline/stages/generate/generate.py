@@ -117,8 +117,8 @@ class Job:
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         entry, unlabelled = self.entry, unlabelled_images(self.params.study)
-        settings = self.params.generate, self.image_weight
-        return provenance.set_columns(self.name, entry, *settings, self.weights, unlabelled)
+        about = self.name, entry, self.params.generate, self.weights
+        return provenance.set_columns(*about, unlabelled, self.image_weight)
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""

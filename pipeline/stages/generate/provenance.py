@@ -36,9 +36,9 @@ def set_columns(
     name: str,
     entry: GeneratorEntry,
     generate: Generate,
-    image_weight: float | None,
     weights: str,
     unlabelled: int = 0,
+    image_weight: float | None = None,
 ) -> dict[str, Any]:
     """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files.
 

@@ -54,6 +54,7 @@ class PageContent:
     verdict: str
     verdicts: Mapping[str, str]  # by segmenter
     headline: Record | None  # the numbers behind the verdict
+    shown_generator: str | None  # of which the first screen shows an image; None: the study has none
     data_summary: str
     training_lengths: str
     confidence: str
@@ -112,6 +113,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         verdict=comparison["verdict"],
         verdicts=comparison.get("verdicts", {}),
         headline=comparison.get("headline"),
+        shown_generator=shown_generator(params, comparison.get("headline")),
         data_summary=data_summary(study, params.data.reader),
         training_lengths=training_lengths(params.segment, params.segmenters),
         confidence=f"{params.compare.confidence:.0%}",
@@ -150,6 +152,13 @@ def page_pictures(params: Params, side: int) -> PagePictures:
         heatmaps=attention_maps.heatmaps(study, params.segmenters, training_set, side),
         weights=boundary_weights.boundary_weights(study, params.segmenters, side),
     )
+
+
+def shown_generator(params: Params, headline: Record | None) -> str | None:
+    """Return the generator whose images the verdict speaks of, or the first one; None where the study has none."""
+    names = headline["training_sets"] if headline else ()
+    spoken_of = (params.training_sets[name].generator for name in names if name in params.training_sets)
+    return next((name for name in spoken_of if name), next(iter(params.generators), None))
 
 
 def data_summary(study: str, reader: str) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.data.ratings import COLUMNS
-from pipeline.rating.answers import Answer, save, take_back
-from pipeline.rating.blinding import ID
-from pipeline.rating.raters import Rater
-from pipeline.rating.refusals import Refused
+from pipeline.web.rating.answers import Answer, save, take_back
+from pipeline.web.rating.blinding import ID
+from pipeline.web.rating.raters import Rater
+from pipeline.web.refusals import Refused
 
 EXTRA = ("position", "remark")  # where the image stood in the rater's order, from 1
 SAVED_COLUMNS = ("image", "quality", "real", "remark", "rating")  # columns of a saved page's file

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.rating import raters, selection
-from pipeline.rating.database import FILE, Database, study_info
 from pipeline.study import Params
+from pipeline.web.rating import raters, selection
+from pipeline.web.rating.database import FILE, Database, study_info
 
 PER_ARM = 20  # images of each generator and real ones
 

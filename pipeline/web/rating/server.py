@@ -3,15 +3,13 @@
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.rating.database import Database
-from pipeline.rating.guard import LOOPBACK
+from pipeline.web import listening
+from pipeline.web.guard import LOOPBACK
+from pipeline.web.rating.database import Database
 
-CONNECTIONS = 256  # at once; further ones are refused for a while
 SHORTEST = 16  # characters of a token
 
 
@@ -27,34 +25,16 @@ class Address:
 
 def serve(database: Database, address: Address, write: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; `write` gets the links. Raises UserError where address or token will not do."""
-    import uvicorn
-
-    from pipeline.rating.app import create_app
+    from pipeline.web.rating.app import create_app
 
     local = address.host in LOOPBACK
     _check_token(address.token)
     token = address.token or (None if local else secrets.token_urlsafe(24))
     app = create_app(database, token, LOOPBACK if local else None)
-    with _listening(address) as listener:
-        port = listener.getsockname()[1]
-        for line in _links(address, port, token):
+    with listening.listen(address.host, address.port) as listener:
+        for line in _links(address, listener.getsockname()[1], token):
             write(line)
-        with suppress(KeyboardInterrupt):  # which it raises once more after it has stopped
-            uvicorn.Server(configuration(app)).run(sockets=[listener])
-
-
-def configuration(app: Any) -> Any:
-    """Return uvicorn's settings: no log of who asks what, and no address but that of the connection is believed."""
-    import uvicorn
-
-    return uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
-    )
+        listening.run(app, listener)
 
 
 def _check_token(token: str | None) -> None:
@@ -63,16 +43,6 @@ def _check_token(token: str | None) -> None:
             f"--token has {len(token)} characters and could be guessed; use at least {SHORTEST}, or leave it out, and"
             " one is made"
         )
-
-
-def _listening(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"cannot listen at {address.host}, port {address.port} ({error}); choose another --port or --host"
-        ) from None
 
 
 def _links(address: Address, port: int, token: str | None) -> list[str]:

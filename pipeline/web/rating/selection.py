@@ -8,7 +8,7 @@ from pipeline.core import paths, seeding
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.ratings import REAL
-from pipeline.rating.blinding import pad_to_one_length, plain_png
+from pipeline.web.rating.blinding import pad_to_one_length, plain_png
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.rating import raters
-from pipeline.rating.database import Database
-from pipeline.rating.pages import saved_page
+from pipeline.web.rating import raters
+from pipeline.web.rating.database import Database
+from pipeline.web.rating.pages import saved_page
 
 
 def write_pages(database: Database, names: Sequence[str], folder: Path) -> list[Path]:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.rating.rate_limits import TokenBuckets
-from pipeline.rating.refusals import Refused
+from pipeline.web.rate_limits import TokenBuckets
+from pipeline.web.refusals import Refused
 
-LARGEST = 8192  # bytes of a request's body
+LARGEST = 8192  # bytes of a request's body, unless an application allows more
 SLOWEST = 10.0  # seconds for a request's body
 TOO_MANY = "too many requests; wait a little"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -46,6 +46,7 @@ class Guard:
     hosts: tuple[str, ...] | None  # names under which this computer is asked; None: any
     limits: RateLimits
     patience: float = SLOWEST
+    largest: int = LARGEST
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with why it is refused."""
@@ -58,7 +59,7 @@ class Guard:
             headers = Headers(scope=scope)
             self._check_rate(client)
             self._check_origin(headers)
-            body = await _body(scope["method"], headers, receive, self.patience)
+            body = await _body(scope["method"], headers, receive, self)
         except Refused as refusal:
             await respond.refuse(refusal)
         else:
@@ -134,29 +135,29 @@ class _Replay:
         return message
 
 
-async def _body(method: str, headers: Headers, receive: Receive, patience: float) -> bytes | None:
+async def _body(method: str, headers: Headers, receive: Receive, guard: Guard) -> bytes | None:
     """Return the whole body of a POST. Raises Refused where it is not JSON (415), too large (413) or too slow (408)."""
     if method != "POST":
         return None
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise Refused(415, "send JSON")
     declared = headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared[:20]) > LARGEST:
-        raise Refused(413, f"a request has at most {LARGEST} bytes")
+    if not declared.isdecimal() or int(declared[:20]) > guard.largest:
+        raise Refused(413, f"a request has at most {guard.largest} bytes")
     try:
-        async with asyncio.timeout(patience):
-            return await _read(receive)
+        async with asyncio.timeout(guard.patience):
+            return await _read(receive, guard.largest)
     except TimeoutError:
-        raise Refused(408, f"the request's body did not come within {patience:g} s") from None
+        raise Refused(408, f"the request's body did not come within {guard.patience:g} s") from None
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive, largest: int) -> bytes:
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > LARGEST:
-            raise Refused(413, f"a request has at most {LARGEST} bytes")
+        if len(body) > largest:
+            raise Refused(413, f"a request has at most {largest} bytes")
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return body
 

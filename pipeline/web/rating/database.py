@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.rating.selection import Picture
+from pipeline.web.rating.selection import Picture
 
 FILE = "rating.sqlite"  # beside the CSV files; DVC does not track it
 SCHEMA_VERSION = 1

@@ -12,12 +12,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from pipeline.rating import answers, pages, raters
-from pipeline.rating.answers import Answer, Progress
-from pipeline.rating.blinding import ID
-from pipeline.rating.database import Database
-from pipeline.rating.guard import Guard, RateLimits
-from pipeline.rating.refusals import Refused
+from pipeline.web.guard import Guard, RateLimits
+from pipeline.web.rating import answers, pages, raters
+from pipeline.web.rating.answers import Answer, Progress
+from pipeline.web.rating.blinding import ID
+from pipeline.web.rating.database import Database
+from pipeline.web.refusals import Refused
 
 Key = Annotated[str, Header(alias="X-Rater-Key", max_length=64)]
 Token = Annotated[str, Header(alias="X-Study-Token", max_length=256)]

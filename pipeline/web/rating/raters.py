@@ -5,9 +5,9 @@ import sqlite3
 import unicodedata
 from dataclasses import dataclass
 
-from pipeline.rating.blinding import opaque_id, shuffle
-from pipeline.rating.database import secret
-from pipeline.rating.refusals import Refused
+from pipeline.web.rating.blinding import opaque_id, shuffle
+from pipeline.web.rating.database import secret
+from pipeline.web.refusals import Refused
 
 LONGEST = 40  # characters of a name
 MOST = 500  # raters of a study

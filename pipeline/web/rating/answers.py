@@ -3,8 +3,8 @@
 import sqlite3
 from dataclasses import dataclass
 
-from pipeline.rating.raters import Rater
-from pipeline.rating.refusals import Refused
+from pipeline.web.rating.raters import Rater
+from pipeline.web.refusals import Refused
 
 LONGEST = 1000  # characters of a remark
 RATED = "SELECT rating FROM ratings JOIN tasks USING (image) WHERE rater = ?"

@@ -7,7 +7,7 @@ segmenters. Assumed: arithmetic per second of a device, bytes of an image on dis
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli import counts
 from pipeline.cli.counts import GeneratorCounts
@@ -29,6 +29,9 @@ from pipeline.stages.finetune.presets import Preset, under
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
+
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.core.runtime import Sharding
 
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 MAP_BYTES = 1  # at most, of a plane of the judge's map of a synthetic image, per pixel: compression is not counted on
@@ -132,17 +135,34 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def generator_costs(params: Params) -> tuple[dict[str, Cost | None], GeneratorCounts | None]:
-    """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
+def generator_costs(params: Params) -> tuple[dict[str, Cost | None], tuple[GeneratorCounts, ...]]:
+    """Return the cost of every generator entry (None: nothing to train), and the entries that may need most memory.
+
+    These are the one with the most operations, which has the most activations, and the one with the most weights.
+    Which of them needs more depends on the micro-batch. Often they are one.
+    """
     costs: dict[str, Cost | None] = {}
-    heaviest: tuple[float, GeneratorCounts] | None = None
+    trained: dict[str, Cost] = {}  # by the first of the entries that cost the same
     for names in equal_costs(params.generators):
-        subject = GeneratorCounts(params, names[0])
-        cost = subject.cost()
+        cost = GeneratorCounts(params, names[0]).cost()
         costs |= dict.fromkeys(names, cost)
-        if cost is not None and (heaviest is None or cost.late > heaviest[0]):
-            heaviest = cost.late, subject
-    return {name: costs[name] for name in params.generators}, heaviest and heaviest[1]
+        trained |= {} if cost is None else {names[0]: cost}
+    by_work = max(trained, key=lambda name: (trained[name].late, trained[name].trained), default=None)
+    by_weights = max(trained, key=lambda name: (trained[name].trained, trained[name].late), default=None)
+    heaviest = [name for name in dict.fromkeys((by_work, by_weights)) if name is not None]
+    return (
+        {name: costs[name] for name in params.generators},
+        tuple(GeneratorCounts(params, name) for name in heaviest),
+    )
+
+
+def needed_memory(
+    heaviest: Sequence[GeneratorCounts], settings: Finetune, devices: int, sharding: "Sharding"
+) -> tuple[GeneratorCounts, float] | None:
+    """Return the entry that needs most memory, and its bytes per device; None where nothing is fine-tuned."""
+    found = [(one, one.finetuning_bytes(settings, devices, sharding)) for one in heaviest]
+    known = [(one, needed) for one, needed in found if needed is not None]
+    return max(known, key=lambda pair: pair[1], default=None)
 
 
 def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | None) -> Iterator[StageWork]:
@@ -263,12 +283,13 @@ def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 
 
 def _fit(
-    finetune: Finetune, heaviest: GeneratorCounts | None, work: Sequence[StageWork], machine: Machine
+    finetune: Finetune, heaviest: Sequence[GeneratorCounts], work: Sequence[StageWork], machine: Machine
 ) -> MachineFit:
     needed, conflict = None, None
-    if heaviest is not None:
+    if heaviest:
         settings = machine.settings(finetune)
-        needed = heaviest.finetuning_bytes(settings, machine.devices, machine.sharding)
+        found = needed_memory(heaviest, settings, machine.devices, machine.sharding)
+        needed = found and found[1]
         if settings.optimizer == "adamw_8bit" and machine.sharding != "none":
             conflict = "adamw_8bit cannot be sharded"
     rate = machine.tflops * 1e12 * 3600

@@ -38,14 +38,17 @@ def test_every_study_is_planned(study: str, capsys: pytest.CaptureFixture[str]) 
     assert "all parameters are valid" in capsys.readouterr().out
 
 
+TOO_LARGE = {"polyps_adc": {"PRESET=1x24g LAUNCH=gpu1"}}  # docs/paper_studies.md
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_fits_every_preset(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "--study", study, "--json"]) == 0
     fits = json.loads(capsys.readouterr().out)["fits"]
     presets = [fit for fit in fits if fit["machine"].startswith("PRESET=")]
-    assert len(presets) == 3
-    assert [fit["machine"] for fit in presets if (fit["needed"] or 0) > fit["memory"]] == []
+    assert len(presets) == 4
+    assert {fit["machine"] for fit in presets if (fit["needed"] or 0) > fit["memory"]} == TOO_LARGE.get(study, set())
 
 
 def test_plan_of_polyps_counts_images_and_cells(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 
 from pipeline.core import plugins, seeding
 from pipeline.core.contracts import Generator, Recipe, Sampling, SeesImages, TrainingFreeGenerator
@@ -52,9 +53,11 @@ def stirred(name: str, base: Path) -> Generator:
     """With control that is not zero any more."""
     generator = build(name, base)
     torch.manual_seed(2)
-    for weight in generator.objective.network.parameters():  # type: ignore[union-attr]
-        if not weight.detach().any():
-            torch.nn.init.normal_(weight, std=0.2)
+    others = [module for module in generator.objective.modules() if isinstance(module, ControlNetModel)]
+    for network in dict.fromkeys([generator.objective.network, *others]):  # type: ignore[list-item]
+        for weight in network.parameters():  # type: ignore[union-attr]
+            if not weight.detach().any():
+                torch.nn.init.normal_(weight, std=0.2)
     return generator
 
 
@@ -95,7 +98,7 @@ def test_saved_generator_draws_the_same_images(name: str, base: Path, pairs: Pai
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_weights_of_another_method_are_refused(name: str, base: Path, tmp_path: Path) -> None:
-    other = "siamese" if name != "siamese" else "controlnet"  # of another hint module
+    other = "controlnet" if name in ("siamese", "adc") else "siamese"  # of another hint module
     build(other, base).save(tmp_path)
     with pytest.raises(UserError, match="does not fit this generator"):
         build(name, base).load(tmp_path)

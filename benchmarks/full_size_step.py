@@ -15,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.material import FULL, Material, build, scaled
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.stages.finetune.params import Finetune
 from pipeline.training import optimizers

@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.core import seeding
-from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
 from pipeline.data.sample import DatasetSpec

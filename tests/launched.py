@@ -12,7 +12,7 @@ import torch
 import torch._dynamo  # every optimiser loads it, which takes seconds: here once for all processes
 from torch import Tensor
 
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import TIMEOUT, Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.methods.generators import siamese

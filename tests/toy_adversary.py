@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pipeline.core.contracts import AdversaryRecipe, Batch, Recipe
+from pipeline.core.contracts import Batch
+from pipeline.core.recipes import AdversaryRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
 from pipeline.training.loop import fit

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
 from pipeline.training.loop import fit, trained_state

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.gpu_check.processes import FailedError
 from pipeline.core import plugins
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec

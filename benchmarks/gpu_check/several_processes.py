@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.gpu_check.processes import FailedError
 from benchmarks.gpu_check.scale import Scale, train
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core import seeding
-from pipeline.core.contracts import EMAWarmUpRecipe, PlateauRecipe, Recipe, Segmenter, WarmUpRecipe
+from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import EMAWarmUpRecipe, PlateauRecipe, Recipe, WarmUpRecipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, Batches, Pairs

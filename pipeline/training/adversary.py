@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.core.contracts import AdversaryRecipe, Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import AdversaryRecipe, Recipe
 from pipeline.core.runtime import Runtime
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.training import optimizers
 from pipeline.training.strategy import Strategy, trainable_parameters

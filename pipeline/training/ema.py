@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import EMAWarmUpRecipe
+from pipeline.core.recipes import EMAWarmUpRecipe
 
 
 class EMA:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import files, seeding
-from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
 from pipeline.training import adversary, optimizers, schedules

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 
 MOMENTUM = 0.9  # of SGD
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler
 
-from pipeline.core.contracts import Recipe, WarmUpRecipe
+from pipeline.core.recipes import Recipe, WarmUpRecipe
 
 
 def build(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:

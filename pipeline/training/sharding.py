@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.training.strategy import Strategy
 

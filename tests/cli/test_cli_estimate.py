@@ -370,7 +370,7 @@ def test_power_says_what_a_study_could_find(capsys: pytest.CaptureFixture[str]) 
     assert [row["gain"] for row in plan["gains"]] == [0.01, 0.02, 0.03]
     assert all(row["found_several"] < row["found"] for row in plan["gains"])  # another level of noise
     assert main(["estimate", "--power", "300"]) == 0
-    assert "with 300 test images, 3 seeds and 1 trained generator (level 0.05)" in capsys.readouterr().out
+    assert "with 300 test images, 5 seeds and 1 trained generator (level 0.05)" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("demo")
@@ -390,7 +390,7 @@ def test_power_takes_the_noise_of_a_finished_study(capsys: pytest.CaptureFixture
     [
         (["--like", "done"], "--like needs --power: the number of independent test images"),
         (["--power", "20", "--like", "nothing"], "comparison.json does not exist; name a finished study"),
-        (["--power", "1"], "planning needs at least two seeds and two test images, found 3 and 1"),
+        (["--power", "1"], "planning needs at least two seeds and two test images, found 5 and 1"),
     ],
 )
 @pytest.mark.usefixtures("demo")

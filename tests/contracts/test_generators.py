@@ -8,8 +8,9 @@ import torch
 from diffusers import ControlNetModel
 
 from pipeline.core import plugins, seeding
-from pipeline.core.contracts import Generator, Recipe, Sampling, SeesImages, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, Sampling, SeesImages, TrainingFreeGenerator
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec

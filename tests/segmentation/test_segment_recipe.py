@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import paths
-from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.core.contracts import AdversaryRecipe, Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import AdversaryRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, dihedral
 from pipeline.training.loop import fit

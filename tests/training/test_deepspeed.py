@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from pipeline.core.contracts import Recipe
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
 from pipeline.training.loop import fit

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Batch, Recipe
+from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, dihedral
 from pipeline.training.loop import fit, snapshot_path

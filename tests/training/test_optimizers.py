@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core.contracts import EMAWarmUpRecipe, Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import EMAWarmUpRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.training import optimizers
 from pipeline.training.ema import EMA, decay_at

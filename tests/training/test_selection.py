@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.contracts import Batch, PlateauRecipe, Recipe, WarmUpRecipe
+from pipeline.core.contracts import Batch
+from pipeline.core.recipes import PlateauRecipe, Recipe, WarmUpRecipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches
 from pipeline.training import schedules

@@ -10,7 +10,12 @@ from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, not
 from pipeline.cli.forecast import disk_usage, generator_costs
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
+from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.audit.params import Audit
+from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
+from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.score.params import Score
 from pipeline.study import Params
 
 Check = Callable[[], Iterable[Finding]]
@@ -51,7 +56,7 @@ def study_checks(params: Params, thorough: bool) -> Iterator[tuple[str, Check]]:
 def machine_checks(params: Params, quick: bool) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need valid parameters of its plug-ins too."""
     launch = os.environ.get("LAUNCH") or None
-    yield "weights", lambda: _weights(params)
+    yield "weights", lambda: _weights(params.base, params.generators, params.segmenters, (params.score, params.audit))
     hardware = devices.hardware()
     yield "gpu", lambda: devices.gpus(precisions(params), hardware, launch)
     yield "gpu", lambda: devices.large_base(params.base, params.study, hardware)
@@ -67,14 +72,20 @@ def precisions(params: Params) -> set[str]:
     return {section.precision for section in sections if section is not None}
 
 
-def _weights(params: Params) -> Iterator[Finding]:
-    if params.base is not None:
-        yield from stored_weights.base(params.base)
-    if params.generators:
-        extractors = dict.fromkeys([*params.score.extractors, *params.audit.extractors])
-        yield from stored_weights.extractors(extractors, params.score.weights)
-    yield from stored_weights.segmenters(params.segmenters)
-    yield from stored_weights.conditionings(params.generators)
+def _weights(
+    base: Base | None,
+    generators: Mapping[str, GeneratorEntry],
+    segmenters: Mapping[str, SegmenterEntry],
+    scoring: tuple[Score, Audit],
+) -> Iterator[Finding]:
+    if base is not None:
+        yield from stored_weights.base(base)
+    if generators:
+        score, audit = scoring
+        extractors = dict.fromkeys([*score.extractors, *audit.extractors])
+        yield from stored_weights.extractors(extractors, score.weights)
+    yield from stored_weights.segmenters(segmenters)
+    yield from stored_weights.conditionings(generators)
 
 
 def _space(params: Params, costs: Mapping[str, Cost | None]) -> Iterable[Finding]:

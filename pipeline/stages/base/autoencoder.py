@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core import seeding
-from pipeline.core.contracts import AdversaryRecipe, Batch, Recipe
+from pipeline.core.contracts import Batch
+from pipeline.core.recipes import AdversaryRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.diffusion.schedule import at_least_float32, noise_of

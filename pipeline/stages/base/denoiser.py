@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.core import seeding
-from pipeline.core.contracts import Recipe
 from pipeline.core.device import to_device
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Batches, Pairs
 from pipeline.diffusion.min_snr import min_snr_weights

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import files, locks, paths, tables
-from pipeline.core.contracts import Generator, ImportedImages, Recipe, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGenerator
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs

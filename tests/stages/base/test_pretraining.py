@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.core import files, paths, seeding, tables
-from pipeline.core.contracts import Recipe
 from pipeline.core.errors import UserError
+from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet

@@ -1,5 +1,7 @@
 """Time and FLOPs of one Siamese-Diffusion training step: ours against one that does what the public code does.
 
+The FLOPs of a step of ADC, which trains twice as many weights, are counted beside them.
+
 The public one runs autoencoder and text tower in every step, computes activations again, passes the mask through the
 ControlNet a second time without gradient, deep-copies U-Net and ControlNet, and augments the whole batch. A fifth of
 the timesteps is at most 200; early is k <= N/3, late after it. Neither includes the optimiser. FLOPs are counted on the
@@ -18,7 +20,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.material import FULL, Material, Size, build, scaled
+from benchmarks.material import CLASSES, FULL, Material, Size, build, scaled
+from pipeline.methods.generators import adc
+from pipeline.methods.generators._control import control_network
 from tests.reference import public_step
 
 MID = scaled(96, 192, 128)
@@ -45,10 +49,12 @@ def main() -> None:
     result = {phase: round(times[phase], 3) for phase in PHASES}
     result |= {f"flop_{phase}": round(mid[phase][1] / mid[phase][0], 3) for phase in PHASES}
     result |= {f"tflop_{phase}": round(full[phase][0] / 1e12, 3) for phase in PHASES}
+    result["tflop_adc"] = round(count_adc(FULL) / 1e12, 3)
     for phase in PHASES:
         share = result[phase] / result[f"flop_{phase}"]
         sys.stderr.write(f"{phase}: {share:.0%} of the FLOPs' ratio; SD 1.5, TFLOP per sample: ours")
         sys.stderr.write(f" {full[phase][0] / 1e12:.3f}, public {full[phase][1] / 1e12:.3f}\n")
+    sys.stderr.write(f"ADC, SD 1.5, TFLOP per sample: {result['tflop_adc']:.3f}\n")
     if arguments.json:
         sys.stdout.write(json.dumps(result) + "\n")
 
@@ -69,6 +75,22 @@ def count(size: Size) -> dict[str, tuple[float, float]]:
     """FLOPs per sample of our step and of the public one, for each phase; no arithmetic is done."""
     material = build(size, TIMESTEPS, torch.device("meta"))
     return {phase: (flops(ours(material, k)), flops(public(material, k))) for phase, k in PHASES.items()}
+
+
+def count_adc(size: Size) -> float:
+    """FLOPs per sample of our step of ADC, without arithmetic."""
+    material, params, meta = build(size, TIMESTEPS, torch.device("meta")), adc.Params(), torch.device("meta")
+    x = {name: values.to(meta) for name, values in material.batch.items()}
+    with meta:
+        student, teacher = (control_network(material.model, params.hint, params.start) for _ in range(2))
+        objective = adc.DistillationObjective(params, material.model, student, teacher, CLASSES)
+    masks = x["mask"][:, 0].long()
+
+    def step() -> None:
+        losses = objective.losses(x["latents"], x["noise"], x["t"], x["text"], x["mask"], x["image"], masks)
+        sum(losses.values(), torch.zeros((), device=meta)).backward()
+
+    return flops(step)
 
 
 def flops(step: Step) -> float:

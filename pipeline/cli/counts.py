@@ -66,15 +66,16 @@ class GeneratorCounts:
         return [method, options, _base(self.params.base), data.size, data.num_classes]
 
 
-def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
-    """Return the operations of one synthetic image."""
+def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float, hints: int = 1) -> float:
+    """Return the operations of one synthetic image that so many hints control."""
 
     def count() -> float:
         from pipeline.stages.finetune import memory
 
-        return memory.sampling_operations(base, size, steps, guidance_scale)
+        return memory.sampling_operations(base, size, steps, guidance_scale, hints)
 
-    return kept("sampling", (_base(base), size, steps, guidance_scale), count)
+    more = () if hints == 1 else (hints,)  # counts of one hint were kept before there were several
+    return kept("sampling", (_base(base), size, steps, guidance_scale, *more), count)
 
 
 def base_bytes(base: Base, size: int) -> float:

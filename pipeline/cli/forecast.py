@@ -4,10 +4,10 @@ Counted (counts.py): parameters, operations and memory of fine-tuning, operation
 segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.cli import counts
 from pipeline.cli.counts import GeneratorCounts
@@ -30,6 +30,9 @@ from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.core.runtime import Sharding
+
 PAIR_BYTES = 1.54  # of an image with its mask on disk, per pixel; measured at 384 pixels (docs/scaling.md)
 MAP_BYTES = 1  # at most, of a plane of the judge's map of a synthetic image, per pixel: compression is not counted on
 CHECKPOINT_BYTES = 12  # of a trained weight with Adam's two states
@@ -38,6 +41,7 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
+HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
@@ -131,17 +135,34 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
-def generator_costs(params: Params) -> tuple[dict[str, Cost | None], GeneratorCounts | None]:
-    """Return the cost of every generator entry (None: nothing to train), and the entry that needs the most memory."""
+def generator_costs(params: Params) -> tuple[dict[str, Cost | None], tuple[GeneratorCounts, ...]]:
+    """Return the cost of every generator entry (None: nothing to train), and the entries that may need most memory.
+
+    These are the one with the most operations, which has the most activations, and the one with the most weights.
+    Which of them needs more depends on the micro-batch. Often they are one.
+    """
     costs: dict[str, Cost | None] = {}
-    heaviest: tuple[float, GeneratorCounts] | None = None
+    trained: dict[str, Cost] = {}  # by the first of the entries that cost the same
     for names in equal_costs(params.generators):
-        subject = GeneratorCounts(params, names[0])
-        cost = subject.cost()
+        cost = GeneratorCounts(params, names[0]).cost()
         costs |= dict.fromkeys(names, cost)
-        if cost is not None and (heaviest is None or cost.late > heaviest[0]):
-            heaviest = cost.late, subject
-    return {name: costs[name] for name in params.generators}, heaviest and heaviest[1]
+        trained |= {} if cost is None else {names[0]: cost}
+    by_work = max(trained, key=lambda name: (trained[name].late, trained[name].trained), default=None)
+    by_weights = max(trained, key=lambda name: (trained[name].trained, trained[name].late), default=None)
+    heaviest = [name for name in dict.fromkeys((by_work, by_weights)) if name is not None]
+    return (
+        {name: costs[name] for name in params.generators},
+        tuple(GeneratorCounts(params, name) for name in heaviest),
+    )
+
+
+def needed_memory(
+    heaviest: Sequence[GeneratorCounts], settings: Finetune, devices: int, sharding: "Sharding"
+) -> tuple[GeneratorCounts, float] | None:
+    """Return the entry that needs most memory, and its bytes per device; None where nothing is fine-tuned."""
+    found = [(one, one.finetuning_bytes(settings, devices, sharding)) for one in heaviest]
+    known = [(one, needed) for one, needed in found if needed is not None]
+    return max(known, key=lambda pair: pair[1], default=None)
 
 
 def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | None) -> Iterator[StageWork]:
@@ -152,10 +173,12 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         if cost is not None and sources[name] == name:
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-    if params.generators:
-        generate = params.generate
-        operations = counts.sampling_operations(params.base, params.data.size, generate.steps, generate.guidance_scale)
-        yield from _generation(params.generators, operations, pairs)
+
+    def drawing(hints: int) -> float:
+        steps, scale = params.generate.steps, params.generate.guidance_scale
+        return counts.sampling_operations(params.base, params.data.size, steps, scale, hints)
+
+    yield from _generation(params.generators, drawing, pairs)
     yield from _segmenters(params, pairs)
 
 
@@ -169,12 +192,19 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(generators: Mapping[str, GeneratorEntry], operations: float, pairs: int | None) -> Iterator[StageWork]:
-    """Yield the work of drawing images, each of which takes so many operations."""
+def _generation(
+    generators: Mapping[str, GeneratorEntry], drawing: Callable[[int], float], pairs: int | None
+) -> Iterator[StageWork]:
+    """Yield the work of drawing images; `drawing` gives the operations of one image that so many hints control."""
+    operations = {hints: drawing(hints) for hints in _hints(generators)}
     for name, entry in generators.items():
         images = image_count(entry, pairs)
-        each = operations if entry.learns(name) else 0.0
+        each = operations[HINTS[entry.control]] if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
+
+
+def _hints(generators: Mapping[str, GeneratorEntry]) -> set[int]:
+    return {HINTS[entry.control] for name, entry in generators.items() if entry.learns(name)}
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
@@ -253,12 +283,13 @@ def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 
 
 def _fit(
-    finetune: Finetune, heaviest: GeneratorCounts | None, work: Sequence[StageWork], machine: Machine
+    finetune: Finetune, heaviest: Sequence[GeneratorCounts], work: Sequence[StageWork], machine: Machine
 ) -> MachineFit:
     needed, conflict = None, None
-    if heaviest is not None:
+    if heaviest:
         settings = machine.settings(finetune)
-        needed = heaviest.finetuning_bytes(settings, machine.devices, machine.sharding)
+        found = needed_memory(heaviest, settings, machine.devices, machine.sharding)
+        needed = found and found[1]
         if settings.optimizer == "adamw_8bit" and machine.sharding != "none":
             conflict = "adamw_8bit cannot be sharded"
     rate = machine.tflops * 1e12 * 3600

@@ -30,6 +30,7 @@ class GeneratorPlan:
     name: str
     method: str
     masks: str
+    control: str
     copies: int  # images per mask
     images: int | None  # None: known with the data
 
@@ -69,7 +70,8 @@ class Plan:
             yield "base, finetune, generate, judge, score, audit: nothing to do; the study has no generators"
         for entry in self.generators:
             images = f"{entry.images} images" if entry.images else f"{entry.copies} images per mask"
-            yield f"  {entry.name}: {entry.method}, masks {entry.masks}, {images}"
+            shown = " with their images" if entry.control == "mask_image" else ""
+            yield f"  {entry.name}: {entry.method}, masks {entry.masks}{shown}, {images}"
         sets = len(self.training_sets)
         yield f"mix: {sets} training sets: {', '.join(self.training_sets)}"
         yield (
@@ -90,7 +92,9 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
         params.study,
         pairs,
         tuple(
-            GeneratorPlan(name, entry.method_of(name), entry.masks, entry.copies, image_count(entry, pairs))
+            GeneratorPlan(
+                name, entry.method_of(name), entry.masks, entry.control, entry.copies, image_count(entry, pairs)
+            )
             for name, entry in entries
         ),
         len({(entry.method_of(name), repr(sorted(entry.options.items()))) for name, entry in entries}),

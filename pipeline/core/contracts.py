@@ -76,6 +76,7 @@ class Recipe:
     identity: str = ""  # of params, inputs and method; a checkpoint with another one is refused
     optimizer: Literal["adamw", "adamw_8bit", "sgd"] = "adamw"  # training.optimizers.build
     ema_decay: float | None = None  # training.ema.EMA; None: no average
+    ema_warmup: Literal["ramp", "none"] | EMAWarmUpRecipe = "ramp"  # how the decay grows to ema_decay
     adversary: AdversaryRecipe | None = None  # of the objective's part `adversary`; None: it has no such part
     warm_up: WarmUpRecipe | None = None  # of schedule warmup_cosine
     plateau: PlateauRecipe | None = None  # of schedule plateau
@@ -89,6 +90,18 @@ class WarmUpRecipe:
     first_rate: float
     last_rate: float
     decay_steps: int | None = None  # the step at which the cosine ends, counted from the start; None: the schedule's
+
+
+@dataclass(frozen=True)
+class EMAWarmUpRecipe:
+    """A decay of 1 - (1 + e / inv_gamma) ** -power with e = n - after - 1 at update n, up to the given one.
+
+    The rule of the package ema-pytorch. Up to update `after` + 2 the average equals the weights.
+    """
+
+    after: int
+    inv_gamma: float
+    power: float
 
 
 @dataclass(frozen=True)
@@ -226,6 +239,16 @@ class WatchedFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class SeesImages(Protocol):
+    """Parameters of a generator that is trained with the mask's image as a second hint, and can draw with it."""
+
+    @property
+    def last_image_weight(self) -> float:
+        """The weight of the image's residuals at the end of the training."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings of the sampler (params.yaml: generate)."""
@@ -236,6 +259,7 @@ class Sampling:
     sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
     compile: bool = False
     reused: tuple[int, ...] = ()  # steps, counted from 0, that take the encoder's features of the step before
+    image_weight: float | None = None  # of the residuals of `sources`, which are hints too; None: the masks alone are
     control_scale: float = 1.0  # factor of what the control adds to the U-Net, as diffusers' conditioning scale
     watch: Callable[[int, Callable[[], Tensor]], None] | None = field(default=None, compare=False)
     # called in every step with its number from 1, and a function that decodes the images [B, 3, H, W] it predicts

@@ -1,4 +1,4 @@
-"""The real images whose pixels or placed masks a synthetic image holds, beside the image of its own mask."""
+"""The real images whose pixels or placed masks a synthetic image holds, or that it was drawn with as a hint."""
 
 import json
 
@@ -11,8 +11,13 @@ def background_of(row: Row) -> str | None:
     return row.get("background_id")
 
 
+def control_image_of(row: Row) -> str | None:
+    """Return the id of the training image that a synthetic image was drawn with as a second hint; None: none."""
+    return row.get("control_image_id")
+
+
 def lenders(row: Row) -> set[str]:
-    """Return the ids of the background and of the images whose masks were placed in it.
+    """Return the ids of the background, of the images whose masks were placed in it, and of the control image.
 
     Raises UserError where the column `placed` is not what the stage generate writes.
     """
@@ -22,5 +27,5 @@ def lenders(row: Row) -> set[str]:
         raise UserError(
             f"{row['id']}: the column placed does not hold a JSON list of placed masks; run generate again"
         ) from None
-    background = background_of(row)
-    return placed | ({background} if background is not None else set())
+    shown = {background_of(row), control_image_of(row)}
+    return placed | {name for name in shown if name is not None}

@@ -15,7 +15,8 @@ from pipeline.core.errors import UserError
 MANIFEST = "metadata.jsonl"
 FILES = ("file_name", "mask", "native_mask")  # columns that name files
 COLUMN_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256", "background_id", "placed"), str),
+    **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256"), str),
+    **dict.fromkeys(("background_id", "control_image_id", "placed"), str),
     **dict.fromkeys(("split", "source_id", "generator"), (str, type(None))),
     "copy": int,
     "synthetic": bool,

@@ -21,7 +21,7 @@ from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.study import Params
 
-METHODS = ("siamese", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
+METHODS = ("siamese", "adc", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
 RECORD = "twinsynth.json"  # names the generator that a folder is an export of; written last
 
 

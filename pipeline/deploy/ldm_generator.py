@@ -1,4 +1,7 @@
-"""Import and export of generators in the single-file layout of Siamese-Diffusion's authors."""
+"""Import and export of generators in the single-file layout of the authors of Siamese-Diffusion and ADC.
+
+ADC's files hold the teacher beside the student. The student alone draws images, so it alone is read and written.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -16,6 +19,8 @@ from pipeline.networks.stable_diffusion.ldm_keys import Table
 from pipeline.networks.stable_diffusion.sd15 import PartConfigs
 
 METHODS = {"dense": "siamese", "sparse": "controlnet"}
+# Of ADC: the ControlNet that sees the image, and the decoder that goes with it.
+TEACHER = ("image_control_model.", "model.diffusion_model.image_output_blocks.", "model.diffusion_model.image_out.")
 DECODER = ("up_blocks.", "conv_norm_out.", "conv_out.")  # the trained half of the U-Net
 logger = logging.getLogger(__name__)
 
@@ -27,14 +32,16 @@ def import_checkpoint(path: Path, base: Path, generator: Path, configs: PartConf
     the parts (default: SD 1.5). Raises UserError where the file is damaged or holds something else.
     """
     configs = configs or PartConfigs()
-    shapes = {ldm_base.inner(key): shape for key, shape in weight_file.shapes(path).items()}
+    everything = weight_file.shapes(path)
+    shapes = {ldm_base.inner(key): shape for key, shape in everything.items() if not key.startswith(TEACHER)}
     hint = ldm_control.hint_input_of(shapes)
     network = ldm_control.empty_controlnet(configs, hint)
     table = ldm_keys.controlnet(network.state_dict(), configs.unet)
     models = ldm_base.empty_parts(configs)
     tables = ldm_base.base_tables(models, configs)
     _check(path, shapes, ldm_base.expected_shapes(models, tables), ldm_base.shapes_of(network, table))
-    state = {ldm_base.inner(key): value for key, value in weight_file.read(path).items()}
+    tensors = weight_file.read(path, lambda key: not key.startswith(TEACHER))
+    state = {ldm_base.inner(key): value for key, value in tensors.items()}
     _check_schedule(path, state)
     _warn_unused(path, state.keys() - ldm_control.buffers(1).keys(), tables, table)
     state = weight_file.float32(state)
@@ -43,7 +50,7 @@ def import_checkpoint(path: Path, base: Path, generator: Path, configs: PartConf
     weight_file.write({name: state[ldm_name] for name, ldm_name in table.items()}, generator / "controlnet.safetensors")
     decoder = {name: state[ldm_name] for name, ldm_name in tables["unet"].items() if name.startswith(DECODER)}
     weight_file.write(decoder, generator / "decoder.safetensors")
-    _write_manifests(path, base, generator, METHODS[hint])
+    _write_manifests(path, base, generator, METHODS[hint] if len(shapes) == len(everything) else "adc")
 
 
 def export_checkpoint(base: Path, generator: Path, path: Path) -> None:

@@ -41,6 +41,17 @@ class WarmUp(Section):
         return self
 
 
+class EMAWarmUp(Section):
+    """A moving average whose decay grows: after the step `after` as 1 - (1 + n / inv_gamma) ** -power over n steps."""
+
+    after: int = Field(default=0, ge=0)
+    """Optimiser steps up to which the average equals the weights."""
+    inv_gamma: float = Field(default=1.0, gt=0)
+    """Number of steps that counts as one."""
+    power: float = Field(gt=0)
+    """How fast the decay approaches 1."""
+
+
 class Plateau(Section):
     """The learning rate of schedule plateau: lower where the training makes no progress (ReduceLROnPlateau)."""
 
@@ -89,6 +100,10 @@ class Segment(Section):
     """The two decay rates of AdamW's moments."""
     ema_decay: Annotated[float | None, Mark.OMIT_DEFAULT] = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights that is kept; `null` keeps the last weights."""
+    ema_warmup: Annotated[Literal["ramp", "none"] | EMAWarmUp, Mark.OMIT_DEFAULT] = "ramp"
+    """How the decay grows to `ema_decay`: at step n it is at most (1 + n) / (10 + n) (`ramp`), it is `ema_decay` from
+    the first step on (`none`), or it follows the rule of the package ema-pytorch (a mapping).
+    """
     select: Annotated[Literal["last", "best"], Mark.OMIT_DEFAULT] = "last"
     """Weights that are kept and scored: those after the last step, or those with the highest Dice on validation images
     among the weights of every `select_every` steps and the last. Test images are never looked at.
@@ -209,6 +224,8 @@ class Segment(Section):
 
     @model_validator(mode="after")
     def a_schedule_has_what_it_needs(self) -> Self:
+        if self.ema_warmup != "ramp" and self.ema_decay is None:
+            raise ValueError("ema_warmup belongs to a moving average; give ema_decay too, or leave it out")
         if (self.schedule == "warmup_cosine") != (self.warm_up is not None):
             raise ValueError(f"schedule warmup_cosine needs warm_up, and only it; the schedule is {self.schedule}")
         if self.plateau is not None and self.schedule != "plateau":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.core import seeding
-from pipeline.core.contracts import PlateauRecipe, Recipe, Segmenter, WarmUpRecipe
+from pipeline.core.contracts import EMAWarmUpRecipe, PlateauRecipe, Recipe, Segmenter, WarmUpRecipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
@@ -105,9 +105,16 @@ def recipe_of(segment: Segment, steps: int, identity: str) -> Recipe:
         optimizer=segment.optimizer,
         betas=segment.betas,
         ema_decay=segment.ema_decay,
+        ema_warmup=ema_warmup_of(segment),
         warm_up=None if segment.warm_up is None else WarmUpRecipe(**dict(segment.warm_up)),
         plateau=PlateauRecipe(**dict(plateau)) if segment.schedule == "plateau" else None,
     )
+
+
+def ema_warmup_of(segment: Segment) -> Literal["ramp", "none"] | EMAWarmUpRecipe:
+    """Return how the decay of the moving average grows."""
+    warmup = segment.ema_warmup
+    return warmup if isinstance(warmup, str) else EMAWarmUpRecipe(**dict(warmup))
 
 
 def check_classes(pairs: Pairs, spec: DatasetSpec) -> Pairs:

@@ -107,7 +107,7 @@ class TrainingRun:
             objective.load_state_dict(state["weights"], strict=False)
         self.strategy = build_strategy(objective, recipe, runtime)
         self.schedule = schedules.build(self.strategy.optimizer, recipe)
-        self.ema = None if recipe.ema_decay is None else EMA(self.strategy.weights, recipe.ema_decay)
+        self.ema = None if recipe.ema_decay is None else EMA(self.strategy.weights, recipe.ema_decay, recipe.ema_warmup)
         assert (recipe.adversary is None) == (not adversary.adversary_weights(objective))
         self.adversary = recipe.adversary and AdversaryOptimizer(objective, recipe.adversary, runtime.device)
         self.losses = Losses([] if state is None else state["rows"], runtime)

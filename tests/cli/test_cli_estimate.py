@@ -10,7 +10,18 @@ import torch
 
 from pipeline.cli import forecast as forecast_module
 from pipeline.cli.counts import dataset_spec
-from pipeline.cli.forecast import GIB, DiskUsage, Forecast, Machine, MachineFit, disk_usage, forecast, stage_work
+from pipeline.cli.forecast import (
+    GIB,
+    DiskUsage,
+    Forecast,
+    Machine,
+    MachineFit,
+    disk_usage,
+    forecast,
+    generator_costs,
+    needed_memory,
+    stage_work,
+)
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
 from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
@@ -18,6 +29,8 @@ from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.costs import Cost
+from pipeline.stages.finetune.memory import GeneratorProfiler, Memory
+from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
 from tests.drawn_pairs import folder, study
@@ -72,6 +85,46 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
     each = unet_operations(params) or 0
     assert found["segment", "unet"].steps == 4 * 2 * 2  # sets, seeds, steps
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
+
+
+def test_the_entry_with_most_weights_may_need_most_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the one with most operations: whichever needs more under the machine's settings."""
+    entries = {name: {"method": name, "copies": 1} for name in ("siamese", "adc", "controlnet")}
+    params = toy(generators=entries, training_sets={"real": {}})
+    made = {
+        "siamese": Cost(10, 1, 1.0, 9.0, 0.3),
+        "adc": Cost(20, 1, 5.0, 5.0, 1.0),
+        "controlnet": Cost(10, 1, 3.0, 3.0, 1.0),
+    }
+    monkeypatch.setattr(GeneratorProfiler, "cost", lambda profiler: made[profiler.method])
+
+    def memory_of(profiler: GeneratorProfiler, settings: Finetune, *_: Any) -> Memory:
+        per_sample = made[profiler.method].late * (settings.micro_batch or 1)
+        return Memory(made[profiler.method].trained, 0, 0, 0, per_sample, 0)
+
+    monkeypatch.setattr(GeneratorProfiler, "memory", memory_of)
+    costs, heaviest = generator_costs(params)
+    assert costs == made and [one.name for one in heaviest] == ["siamese", "adc"]
+    found = []
+    for size in (1, 8):
+        settings = params.finetune.model_copy(update={"micro_batch": size})
+        most = needed_memory(heaviest, settings, 1, "none")
+        found.append(most and (most[0].name, most[1]))
+    assert found == [("adc", 25.0), ("siamese", 82.0)]
+    assert needed_memory((), params.finetune, 1, "none") is None
+
+
+def test_a_second_hint_costs_a_pass_of_the_control_branch() -> None:
+    """In every step and branch; the rest is shared."""
+    shown = {"method": "siamese", "copies": 1, "control": "mask_image"}
+    params = toy(generators=TOY_STUDY["generators"] | {"shown": shown})
+    work = stage_work(params, {}, pairs=10)
+    found = {part.entry: (part.operations or 0) for part in work if part.stage == "generate"}
+    each = found["siamese"] / 20, found["shown"] / 10
+    steps = [memory.sampling_operations(params.base, 32, steps, 1.0, 2) for steps in (1, 2)]
+    once = memory.sampling_operations(params.base, 32, 1, 1.0)
+    assert each[1] == pytest.approx(steps[1]) and each[1] - each[0] == pytest.approx(2 * (steps[0] - once))
+    assert 0.1 < (steps[0] - once) / (steps[1] - steps[0]) < 0.5
 
 
 def test_terms_of_the_autoencoder_cost_their_passes() -> None:

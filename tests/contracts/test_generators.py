@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 
 from pipeline.core import plugins, seeding
-from pipeline.core.contracts import Generator, Recipe, Sampling, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, Recipe, Sampling, SeesImages, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.loading import Pairs
@@ -26,6 +27,7 @@ TRAINED = [
     name for name in plugins.names("generators") if name not in TRAINING_FREE
 ]  # others: test_copy_paste, test_folder
 SAMPLING = Sampling(steps=3, guidance_scale=2.0)
+WITH_IMAGES = [name for name in TRAINED if isinstance(plugins.params_class("generators", name)(), SeesImages)]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,11 @@ def stirred(name: str, base: Path) -> Generator:
     """With control that is not zero any more."""
     generator = build(name, base)
     torch.manual_seed(2)
-    for weight in generator.objective.network.parameters():  # type: ignore[union-attr]
-        if not weight.detach().any():
-            torch.nn.init.normal_(weight, std=0.2)
+    others = [module for module in generator.objective.modules() if isinstance(module, ControlNetModel)]
+    for network in dict.fromkeys([generator.objective.network, *others]):  # type: ignore[list-item]
+        for weight in network.parameters():  # type: ignore[union-attr]
+            if not weight.detach().any():
+                torch.nn.init.normal_(weight, std=0.2)
     return generator
 
 
@@ -67,7 +71,9 @@ def trained(name: str, base: Path, pairs: Pairs) -> Generator:
 def draw(generator: Generator, pairs: Pairs, names: str, settings: Sampling = SAMPLING) -> torch.Tensor:
     picks = [pairs.ids.index(name) for name in names]
     rngs = [seeding.torch_rng("sample", name) for name in names]
-    return generator.sample(pairs.mask[picks], ["a polyp"] * len(names), rngs, settings)
+    return generator.sample(
+        pairs.mask[picks], ["a polyp"] * len(names), rngs, settings, list(pairs.image[picks].numpy())
+    )
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -92,7 +98,7 @@ def test_saved_generator_draws_the_same_images(name: str, base: Path, pairs: Pai
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_weights_of_another_method_are_refused(name: str, base: Path, tmp_path: Path) -> None:
-    other = "siamese" if name != "siamese" else "controlnet"  # of another hint module
+    other = "controlnet" if name in ("siamese", "adc") else "siamese"  # of another hint module
     build(other, base).save(tmp_path)
     with pytest.raises(UserError, match="does not fit this generator"):
         build(name, base).load(tmp_path)
@@ -122,6 +128,31 @@ def test_one_step_moves_what_is_trained_and_nothing_else(name: str, base: Path, 
     moved = sum(not torch.equal(weight, after[n]) for n, weight in moving.items())
     assert moved > 0.9 * len(moving)
     assert all(torch.equal(weight, model.unet.state_dict()[n]) for n, weight in still.items())
+
+
+@pytest.mark.parametrize("name", WITH_IMAGES)
+def test_an_image_is_a_second_hint_where_it_is_asked_for(name: str, base: Path, pairs: Pairs) -> None:
+    """Heard more with a larger weight, by each image of a batch its own; without a weight it is not looked at."""
+    generator, other = trained(name, base, pairs), replace(pairs, image=255 - pairs.image)
+
+    def moved(weight: float | None) -> float:
+        settings = replace(SAMPLING, image_weight=weight)
+        return apart(draw(generator, pairs, "abc", settings), draw(generator, other, "abc", settings))
+
+    assert moved(None) == 0
+    assert ROUNDING < moved(0.1) < moved(1.0)
+    settings = replace(SAMPLING, image_weight=0.5)
+    assert apart(draw(generator, pairs, "abc", settings)[1:2], draw(generator, pairs, "b", settings)) < ROUNDING
+    with pytest.raises(UserError, match="belongs to no training image; use masks: real, or control: mask"):
+        generator.sample(pairs.mask, pairs.prompts, [torch.Generator()] * 4, settings)
+
+
+def test_generators_that_are_trained_with_images() -> None:
+    assert WITH_IMAGES == ["mask_image", "siamese"]
+    own = {"mask_image": {"w_i": 0.25}, "siamese": {"w_i": 0.5}}
+    found = {name: plugins.params_class("generators", name)(**keys) for name, keys in own.items()}
+    assert {name: params.last_image_weight for name, params in found.items()} == {"mask_image": 0.25, "siamese": 0.5}
+    assert plugins.params_class("generators", "siamese")().last_image_weight == 1.0
 
 
 def test_every_generator_keeps_one_of_two_promises(base: Path) -> None:

@@ -40,12 +40,13 @@ from tests.tiny_base import write_tiny_base
 SIZE, CLASSES = 16, 4
 SPEC = DatasetSpec(name="blobs", size=SIZE, num_classes=CLASSES)
 SAMPLING = Sampling(steps=3, guidance_scale=4.0)
-SAMPLERS: dict[str, Any] = {"siamese": "ddim", "controlnet": "ddim", "multistep": "dpmpp_2m"}
+SAMPLERS: dict[str, Any] = {"siamese": "ddim", "adc": "ddim", "controlnet": "ddim", "multistep": "dpmpp_2m"}
 STUDY: dict[str, Any] = TOY_STUDY | {
     "data": {"reader": "phantom", "size": SIZE, "num_classes": CLASSES, "prompt": "A photo of a blob."},
     "generate": {"steps": 3, "guidance_scale": 4.0, "batch_size": 2},
     "generators": {
         "siamese": {"copies": 2},
+        "adc": {"copies": 1},
         "controlnet": {"copies": 1},
         "multistep": {"method": "mask_image", "copies": 1, "train_decoder": False, "conditioning": "mask_boundary"},
     },
@@ -66,7 +67,7 @@ def refusal(load):
     return "loaded"
 
 order, told = torch.load("order.pt"), {}
-for name, trust in (("siamese", True), ("controlnet", False), ("multistep", False)):
+for name, trust in (("siamese", True), ("adc", True), ("controlnet", False), ("multistep", False)):
     pipe = StableDiffusionControlNetPipeline.from_pretrained(name, trust_remote_code=trust)
     rngs = [torch.Generator().manual_seed(seed) for seed in order["seeds"]]
     hints = order["hints"][name]
@@ -163,14 +164,14 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     prompts, seeds = ["A photo of a blob.", "another", ""], [seeding.number("image", k) for k in range(3)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study)
-        for name in ("siamese", "controlnet"):
+        for name in ("siamese", "adc", "controlnet"):
             export(name, folder)
         other = parse(Params, STUDY | {"generate": STUDY["generate"] | {"sampler": "dpmpp_2m"}})
         generator_export.export(other, "multistep", folder / "multistep")
         colours = palette(CLASSES)[masks(3)].permute(0, 3, 1, 2)
         bounded = plugins.load("conditioning", "mask_boundary")
         bounds = bounded.build(bounded.Params(), CLASSES)(masks(3))
-        hints = {"siamese": colours, "controlnet": colours, "multistep": bounds}
+        hints = {"siamese": colours, "adc": colours, "controlnet": colours, "multistep": bounds}
         (folder / "siamese" / "mask.png").write_bytes(png(masks(1)[0].numpy().astype(np.uint8)))
         picture = bounded.build(bounded.Params(), CLASSES)(masks(1))[0].permute(1, 2, 0) * 255
         (folder / "multistep" / "hint.png").write_bytes(png(picture.byte().numpy()))
@@ -359,7 +360,7 @@ def refused(capsys: pytest.CaptureFixture[str], name: str, target: Path) -> str:
 def test_an_unknown_entry_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = refused(capsys, "siames", tmp_path / "out")
     assert (
-        "there is no generator 'siames' in params.yaml; the available ones are: siamese, controlnet, multistep"
+        "there is no generator 'siames' in params.yaml; the available ones are: siamese, adc, controlnet, multistep"
         in message
     )
 

@@ -81,6 +81,21 @@ def test_our_trained_generator_goes_out_and_in(tmp_path: Path) -> None:
     assert torch.equal(state["control_model.zero_convs.0.0.weight"], control["controlnet_down_blocks.0.weight"])
 
 
+def test_of_a_student_with_its_teacher_the_student_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ADC's files: what comes in is what comes of the same file without the teacher."""
+    alone, inner = ldm_files.released("dense"), "model.diffusion_model."
+    teacher = {f"image_{key}": value + 1 for key, value in alone.items() if key.startswith("control_model.")}
+    for key, value in alone.items():
+        if key.startswith((f"{inner}output_blocks.", f"{inner}out.")):
+            teacher[f"{inner}image_{key.removeprefix(inner)}"] = value + 1
+    ldm_files.write_ckpt(alone | teacher, tmp_path / "adc.pth")
+    ldm_generator.import_checkpoint(tmp_path / "adc.pth", tmp_path / "base", tmp_path / "generator", ldm_files.SMALL)
+    assert files.read_json(tmp_path / "generator" / "manifest.json")["method"] == "adc"
+    assert "keys are not taken" not in caplog.text
+    ldm_generator.export_checkpoint(tmp_path / "base", tmp_path / "generator", tmp_path / "back.safetensors")
+    assert same(weight_file.read(tmp_path / "back.safetensors"), alone)
+
+
 def test_manifests_name_the_file_and_no_path(imported: Path) -> None:
     about = files.read_json(imported / "generator" / "manifest.json")
     assert about["method"] == "siamese" and about["source"] == "released.pth"

@@ -172,7 +172,7 @@ class Counted:
         return self.products.to(*place)
 
 
-@pytest.mark.parametrize("name", ["siamese", "controlnet", "mask_image", "t2i_adapter"])
+@pytest.mark.parametrize("name", ["siamese", "adc", "controlnet", "mask_image", "t2i_adapter"])
 def test_no_step_copies_the_noise_schedule_again(name: str, base: StableDiffusion, pairs: Pairs) -> None:
     """A copy from the CPU makes the host wait for the accelerator."""
     module = plugins.load("generators", name)
@@ -186,7 +186,7 @@ def test_no_step_copies_the_noise_schedule_again(name: str, base: StableDiffusio
     base.unet.requires_grad_(False)
 
 
-@pytest.mark.parametrize("name", ["siamese", "controlnet", "mask_image", "t2i_adapter"])
+@pytest.mark.parametrize("name", ["siamese", "adc", "controlnet", "mask_image", "t2i_adapter"])
 def test_edges_guide_any_generator_by_one_key(name: str, base: StableDiffusion, pairs: Pairs) -> None:
     module = plugins.load("generators", name)
     own = {"conditioning": "canny", "conditioning_params": {"low": 20, "high": 60}}
@@ -254,7 +254,7 @@ def test_edge_guided_images_need_real_masks(toy_study: Params) -> None:
         generate.fill(random, Runtime.alone(1), Path("other"))
 
 
-@pytest.mark.parametrize("name", ["t2i_adapter", "mask_image"])
+@pytest.mark.parametrize("name", ["t2i_adapter", "mask_image", "adc"])
 def test_switches_of_training_do_not_stop_a_baseline(name: str, toy_study: Params) -> None:
     """LoRA, recomputed activations and bfloat16, from finetune to a published set; a resumed run changes nothing."""
     switches = {"lora_rank": 2, "gradient_checkpointing": True, "precision": "bf16", "snapshots": [1]}

@@ -17,8 +17,11 @@ from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.params import Finetune
 from tests.tiny_base import write_tiny_base
 
-METHODS = ("siamese", "controlnet", "mask_image", "t2i_adapter")
-FOCUSED = {"siamese": ("mask", "consistency"), "mask_image": ("mask", "mask_image")}  # losses; others have one
+METHODS = ("siamese", "adc", "controlnet", "mask_image", "t2i_adapter")
+FOCUSED = {  # losses; others have one
+    "siamese": ("mask", "consistency"),
+    **dict.fromkeys(("adc", "mask_image"), ("mask", "mask_image")),
+}
 RNG = torch.Generator().manual_seed(0)
 
 

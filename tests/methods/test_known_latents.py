@@ -23,7 +23,7 @@ from tests.mask_sets import box
 from tests.tiny_base import write_tiny_base
 
 SAMPLERS = ("ddim", "dpmpp_2m", "unipc")
-METHODS = ("siamese", "controlnet", "mask_image", "t2i_adapter")
+METHODS = ("siamese", "adc", "controlnet", "mask_image", "t2i_adapter")
 SIZE = 16
 LESIONS = np.stack([box(SIZE, slice(4 + n, 8 + n), slice(5, 9)) for n in range(5)]).astype(bool)
 IMAGES = seeding.numpy_rng("real images").integers(0, 256, (5, 3, SIZE, SIZE)).astype(np.uint8)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionControlNetPipeline
+from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
@@ -114,6 +115,34 @@ def test_sampler_draws_what_the_pipeline_of_diffusers_draws(
     ours = draw(built, names, Sampling(7, scale, sampler=sampler))
     assert apart(ours, theirs) < ROUNDING
     assert float(ours.std()) > 0.01
+
+
+@pytest.mark.parametrize(("sampler", "scale"), [*((one, 1.0) for one in SAMPLERS), ("ddim", 0.5)])
+def test_mask_and_image_are_the_two_control_networks_of_diffusers(
+    sampler: Any, scale: float, generator: ControlledDiffusion
+) -> None:
+    """The same network twice, the image's residuals scaled by their weight, and both by the control's scale."""
+    model, names = generator.model, range(3)
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    scheduler = _sampling.SCHEDULERS[sampler].from_config(model.scheduler.config)
+    pipe = StableDiffusionControlNetPipeline(
+        *(model.vae, model.text_encoder, model.tokenizer, model.unet),
+        *(MultiControlNetModel([generator.network] * 2), scheduler, None, None, None, False),  # pyright: ignore
+    )
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe(
+        prompts(names),
+        image=[mask_hint.hint(MASKS[names], 2), images.float() / 255],
+        controlnet_conditioning_scale=[scale, 0.4 * scale],
+        latents=noise_of(streams(names), (4, 8, 8)),
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        output_type="pt",
+    ).images
+    settings = Sampling(5, 4.0, sampler=sampler, image_weight=0.4, control_scale=scale)
+    ours = generator.sample(MASKS[names], prompts(names), streams(names), settings, list(images.numpy()))
+    assert apart(ours, theirs) < ROUNDING
+    assert apart(ours, draw(generator, names, Sampling(5, 4.0, sampler=sampler, control_scale=scale))) > 4 * ROUNDING
 
 
 def test_a_weaker_control_equals_that_of_the_pipeline_of_diffusers(generator: ControlledDiffusion) -> None:

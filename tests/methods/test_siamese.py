@@ -12,8 +12,10 @@ from torch import Tensor
 from pipeline.diffusion.schedule import Schedule
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import control_network
+from pipeline.methods.generators._sampling import MaskImageDenoisingNetworks
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput, PatchMerging
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, encode
 from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder, Denoiser
 from tests.reference import siamese_literal
@@ -98,6 +100,26 @@ def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k:
             assert float((a.grad - b.grad).abs().max()) < 1e-12 * largest, name
             compared += 1
     assert compared > 100
+
+
+@torch.no_grad()
+def test_image_diffusion_equals_the_literal_one(model: StableDiffusion, step: Step) -> None:
+    """A guided step with both hints in both branches, as `control: mask_image` takes it."""
+    fast = objective(model)
+    empty = torch.randn(6, 7, TEXT, dtype=torch.float64)
+    networks = MaskImageDenoisingNetworks(model.unet, fast.network, UNetDecoder(model.unet), image_weight=0.3)
+    embedded = [torch.cat([fast.network.controlnet_cond_embedding(hint)] * 2) for hint in (step.mask, step.image)]
+    text = torch.cat([empty, step.text])
+    features = networks.encode(torch.cat([step.latents] * 2), torch.cat([step.t] * 2), (text, embedded))
+    without, with_prompt = networks.decode(features, text).chunk(2)
+    expected = siamese_literal.image_diffusion(
+        model.unet, fast.network, step.latents, step.t, empty, step.text, step.mask, step.image, w_i=0.3, scale=9.0
+    )
+    found = without + 9.0 * (with_prompt - without)
+    assert float((found - expected).abs().max()) < 1e-12 * float(expected.abs().max())
+    mask_alone = fast.decoder(encode(model.unet, step.latents, step.t, step.text), siamese_literal.residuals(
+        fast.network, step.latents, step.t, step.text, step.mask), step.text)  # fmt: skip
+    assert float((with_prompt - mask_alone).abs().max()) > 1e-3
 
 
 def gradient(loss: Tensor, weights: list[Tensor]) -> float:

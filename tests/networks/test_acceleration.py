@@ -223,7 +223,7 @@ def test_compiled_blocks_give_the_same_gradients(base: Path, monkeypatch: pytest
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, gradients_again[name], rtol=1e-9, atol=1e-12), name
     first = len(compiled)
-    assert first > len(acceleration.blocks_to_compile(generator.model.unet, generator.network))
+    assert first > len(acceleration.blocks_to_compile(generator.model.unet, [generator.network]))
     for times in ([3, 700, 700], [3, 3, 3]):
         step(generator, times=times)
     assert len(compiled) == first

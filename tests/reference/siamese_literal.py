@@ -32,6 +32,18 @@ def step(
     return per_sample.mean()
 
 
+def image_diffusion(
+    unet: Any, controlnet: Any, zt: Tensor, t: Tensor, empty: Tensor, text: Tensor, mask: Tensor, image: Tensor,
+    w_i: float, scale: float,
+) -> Tensor:  # fmt: skip
+    """The guided prediction of the Image-Diffusion: both hints with the empty prompt, and again with the prompt."""
+    predictions = []
+    for words in (empty, text):
+        c_m, c_i = residuals(controlnet, zt, t, words, mask), residuals(controlnet, zt, t, words, image)
+        predictions.append(predict(unet, zt, t, words, [a + w_i * b for a, b in zip(c_m, c_i, strict=True)]))
+    return predictions[0] + scale * (predictions[1] - predictions[0])
+
+
 def residuals(controlnet: Any, zt: Tensor, t: Tensor, text: Tensor, hint: Tensor) -> list[Tensor]:
     down, mid = controlnet(zt, t, text, hint, return_dict=False)
     return [*down, mid]

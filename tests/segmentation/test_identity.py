@@ -24,6 +24,7 @@ SCORES: dict[str, Any] = {"resolution": "training", "nsd_tolerance": 0.01, "spac
 SMOKE = {"max_steps": 4, "batch_size": 4, "learning_rate": 1e-3, "weight_decay": 0.01, "threads": 1}
 DERMO = {"max_steps": 40000, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.0, "threads": 4}
 AVERAGED = {"schedule": "constant", "betas": (0.7, 0.99), "ema_decay": 0.9999}
+AVERAGED |= {"ema_warmup": {"after": 200, "power": 0.95}}
 WATCHED = {"pooled": True, "trajectory_images": 8, "watch_every": 4000, "watch_images": 8, "heatmap_images": 8}
 LIDC = {"max_steps": 2000, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.01, "threads": 1}
 SAMPLED = {"num_samples": 8, "level_sets": True, "trajectory_images": 32}
@@ -33,7 +34,7 @@ SAMPLED = {"num_samples": 8, "level_sets": True, "trajectory_images": 32}
     ("study", "name", "training", "scores", "fingerprint"),
     [
         ("smoke", "unet", SMOKE, {}, "44b8fd396fe531ee"),
-        ("ham10000_dermosegdiff", "baseline", DERMO | AVERAGED, WATCHED, "403d35b61d419efc"),
+        ("ham10000_dermosegdiff", "baseline", DERMO | AVERAGED, WATCHED, "a31583a30d1d6276"),
         ("lidc_cpu", "unet_levels", LIDC | {"ema_decay": 0.99}, SAMPLED, "c9544e737ba3807c"),
     ],
 )
@@ -53,5 +54,5 @@ def test_every_mark_is_on_the_fields_that_had_it() -> None:
     assert Segment.marked(Mark.SCORES) - Segment.marked(Mark.OMIT_DEFAULT) == {"resolution", "nsd_tolerance", "spacing"}
     later = Segment.marked(Mark.OMIT_DEFAULT) - Segment.marked(Mark.SCORES)
     chosen = {"select", "select_every", "select_images", "patience", "min_delta"}
-    assert later == {"betas", "ema_decay", "augment", "warm_up", "plateau", "max_grad_norm"} | chosen
+    assert later == {"betas", "ema_decay", "ema_warmup", "augment", "warm_up", "plateau", "max_grad_norm"} | chosen
     assert len(Segment.marked(Mark.OMIT_DEFAULT) & Segment.marked(Mark.SCORES)) == 11

@@ -3,14 +3,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.core.contracts import Recipe
+from pipeline.core.contracts import EMAWarmUpRecipe, Recipe
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.training import optimizers
-from pipeline.training.ema import EMA
+from pipeline.training.ema import EMA, decay_at
 from pipeline.training.strategy import Strategy
 
 CPU = torch.device("cpu")
@@ -45,6 +46,47 @@ def test_average_follows_by_hand() -> None:
         average.update()
         found.append(average.weights[0].item())
     assert found == pytest.approx([9.0, 0.25 * 9 + 0.75 * 4, 0.25 * 5.25 + 0.75 * 8])
+
+
+def literal_ema_pytorch(values: list[float], decay: float, after: int, inv_gamma: float, power: float) -> list[float]:
+    """The package's update(), line by line, for one weight that starts at 0: the counter moves before the decay."""
+    step, average, begun, found = 0, 0.0, False, []
+    for value in values:
+        before, step = step, step + 1
+        if before <= after:
+            average = value
+        else:
+            if not begun:
+                average, begun = value, True
+            epoch = max(step - after - 1, 0.0)
+            now = 0.0 if epoch <= 0 else min(max(1 - (1 + epoch / inv_gamma) ** -power, 0.0), decay)
+            average += (value - average) * (1 - now)
+        found.append(average)
+    return found
+
+
+@pytest.mark.parametrize(("after", "inv_gamma", "power"), [(0, 1.0, 0.9), (3, 1.0, 0.95), (2, 4.0, 2 / 3)])
+def test_average_warms_up_as_in_ema_pytorch(after: int, inv_gamma: float, power: float) -> None:
+    values = [float(value) for value in np.random.default_rng(0).normal(size=30)]
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    average = EMA([weight], 0.9, EMAWarmUpRecipe(after, inv_gamma, power))
+    found = []
+    for value in values:
+        weight.data.fill_(value)
+        average.update()
+        found.append(average.weights[0].item())
+    assert found == pytest.approx(literal_ema_pytorch(values, 0.9, after, inv_gamma, power), rel=1e-12)
+    assert found[after + 1] == values[after + 1] != found[after + 2]
+
+
+def test_average_without_warm_up_keeps_its_decay() -> None:
+    assert [decay_at(update, 0.9999, "none") for update in (1, 2, 10**6)] == [0.9999] * 3
+
+
+def test_dermosegdiff_reaches_its_decay_near_step_28000() -> None:
+    rule = EMAWarmUpRecipe(500, 1.0, 0.9)
+    reached = next(step for step in range(20_000, 40_000) if decay_at(step, 0.9999, rule) == 0.9999)
+    assert reached == 28_326
 
 
 def test_average_is_applied_for_a_while_and_survives_a_restart() -> None:

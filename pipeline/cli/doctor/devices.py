@@ -4,14 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.doctor.findings import Finding, error, errors, note, warning
-from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, preset_machine
+from pipeline.cli.forecast import CPU_TFLOPS, GPU_TFLOPS, Machine, needed_memory, preset_machine
 from pipeline.cli.launch import FOLDER as LAUNCHES
 from pipeline.cli.launch import share
 from pipeline.core import gpus as gpus_of_machine
@@ -146,19 +146,19 @@ def large_base(base: Base | None, study: str, hardware: Hardware) -> Iterator[Fi
         yield from errors("gpu", str(fault), "see docs/distribution.md")
 
 
-def memory(hardware: Hardware, launch: str | None, heaviest: GeneratorCounts | None) -> Iterator[Finding]:
+def memory(hardware: Hardware, launch: str | None, heaviest: Sequence[GeneratorCounts]) -> Iterator[Finding]:
     """Compare fine-tuning of the heaviest entry with a GPU's memory, or with the machine's where there is no GPU."""
-    if heaviest is None:
+    if not heaviest:
         return
-    params = heaviest.params
+    params = heaviest[0].params
     target = machine(hardware, launch, params.finetune.global_batch)
     settings, available = target.settings(params.finetune), target.memory if hardware.gpus else USABLE * target.memory
-    needed = heaviest.finetuning_bytes(settings, target.devices, target.sharding)
-    if needed is None or needed <= available:
+    needed = needed_memory(heaviest, settings, target.devices, target.sharding)
+    if needed is None or needed[1] <= available:
         return
     from pipeline.stages.finetune.memory import GeneratorProfiler, check_fits, described, lighter_settings
 
-    profiler = GeneratorProfiler(params, heaviest.name)
+    profiler = GeneratorProfiler(params, needed[0].name)
     if hardware.gpus and chosen() is None and leaves_open(params.finetune):
         lighter = lighter_settings(profiler, settings, available, target.devices, target.sharding)
         if lighter is not None:

@@ -20,7 +20,12 @@ from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import noise_of
 from pipeline.methods.generators._known_latents import KnownLatents, blend
-from pipeline.methods.generators._sampling import DenoisingNetworks, WatchLatents, denoise
+from pipeline.methods.generators._sampling import (
+    DenoisingNetworks,
+    MaskImageDenoisingNetworks,
+    WatchLatents,
+    denoise,
+)
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
@@ -81,12 +86,15 @@ class ControlledDiffusion:
     ) -> Tensor:
         """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
-        Classifier-free guidance sees the mask in both branches; only the prompt differs. The hint is computed once per
-        mask. `real` images keep their latents and pixels outside their holes. Raises UserError where the networks
-        cannot be compiled, or the hint needs the sources and there are none.
+        Classifier-free guidance sees the hints in both branches; only the prompt differs. A hint is computed once per
+        mask, and with an `image_weight` once per source. `real` images keep their latents and pixels outside their
+        holes. Raises UserError where the networks cannot be compiled, or a hint needs the sources and there are none.
         """
         device = self.model.unet.device
-        embedded = self.embed(self.hint(masks.to(device), _images(sources, device)))
+        images = _images(sources, device)
+        embedded = self.embed(self.hint(masks.to(device), images))
+        if settings.image_weight is not None:
+            embedded += self.embed(_required(images))
         with self.model.onload():
             texts = [self.model.embed(prompts)]
             if settings.guidance_scale > 1:
@@ -96,8 +104,8 @@ class ControlledDiffusion:
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             known = None if real is None else KnownLatents.of(self.model, real)
             steps = noise, conditions, settings, known, self._watching(settings)
-            images = self.model.images(denoise(self.networks(settings), self.model.scheduler, *steps))
-            return images if real is None else blend(images, real)
+            drawn = self.model.images(denoise(self.networks(settings), self.model.scheduler, *steps))
+            return drawn if real is None else blend(drawn, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""
@@ -105,8 +113,10 @@ class ControlledDiffusion:
 
     def networks(self, settings: Sampling) -> DenoisingNetworks:
         """Return the networks of a denoising step."""
-        options = settings.compile, settings.control_scale
-        return DenoisingNetworks(self.model.unet, self.network, self.decoder, *options)
+        parts, options = (self.model.unet, self.network, self.decoder), (settings.compile, settings.control_scale)
+        if settings.image_weight is None:
+            return DenoisingNetworks(*parts, *options)
+        return MaskImageDenoisingNetworks(*parts, settings.image_weight, *options)
 
     def _watching(self, settings: Sampling) -> WatchLatents | None:
         """Return what hands the images that a step predicts to `settings.watch`, decoded where it asks for them."""
@@ -148,6 +158,15 @@ def _images(sources: Sequence[NDArray[np.uint8] | None], device: torch.device) -
     present = [source for source in sources if source is not None]
     complete = bool(present) and len(present) == len(sources)
     return torch.from_numpy(np.stack(present)).to(device).float() / 255 if complete else None
+
+
+def _required(images: Tensor | None) -> Tensor:
+    if images is None:
+        raise UserError(
+            "control: mask_image shows the generator the training image of each mask, but one of these masks belongs to"
+            " no training image; use masks: real, or control: mask"
+        )
+    return images
 
 
 def sample_noise_on_device(model: StableDiffusion, batch: LatentBatch) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from pipeline.methods.generators._conditioned import Conditioned
 
 
 class Params(Conditioned):
-    """A ControlNet that is trained with the mask and the image as hints, and draws from the mask alone."""
+    """A ControlNet that is trained with the mask and the image as hints."""
 
     hint: Literal["dense", "sparse"] = "sparse"
     """Hint module: the Dense Hint Input of Siamese-Diffusion, or ControlNet's own (`sparse`)."""
@@ -18,3 +18,8 @@ class Params(Conditioned):
     """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
     w_i: float = Field(default=1.0, gt=0)
     """Weight of the image's control in the sum of both."""
+
+    @property
+    def last_image_weight(self) -> float:
+        """The weight of the image's residuals at the end of the training (contracts.SeesImages)."""
+        return self.w_i

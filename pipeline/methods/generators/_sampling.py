@@ -116,6 +116,34 @@ class DenoisingNetworks:
         return _compiled(function, *inputs) if self.compiled else function(*inputs)
 
 
+class MaskImageDenoisingNetworks(DenoisingNetworks):
+    """The networks with a second hint, the image: c_m + w c_i, in both branches of guidance; `scale` multiplies both.
+
+    The conditions hold two embedded hints, of masks and of images. With the weight of the last step of training, this
+    is the Image-Diffusion of Siamese-Diffusion (Qiu et al. 2025, eq. 5).
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        control: ControlNetModel,
+        decoder: UNetDecoder,
+        image_weight: float,
+        compiled: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__(unet, control, decoder, compiled, scale)
+        self.image_weight = image_weight
+
+    def encode(self, noisy: Tensor, times: Tensor, conditions: Conditions) -> EncoderFeatures:
+        """Return the encoder's features and the weighted sum of both hints' residuals."""
+        text, (mask, image) = conditions
+        encoded, of_mask = super().encode(noisy, times, (text, [mask]))
+        of_image = self._call(split_unet.control, self.control, noisy, times, text, image)
+        weighted = scaled(of_image, self.scale * self.image_weight)
+        return encoded, [m + i for m, i in zip(of_mask, weighted, strict=True)]
+
+
 class AdaptedDenoisingNetworks(DenoisingNetworks):
     """The networks of a U-Net whose encoder takes an adapter's features, without a control branch.
 

@@ -28,3 +28,8 @@ class Params(Conditioned):
     """Share of the training after which online augmentation starts."""
     t_tau: int = Field(default=200, ge=0, le=999)
     """Largest timestep of online augmentation, of 1000."""
+
+    @property
+    def last_image_weight(self) -> float:
+        """The weight of the image's residuals at the end of the training, k / N at its limit (contracts.SeesImages)."""
+        return 1.0 if self.w_i == "linear" else self.w_i

@@ -1,10 +1,10 @@
 """ControlNet on mask and image, the baseline (M+I) that Siamese-Diffusion is compared with.
 
 Stated by Qiu et al. (2025): a ControlNet that is trained with mask and image as control. Not stated: how the two are
-joined, whether the decoder is trained, and what the compared images were drawn from. Here one ControlNet sees both
-hints of one noisy latent, as in Siamese-Diffusion; the mask's control and the sum of both controls are trained
-together, without stopped gradients, schedule, noise consistency or online augmentation. Images are drawn from the mask
-alone, so that all generators get the same input.
+joined, and whether the decoder is trained. Here one ControlNet sees both hints of one noisy latent, as in
+Siamese-Diffusion; the mask's control and the sum of both controls are trained together, without stopped gradients,
+schedule, noise consistency or online augmentation. The paper draws its M+I images with both hints, which the entry's
+`control: mask_image` does; without it, images are drawn from the mask alone.
 """
 
 import torch

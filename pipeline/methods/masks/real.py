@@ -1,12 +1,17 @@
 """The masks of the training images, as the paper uses them; a `count` above their number repeats them in order."""
 
 import re
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.section import Section
 from pipeline.data.image_set import ImageSet
 from pipeline.methods.masks._sequence import LazyMasks, require_images
+from pipeline.methods.masks._warp import Lookup
 
 
 class Params(Section):
@@ -17,6 +22,11 @@ def build(params: Params, train: ImageSet, count: int | None, seed: str) -> Lazy
     """One mask per training image, in the order of its rows; `count` may take fewer. Raises UserError."""
     mark = _repetition_mark(require_images(train))
     return LazyMasks(len(train) if count is None else count, partial(_mask, train, mark))
+
+
+def lookup(size: int, transform: Mapping[str, Any]) -> Lookup:
+    """Return where the pixels of a mask come from: each from its own place."""
+    return np.arange(size * size).reshape(size, size)
 
 
 def _mask(train: ImageSet, mark: str, index: int) -> ConditioningMask:

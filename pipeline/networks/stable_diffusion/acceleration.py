@@ -1,9 +1,11 @@
 """Switches of the section `finetune` that make training faster or smaller and leave the method as it is."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,47 +23,61 @@ FRESH = (
 
 
 def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: nn.Module, settings: Finetune) -> None:
-    """Prepare a base's U-Net, its control network and the objective's decoder for training.
+    """Prepare a base's U-Net, its control network, and the objective's decoders and further ControlNets for training.
 
     With `compile`, an objective that has the attribute `fixed_sizes` gets True there: each size is compiled alone.
     Raises UserError for switches that cannot be used here.
     """
-    decoders = [module for module in objective.modules() if isinstance(module, UNetDecoder)]
+    networks, decoders = trained_networks(network, objective)
     if settings.attention == "xformers":
-        use_xformers(unet, network)
+        use_xformers(unet, *networks, *decoders)
     if settings.lora_rank is not None:
-        lora.add_lora(network, settings.lora_rank, FRESH)
-        for decoder in decoders:
-            lora.add_lora(decoder, settings.lora_rank)
-    _arithmetic(unet, network, settings)
+        _add_lora(networks, decoders, settings.lora_rank)
+    _arithmetic(unet, [*networks, *decoders], settings)
     if settings.gradient_checkpointing:
-        network.enable_gradient_checkpointing(_recompute)
+        for one in networks:
+            one.enable_gradient_checkpointing(_recompute)
         for decoder in decoders:
             decoder.recompute = True
     if settings.compile:
-        compile_blocks(blocks_to_compile(unet, network))
+        compile_blocks(blocks_to_compile(unet, networks, decoders))
         if hasattr(objective, "fixed_sizes"):
             objective.fixed_sizes = True  # pyright: ignore[reportArgumentType]
 
 
-def _arithmetic(unet: UNet2DConditionModel, network: ControlNetModel, settings: Finetune) -> None:
+def trained_networks(network: ControlNetModel, objective: nn.Module) -> tuple[list[ControlNetModel], list[UNetDecoder]]:
+    """Return the control network with the further ones of an objective (a teacher's), and all its decoders."""
+    others = [module for module in objective.modules() if isinstance(module, ControlNetModel)]
+    decoders = [module for module in objective.modules() if isinstance(module, UNetDecoder)]
+    return list(dict.fromkeys([network, *others])), decoders
+
+
+def _add_lora(networks: Sequence[ControlNetModel], decoders: Sequence[UNetDecoder], rank: int) -> None:
+    for network in networks:
+        lora.add_lora(network, rank, FRESH)
+    for decoder in decoders:
+        lora.add_lora(decoder, rank)
+
+
+def _arithmetic(unet: UNet2DConditionModel, trained: Sequence[nn.Module], settings: Finetune) -> None:
     """Set the precision of float32 products on CUDA and of the frozen half, and the memory format."""
     if unet.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = settings.tf32
     for part in frozen_half(unet) if settings.precision == "bf16" else ():
         part.to(torch.bfloat16)
-    for part in (unet, network) if settings.channels_last else ():
+    for part in (unet, *trained) if settings.channels_last else ():
         cast(nn.Module, part).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def use_xformers(*networks: UNet2DConditionModel | ControlNetModel) -> None:
+def use_xformers(*networks: nn.Module) -> None:
     """Enable xformers attention by diffusers' own switch. Raises UserError without CUDA or the package."""
     if not torch.cuda.is_available():
         raise UserError("finetune.attention: xformers needs CUDA, which is not available; use sdpa")
     try:
-        for network in networks:
-            network.enable_xformers_memory_efficient_attention()
+        for layer in (module for network in networks for module in network.modules()):
+            if isinstance(layer, Attention):
+                layer.set_use_memory_efficient_attention_xformers(True)
     except (ImportError, ValueError, RuntimeError, NotImplementedError) as error:
         raise UserError(
             f"finetune.attention: xformers cannot be used here ({error}); install it, or use sdpa"
@@ -73,11 +89,15 @@ def frozen_half(unet: UNet2DConditionModel) -> tuple[nn.Module, ...]:
     return unet.conv_in, unet.time_embedding, unet.down_blocks, cast(nn.Module, unet.mid_block)
 
 
-def blocks_to_compile(unet: UNet2DConditionModel, network: ControlNetModel) -> list[nn.Module]:
-    """Return the blocks in which a training step spends its time."""
+def blocks_to_compile(
+    unet: UNet2DConditionModel, networks: Sequence[ControlNetModel], decoders: Sequence[UNetDecoder] = ()
+) -> list[nn.Module]:
+    """Return the blocks in which a training step spends its time, each once: a decoder may share those of the U-Net."""
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-    blocks += [*network.down_blocks, network.mid_block, network.controlnet_cond_embedding]
-    return cast(list[nn.Module], blocks)
+    for network in networks:
+        blocks += [*network.down_blocks, network.mid_block, network.controlnet_cond_embedding]
+    blocks += [block for decoder in decoders for block in decoder.up_blocks]
+    return cast(list[nn.Module], list(dict.fromkeys(blocks)))
 
 
 def _recompute(module: nn.Module, *inputs: object) -> object:

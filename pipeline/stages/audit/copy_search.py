@@ -26,8 +26,9 @@ from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Excluded, Nearest
 from pipeline.networks.pretrained import Unavailable
-from pipeline.stages.audit import drawn_lesions
+from pipeline.stages.audit import drawn_lesions, own_images
 from pipeline.stages.audit.drawn_lesions import DrawnLesions
+from pipeline.stages.audit.own_images import OwnImages
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.audit.training_images import TrainingImages
 from pipeline.stages.score.params import Score
@@ -76,6 +77,7 @@ class Findings:
     near_p: float
     unavailable: Mapping[str, str]  # extractors without weights, with the reason
     lesions: DrawnLesions | None = None  # drawn into real backgrounds; None: no image keeps one
+    own: OwnImages | None = None  # of the masks that were made of training masks; None: no mask was
 
     @property
     def evidence(self) -> NDArray[np.float64]:
@@ -153,6 +155,7 @@ def find_copies(
         near_p=copies.permutation_p(*sides, audit.permutations, rng),
         unavailable=cache.unavailable,
         lesions=drawn_lesions.compare(synthetic, real.split("train"), cache, PIXELS),
+        own=own_images.compare(synthetic, real.split("train"), cache, PIXELS),
     )
 
 

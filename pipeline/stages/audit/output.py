@@ -12,7 +12,7 @@ from pipeline.data.image_set import png
 from pipeline.data.mosaic import mosaic
 from pipeline.metrics.images.copies import FLIPS
 from pipeline.metrics.statistics.proportion import wilson_interval
-from pipeline.stages.audit.copy_search import PIXELS, Findings
+from pipeline.stages.audit.copy_search import PIXELS, SAME, Findings
 from pipeline.stages.audit.params import Audit
 
 Record = dict[str, Any]
@@ -44,6 +44,7 @@ def summary(findings: Findings, audit: Audit) -> Record:
         "train": len(findings.train.train),
         **_unlabelled(findings),
         **_kept_backgrounds(findings),
+        **({"own_images": findings.own.record(SAME)} if findings.own else {}),
         "held_out": len(calibration.held),
         "left_out": list(findings.left_out),
         "false_alarm_rate": audit.false_alarms,
@@ -119,6 +120,9 @@ def _image_row(findings: Findings, i: int, p: float) -> Record:
     if findings.lesions is not None:
         repeats = findings.lesions.repeats[i]
         record["lesion_nearest_to_own"] = "" if repeats is None else int(repeats)
+    if findings.own is not None:
+        distance = findings.own.distances[i]
+        record["distance_own_image"] = "" if distance is None else round(distance, 6)
     for name, nearest in findings.nearest.items():
         record[f"nearest_{name}"] = findings.train.id(int(nearest.index[i]))
         record[f"distance_{name}"] = round(float(nearest.distance[i]), 6)

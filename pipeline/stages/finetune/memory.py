@@ -251,8 +251,11 @@ def described(settings: Finetune) -> str:
     return f"micro_batch {settings.micro_batch}{more}"
 
 
-def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float) -> float:
-    """Count the operations of one synthetic image: denoiser and control per step and branch, and one decoding."""
+def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float, hints: int = 1) -> float:
+    """Count the operations of one synthetic image: denoiser and control per step and branch, and one decoding.
+
+    The control branch runs once for each of the hints.
+    """
     model = empty_base(base, size)
     batch, unet = _batch(BaseOnly(model), size, 1), model.unet
     decode: Any = model.vae.decode  # diffusers asks for FloatTensor
@@ -260,7 +263,8 @@ def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float
     with META, torch.no_grad(), FlopCounterMode(display=False) as step:
         times = torch.zeros(1, dtype=torch.long)
         unet(noisy, times, batch.text)
-        encode(unet, noisy, times, batch.text)  # a control branch is a copy of the encoder
+        for _ in range(hints):
+            encode(unet, noisy, times, batch.text)  # a control branch is a copy of the encoder
     with META, torch.no_grad(), FlopCounterMode(display=False) as decoding:
         decode(noisy)
     passes = steps * (2 if guidance_scale > 1 else 1)

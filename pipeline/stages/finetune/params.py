@@ -158,6 +158,14 @@ class GeneratorEntry(MethodEntry):
     """Draw lesions into real training images; `null` draws every pixel."""
     from_image: FromImage | None = None
     """Start from a real training image under noise (SDEdit); `null` starts from noise alone."""
+    control: Literal["mask", "mask_image"] = "mask"
+    """What controls drawing: the mask alone, or also the training image that it belongs to (`mask_image`), moved as the
+    mask was. Such images are close to copies of the training images.
+    """
+    image_weight: float | None = Field(default=None, gt=0)
+    """Weight of the image's residuals, which are added to those of the mask, with `control: mask_image`; `null` for the
+    weight that the method ends its training with.
+    """
 
     @property
     def needs_real_images(self) -> bool:
@@ -174,11 +182,20 @@ class GeneratorEntry(MethodEntry):
             )
         return self
 
+    @model_validator(mode="after")
+    def one_option_shows_the_image(self) -> Self:
+        if self.control == "mask" and self.image_weight is not None:
+            raise ValueError(f"image_weight is {self.image_weight}, but only control: mask_image uses it; set both")
+        if self.control == "mask_image" and self.needs_real_images:
+            other = "keep_background" if self.keep_background is not None else "from_image"
+            raise ValueError(f"control: mask_image draws every pixel from noise, so {other} has no place; remove one")
+        return self
+
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        values = handler(self)
-        return {k: v for k, v in values.items() if v is not None or k not in ("keep_background", "from_image")}
+        unused = {"keep_background": None, "from_image": None, "control": "mask", "image_weight": None}
+        return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     def learns(self, name: str) -> bool:
         """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""

@@ -34,7 +34,11 @@ TABLE = "metadata"
 PICTURES = {"file_name": "image-files", "mask": "mask-files"}  # column of a row: the file set it names a file of
 OWN_COLUMNS = {"id": str, "source_id": str, "mask_id": str, "transform": str, "copy": int, "seed": str, "prompt": str,
                "split": str, "source": str, "mask": str, "sha256": str, "mask_sha256": str}  # fmt: skip
-OF_BACKGROUNDS = {"keep_background": ("background_id", "placed"), "strength": ("background_id",)}  # by shared column
+OF_REAL_IMAGES = {  # further columns, by the shared column that a set has with them
+    "keep_background": ("background_id", "placed"),
+    "strength": ("background_id",),
+    "image_weight": ("control_image_id",),
+}
 
 
 def write(folder: Path, summary: SetSummary, manifest_sha256: str) -> None:
@@ -82,7 +86,7 @@ def _pictures(column: str) -> dict[str, Any]:
 
 def _images(summary: SetSummary) -> dict[str, Any]:
     """Return the record set of the images: all columns, and the pixels."""
-    lent = {name: str for shared, names in OF_BACKGROUNDS.items() if shared in summary.columns for name in names}
+    lent = {name: str for shared, names in OF_REAL_IMAGES.items() if shared in summary.columns for name in names}
     types = {**OWN_COLUMNS, **lent, **{key: type(value) for key, value in summary.columns.items()}}
     columns = [_column("images", name, TYPES[kind]) for name, kind in types.items()]
     return _record_set("images", "One record per synthetic image.", "file_name", columns, "image")

@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 
 import pipeline
 from pipeline.core import files, paths, plugins, seeding
-from pipeline.core.contracts import Generator, ImportedImages, Sampling, TrainingFreeGenerator
+from pipeline.core.contracts import Generator, ImportedImages, Sampling, SeesImages, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
+from pipeline.data.moved_images import moved_image
 from pipeline.data.sample import Sample
 from pipeline.data.verification import is_intact
 from pipeline.stages.base.manifest import unlabelled_images
-from pipeline.stages.finetune.generator import build, stream
+from pipeline.stages.finetune.generator import build, options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.stages.generate.real_pixels import Backgrounds, real_images
+from pipeline.stages.prepare.control import check_control
 from pipeline.study import Params
 
 VERSION = 2  # raised when results change
@@ -73,11 +75,12 @@ class Job:
 
     @cached_property
     def plan(self) -> Plan:
-        """The masks, in batches. Raises UserError where there is none."""
+        """The masks, in batches. Raises UserError where there is none, or none that can be drawn as the entry asks."""
         entry, where = self.entry, f"generators.{self.name}"
-        options = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
+        check_control(self.name, entry)
+        mask_params = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
         source, seed = plugins.load("masks", entry.masks), f"{self.params.seed}/masks"
-        masks = source.build(options, self.real.split("train"), entry.count, seed)
+        masks = source.build(mask_params, self.real.split("train"), entry.count, seed)
         if not len(masks):
             raise UserError(f"{where}.masks: {entry.masks} gives no mask; is the training split empty?")
         batch_size = self.params.generate.batch_size
@@ -100,17 +103,29 @@ class Job:
         )
 
     @cached_property
+    def image_weight(self) -> float | None:
+        """The weight of the image's residuals; None where the mask alone controls the images."""
+        if self.entry.control == "mask":
+            return None
+        if self.entry.image_weight is not None:
+            return self.entry.image_weight
+        trained = options(self.name, self.entry)
+        assert isinstance(trained, SeesImages)  # check_control
+        return trained.last_image_weight
+
+    @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
-        return provenance.set_columns(
-            self.name, self.entry, self.params.generate, self.weights, unlabelled_images(self.params.study)
-        )
+        entry, unlabelled = self.entry, unlabelled_images(self.params.study)
+        about = self.name, entry, self.params.generate, self.weights
+        return provenance.set_columns(*about, unlabelled, self.image_weight)
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
         seed = seeding.number(self.stream, "sample", image.mask.id, image.copy)
         lent = image.background.columns(self.entry.keep_background is not None) if image.background else {}
-        return provenance.image_columns(self.columns, image.mask, image.copy, seed) | lent
+        shown = {} if self.image_weight is None else {"control_image_id": image.mask.source_id}
+        return provenance.image_columns(self.columns, image.mask, image.copy, seed) | lent | shown
 
     def summary(self) -> card.SetSummary:
         """Return what the dataset card states."""
@@ -168,8 +183,13 @@ class _Filling:
         return {row["id"]: row for row in self.train}
 
     def _source(self, image: PlannedImage) -> NDArray[np.uint8] | None:
-        """Return the training image [3, H, W] whose own mask the image follows; None where it is not one's."""
+        """Return the training image [3, H, W] whose own mask the image follows; None where it is not one's.
+
+        Where images control the drawing, it is the image of the source of the mask, moved as the mask was.
+        """
         row = self.train_rows.get(image.mask.source_id)
+        if self.job.image_weight is not None and row is not None:
+            return moved_image(self.train.picture(row), self.job.entry.masks, image.mask.transform)
         unchanged = row is not None and np.array_equal(self.train.mask(row), image.label)
         return self.train.picture(row) if row is not None and unchanged else None
 
@@ -213,8 +233,8 @@ class _Filling:
         masks = torch.from_numpy(np.stack([image.label for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]
         prompts = [image.mask.prompt for image in images]
-        options = (settings.precision, settings.sampler, settings.compile, settings.reused)
-        sampling = Sampling(settings.steps, settings.guidance_scale, *options)
+        switches = (settings.precision, settings.sampler, settings.compile, settings.reused, self.job.image_weight)
+        sampling = Sampling(settings.steps, settings.guidance_scale, *switches)
         backgrounds = [image.background for image in images if image.background is not None]
         real = real_images(backgrounds, self.job.entry) if backgrounds else None
         sources = [self._source(image) for image in images]

@@ -33,11 +33,17 @@ XMP_KEPT = XMP.replace("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithm
 
 
 def set_columns(
-    name: str, entry: GeneratorEntry, generate: Generate, weights: str, unlabelled: int = 0
+    name: str,
+    entry: GeneratorEntry,
+    generate: Generate,
+    weights: str,
+    unlabelled: int = 0,
+    image_weight: float | None = None,
 ) -> dict[str, Any]:
     """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files.
 
-    Images that another program made have its name, `made_by`, in place of settings.
+    Images that another program made have its name, `made_by`, in place of settings. Images that were drawn with
+    their training image as a hint have the columns `control` and `image_weight`.
 
     `unlabelled` counts the images without masks that the base was pretrained on; where there are none it has no column.
     """
@@ -48,7 +54,9 @@ def set_columns(
     settings = generate.model_dump(mode="json", exclude={"batch_size"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
-    return {**about, **plain, **base, **_real_pixels(entry), "masks": entry.masks, "version": pipeline.__version__}
+    shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}
+    made = {**about, **plain, **base, **_real_pixels(entry), **shown}
+    return {**made, "masks": entry.masks, "version": pipeline.__version__}
 
 
 def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:
@@ -64,7 +72,7 @@ def notice(columns: Mapping[str, Any]) -> str:
         return NOTICE_OUTSIDE
     if "keep_background" in columns:
         return NOTICE_KEPT
-    return NOTICE_FROM_IMAGE if "strength" in columns else NOTICE
+    return NOTICE_FROM_IMAGE if {"strength", "image_weight"} & columns.keys() else NOTICE
 
 
 def image_columns(shared: Mapping[str, Any], mask: ConditioningMask, copy: int, seed: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.data.lenders import background_of, lenders
+from pipeline.data.lenders import background_of, control_image_of, lenders
 from pipeline.data.splitting import HELD_OUT
 
 THEIRS = "of the validation or test split"
@@ -16,9 +16,9 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
     """Raise UserError naming ids if a part holds what belongs to validation or test, or may do so.
 
     That is: one of their images; an image made from the mask of one of them, transformed or not, or with pixels that
-    one of them lent; one of their masks (unless it is empty, or a real training image has the same mask too); an image
-    that does not say which mask it follows. A mask of a bank or of a procedure has no training image, but the columns
-    mask_id and transform.
+    one of them lent, or drawn with one of them as a hint; one of their masks (unless it is empty, or a real training
+    image has the same mask too); an image that does not say which mask it follows. A mask of a bank or of a procedure
+    has no training image, but the columns mask_id and transform.
     """
     held_out = [row for row in real if row["split"] in HELD_OUT]
     images = {hashing.content_hash(real.image(row)) for row in held_out}
@@ -33,9 +33,11 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
         derived = [row["id"] for row in part if row["source_id"] in sources]
         _refuse(derived, part, f"are made from images {THEIRS}, or from masks of the same name")
         lent = [row["id"] for row in part if lenders(row) & sources]
-        _refuse(lent, part, f"hold pixels or masks of images {THEIRS}")
+        _refuse(lent, part, f"hold pixels or masks of images {THEIRS}, or were drawn with one as a hint")
         foreign = [row["id"] for row in part if background_of(row) not in lendable]
         _refuse(foreign, part, "hold pixels of an image (background_id) that is no real training image")
+        shown = [row["id"] for row in part if control_image_of(row) not in lendable]
+        _refuse(shown, part, "were drawn with an image (control_image_id) that is no real training image")
         unknown = [row["id"] for row in part if row["source_id"] not in known and not _names_its_mask(row)]
         _refuse(unknown, part, "are not made from a real training image and name no other mask (mask_id, transform)")
         _refuse(_with_masks(part, masks), part, f"have masks {THEIRS}")

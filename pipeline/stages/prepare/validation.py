@@ -1,10 +1,12 @@
 """Checks of params.yaml that need the plug-ins themselves; they run before any work starts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.core.section import MethodEntry, Section
+from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.prepare.control import check_control
 from pipeline.study import Params
 
 
@@ -28,15 +30,21 @@ def _checks(params: Params) -> Iterator[tuple[str, Callable[[], object]]]:
             if kind == "segmenters" and unlabelled_pixels:
                 cause = unlabelled_pixels
                 yield where, lambda m=method, e=entry, w=where, c=cause: _check_ignored_pixels(c, m, e, w)
-    for name, entry in params.generators.items():
-        where = f"generators.{name}.mask_params"
-        yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
+    yield from _checks_of_masks(params.generators)
     for metric in params.score.metrics:
         yield "score.metrics", lambda name=metric: plugins.source("image_metrics", name)
     for extractor in params.score.extractors:
         yield "score.extractors", lambda name=extractor: plugins.source("features", name)
     for extractor in params.audit.extractors:
         yield "audit.extractors", lambda name=extractor: plugins.source("features", name)
+
+
+def _checks_of_masks(generators: Mapping[str, GeneratorEntry]) -> Iterator[tuple[str, Callable[[], object]]]:
+    for name, entry in generators.items():
+        where = f"generators.{name}.mask_params"
+        yield where, lambda e=entry, w=where: plugins.read_params("masks", e.masks, e.mask_params, w)
+        if entry.method_of(name) in plugins.names("generators") and entry.masks in plugins.names("masks"):
+            yield f"generators.{name}.control", lambda n=name, e=entry: check_control(n, e)
 
 
 def _check_ignored_pixels(cause: str, method: str, entry: MethodEntry, where: str) -> None:

@@ -67,7 +67,9 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
     yield "confirm", _confirm(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
-        yield "audit", _record("features", params.audit.candidate_extractors(params.score.extractors))
+        masks = {entry.masks for entry in params.generators.values()}  # the audit moves images as they move masks
+        features = params.audit.candidate_extractors(params.score.extractors)
+        yield "audit", _record("features", features) | _record("masks", sorted(masks))
 
 
 def _judge(params: Params) -> dict[str, Any]:

@@ -102,9 +102,9 @@ class Workbench:
         self._starting, self._drawing = threading.Lock(), threading.Lock()
 
     def _is_ready(self, name: str) -> bool:
-        """Whether an entry draws whole images and its trained generator is there."""
+        """Whether an entry draws whole images from masks alone and its trained generator is there."""
         entry = self.params.generators[name]
-        whole = entry.method_of(name) not in OUTSIDE and not entry.needs_real_images
+        whole = entry.method_of(name) not in OUTSIDE and not entry.needs_real_images and entry.control == "mask"
         return whole and paths.generator(self.params.study, name).is_dir()
 
     @cached_property

@@ -24,6 +24,11 @@ def test_our_step_needs_no_more_arithmetic_than_the_method() -> None:
     assert BUDGET["early"] < 2.70 and BUDGET["late"] < 3.0
 
 
+def test_a_step_of_adc_shares_the_encoder_alone() -> None:
+    """Parts in GFLOP: encoder 135.6, two ControlNets of 531.2, two decoders of 860.6."""
+    assert step_time.count_adc(FULL) / 1e12 == pytest.approx(0.1356 + 2 * 0.5312 + 2 * 0.8606, rel=1e-3)
+
+
 @pytest.mark.slow
 def test_the_public_step_needs_twice_the_arithmetic() -> None:
     """4.60 and 6.49 TFLOP with its own checkpointing, within 3 % with that of diffusers."""

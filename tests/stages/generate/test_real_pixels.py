@@ -34,7 +34,7 @@ from tests.mask_sets import box
 from tests.tiny_base import write_tiny_base
 
 MARGIN = 0.05
-METHODS = ("siamese", "controlnet", "mask_image", "t2i_adapter")
+METHODS = ("siamese", "adc", "controlnet", "mask_image", "t2i_adapter")
 
 
 def changed(entry: dict[str, Any] | None = None, method: str = "siamese", **generate: Any) -> Params:

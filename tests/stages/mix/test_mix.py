@@ -116,6 +116,16 @@ def test_masks_of_a_bank_or_a_procedure_are_welcome_if_they_are_named(toy_study:
         rewrite(synthetic(), lambda row: row | (named if row["id"] == "train_0_c0" else {}))
 
 
+def test_images_drawn_with_a_held_out_image_as_a_hint_are_refused(toy_study: Params) -> None:
+    for name, message in (("test_1", "were drawn with one as a hint"), ("x", r"\(control_image_id\) that is no real")):
+        shown = {"control_image_id": name}
+        rewrite(synthetic(), lambda row, new=shown: row | (new if row["id"] == "train_0_c0" else {}))
+        with pytest.raises(UserError, match=rf"train_0_c0 .*{message}"):
+            mix(toy_study, "siamese_x1")
+    rewrite(synthetic(), lambda row: row | ({"control_image_id": "train_0"} if row["id"] == "train_0_c0" else {}))
+    assert len(mix(toy_study, "siamese_x1")) == 16
+
+
 def test_pixels_that_a_held_out_image_lent_are_refused(toy_study: Params) -> None:
     lent = {"background_id": "test_1", "placed": "[]", "keep_background": "{}"}
     placed = lent | {"background_id": "train_1", "placed": '[{"source_id": "val_0", "shift": [1, 2]}]'}

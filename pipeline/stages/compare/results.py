@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.data import manifest
-from pipeline.metrics.statistics.paired import Noise, Table, by_cluster, cluster_means, membership
+from pipeline.metrics.statistics.paired import (
+    Estimate,
+    Noise,
+    Table,
+    by_cluster,
+    cluster_means,
+    estimate,
+    membership,
+    seed_noise,
+)
 from pipeline.stages.compare.machines import Machines, read_machines
 from pipeline.stages.compare.paired_difference import PairedDifference
+from pipeline.stages.compare.params import DISTANCES, base_metric
 
 Record = dict[str, Any]
 Cells = Mapping[tuple[str, str, str], Mapping[tuple[str, str], Record]]  # by (training set, split, seed), then by image
@@ -61,6 +71,13 @@ class Results:
             noise=noise,
             generators=None if generators is None else self.by_unit(generators, "test"),
         )
+
+
+def estimate_mean(scores: Table, metric: str, confidence: float) -> Estimate:
+    """Return the mean of scores [seeds, units] with its interval, cut at the ends of the metric's scale."""
+    mean = estimate(scores, seed_noise([scores]), confidence)
+    most = np.inf if base_metric(metric) in (*DISTANCES, "ged") else 1.0
+    return replace(mean, low=max(mean.low, 0.0), high=min(mean.high, most))
 
 
 class ResultsReader(Protocol):

@@ -20,9 +20,7 @@ from pipeline.metrics.statistics.paired import (
     Noise,
     Table,
     by_cluster,
-    estimate,
     membership,
-    seed_noise,
     unpaired_noise,
 )
 from pipeline.stages.compare import machines
@@ -37,13 +35,12 @@ from pipeline.stages.compare.paired_difference import (
     weigh_evidence,
 )
 from pipeline.stages.compare.params import (
-    DISTANCES,
     Compare,
     SegmenterComparison,
     base_metric,
     common_training_set,
 )
-from pipeline.stages.compare.results import Record, Results, ResultsReader
+from pipeline.stages.compare.results import Record, Results, ResultsReader, estimate_mean
 from pipeline.stages.compare.verdict import Conclusion, Verdict, close_call, conclude
 
 COLUMNS = (
@@ -244,8 +241,7 @@ def _score(
     training_set = common_training_set(compare)
     pair = pair_scores(results[name], results[section.reference], (training_set, "test", metric))
     units, is_reference = pair.by_unit(pair.scores), name == section.reference
-    mean = estimate(units, seed_noise([units]), compare.confidence)
-    most = np.inf if base_metric(metric) in (*DISTANCES, "ged") else 1.0
+    mean = estimate_mean(units, metric, compare.confidence)
     return SegmenterScore(
         metric,
         name,
@@ -255,8 +251,8 @@ def _score(
         n_units=units.shape[1],
         n_seeds=len(units),
         mean=mean.mean,
-        low=max(mean.low, 0.0),
-        high=min(mean.high, most),
+        low=mean.low,
+        high=mean.high,
         val_mean=_mean(results[name].tables[training_set, "val", metric]),
         seed_sd=float(pair.scores.mean(1).std(ddof=1)) if len(units) > 1 else None,
         difference=None if is_reference else _difference(compare, section, metric, name, pair, len(results) - 1, seed),

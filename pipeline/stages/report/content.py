@@ -11,11 +11,13 @@ from pipeline.data.image_set import ImageSet
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.compare.comparison import read_comparison, read_output
+from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.report import (
     attention_maps,
     audit,
     boundary_weights,
+    claimed_and_measured,
     extra_tables,
     gallery,
     identity,
@@ -29,6 +31,7 @@ from pipeline.stages.report.attention_maps import Heatmap
 from pipeline.stages.report.audit import GeneratorAudit
 from pipeline.stages.report.boundary_weights import BoundaryWeight
 from pipeline.stages.report.charts import Charts
+from pipeline.stages.report.claimed_and_measured import ClaimTable, ScoredStudy
 from pipeline.stages.report.extra_tables import ScoreTable
 from pipeline.stages.report.gallery import Example, JudgedImage
 from pipeline.stages.report.rater_samples import RaterSamples
@@ -67,6 +70,7 @@ class PageContent:
     test_sets: list[str]
     segmenters: Mapping[str, list[Record]]  # rows of their comparison by metric
     segmenters_verdict: str | None
+    claims: list[ClaimTable]  # of papers; nothing where the study is none of a paper
     extra_tables: list[ScoreTable]
     judge_dice: float | None
     cross_fitted: bool  # several judges, each image judged by one that has not seen the pair of its mask
@@ -102,6 +106,8 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
     comparison = read_comparison(study)
     judge = paths.judge(study) / "metrics.json"
     yaml = identity.as_yaml(params)
+    design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed)
+    scored = ScoredStudy(study, params.segmenters, params.segment.seeds, design)
     return PageContent(
         study=study,
         title=params.report.title,
@@ -126,6 +132,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         segmenters=segmenter_comparison.rows_by_metric(params.compare.segmenters, comparison.get("segmenters", ())),
         segmenters_verdict=comparison.get("segmenters_verdict"),
+        claims=claimed_and_measured.claim_tables(scored),
         extra_tables=extra_tables.score_tables(study, params.segmenters),
         judge_dice=read_output(judge).get("dice"),
         cross_fitted=params.judge is not None and params.judge.cross_fit,

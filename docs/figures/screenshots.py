@@ -32,7 +32,7 @@ SECTIONS: Mapping[str, str] = {  # file: the part of the report that it shows
 }
 FILES = ("report.png", *SECTIONS, "rating.png", "try.png")
 WIDTH, HEIGHT = 1280, 900
-COLOURS = 128  # of the palette of a picture, which keeps it small
+COLOURS = 256  # of the palette of a picture, which keeps it small
 
 
 def main() -> None:

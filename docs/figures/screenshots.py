@@ -90,7 +90,7 @@ def drawing(page: Page, study: Path, path: Path) -> None:
         page.goto(next(line.split(": ", 1)[1] for line in lines if line.startswith("page")))
         page.wait_for_selector("#about:not(:empty)")
         page.keyboard.press("n")
-        page.wait_for_selector("#origin:has-text('training image')")
+        page.wait_for_selector("#origin:has-text('The mask of the training image')")
         page.keyboard.press("Enter")
         page.wait_for_selector("#keep:not([disabled])", timeout=600_000)
         save(page.screenshot(full_page=True), path)

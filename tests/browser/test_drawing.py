@@ -92,7 +92,7 @@ def test_a_training_mask_is_taken_and_an_empty_mask_is_refused(page: Page) -> No
     page.keyboard.press("Enter")
     page.wait_for_selector("#trouble:has-text('empty')")
     page.keyboard.press("n")
-    page.wait_for_selector("#origin:has-text('training image')")
+    page.wait_for_selector("#origin:has-text('The mask of the training image')")
     draw_and_keep(page, "1 pair")
     (row,) = ImageSet.open(Path("data/drawn/toy")).rows
     assert row["source_id"].startswith("train_")

@@ -1,9 +1,5 @@
 """`twinsynth try` in a real browser: draw with the pointer and with keys, see the image, keep the pair."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +9,8 @@ from playwright.sync_api import Browser, Page
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
 from pipeline.study import Params
-from tests.conftest import REPOSITORY
 from tests.patience import HUNG
+from tests.served import served
 from tests.toy_outputs import write_toy_outputs
 
 pytestmark = pytest.mark.browser
@@ -24,18 +20,9 @@ pytestmark = pytest.mark.browser
 def address(toy_study: Params, spec: DatasetSpec) -> Iterator[str]:
     """Address of a page that a process of its own serves until Ctrl-C."""
     write_toy_outputs(toy_study, spec)
-    command = [sys.executable, "-m", "pipeline.cli", "try", "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout
-    try:
-        lines = [process.stdout.readline() for _ in range(2)]
+    with served("try", "--port", "0", lines=2) as (lines, errors):
         yield lines[1].removeprefix("page: ").strip()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=HUNG)
-        assert (process.returncode, "Traceback" in errors) == (0, False)
-    finally:
-        process.kill()
+    assert "Traceback" not in errors[0]
 
 
 @pytest.fixture

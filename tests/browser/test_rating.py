@@ -1,10 +1,6 @@
 """The rating page in a real browser: three raters with the keyboard alone, one closes and resumes; a saved page."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +14,9 @@ from pipeline.core import paths
 from pipeline.data.image_set import ImageSet
 from pipeline.data.ratings import read_ratings
 from pipeline.data.sample import DatasetSpec
-from tests.conftest import REPOSITORY, TOY_STUDY, blobs, copies
+from tests.conftest import TOY_STUDY, blobs, copies
 from tests.patience import HUNG
+from tests.served import served
 
 pytestmark = pytest.mark.browser
 IMAGES = 30
@@ -39,18 +36,9 @@ def study(spec: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def server(study: set[str]) -> Iterator[str]:
     """Address of a page that a process of its own serves until Ctrl-C."""
-    command = [sys.executable, "-m", "pipeline.cli", "rate", "serve", "--port", "0", "--images", "15"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout
-    try:
-        lines = [process.stdout.readline() for _ in range(3)]
+    with served("rate", "serve", "--port", "0", "--images", "15", lines=3) as (lines, errors):
         yield lines[1].removeprefix("rating page: ").strip()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=HUNG)
-        assert (process.returncode, errors) == (0, "")
-    finally:
-        process.kill()
+    assert errors == [""]
 
 
 class Watched:

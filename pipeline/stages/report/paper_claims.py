@@ -1,4 +1,4 @@
-"""What papers claim: cells of their tables, as configs/papers holds them. A cell that is only recalled is no claim."""
+"""The claims of papers: cells of their tables in configs/papers. A cell that is only recalled does not count as one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

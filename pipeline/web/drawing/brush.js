@@ -129,8 +129,8 @@ function fromRuns(runs, length) {
   return labels;
 }
 
-// A picture of a mask: with two classes everything lighter than half is lesion; otherwise grey values are the labels,
-// or, where they exceed the number of classes, the nearest of the classes' colours.
+// A picture of a mask: grey values are the labels where all of them are; otherwise each pixel has the class of the nearest
+// colour, so that with two classes everything lighter than half is lesion.
 async function fromFile(file, size, colours) {
   const bitmap = await createImageBitmap(file);
   const canvas = new OffscreenCanvas(size, size);

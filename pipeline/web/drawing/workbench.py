@@ -99,7 +99,7 @@ class Workbench:
                 " twinsynth study use"
             )
         self._generators: dict[str, Generator | TrainingFreeGenerator] = {}
-        self._starting, self._drawing = threading.Lock(), threading.Lock()
+        self._starting = threading.Lock()
 
     def _is_ready(self, name: str) -> bool:
         """Whether an entry draws whole images from masks alone and its trained generator is there."""
@@ -158,16 +158,15 @@ class Workbench:
         return self.current
 
     def _draw(self, drawing: Drawing) -> None:
-        with self._drawing:
-            try:
-                image = self._sample(drawing)
-                drawing.drawn = Drawn(image, self._judge(drawing, image), self.closest.find(image))
-            except Stopped:
-                drawing.error = "stopped"
-            except UserError as error:
-                drawing.error = str(error)
-            except Exception as error:  # noqa: BLE001, the page says it, and the thread ends
-                drawing.error = f"{type(error).__name__}: {error}"
+        try:
+            image = self._sample(drawing)
+            drawing.drawn = Drawn(image, self._judge(drawing, image), self.closest.find(image))
+        except Stopped:
+            drawing.error = "stopped"
+        except UserError as error:
+            drawing.error = str(error)
+        except Exception as error:  # noqa: BLE001, the page says it, and the thread ends
+            drawing.error = f"{type(error).__name__}: {error}"
 
     def _generator(self, name: str) -> Generator | TrainingFreeGenerator:
         if name not in self._generators:

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from pipeline.stages.prepare.control import check_control
 from pipeline.stages.prepare.validation import check_plugins
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
+from tests.drawn_set import job, make, train
 from tests.levels import bytes_apart
 from tests.tiny_base import write_tiny_base
 
@@ -66,21 +66,6 @@ def published(params: Params) -> Params:
             torch.nn.init.normal_(weight, std=0.2)
     built.save(paths.generator("toy", "drawn"))
     return params
-
-
-def job(params: Params) -> generation.Job:
-    real, trained = ImageSet.open(paths.real("toy")), paths.generator("toy", "drawn")
-    return generation.Job(params, "drawn", trained, params.generators["drawn"].copies, real)
-
-
-def make(params: Params, work: str = "work") -> ImageSet:
-    generation.fill(job(params), Runtime.alone(1), Path(work))
-    return ImageSet.open(Path(work) / "set")
-
-
-def train() -> tuple[ImageSet, dict[str, Any]]:
-    images = ImageSet.open(paths.real("toy")).split("train")
-    return images, {row["id"]: row for row in images}
 
 
 def paint_over(number: int) -> None:

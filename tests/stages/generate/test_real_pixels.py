@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from pipeline.stages.mix.mix import mix
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
+from tests.drawn_set import job, make, train
 from tests.mask_sets import box
 from tests.tiny_base import write_tiny_base
 
@@ -80,21 +80,6 @@ def published(params: Params) -> Params:
     built = generator.build("toy", 0, "drawn", params.generators["drawn"], spec, Runtime.alone(1))
     built.save(paths.generator("toy", "drawn"))
     return params
-
-
-def job(params: Params) -> generation.Job:
-    real, trained = ImageSet.open(paths.real("toy")), paths.generator("toy", "drawn")
-    return generation.Job(params, "drawn", trained, params.generators["drawn"].copies, real)
-
-
-def make(params: Params, work: str = "work") -> ImageSet:
-    generation.fill(job(params), Runtime.alone(1), Path(work))
-    return ImageSet.open(Path(work) / "set")
-
-
-def train() -> tuple[ImageSet, dict[str, Any]]:
-    images = ImageSet.open(paths.real("toy")).split("train")
-    return images, {row["id"]: row for row in images}
 
 
 @pytest.mark.parametrize("method", METHODS)

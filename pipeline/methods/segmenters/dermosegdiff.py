@@ -154,9 +154,10 @@ class DermoSegDiff(Supervised):
 
     @torch.no_grad()
     def heatmaps(self, image: Tensor) -> Tensor:
-        """Return Grad-CAM [B, H, W] in [0, 1] of the encoder's last block for the foreground, halfway through sampling.
+        """Return Grad-CAM [B, H, W] in [0, 1] of the foreground, halfway through sampling.
 
-        The score is the clean map summed over the pixels predicted as foreground (the most probable tenth of the image
+        It looks at the encoder's third level, EM_3 in the paper's Fig. 4 (the last one of a shallower network). The
+        score is the clean map summed over the pixels predicted as foreground (the most probable tenth of the image
         where there are none).
         """
         self.objective.eval()
@@ -170,7 +171,7 @@ class DermoSegDiff(Supervised):
             clean = self.sampler.predict_clean(self.denoiser, noisy, prepared, k)
             return (foreground_map(clean) * target_pixels(predicted)).sum()
 
-        block = self.network.network.last_block
+        block = self.network.network.heatmap_block
         heat = grad_cam(block, score, (prepared.shape[-2], prepared.shape[-1]))
         return heat[..., : image.shape[-2], : image.shape[-1]]
 

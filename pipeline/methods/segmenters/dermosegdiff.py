@@ -19,7 +19,7 @@ from pipeline.core import seeding
 from pipeline.core.contracts import Batch, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Augment
+from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas, noise
 from pipeline.diffusion.boundary_weight import exponent, nearness
@@ -28,6 +28,7 @@ from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.timestep_samplers import UniformTimestepSampler
 from pipeline.methods.segmenters import _mask_denoiser, _supervised
 from pipeline.methods.segmenters._dermosegdiff_params import Params
+from pipeline.methods.segmenters._five_changes import five_changes
 from pipeline.methods.segmenters._grad_cam import grad_cam
 from pipeline.methods.segmenters._mask_denoiser import MaskDenoiser, MaskSampler
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
@@ -176,8 +177,8 @@ class DermoSegDiff(Supervised):
         return heat[..., : image.shape[-2], : image.shape[-1]]
 
     def augment(self, train: ImageSet) -> Augment | None:
-        """Return flips and quarter turns, or nothing."""
-        return super().augment(train) if self.params.augmentation == "dihedral" else None
+        """Return flips and quarter turns, the five changes that the paper names, or nothing."""
+        return {"dihedral": dihedral, "paper": five_changes, "none": None}[self.params.augmentation]
 
 
 def foreground_map(x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def matrix_of(
 
 
 def affine(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Its defaults: scale 0.9 to 1.1, move 10 % of the side, rotation 15, shear 10 degrees on each axis; black around."""
+    """Its defaults: scale 0.9 to 1.1, move 10 % of the side, rotation 15 and shear 10 degrees; black around."""
     height, width = mask.shape
     shear_x, shear_y = (math.radians(rng.uniform(-10, 10)) for _ in range(2))
     scale = rng.uniform(0.9, 1.1), rng.uniform(0.9, 1.1)

@@ -56,7 +56,8 @@ def test_each_change_is_its_literal_version(fast: Any, slow: Callable[..., Any],
 
 def test_a_pair_is_changed_as_often_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the pairs are left alone; of the other half, each change takes 5 %."""
-    counts = dict.fromkeys(("add_noise", "shift_channels", "transform", "cut_holes", "flip"), 0)
+    names = "add_noise", "shift_channels", "transform", "cut_holes", "flip"
+    counts: dict[str, int] = dict.fromkeys(names, 0)
 
     def counting(name: str) -> Callable[..., tuple[Tensor, Tensor]]:
         def change(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

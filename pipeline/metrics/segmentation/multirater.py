@@ -106,7 +106,7 @@ def diversity_agreement(
     A set of one mask has V_max = V_min = 0. Variances are over the pixels of the image, or of the bounding box of the
     `union` of all masks of both sets, which lies in [0, 1] too and does not shrink with the lesion.
     """
-    pixels = _box_size(samples.any(0) | raters.any(0)) if region == "union" else samples[0].size
+    pixels = _box_size(np.concatenate([samples, raters]).any(0)) if region == "union" else samples[0].size
     predicted, true = (pair_differences(masks, rule, pixels) for masks in (samples, raters))
     return float(1 - (abs(true.max() - predicted.max()) + abs(true.min() - predicted.min())) / 2)
 

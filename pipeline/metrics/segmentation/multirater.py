@@ -103,10 +103,10 @@ def diversity_agreement(
 ) -> float:
     """Return D_a = 1 - (dV_max + dV_min) / 2, dV being the difference between both sets in their extreme pairwise V.
 
-    A set of one mask has V_max = V_min = 0. Variances are over the pixels of the image, or of the bounding box of the
-    `union` of all masks of both sets, which lies in [0, 1] too and does not shrink with the lesion.
+    A set of one mask has V_max = V_min = 0. Variances are taken over the pixels of the image, or of the bounding box of
+    the `union` of all masks of both sets, so that they do not shrink with the lesion; D_a is in [0, 1] either way.
     """
-    pixels = _box_size(np.concatenate([samples, raters]).any(0)) if region == "union" else samples[0].size
+    pixels = _box_size(np.any(np.concatenate([samples, raters]), axis=0)) if region == "union" else samples[0].size
     predicted, true = (pair_differences(masks, rule, pixels) for masks in (samples, raters))
     return float(1 - (abs(true.max() - predicted.max()) + abs(true.min() - predicted.min())) / 2)
 

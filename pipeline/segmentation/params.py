@@ -156,8 +156,16 @@ class Segment(Section):
     """Tolerance of the surface Dice (NSD) of volumes, in mm."""
     empty_truth: Annotated[Literal["one", "zero"], Mark.SCORES, Mark.OMIT_DEFAULT] = "one"
     """The score `s_c` where no rater marked anything but a sample did."""
-    pair_rule: Annotated[Literal["variance", "dice"], Mark.SCORES, Mark.OMIT_DEFAULT] = "variance"
-    """Difference of two masks in the score `d_a`: the variance over pixels, or 1 - Dice."""
+    pair_rule: Annotated[
+        Literal["variance", "variance_self", "dice", "size_variance"], Mark.SCORES, Mark.OMIT_DEFAULT
+    ] = "variance"
+    """Difference of two masks in the score `d_a`: the variance over pixels of A - B (`variance_self`: of a mask and
+    itself too), 1 - Dice, or the difference between the variances of A and of B.
+    """
+    pair_region: Annotated[Literal["image", "union"], Mark.SCORES, Mark.OMIT_DEFAULT] = "image"
+    """Pixels over which `pair_rule` takes variances: those of the image, which makes them small for small lesions, or
+    those of the bounding box of all masks of raters and samples.
+    """
     pooled: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
     """Also compute sensitivity, specificity and accuracy, for each image and for all pixels of a test set together."""
     region_size: Annotated[bool, Mark.SCORES, Mark.OMIT_DEFAULT] = False
@@ -197,9 +205,11 @@ class Segment(Section):
         return self
 
     @model_validator(mode="after")
-    def level_sets_are_several(self) -> Self:
+    def scores_of_several_raters_fit(self) -> Self:
         if self.level_sets and self.num_samples == 1:
             raise ValueError("level_sets needs num_samples, the number of sets, of 2 or more")
+        if self.pair_region == "union" and self.pair_rule == "dice":
+            raise ValueError("pair_region: union is for variances; with pair_rule: dice the region changes nothing")
         return self
 
     @model_validator(mode="after")

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
-from pipeline.metrics.segmentation.multirater import AmbiguityScores, ambiguity_scores
+from pipeline.metrics.segmentation.multirater import AmbiguityScores, EmptySets, ambiguity_scores, empty_sets
 from pipeline.segmentation.class_scores import class_means
 from pipeline.segmentation.params import Segment
 
-NAMES = tuple(AmbiguityScores.__dataclass_fields__)  # columns of scores.csv
+NAMES = (*AmbiguityScores.__dataclass_fields__, *EmptySets.__dataclass_fields__)  # columns of scores.csv
 
 
 def check_level_sets(segment: Segment, spec: DatasetSpec) -> None:
@@ -35,7 +35,10 @@ def sampled_labels(probabilities: NDArray[np.float32], segment: Segment) -> NDAr
 def rater_scores(
     samples: NDArray[np.integer], raters: NDArray[np.uint8], num_classes: int, segment: Segment
 ) -> dict[str, float]:
-    """Return, by NAMES, the mean scores over the foreground classes of label maps [S, *spatial] and [R, *spatial]."""
-    rules = segment.empty_truth, segment.pair_rule
-    labels = range(1, num_classes)
-    return class_means([asdict(ambiguity_scores(samples == label, raters == label, *rules)) for label in labels])
+    """Return, by NAMES, the mean scores over the foreground classes of label maps [S, *spatial] and [R, *spatial].
+
+    Of the columns of EmptySets these are the shares of the classes.
+    """
+    rules = segment.empty_truth, segment.pair_rule, segment.pair_region
+    pairs = [(samples == label, raters == label) for label in range(1, num_classes)]
+    return class_means([asdict(ambiguity_scores(*pair, *rules)) | asdict(empty_sets(*pair)) for pair in pairs])

@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY
 ACTIONS = {
     "study": ("list", "show", "use", "folds"),
     "export": ("set", "generator", "ldm"),
-    "import": ("ldm",),
+    "import": ("ldm", "dermosegdiff"),
     "rate": ("serve", "static", "import", "export"),
 }
 

@@ -206,6 +206,18 @@ def test_a_heatmap_weighs_channels_by_their_mean_slope() -> None:
     torch.testing.assert_close(heat, torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]))
 
 
+@pytest.mark.parametrize("kind", [DualPathUNet, ConcatUNet])
+def test_heatmaps_look_at_the_third_level_of_the_encoder(kind: Any) -> None:
+    """EM_3 of the paper's Fig. 4: 32 x 32 maps of the mask's path at 128 pixels; the last level of a shallower one."""
+    for mults, expected in (((1, 2, 3, 4, 5, 6), (1, 256, 32, 32)), ((1, 2), (1, 128, 64, 64))):
+        with torch.device("meta"):
+            network = kind(DualPathShape(mult_x=mults, mult_g=mults))
+            seen: list[Tensor] = []
+            network.heatmap_block.register_forward_hook(lambda _, given, made, seen=seen: seen.append(made))
+            network(torch.zeros(1, 1, 128, 128), torch.zeros(1, 3, 128, 128), torch.zeros(1, dtype=torch.long))
+        assert [maps.shape for maps in seen] == [expected]
+
+
 @pytest.mark.parametrize("network", ["dual_path", "concat"])
 def test_heatmaps_lie_in_the_unit_interval_and_depend_on_the_image(
     network: str, toy_batch: Batch, spec: DatasetSpec

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.metrics.segmentation import multirater
-from pipeline.metrics.segmentation.multirater import ambiguity_scores
+from pipeline.metrics.segmentation.multirater import PairRule, ambiguity_scores, empty_sets
+from pipeline.segmentation.params import Segment
+from tests.reference import multirater_literal as literal
 
 
 def masks(*rows: str) -> np.ndarray:
@@ -15,6 +19,7 @@ def masks(*rows: str) -> np.ndarray:
 RATERS = masks("##........", "####......")
 SAMPLES = masks("##........", "..##......")
 EMPTY, FULL = masks("...."), masks("####")
+SETTINGS = {"max_steps": 1, "batch_size": 1, "learning_rate": 0.1, "seeds": [0]}
 
 
 def drawn(seed: int, count: int) -> np.ndarray:
@@ -42,6 +47,72 @@ def test_variance_of_a_pair_is_that_of_the_difference_s_pixels() -> None:
     one, other = (drawn(seed, 1)[0].astype(int) for seed in (1, 2))
     pair = np.stack([one, other]).astype(bool)
     assert multirater.pair_differences(pair) == pytest.approx(np.var(one - other))
+
+
+def blobs(seed: int, count: int, side: int = 48) -> np.ndarray:
+    """Discs of a few pixels near one place of an image that is much larger."""
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[:side, :side]
+    centres, radii = rng.uniform(18, 24, (count, 2)), rng.uniform(2, 6, count)
+    discs = [(row - r) ** 2 + (column - c) ** 2 < radius**2 for (r, c), radius in zip(centres, radii, strict=True)]
+    return np.stack(discs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rule", ["variance", "variance_self", "dice", "size_variance"])
+def test_each_diversity_term_is_its_public_implementation(rule: PairRule, seed: int) -> None:
+    public = getattr(literal, rule)
+    for samples, raters in ((drawn(seed, 5), drawn(seed + 50, 4)), (blobs(seed, 3), blobs(seed + 50, 4))):
+        expected = public(samples, raters)
+        assert multirater.diversity_agreement(samples, raters, rule) == pytest.approx(expected, abs=1e-12)
+        if rule != "dice":
+            expected = public(*literal.cropped(samples, raters))
+            found = multirater.diversity_agreement(samples, raters, rule, "union")
+            assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_least_difference_with_self_pairs_is_none() -> None:
+    """Samples that always differ, raters that never do: the pairs i < j see it twice, those with self-pairs once."""
+    samples, raters = masks("##........", "....##...."), masks("##........", "##........")
+    assert multirater.pair_differences(samples, "variance_self").min() == 0
+    assert multirater.diversity_agreement(samples, raters) == pytest.approx(1 - (0.4 + 0.4) / 2)
+    assert multirater.diversity_agreement(samples, raters, "variance_self") == pytest.approx(1 - (0.4 + 0) / 2)
+
+
+def test_masks_of_one_size_in_different_places_differ_not_in_size_variance() -> None:
+    pair = masks("##........", "....##....")
+    assert multirater.pair_differences(pair, "size_variance").tolist() == [0]
+    assert multirater.pair_differences(masks("##........", "#####....."), "size_variance") == pytest.approx(0.25 - 0.16)
+
+
+def test_within_the_union_the_size_of_the_image_is_of_no_account() -> None:
+    samples, raters = masks("#...", "####"), masks("##..", "##..")
+    wide, wide_raters = (np.pad(one, ((0, 0), (5, 7), (30, 2))) for one in (samples, raters))
+    rules: tuple[PairRule, ...] = ("variance", "variance_self", "size_variance")
+    for rule in rules:
+        within = multirater.diversity_agreement(wide, wide_raters, rule, "union")
+        assert within == pytest.approx(multirater.diversity_agreement(samples, raters, rule))
+        assert within < multirater.diversity_agreement(wide, wide_raters, rule) - 0.05
+    assert multirater.diversity_agreement(EMPTY, EMPTY, "variance", "union") == 1
+
+
+def test_a_region_of_a_rule_that_has_none_is_refused() -> None:
+    with pytest.raises(UserError, match="pair_region: union is for variances; with pair_rule: dice"):
+        parse(Segment, {**SETTINGS, "pair_rule": "dice", "pair_region": "union"})
+    assert parse(Segment, {**SETTINGS, "pair_region": "union"}).scoring_settings()["pair_region"] == "union"
+    assert "pair_region" not in parse(Segment, SETTINGS).scoring_settings()
+
+
+@pytest.mark.parametrize(
+    ("samples", "raters", "expected"),
+    [(EMPTY, EMPTY, (1, 0, 0)), (FULL, EMPTY, (0, 1, 0)), (EMPTY, FULL, (0, 0, 1)), (FULL, FULL, (0, 0, 0))],
+)
+def test_the_cases_in_which_a_set_is_empty_are_told_apart(
+    samples: np.ndarray, raters: np.ndarray, expected: tuple[int, int, int]
+) -> None:
+    """A set is empty where all its masks are; one mask that marks something is enough."""
+    found = empty_sets(np.concatenate([EMPTY, samples]), np.concatenate([raters, EMPTY]))
+    assert (found.empty_both, found.empty_raters, found.empty_samples) == expected
 
 
 def test_largest_and_least_pair_of_three_raters() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.core import paths
 from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
-from pipeline.core.recipes import Recipe
+from pipeline.core.recipes import EMAWarmUpRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
@@ -19,10 +19,11 @@ from pipeline.segmentation import train
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.judge.train import judge_settings
-from pipeline.study import Params
+from pipeline.study import Params, load_params
 from pipeline.training import optimizers
+from pipeline.training.ema import decay_at
 from pipeline.training.loop import fit
-from tests.conftest import TOY_STUDY
+from tests.conftest import REPOSITORY, TOY_STUDY
 
 
 def study(own: dict[str, Any]) -> Params:
@@ -79,6 +80,21 @@ def test_the_recipe_of_an_entry_reaches_its_training(toy_study: Params, monkeypa
     factors = {name: getattr(w, "rate_factor", 1.0) for name, w in segmenter.objective.named_parameters()}
     assert {factor for name, factor in factors.items() if "encoder" in name} == {0.1}
     assert {factor for name, factor in factors.items() if "encoder" not in name} == {1.0}
+
+
+@pytest.mark.parametrize(("name", "reached"), [("isic2018", 28_326), ("ph2", 28_326), ("ham10000", 16_438)])
+def test_the_averages_of_the_dermosegdiff_studies_reach_their_decay_as_in_its_code(name: str, reached: int) -> None:
+    """1 - (1 + e) ** -power with e = step - after - 1 steps since the start, power 0.9 (HAM10000 0.95)."""
+    params = load_params(REPOSITORY / "configs" / "studies" / f"{name}_dermosegdiff.yaml")
+    for entry in params.segmenters:
+        own = settings(params, entry)
+        assert (own.ema_decay, own.max_steps) == (0.9999, 40_000)
+        rule = train.ema_warmup_of(own)
+        assert isinstance(rule, EMAWarmUpRecipe)
+        decays = [decay_at(step, 0.9999, rule) for step in range(1, 40_001)]
+        assert decays.index(0.9999) + 1 == reached
+        assert decays[999] == pytest.approx(1 - (1000 - rule.after) ** -rule.power)
+        assert (rule.after, rule.power) == ((200, 0.95) if name == "ham10000" else (500, 0.9))
 
 
 def test_the_judges_steps_take_the_place_of_an_entrys(toy_params: Params) -> None:

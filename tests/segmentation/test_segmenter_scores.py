@@ -98,12 +98,25 @@ def test_several_raters(tmp_path: Path) -> None:
     first, second = scoring.score_set(segmenter, images, segment(num_samples=2))  # type: ignore[arg-type]
     assert segmenter.asked == [(2, 2)]
     assert set(first) == {"split", "test_set", "image", "area", *protocol.METRICS, *rater_scoring.NAMES}
-    assert [first[name] for name in rater_scoring.NAMES] == [0, 1, 1, 1, 1, 1, 1]  # the samples are the raters' masks
+    assert [first[name] for name in rater_scoring.NAMES[:7]] == [0, 1, 1, 1, 1, 1, 1]  # samples are the raters' masks
+    assert [first[name] for name in rater_scoring.NAMES[7:]] == [0, 0, 0]  # and no set is empty
     assert first["area"] == 4 / SIDE  # raters who differ: the structure where they tie
     assert first["dice"] == pytest.approx(2 / 3)  # a mean chance of one half is no foreground
     alone = scoring.score_set(segmenter, images, segment())[0]  # type: ignore[arg-type]
     assert alone["ged"] == pytest.approx(2 * (1 - 3 / 4) - 0 - 2 * (1 / 2) / 4)
     assert second | {"image": first["image"]} == first
+
+
+def test_shares_of_empty_sets_over_classes_and_images() -> None:
+    """Class 1 is found where no rater sees it, class 2 is missed; then the shares of the images of a test set."""
+    samples, raters = np.ones((2, 4, 4), np.int64), np.full((3, 4, 4), 2, np.uint8)
+    found = rater_scoring.rater_scores(samples, raters, 3, segment())
+    assert (found["empty_both"], found["empty_raters"], found["empty_samples"]) == (0, 0.5, 0.5)
+    common = {name: 0.0 for name in (*protocol.METRICS, *rater_scoring.NAMES)} | {"area": 0.1, "split": "test"}
+    common |= {"segmenter": "s", "training_set": "real", "seed": 0, "test_set": "t"}
+    rows = [common | {"image": str(n), "empty_raters": float(n == 0)} for n in range(4)]
+    whole = next(line for line in protocol.summary(rows, segment()) if line["kind"] == "weighted")
+    assert (whole["empty_both"], whole["empty_raters"], whole["empty_samples"]) == (0, 0.25, 0)
 
 
 def test_level_sets_of_a_probability(tmp_path: Path) -> None:
@@ -222,7 +235,7 @@ def test_the_grid_publishes_steps_and_pictures(tmp_path: Path, monkeypatch: pyte
     mix(study, "real")
     grid.run_grid(study, "unet", Runtime.alone(1))
     folder = paths.segmentation("toy", "unet")
-    assert list(tables.read_table(folder / "scores.csv")[0])[-7:] == list(rater_scoring.NAMES)
+    assert list(tables.read_table(folder / "scores.csv")[0])[-10:] == list(rater_scoring.NAMES)
     steps = tables.read_table(folder / "steps.csv")
     assert [(row["seed"], row["step"], row["dice"]) for row in steps[:3]] == [
         ("0", "1", "0.4"),

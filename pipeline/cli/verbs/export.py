@@ -68,7 +68,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--study", metavar="NAME", help="a folder of outputs (default: the study of params.yaml)")
     for flag, low, high, default, about in NUMBERS:
-        parser.add_argument(flag, type=_integer(low, high), default=default, help=f"{about} (default: {default})")
+        parser.add_argument(flag, type=integer(low, high), default=default, help=f"{about} (default: {default})")
 
 
 def _add_generator(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def _add_generator(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """Return a converter of a whole number between two bounds, for argparse."""
 
     def parse(text: str) -> int:

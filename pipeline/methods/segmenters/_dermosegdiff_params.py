@@ -66,8 +66,10 @@ class Params(Section):
     """Value of the mean mask, between -1 and 1, that becomes the probability 0.5; for two classes only."""
     stretch: bool = True
     """Stretch each image to [0, 1] by its own minimum and maximum."""
-    augmentation: Literal["dihedral", "none"] = "dihedral"
-    """`dihedral`: random flips and quarter turns."""
+    augmentation: Literal["dihedral", "paper", "none"] = "dihedral"
+    """`dihedral`: random flips and quarter turns. `paper`: the five changes that the paper names (noise, shifted
+    colours, an affine map, holes, flips), as rarely as in its code: each for 2.5 % of the pairs.
+    """
     weights: Literal["none"] = "none"
     """This network has no pretrained weights."""
 

@@ -19,7 +19,7 @@ from pipeline.core import seeding
 from pipeline.core.contracts import Batch, Segmenter
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.data.loading import Augment
+from pipeline.data.loading import Augment, dihedral
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion import betas, noise
 from pipeline.diffusion.boundary_weight import exponent, nearness
@@ -28,6 +28,7 @@ from pipeline.diffusion.schedule import noise_of
 from pipeline.diffusion.timestep_samplers import UniformTimestepSampler
 from pipeline.methods.segmenters import _mask_denoiser, _supervised
 from pipeline.methods.segmenters._dermosegdiff_params import Params
+from pipeline.methods.segmenters._five_changes import five_changes
 from pipeline.methods.segmenters._grad_cam import grad_cam
 from pipeline.methods.segmenters._mask_denoiser import MaskDenoiser, MaskSampler
 from pipeline.methods.segmenters._supervised import Preprocessed, Supervised
@@ -154,9 +155,10 @@ class DermoSegDiff(Supervised):
 
     @torch.no_grad()
     def heatmaps(self, image: Tensor) -> Tensor:
-        """Return Grad-CAM [B, H, W] in [0, 1] of the encoder's last block for the foreground, halfway through sampling.
+        """Return Grad-CAM [B, H, W] in [0, 1] of the foreground, halfway through sampling.
 
-        The score is the clean map summed over the pixels predicted as foreground (the most probable tenth of the image
+        It looks at the encoder's third level, EM_3 in the paper's Fig. 4 (the last one of a shallower network). The
+        score is the clean map summed over the pixels predicted as foreground (the most probable tenth of the image
         where there are none).
         """
         self.objective.eval()
@@ -170,13 +172,13 @@ class DermoSegDiff(Supervised):
             clean = self.sampler.predict_clean(self.denoiser, noisy, prepared, k)
             return (foreground_map(clean) * target_pixels(predicted)).sum()
 
-        block = self.network.network.last_block
+        block = self.network.network.heatmap_block
         heat = grad_cam(block, score, (prepared.shape[-2], prepared.shape[-1]))
         return heat[..., : image.shape[-2], : image.shape[-1]]
 
     def augment(self, train: ImageSet) -> Augment | None:
-        """Return flips and quarter turns, or nothing."""
-        return super().augment(train) if self.params.augmentation == "dihedral" else None
+        """Return flips and quarter turns, the five changes that the paper names, or nothing."""
+        return {"dihedral": dihedral, "paper": five_changes, "none": None}[self.params.augmentation]
 
 
 def foreground_map(x: Tensor) -> Tensor:

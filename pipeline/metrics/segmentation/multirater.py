@@ -2,8 +2,8 @@
 
 Sets are boolean masks [n, *spatial], of one structure of one image. Two empty masks agree fully: their Dice and IoU are
 1; those of an empty mask and a non-empty one are 0. No score depends on the order of a set. CI score: Rahman et al.
-2023 (CIMD, arXiv 2304.04745), whose text leaves the difference of a pair open; GED: Kohl et al. 2018; HM-IoU: Kohl et
-al. 2019.
+2023 (CIMD, arXiv 2304.04745), whose text leaves the difference of a pair open, so that public implementations differ
+(PairRule; docs/protocol.md names them); GED: Kohl et al. 2018; HM-IoU: Kohl et al. 2019.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.metrics.segmentation.boundary import bounding_box
+
 Masks = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 EmptyTruth = Literal["one", "zero"]
-PairRule = Literal["variance", "dice"]
+PairRule = Literal["variance", "variance_self", "dice", "size_variance"]
+PairRegion = Literal["image", "union"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,36 @@ class AmbiguityScores:
     hm_iou: float
 
 
+@dataclass(frozen=True)
+class EmptySets:
+    """Whether all masks of both sets or of one are empty, as 0 and 1, in the order of the columns of scores.csv.
+
+    In these cases conventions decide the scores, not outlines.
+    """
+
+    empty_both: float  # nothing to find, nothing found
+    empty_raters: float  # nothing to find, but something found
+    empty_samples: float  # something to find, but nothing found
+
+
+def empty_sets(samples: Masks, raters: Masks) -> EmptySets:
+    """Tell the cases of samples [n, *spatial] and raters [m, *spatial] apart in which a set marks nothing."""
+    found, true = bool(samples.any()), bool(raters.any())
+    return EmptySets(float(not found and not true), float(found and not true), float(true and not found))
+
+
 def ambiguity_scores(
-    samples: Masks, raters: Masks, empty_truth: EmptyTruth = "one", pair_rule: PairRule = "variance"
+    samples: Masks,
+    raters: Masks,
+    empty_truth: EmptyTruth = "one",
+    pair_rule: PairRule = "variance",
+    pair_region: PairRegion = "image",
 ) -> AmbiguityScores:
     """Return all scores of samples [n, *spatial] against raters [m, *spatial]."""
     parts = (
         combined_sensitivity(samples, raters, empty_truth),
         maximum_dice(samples, raters),
-        diversity_agreement(samples, raters, pair_rule),
+        diversity_agreement(samples, raters, pair_rule, pair_region),
     )
     distance = ged_squared(samples, raters)
     return AmbiguityScores(distance, *parts, ci_printed(*parts), ci_harmonic(*parts), matched_iou(samples, raters))
@@ -73,29 +98,37 @@ def maximum_dice(samples: Masks, raters: Masks) -> float:
     return float(pairwise_dice(raters, samples).max(1).mean())
 
 
-def diversity_agreement(samples: Masks, raters: Masks, rule: PairRule = "variance") -> float:
+def diversity_agreement(
+    samples: Masks, raters: Masks, rule: PairRule = "variance", region: PairRegion = "image"
+) -> float:
     """Return D_a = 1 - (dV_max + dV_min) / 2, dV being the difference between both sets in their extreme pairwise V.
 
-    A set of one mask has V_max = V_min = 0.
+    A set of one mask has V_max = V_min = 0. Variances are taken over the pixels of the image, or of the bounding box of
+    the `union` of all masks of both sets, so that they do not shrink with the lesion; D_a is in [0, 1] either way.
     """
-    predicted, true = pair_differences(samples, rule), pair_differences(raters, rule)
+    pixels = _box_size(np.any(np.concatenate([samples, raters]), axis=0)) if region == "union" else samples[0].size
+    predicted, true = (pair_differences(masks, rule, pixels) for masks in (samples, raters))
     return float(1 - (abs(true.max() - predicted.max()) + abs(true.min() - predicted.min())) / 2)
 
 
-def pair_differences(masks: Masks, rule: PairRule = "variance") -> Matrix:
-    """Return V of each pair i < j of a set: `variance` over the pixels of A - B, or `dice`, 1 - Dice.
+def pair_differences(masks: Masks, rule: PairRule = "variance", pixels: int | None = None) -> Matrix:
+    """Return V of each pair i < j of a set; [0] for a single mask. With P a share of `pixels` (default: of the image):
 
-    [0] for a single mask. The variance is P(A != B) - (P(A without B) - P(B without A))^2, with P the fraction of the
-    image's pixels.
+    `variance`: the variance over pixels of A - B, P(A != B) - (P(A without B) - P(B without A))^2. `variance_self`: the
+    same, of each mask with itself too, so that the least is 0. `dice`: 1 - Dice. `size_variance`: the absolute
+    difference between the variances over pixels of A and of B, each P (1 - P).
     """
-    upper = np.triu_indices(len(masks), 1)
+    upper = np.triu_indices(len(masks), 0 if rule == "variance_self" else 1)
     if not len(upper[0]):
         return np.zeros(1)
     if rule == "dice":
         return 1 - pairwise_dice(masks, masks)[upper]
-    common, sizes = _common(masks, masks), _sizes(masks)
-    pixels = masks[0].size
-    only_one, only_other = (sizes[:, None] - common) / pixels, (sizes[None] - common) / pixels
+    area, sizes = float(masks[0].size if pixels is None else pixels), _sizes(masks)
+    if rule == "size_variance":
+        variances = sizes / area * (1 - sizes / area)
+        return np.abs(variances[:, None] - variances)[upper]
+    common = _common(masks, masks)
+    only_one, only_other = (sizes[:, None] - common) / area, (sizes[None] - common) / area
     return (only_one + only_other - (only_one - only_other) ** 2)[upper]
 
 
@@ -145,3 +178,8 @@ def _common(one: Masks, other: Masks) -> Matrix:
 
 def _sizes(masks: Masks) -> Matrix:
     return masks.reshape(len(masks), -1).sum(1, dtype=np.float64)
+
+
+def _box_size(mask: NDArray[np.bool_]) -> int:
+    """Return the number of pixels of the bounding box of a mask [*spatial]; of an empty one that of the image."""
+    return mask[bounding_box(mask)].size if mask.any() else mask.size

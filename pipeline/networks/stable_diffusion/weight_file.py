@@ -95,14 +95,22 @@ def load(path: Path, mapped: bool = False) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
+def content(path: Path) -> Any:
+    """Return what a file of torch's own format holds, as `load`, with placeholders for IGNORED_CLASSES.
+
+    Raises UserError as `shapes`.
+    """
     mapped = zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
     beside: Sequence[Any] = [(_Ignored, name) for name in IGNORED_CLASSES]
     with _reading(path), torch.serialization.safe_globals([*beside, *_number_types()]):
-        content = load(path, mapped)
-    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+        return load(path, mapped)
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    held = content(path)
+    while isinstance(held, Mapping) and isinstance(held.get("state_dict"), Mapping):
+        held = held["state_dict"]
+    tensors = {k: v for k, v in held.items() if isinstance(v, Tensor)} if isinstance(held, Mapping) else {}
     if not tensors:
         raise UserError(f"{path} holds no table of weights")
     return tensors

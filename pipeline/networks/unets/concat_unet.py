@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.unets.dual_path_unet import DualPathShape
+from pipeline.networks.unets.dual_path_unet import DualPathShape, heatmap_level
 from pipeline.networks.unets.residual_blocks import (
     Attention,
     LinearAttention,
@@ -59,9 +59,9 @@ class ConcatUNet(nn.Module):
         return self.unfold(self.head(self.joined(torch.cat([x, stem], 1), time)))
 
     @property
-    def last_block(self) -> nn.Module:
-        """The last block of the encoder, for heatmaps."""
-        block = self.encoders[-1]
+    def heatmap_block(self) -> nn.Module:
+        """The last block of the level of the encoder that heatmaps look at, as in DualPathUNet."""
+        block = self.encoders[heatmap_level(len(self.encoders))]
         assert isinstance(block, Level)
         return block.attend
 

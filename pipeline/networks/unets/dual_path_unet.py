@@ -23,6 +23,7 @@ from pipeline.networks.unets.residual_blocks import (
 )
 
 MIDDLE_GROUPS, HEAD_GROUPS = 4, 1  # of group norm in the bottleneck and before the last convolution, as published
+HEATMAP_LEVEL = 3  # level of the encoder that heatmaps look at: EM_3 in the paper's Fig. 4, 32 x 32 maps at 128 pixels
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class DualPathShape:
     def stride(self) -> int:
         """Pixels per side of the coarsest cell."""
         return self.stem_stride * 2 ** (len(self.mult_x) - 1)
+
+
+def heatmap_level(levels: int) -> int:
+    """Return the index of HEATMAP_LEVEL among so many levels of an encoder; of the last one where there are fewer."""
+    return min(HEATMAP_LEVEL, levels) - 1
 
 
 class DualPathUNet(nn.Module):
@@ -83,9 +89,9 @@ class DualPathUNet(nn.Module):
         return self.unfold(self.head(self.joined(torch.cat([x, stem_x, stem_g], 1), time_x)))
 
     @property
-    def last_block(self) -> nn.Module:
-        """The last block of the encoder of the mask's path, whose maps have followed the image; for heatmaps."""
-        block = self.encoders[-1]
+    def heatmap_block(self) -> nn.Module:
+        """The block whose output is the mask's path after HEATMAP_LEVEL of the encoder, where it has met the image."""
+        block = self.encoders[heatmap_level(len(self.encoders))]
         assert isinstance(block, Encoder)
         return block.attend_x
 

@@ -14,6 +14,9 @@ RATERS = {
     "D_max": "d_max",
     "D_a": "d_a",
     "HM-IoU": "hm_iou",
+    "both empty": "empty_both",
+    "only raters empty": "empty_raters",
+    "only samples empty": "empty_samples",
 }
 VOLUMES = {
     "HD95 (mm)": "hd95",
@@ -41,7 +44,8 @@ KINDS = (  # title, note, columns, and the column without which a study has no s
         " distance; for the others more is better. S_c and D_max can only grow with every sample that differs, and so"
         " favour segmenters that draw several; GED² weighs the spread of the samples against that of the raters. Two"
         " empty masks agree fully. The printed form of CI, 3abc / (a + b + c), is the one in published tables; the"
-        " harmonic mean is what their text describes.",
+        " harmonic mean is what their text describes. The last columns are shares of the images: in those no rater, no"
+        " sample or neither marked anything, and conventions decide the scores.",
         RATERS,
         "ged",
     ),

@@ -26,8 +26,9 @@ STRIDES = {
     "recycling": 8,
     "recycling_ensemble": 8,
     "cimd": 8,
+    "probabilistic_unet": 8,
 }  # 32: others
-FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble", "cimd"}
+FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble", "cimd", "probabilistic_unet"}
 BINARY = {"cimd"}  # two classes only
 FILES = [name for name in NAMES if name not in FROM_SCRATCH]  # can start from a file of weights
 COUNTS = {  # published, or those of the library; CTNet's with its contrast head

@@ -20,7 +20,7 @@ from pipeline.stages.prepare.unlabelled import pictures
 from pipeline.study import Params
 
 READER_PAIRS = {"pranet": 1450, "kvasir": 1000}  # training pairs of published sets, before validation is drawn
-STUDY_PAIRS = {"isic2016": 900, "isic2018": 2594, "stain": 300, "faeces": 275}
+STUDY_PAIRS = {"isic2016": 900, "isic2016_ablations": 900, "isic2018": 2594, "stain": 300, "faeces": 274}
 
 
 @dataclass(frozen=True)

@@ -399,7 +399,7 @@ def test_what_a_killed_process_left_is_finished(small: Path, capsys: pytest.Capt
 
 
 def test_sets_that_are_laid_out_by_hand_say_how(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "put imagesTr/, labelsTr/" in refused(capsys, "amos", "--from", small)
+    assert "put the content of the archive's folder amos22" in refused(capsys, "amos", "--from", small)
     assert main(["download", "stain"]) == 0
     assert "not public" in capsys.readouterr().out
 

@@ -26,8 +26,12 @@ STRIDES = {
     "recycling": 8,
     "recycling_ensemble": 8,
     "cimd": 8,
+    "probabilistic_unet": 8,
+    "att_unet": 16,
+    "transunet": 16,
 }  # 32: others
-FROM_SCRATCH = {"unet_plain32", "dermosegdiff", "recycling", "recycling_ensemble", "cimd"}
+DIFFUSION = {"dermosegdiff", "recycling", "recycling_ensemble", "cimd"}
+FROM_SCRATCH = {"unet_plain32", "att_unet", "probabilistic_unet", *DIFFUSION}
 BINARY = {"cimd"}  # two classes only
 FILES = [name for name in NAMES if name not in FROM_SCRATCH]  # can start from a file of weights
 COUNTS = {  # published, or those of the library; CTNet's with its contrast head
@@ -42,6 +46,8 @@ SMALLER: dict[str, dict[str, object]] = {  # of as many levels
     "recycling": QUICK,
     "recycling_ensemble": QUICK,
     "cimd": {"steps": 3},
+    "att_unet": {"width": 8},
+    "transunet": {"layers": [1, 1, 1], "width": 32, "depth": 2, "heads": 4, "middle": 32, "decoder": [32, 16, 8, 8]},
 }
 
 
@@ -68,7 +74,7 @@ def test_the_network_has_as_many_weights_as_the_authors(name: str, spec: Dataset
 
 
 def test_an_unknown_name_is_refused_with_the_right_ones() -> None:
-    with pytest.raises(UserError, match=r"no 'nnunet' .* ctnet, deeplabv3plus, .*, sanet, segformer, unet, "):
+    with pytest.raises(UserError, match=r"no 'nnunet' .* ctnet, deeplabv3plus, .*, sanet, segformer, transunet, unet, "):
         plugins.load("segmenters", "nnunet")
 
 

@@ -2,9 +2,12 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.methods.segmenters import _muscle_postprocessing, _sample_losses, _sliding_windows
 from pipeline.methods.segmenters._random_affine import RandomAffine
@@ -131,6 +134,46 @@ def test_of_two_regions_of_nearly_one_size_the_one_nearer_to_the_skin_is_kept() 
     mask[36:44] = False  # 26 x 40: 65 %
     assert not _muscle_postprocessing.cross_section(mask)[:60].any()
     assert not _muscle_postprocessing.cross_section(np.zeros((32, 32), bool)).any()
+
+
+def test_the_elements_are_those_of_the_public_code() -> None:
+    """Rows of ones of MATLAB's disks of radius 5 and 10, from the border inwards, as ImgX-DiffSeg v0.3.1 lists them."""
+    assert _muscle_postprocessing.octagon(9).sum(1).tolist() == [5, 7, 9, 9, 9, 9, 9, 7, 5]
+    widths = [11, 13, 15, 17, *[19] * 11, 17, 15, 13, 11]
+    assert _muscle_postprocessing.octagon(19).sum(1).tolist() == widths
+    distance = abs(np.arange(19) - 9)
+    assert np.array_equal(_muscle_postprocessing.octagon(19), distance[:, None] + distance <= 14)
+
+
+def element(side: int) -> NDArray[np.uint8]:
+    return _muscle_postprocessing.octagon(side).astype(np.uint8)
+
+
+def test_a_cross_section_is_what_opencv_makes_of_it() -> None:
+    """The steps of the public code, but for its choice between two large regions, which is by column, not by row."""
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(20):
+        smooth = cv2.GaussianBlur(rng.normal(size=(96, 128)).astype(np.float32), (0, 0), 9)
+        mask = smooth > np.quantile(smooth, 0.6)
+        filled = np.asarray(ndimage.binary_fill_holes(mask), np.uint8)
+        opened = cv2.dilate(cv2.erode(filled, np.ones((5, 5), np.uint8)), element(9))
+        opened = cv2.morphologyEx(opened, cv2.MORPH_OPEN, element(19))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
+        order = np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable") + 1
+        if len(order) > 1 and stats[order[1], cv2.CC_STAT_AREA] > 0.75 * stats[order[0], cv2.CC_STAT_AREA]:
+            continue  # the next test
+        expected = ndimage.binary_fill_holes(labels == order[0])
+        assert np.array_equal(_muscle_postprocessing.cross_section(mask), expected)
+        kept.append(expected[0].any() or expected[-1].any() or expected[:, 0].any() or expected[:, -1].any())
+    assert any(kept), "no region reaches the border, where the two libraries could differ"
+
+
+def test_regions_that_touch_at_corners_are_one() -> None:
+    mask = np.zeros((128, 128), bool)
+    mask[20:60, 20:60], mask[60:100, 60:100] = True, True
+    found = _muscle_postprocessing.cross_section(mask)
+    assert found[30, 30] and found[90, 90]
 
 
 def test_probabilities_change_only_where_the_mask_does() -> None:

@@ -245,7 +245,7 @@ def test_a_mask_without_any_pixel_left_is_named(spec: DatasetSpec, tmp_path: Pat
         trained(ignoring_set(tmp_path / "all", spec, slice(None)), width=8)
 
 
-@pytest.mark.parametrize("name", ["recycling", "recycling_ensemble", "cimd", "dermosegdiff"])
+@pytest.mark.parametrize("name", ["recycling", "recycling_ensemble", "cimd", "dermosegdiff", "probabilistic_unet"])
 def test_diffusion_segmenters_refuse_in_one_line(name: str, spec: DatasetSpec, tmp_path: Path) -> None:
     images = ignoring_set(tmp_path / "some", spec, slice(0, 16))
     with pytest.raises(UserError, match=rf"train_2\.png has ignored pixels \(255\); {name} needs the label of every"):

@@ -48,8 +48,8 @@ AMOS = PublishedSet(
     "https://amos22.grand-challenge.org/",
     ON_PAGE,
     "Ji et al., AMOS, NeurIPS 2022",
-    ("the CT volumes with labels",),
-    (Layout("data/amos", ("amos_recycling",), by_hand=VOLUMES),),
+    ("amos22.zip: dataset.json, imagesTr/, labelsTr/, imagesVa/, labelsVa/",),
+    (Layout("data/amos", ("amos_recycling",), by_hand="the content of the archive's folder amos22"),),
 )
 
 BRATS = PublishedSet(
@@ -68,8 +68,8 @@ PELVIC = PublishedSet(
     "https://zenodo.org/record/7013610",
     ON_PAGE,
     "Li et al., Prototypical few-shot segmentation for cross-institution male pelvic structures, 2022",
-    ("589 volumes with labels",),
-    (Layout("data/pelvic_mr", ("pelvic_recycling",), by_hand=VOLUMES),),
+    ("data.zip: 589 volumes with labels", "institution.txt: who acquired which; it decides the parts"),
+    (Layout("data/pelvic_mr", ("pelvic_recycling",), by_hand="data/ of the archive and institution.txt"),),
 )
 
 MUSCLE = PublishedSet(

@@ -36,7 +36,11 @@ ISIC2016 = PublishedSet(
         "ISBI2016_ISIC_Part1_Training_Data.zip and ISBI2016_ISIC_Part1_Training_GroundTruth.zip: 900 pairs",
         "ISBI2016_ISIC_Part1_Test_Data.zip and ISBI2016_ISIC_Part1_Test_GroundTruth.zip: 379 pairs",
     ),
-    (Layout("data/isic2016", ("isic2016",), (_isic2016("Training", 900), _isic2016("Test", 379))),),
+    (
+        Layout(
+            "data/isic2016", ("isic2016", "isic2016_ablations"), (_isic2016("Training", 900), _isic2016("Test", 379))
+        ),
+    ),
 )
 
 TRAINING_2018 = _isic2018("Training", 2594)

@@ -3,14 +3,15 @@
 imagesTr/NAME.nii.gz (three axes, or four with channels; nnU-Net: NAME_0000.nii.gz, NAME_0001.nii.gz ...) with
 labelsTr/NAME.nii.gz; labelsTs, if it exists, makes the split test. Optional splits/{train,val,test}.txt name volumes,
 and a manifest.csv with columns id and group keeps the volumes of a patient in one split. Axes are reoriented to right,
-front, top; intensities are scaled to [0, 1].
+front, top; intensities are scaled to [0, 1]. Two published sets can be read as they are unpacked (`layout`).
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import NonNegativeInt
@@ -22,6 +23,7 @@ from pipeline.data.intensities import Intensities
 from pipeline.data.labels import join_values, label_range
 from pipeline.data.sample import Sample
 from pipeline.methods.readers import _folders, _lists
+from pipeline.methods.readers._volume_layouts import VolumeFiles, list_volumes
 from pipeline.stages.prepare.params import Data
 
 SOURCE = "volumes"
@@ -32,31 +34,27 @@ class Params(Intensities):
 
     root: Path
     """Folder of the data set."""
+    layout: Literal["decathlon", "amos", "male_pelvic_mr"] = "decathlon"
+    """`amos` reads AMOS 2022, without its MR, by `dataset.json`; `male_pelvic_mr` reads `data/` of Li et al. 2022 by
+    `institution.txt`. Both take the splits of ImgX-DiffSeg's authors. `decathlon`: the common folders.
+    """
     labels: dict[NonNegativeInt, NonNegativeInt] | None = None
     """Class of each value in the label files; `null` takes the value itself."""
-
-
-@dataclass(frozen=True)
-class VolumeFiles:
-    """The files of one volume: one per channel or one for all, and its label."""
-
-    name: str
-    root: Path
-    images: tuple[Path, ...]
-    label: Path
-    split: str | None
-    group: str = ""
-
-    @property
-    def origin(self) -> str:
-        """Path of the first image file relative to data.root."""
-        return display_path(self.images[0], self.root)
 
 
 def read(data: Data, params: Params) -> Iterator[Item]:
     """Volumes that are read when their reorientation comes, and faults of names and lists."""
     root = _folders.existing(params.root, "data.root")
     _check(data, params)
+    if params.layout == "decathlon":
+        yield from _decathlon(root, data, params)
+        return
+    for item in list_volumes(params.layout, root):
+        yield item if isinstance(item, Fault) else _lazy_sample(item, data, params)
+
+
+def _decathlon(root: Path, data: Data, params: Params) -> Iterator[Item]:
+    """Yield the volumes of imagesTr and imagesTs, with the splits and groups of the lists beside them."""
     parts = [("Tr", None), *([("Ts", "test")] if (root / "labelsTs").is_dir() else [])]
     items = [item for part, split in parts for item in _part(root, part, split)]
     cases = {_lists.key(case.name): case for case in items if isinstance(case, VolumeFiles)}

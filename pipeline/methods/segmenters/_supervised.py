@@ -165,8 +165,7 @@ def check_spec(spec: DatasetSpec, stride: int, channels: Collection[int] = (1, 3
         supported = " or ".join(map(str, channels))
         raise UserError(
             f"{spec.name} has {spec.channels} channels, but this segmenter takes {supported}; unet_plain32,"
-            " dermosegdiff,"
-            " recycling and cimd take any number"
+            " att_unet, dermosegdiff, recycling, cimd and probabilistic_unet take any number"
         )
     check_size(spec.size, stride)
 

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +42,13 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def environment(folder: Path) -> None:
-    """`make setup` has run: its environment is the one in which the tests run."""
-    (folder / ".venv").mkdir()
-    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    """`make setup` has run: an environment with the packages of the tests' own, in which the copy is installed."""
+    venv.create(folder / ".venv", symlinks=True)
+    packages = next((folder / ".venv" / "lib").glob("python*")) / "site-packages"
+    (packages / "twinsynth.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    command = folder / ".venv" / "bin" / "twinsynth"
+    command.write_text('#!/bin/sh\nexec python -m pipeline.cli "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
     (folder / ".venv" / ".installed").touch()
 
 

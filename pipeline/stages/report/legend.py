@@ -88,7 +88,7 @@ COLUMNS: Mapping[str, str] = {
     "n": "the number of images that the row rests on",
     "Dice on validation images": "the mean by which the multiplier is chosen",
     "wins": "the share of resamples of seeds and validation images in which this multiplier is best",
-    "chosen": "the multiplier that the verdict speaks of",
+    "chosen": "the best multiplier of this generator on validation images",
     "least": "the smallest difference among the generators",
     "most": "the largest difference among the generators",
     "SD between generators": "the standard deviation of the difference from generator to generator",

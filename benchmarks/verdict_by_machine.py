@@ -2,7 +2,8 @@
 
 The stages segment, confirm and compare run in temporary copies of the study's folder with one and two threads, in
 float32 and bfloat16, and with the plain kernels of torch, so that sums run in other orders and precisions, as on other
-processors. Nothing of the study itself changes. Prints one JSON object, and a table on standard error.
+processors. A processor without bfloat16 instructions rounds the operands instead (rounded_bf16). Nothing of the study
+itself changes. Prints one JSON object, and a table on standard error.
 
     python benchmarks/verdict_by_machine.py outputs/demo      # in the folder of params.yaml, after dvc repro
 """
@@ -22,16 +23,16 @@ from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).parents[1]
 AGAIN = ("segmentation", "confirmation", "comparison")  # outputs that every machine makes anew
-PLAIN = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}  # two threads that spin are slow beside other work; no sum changes
 MACHINES: Mapping[str, tuple[dict[str, Any], dict[str, str]]] = {  # name: keys of section segment, environment
     "1 thread, fp32": ({"threads": 1}, {}),
-    "2 threads, fp32": ({"threads": 2}, {}),
+    "2 threads, fp32": ({"threads": 2}, PASSIVE),
     "1 thread, fp32, plain kernels": (
         {"threads": 1},
-        {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+        {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX", "MKL_CBWR": "COMPATIBLE"},
     ),
     "1 thread, bf16": ({"threads": 1, "precision": "bf16"}, {}),
-    "2 threads, bf16": ({"threads": 2, "precision": "bf16"}, {}),
+    "2 threads, bf16": ({"threads": 2, "precision": "bf16"}, PASSIVE),
 }
 
 
@@ -83,10 +84,17 @@ def copy_study(outputs: Path, folder: Path, segment: Mapping[str, Any]) -> None:
 def run(folder: Path, environment: Mapping[str, str], stage: str, *options: str) -> None:
     """Runs one stage as DVC would; its output is shown only if it fails."""
     command = [sys.executable, str(REPOSITORY / "stages" / stage), *options]
-    values = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    folders = [REPOSITORY] if has_bf16() else [REPOSITORY / "benchmarks" / "rounded_bf16", REPOSITORY]
+    values = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), **environment}
     done = subprocess.run(command, cwd=folder, env=values, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{stage} failed: {done.stderr[-2000:]}")
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16; only Linux is asked."""
+    processor = Path("/proc/cpuinfo")
+    return processor.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor.read_text("utf-8").split())
 
 
 if __name__ == "__main__":

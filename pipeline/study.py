@@ -18,7 +18,14 @@ from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import OUTSIDE, TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
+from pipeline.stages.finetune.params import (
+    OUTSIDE,
+    TRAINING_FREE,
+    Finetune,
+    GeneratorEntry,
+    check_guidance,
+    rival_generators,
+)
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
 from pipeline.stages.mix.params import (
@@ -141,6 +148,13 @@ class Params(Section):
                     f"generators.{name}.from_image.strength {entry.from_image.strength} of generate.steps"
                     f" {self.generate.steps} leaves no step to run; raise one of them"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def guidance_has_its_snapshot(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.guidance is not None:
+                check_guidance(name, entry, self.finetune.snapshots)
         return self
 
     @model_validator(mode="after")

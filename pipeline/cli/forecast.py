@@ -4,7 +4,7 @@ Counted (counts.py): parameters, operations and memory of fine-tuning, operation
 segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.presets import Preset, under
+from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
@@ -174,11 +175,10 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
 
-    def drawing(hints: int) -> float:
-        steps, scale = params.generate.steps, params.generate.guidance_scale
-        return counts.sampling_operations(params.base, params.data.size, steps, scale, hints)
-
-    yield from _generation(params.generators, drawing, pairs)
+    for name, entry in params.generators.items():
+        images = image_count(entry, pairs)
+        each = image_operations(params.base, params.data.size, params.generate, entry) if entry.learns(name) else 0.0
+        yield StageWork("generate", name, images, None if images is None else images * each)
     yield from _segmenters(params, pairs)
 
 
@@ -192,19 +192,14 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def _generation(
-    generators: Mapping[str, GeneratorEntry], drawing: Callable[[int], float], pairs: int | None
-) -> Iterator[StageWork]:
-    """Yield the work of drawing images; `drawing` gives the operations of one image that so many hints control."""
-    operations = {hints: drawing(hints) for hints in _hints(generators)}
-    for name, entry in generators.items():
-        images = image_count(entry, pairs)
-        each = operations[HINTS[entry.control]] if entry.learns(name) else 0.0
-        yield StageWork("generate", name, images, None if images is None else images * each)
-
-
-def _hints(generators: Mapping[str, GeneratorEntry]) -> set[int]:
-    return {HINTS[entry.control] for name, entry in generators.items() if entry.learns(name)}
+def image_operations(base: Base, size: int, generate: Generate, entry: GeneratorEntry) -> float:
+    """Return the operations of one synthetic image of an entry; guidance costs a second pass where it acts."""
+    hints, guidance = HINTS[entry.control], entry.guidance
+    if guidance is None:
+        return counts.sampling_operations(base, size, generate.steps, generate.guidance_scale, hints)
+    plain, guided = (counts.sampling_operations(base, size, generate.steps, s, hints) for s in (1.0, guidance.scale))
+    low, high = guidance.interval
+    return plain + (high - low) * (guided - plain)
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -131,6 +131,16 @@ def test_one_step_moves_what_is_trained_and_nothing_else(name: str, base: Path, 
     assert all(torch.equal(weight, model.unet.state_dict()[n]) for n, weight in still.items())
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_earlier_state_guides_and_the_generator_itself_changes_nothing(name: str, base: Path, pairs: Pairs) -> None:
+    generator, earlier = trained(name, base, pairs), stirred(name, base)
+    plain, by_itself, by_earlier = (
+        draw(generator, pairs, "abc", replace(SAMPLING, guidance_scale=scale, weaker=weaker))
+        for scale, weaker in ((1.0, None), (3.0, generator), (3.0, earlier))
+    )
+    assert apart(plain, by_itself) < ROUNDING < apart(plain, by_earlier)
+
+
 @pytest.mark.parametrize("name", WITH_IMAGES)
 def test_an_image_is_a_second_hint_where_it_is_asked_for(name: str, base: Path, pairs: Pairs) -> None:
     """Heard more with a larger weight, by each image of a batch its own; without a weight it is not looked at."""

@@ -23,6 +23,7 @@ from pipeline.methods.generators._known_latents import KnownLatents, blend
 from pipeline.methods.generators._sampling import (
     DenoisingNetworks,
     MaskImageDenoisingNetworks,
+    Predictor,
     WatchLatents,
     denoise,
 )
@@ -86,25 +87,31 @@ class ControlledDiffusion:
     ) -> Tensor:
         """Sample images [B, 3, H, W] in [0, 1] for label maps [B, H, W], from each image's own noise.
 
-        Classifier-free guidance sees the hints in both branches; only the prompt differs. A hint is computed once per
-        mask, and with an `image_weight` once per source. `real` images keep their latents and pixels outside their
-        holes. Raises UserError where the networks cannot be compiled, or a hint needs the sources and there are none.
+        Classifier-free guidance sees the hints in both branches; only the prompt differs. A weaker state of the same
+        generator sees hints and prompt too. A hint is computed once per mask, and with an `image_weight` once per
+        source. `real` images keep their latents and pixels outside their holes. Raises UserError where the networks
+        cannot be compiled, or a hint needs the sources and there are none.
         """
-        device = self.model.unet.device
+        device, weaker = self.model.unet.device, settings.weaker
+        assert weaker is None or isinstance(weaker, ControlledDiffusion)
         images = _images(sources, device)
-        embedded = self.embed(self.hint(masks.to(device), images))
+        hints = [self.hint(masks.to(device), images)]
         if settings.image_weight is not None:
-            embedded += self.embed(_required(images))
+            hints.append(_required(images))
+        embedded = [part for hint in hints for part in self.embed(hint)]
         with self.model.onload():
-            texts = [self.model.embed(prompts)]
-            if settings.guidance_scale > 1:
+            texts, guide = [self.model.embed(prompts)], None
+            if weaker is not None:
+                seen = [part for hint in hints for part in weaker.embed(hint)]
+                guide = Predictor(weaker.networks(settings), (texts[0], seen))
+            elif settings.guidance_scale > 1:
                 texts.insert(0, self.model.embed(["" for _ in prompts]))
             side = masks.shape[-1] // self.model.factor
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             known = None if real is None else KnownLatents.of(self.model, real)
-            steps = noise, conditions, settings, known, self._watching(settings)
-            drawn = self.model.images(denoise(self.networks(settings), self.model.scheduler, *steps))
+            predict, watch = Predictor(self.networks(settings), conditions), self._watching(settings)
+            drawn = self.model.images(denoise(predict, self.model.scheduler, noise, settings, known, watch, guide))
             return drawn if real is None else blend(drawn, real)
 
     def embed(self, hints: Tensor) -> list[Tensor]:

@@ -41,40 +41,36 @@ def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
 
 
 def denoise(
-    networks: "DenoisingNetworks",
+    predict: "Predictor",
     base: DDIMScheduler,
     noise: Tensor,
-    conditions: Conditions,
     settings: Sampling,
     known: KnownLatents | None = None,
     watch: WatchLatents | None = None,
+    weaker: "Predictor | None" = None,
 ) -> Tensor:
     """Denoise noise into latents, both [B, C, h, w].
 
-    `conditions` are text [GB, L, D] and embedded hints [GB, ...]; G = 2 with guidance, all samples without a prompt
-    first. With `known`, the clean latents outside its holes are replaced in every step by those of real images; a
-    strength skips the first steps. `watch` is called in every step. Raises UserError where the networks cannot be
-    compiled.
+    With classifier-free guidance, `predict` has a branch without a prompt. A `weaker` predictor guides instead
+    (autoguidance, Karras et al. 2024, eq. 3). Guidance acts at the noise levels of `settings.guidance_interval`;
+    elsewhere the prediction with the prompt counts alone.
+
+    With `known`, the clean latents outside its holes are replaced in every step by those of real images; a strength
+    skips the first steps. `watch` is called in every step. Raises UserError where the networks cannot be compiled.
     """
-    scheduler, latents, features = scheduler_of(base, settings), noise, None
-    branches = len(conditions[0]) // len(noise)
+    scheduler, latents = scheduler_of(base, settings), noise
     timesteps = list(enumerate(scheduler.timesteps.tolist()))
     if known is not None:
         timesteps = timesteps[known.skipped(len(timesteps)) :]
         latents = known.start(noise, timesteps[0][1])
     for step, timestep in timesteps:
-        noisy = torch.cat([latents] * branches)
-        times = torch.full((len(noisy),), timestep, device=noise.device)
-        reused = features if step in settings.reused else None
-        features = (
-            networks.encode(noisy, times, conditions)
-            if reused is None
-            else networks.reuse_encoder(reused, noisy, times)
-        )
-        predicted = at_least_float32(networks.decode(features, conditions[0]))
-        if branches == 2:
-            without, with_prompt = predicted.chunk(2)
-            predicted = without + settings.guidance_scale * (with_prompt - without)
+        low, high = settings.guidance_interval
+        guided, reuse = low <= timestep / base.config["num_train_timesteps"] <= high, step in settings.reused
+        predicted, without = predict(latents, timestep, reuse, guided)
+        if weaker is not None and guided:
+            without = weaker(latents, timestep, reuse, guided)[0]
+        if without is not None:
+            predicted = without + settings.guidance_scale * (predicted - without)
         with torch.autocast(noise.device.type, enabled=False):  # the samplers' own arithmetic stays in float32
             if known is not None:
                 predicted = known.replace(predicted, latents, timestep)
@@ -82,6 +78,34 @@ def denoise(
                 watch(step + 1, predicted, latents, timestep)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
     return latents if known is None else known.finish(latents)
+
+
+class Predictor:
+    """What networks predict under fixed conditions: text [GB, L, D] and embedded hints [GB, ...].
+
+    With G = 2, the samples of a branch without a prompt come first.
+    """
+
+    def __init__(self, networks: "DenoisingNetworks", conditions: Conditions) -> None:
+        self.networks, self.conditions = networks, conditions
+        self.features: EncoderFeatures | None = None
+
+    def __call__(self, latents: Tensor, timestep: int, reuse: bool, guided: bool) -> tuple[Tensor, Tensor | None]:
+        """Predict [B, C, h, w] with the prompt and, if `guided` and there is such a branch, without it.
+
+        `reuse` takes the encoder's features of the last step, unless that had other branches.
+        """
+        text, embedded = self.conditions
+        rows = len(text) if guided else len(latents)
+        text, embedded = text[-rows:], [part[-rows:] for part in embedded]
+        noisy = torch.cat([latents] * (rows // len(latents)))
+        times = torch.full((rows,), timestep, device=latents.device)
+        if reuse and self.features is not None and len(self.features[0][0]) == rows:
+            self.features = self.networks.reuse_encoder(self.features, noisy, times)
+        else:
+            self.features = self.networks.encode(noisy, times, (text, embedded))
+        predicted = at_least_float32(self.networks.decode(self.features, text))
+        return predicted[-len(latents) :], predicted[: -len(latents)] if rows > len(latents) else None
 
 
 class DenoisingNetworks:

@@ -1,6 +1,6 @@
 """The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -139,6 +139,28 @@ class FromImage(Section):
         return value
 
 
+class Guidance(Section):
+    """Guidance of the drawing of one entry, in place of `generate.guidance_scale` at every step."""
+
+    scale: float = Field(gt=1)
+    """Factor on the difference between what the generator predicts and what the weaker prediction is."""
+    snapshot: int | None = Field(default=None, gt=0)
+    """A step of `finetune.snapshots` whose weights make the weaker prediction (autoguidance, Karras et al. 2024).
+    `null` makes it without the prompt (classifier-free guidance).
+    """
+    interval: tuple[float, float] = (0.0, 1.0)
+    """The part of the noise levels at which guidance acts, from 0 (clean) to 1 (noise), as shares of the training
+    timesteps (Kynkäänniemi et al. 2024). Steps outside cost one pass.
+    """
+
+    @field_validator("interval")
+    @classmethod
+    def interval_has_a_length(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 1:
+            raise ValueError(f"interval {list(value)} must rise and lie between 0 and 1; [0, 1] guides at every step")
+        return value
+
+
 class GeneratorEntry(MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
@@ -166,6 +188,8 @@ class GeneratorEntry(MethodEntry):
     """Weight of the image's residuals, which are added to those of the mask, with `control: mask_image`; `null` for the
     weight that the method ends its training with.
     """
+    guidance: Guidance | None = None
+    """Guidance of this entry's drawing; `null` for classifier-free guidance with `generate.guidance_scale`."""
 
     @property
     def needs_real_images(self) -> bool:
@@ -194,12 +218,25 @@ class GeneratorEntry(MethodEntry):
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        unused = {"keep_background": None, "from_image": None, "control": "mask", "image_weight": None}
+        unused = {"control": "mask"} | dict.fromkeys(("keep_background", "from_image", "image_weight", "guidance"))
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     def learns(self, name: str) -> bool:
         """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""
         return self.method_of(name) not in TRAINING_FREE
+
+
+def check_guidance(name: str, entry: GeneratorEntry, snapshots: Sequence[int]) -> None:
+    """Raise ValueError where an entry's guidance has no generator or no snapshot to act with."""
+    where, guidance = f"generators.{name}.guidance", entry.guidance
+    if guidance is None:
+        return
+    if not entry.learns(name):
+        raise ValueError(f"{where}: {entry.method_of(name)} has no denoising steps to guide; remove it")
+    if guidance.snapshot is not None and guidance.snapshot not in snapshots:
+        raise ValueError(
+            f"{where}.snapshot {guidance.snapshot} is not kept; finetune.snapshots are {list(snapshots)}. Add it there"
+        )
 
 
 def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:

@@ -24,7 +24,7 @@ from pipeline.data.verification import is_intact
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import build, options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.generate import card, croissant, provenance
+from pipeline.stages.generate import card, croissant, guidance, provenance
 from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.stages.generate.real_pixels import Backgrounds, real_images
 from pipeline.stages.prepare.control import check_control
@@ -98,6 +98,8 @@ class Job:
         study = (self.params.seed, self.params.threads)
         masks = getattr(self.plan.masks, "digest", "")  # of what they are made of beside the training set
         inputs = (self.weights, self.real.split("train").digest, masks)
+        weaker = guidance.weaker_weights(self.params.study, self.name, self.entry)
+        inputs = inputs if weaker is None else (*inputs, weaker)
         return files.fingerprint(
             VERSION, pipeline.__version__, self.name, self.entry, self.copies, self.params.generate, study, inputs
         )
@@ -175,6 +177,21 @@ class _Filling:
         return model
 
     @cached_property
+    def sampling(self) -> Sampling:
+        job, settings, entry = self.job, self.job.params.generate, self.job.entry
+        return Sampling(
+            settings.steps,
+            guidance.guidance_scale(entry, settings),
+            settings.precision,
+            settings.sampler,
+            settings.compile,
+            settings.reused,
+            job.image_weight,
+            guidance.guidance_interval(entry),
+            guidance.weaker_generator(job.params.study, job.params.seed, job.name, entry, job.real.spec, self.runtime),
+        )
+
+    @cached_property
     def train(self) -> ImageSet:
         return self.job.real.split("train")
 
@@ -229,17 +246,15 @@ class _Filling:
         """Return colours [B, 3, H, W], each image from a random stream of its own, or as it was brought in."""
         if isinstance(self.generator, ImportedImages):
             return np.stack([self.generator.image(image.mask, image.copy) for image in images])
-        seed, settings = self.job.stream, self.job.params.generate
+        seed = self.job.stream
         masks = torch.from_numpy(np.stack([image.label for image in images]))
         rngs = [seeding.torch_rng(seed, "sample", image.mask.id, image.copy) for image in images]
         prompts = [image.mask.prompt for image in images]
-        switches = (settings.precision, settings.sampler, settings.compile, settings.reused, self.job.image_weight)
-        sampling = Sampling(settings.steps, settings.guidance_scale, *switches)
         backgrounds = [image.background for image in images if image.background is not None]
         real = real_images(backgrounds, self.job.entry) if backgrounds else None
         sources = [self._source(image) for image in images]
-        with self.runtime.autocast(settings.precision):
-            sampled = self.generator.sample(masks, prompts, rngs, sampling, sources, real)
+        with self.runtime.autocast(self.sampling.precision):
+            sampled = self.generator.sample(masks, prompts, rngs, self.sampling, sources, real)
         return (sampled * 255).round().clamp(0, 255).byte().cpu().numpy()
 
     def _write(self, image: PlannedImage, pixels: NDArray[np.uint8]) -> Row:

@@ -55,7 +55,7 @@ def set_columns(
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
     shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}
-    made = {**about, **plain, **base, **_real_pixels(entry), **shown}
+    made = {**about, **plain, **base, **_real_pixels(entry), **shown, **_guidance(entry)}
     return {**made, "masks": entry.masks, "version": pipeline.__version__}
 
 
@@ -64,6 +64,14 @@ def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:
     keep, start = entry.keep_background, entry.from_image
     kept = {"keep_background": json.dumps(keep.model_dump(mode="json"), sort_keys=True)} if keep else {}
     return {**kept, **({"strength": start.strength} if start else {})}
+
+
+def _guidance(entry: GeneratorEntry) -> dict[str, Any]:
+    """Return the guidance of an entry: `guidance_scale`, and `guidance` (JSON text) with interval and snapshot."""
+    if entry.guidance is None:
+        return {}
+    more = entry.guidance.model_dump(mode="json", exclude={"scale"})
+    return {"guidance_scale": entry.guidance.scale, "guidance": json.dumps(more, sort_keys=True)}
 
 
 def notice(columns: Mapping[str, Any]) -> str:

@@ -71,8 +71,10 @@ def report(page: Page, names: list[str], folder: Path) -> None:
     page.goto(next(Path(word).resolve() for word in found if word.endswith("index.html")).as_uri())
     if "report.png" in names:
         save(page.screenshot(), folder / "report.png")
+    page.locator("nav.parts").evaluate("node => { node.style.position = 'static'; }")  # it would lie over the parts
     for name, part in SECTIONS.items():
         if name in names and page.locator(part).count():
+            page.goto(page.url.partition("#")[0] + part.partition(" ")[0])  # opens the tab
             save(page.locator(part).first.screenshot(), folder / name)
 
 

@@ -1,4 +1,4 @@
-"""The report in a browser: silent, self-contained; it sorts, zooms, prints; readable on a phone and in the dark."""
+"""The report in a browser: silent, self-contained; tabs, tables, pictures, print; on a phone and in the dark."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ CONTRASTS = """
     const [a, b] = [light(rgba(getComputedStyle(node).color)), light(behind(node))];
     found.push([node.tagName, node.className, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]);
   }
-  const series = [...document.querySelectorAll('svg [stroke^="#"], svg [fill^="#"]')];
+  const series = [...document.querySelectorAll('svg[role=img] [stroke^="#"], svg[role=img] [fill^="#"]')];
   const signs = series.map((node) => {
     const paint = ['stroke', 'fill'].map((name) => node.getAttribute(name)).find((value) => value?.startsWith('#'));
     const [a, b] = [light(rgba(paint)), light(behind(node))];
@@ -102,6 +102,19 @@ def opened(chromium: Browser, report: Path, width: int = 1440, scheme: str = "li
     return found
 
 
+PARTS = ["Comparison", "Images", "Scores", "Copies and screening", "Training", "How to reproduce"]
+
+
+def unfold(page: Page) -> Iterator[str]:
+    """Opens every part of the page in turn, and in it all that is folded away; its name."""
+    page.locator("header summary").click()
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        for summary in page.locator(".part:not([hidden]) summary").all():
+            summary.click()
+        yield tab.inner_text()
+
+
 def column(table: Locator, number: int) -> list[str]:
     return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
 
@@ -111,8 +124,7 @@ def test_page_says_nothing_and_asks_for_nothing_but_itself(chromium: Browser, re
     assert seen.page.locator("p.verdict").inner_text() == "Inconclusive: <b>& so</b> it is."
     seen.page.locator("main img").first.click()
     seen.page.keyboard.press("Escape")
-    for part in seen.page.locator("summary").all():
-        part.click()
+    assert list(unfold(seen.page)) == PARTS
     assert seen.said == []
     assert [url for url in seen.asked if not url.startswith("data:image/")] == [report.as_uri()]
     assert report.stat().st_size < 15e6
@@ -139,6 +151,46 @@ def test_policy_stops_scripts_styles_and_pictures_that_are_not_ours(chromium: Br
     assert len([line for line in seen.said if "Content Security Policy" in line]) == 4
 
 
+def test_one_part_is_seen_and_the_keys_go_to_the_next(chromium: Browser, report: Path) -> None:
+    page = opened(chromium, report).page
+    tabs = page.get_by_role("tab")
+    assert tabs.all_inner_texts() == PARTS
+    tabs.first.focus()
+    keys = {"ArrowRight": 1, "End": 5, "ArrowLeft": 4, "Home": 0, " ": 0}
+    for key, place in keys.items():
+        page.keyboard.press(key)
+        shown = page.get_by_role("tab", selected=True)
+        assert shown.all_inner_texts() == [PARTS[place]]
+        assert shown.evaluate("node => node === document.activeElement")
+        panel = page.get_by_role("tabpanel", name=PARTS[place])
+        assert panel.is_visible() and panel.get_attribute("id") == shown.get_attribute("aria-controls")
+        assert page.locator(".part[hidden]").count() == 5
+    page.keyboard.press("ArrowLeft")  # from the first to the last
+    assert page.get_by_role("tab", selected=True).inner_text() == PARTS[-1]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    assert page.locator("#comparison").evaluate("node => node.contains(document.activeElement)")
+
+
+def test_a_link_opens_the_part_that_it_leads_into(chromium: Browser, report: Path) -> None:
+    page = opened(chromium, report).page
+    page.goto(f"{report.as_uri()}#losses")
+    assert page.get_by_role("tab", selected=True).inner_text() == "Training"
+    assert page.locator("#losses h2").is_visible()
+    page.goto(f"{report.as_uri()}#arms")
+    assert page.get_by_role("tab", selected=True).inner_text() == "Comparison"
+    page.locator("nav.sections a[href='#curve']").click()
+    assert page.locator("#curve").bounding_box()
+    assert page.get_by_role("tab", selected=True).inner_text() == "Comparison"
+
+
+def test_without_scripts_all_parts_are_there(chromium: Browser, report: Path) -> None:
+    page = chromium.new_context(java_script_enabled=False).new_page()
+    page.goto(report.as_uri())
+    assert all(part.is_visible() for part in page.locator(".part > section").all())
+    assert page.locator("nav.parts a").all_inner_texts() == PARTS
+
+
 def test_tables_sort_by_number_and_by_name_with_the_keyboard(chromium: Browser, report: Path) -> None:
     page = opened(chromium, report).page
     arms = page.locator("#arms table").first
@@ -163,6 +215,7 @@ def test_tables_sort_by_number_and_by_name_with_the_keyboard(chromium: Browser, 
 
 def test_pictures_open_large_go_on_and_close_with_escape(chromium: Browser, report: Path) -> None:
     page = opened(chromium, report).page
+    page.get_by_role("tab", name="Images").click()
     first = page.locator("#samples button.zoom").first
     small = first.bounding_box()
     first.focus()
@@ -193,15 +246,15 @@ def test_print_shows_what_is_folded_away_on_light_paper(chromium: Browser, repor
     assert page.evaluate("window.folded") == 0
     assert page.locator("details[open]").count() == 0  # folded again afterwards
     page.emulate_media(media="print")
+    assert all(part.is_visible() for part in page.locator(".part > section").all())
     assert page.locator("body").evaluate("node => getComputedStyle(node).color") == "rgb(27, 31, 39)"
 
 
 @pytest.mark.parametrize("width", [320, 375, 1440])
 def test_nothing_is_wider_than_the_window(chromium: Browser, report: Path, width: int) -> None:
     page = opened(chromium, report, width).page
-    for part in page.locator("summary").all():
-        part.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in unfold(page):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, part
     regions = page.locator("[role=region]")
     assert regions.count() >= 8
     assert all(region.get_attribute("tabindex") == "0" for region in regions.all())  # wide tables scroll by keyboard
@@ -220,11 +273,11 @@ def test_text_and_signs_stand_out(chromium: Browser, report: Path, scheme: str) 
 
 def test_every_figure_says_what_it_shows(chromium: Browser, report: Path) -> None:
     page = opened(chromium, report).page
-    figures = page.locator("figure:has(svg)")
+    figures = page.locator("figure:has(svg[role=img])")
     assert figures.count() == 8
     for figure in figures.all():
-        assert figure.locator("figcaption").inner_text()
-        assert len(figure.locator("svg").get_attribute("aria-label") or "") > 20
+        assert figure.locator("figcaption").text_content()
+        assert len(figure.locator("svg[role=img]").get_attribute("aria-label") or "") > 20
     assert page.locator("main img:not([alt])").count() == 0
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
     assert len(ids) == len(set(ids))

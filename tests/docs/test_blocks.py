@@ -1,53 +1,31 @@
 """Every block of the documentation that is marked runnable is run as a reader would, in a fresh copy of the repository.
 
 The mark stands above the fence: `<!-- runnable -->`, or `<!-- runnable: slow my_data then -->`: with the slow tests,
-with the data of that name, after the page's runnable block before it. A block must end with status 0.
+with the files of that name (tests/reader_files.py), after the page's runnable block before it. A block must end with
+status 0, or with `status_1`; one that is `served` waits for Ctrl-C, which it gets. In the tutorial and the how-to
+guides, a block of commands that cannot run on every machine says why: `<!-- not run: needs eight GPUs -->`.
 """
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import urllib.request
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from pipeline.data import phantom
-from tests import exported
 from tests.conftest import REPOSITORY
-from tests.pages import PAGES, Block, blocks
+from tests.pages import PAGES, Block, blocks, listed_pages
 from tests.patience import HUNG, HUNG_LONG
+from tests.reader_files import NEEDS
 
 RUNNABLE = [block for page in PAGES for block in blocks(page) if block.mark == "runnable"]
+COMMANDS = ("sh", "bash", "shell", "console")
 RUN = {"sh": ["sh", "-eu"], "python": [sys.executable, "-"]}
-
-
-def my_data(folder: Path) -> None:
-    """24 pictures of different sizes in the layout that docs/your_own_data.md begins with."""
-    for number in range(24):
-        image, mask = phantom.draw(f"docs/{number}", 96 + number % 3, phantom.Difficulty(0.5, 2), instrument=False)
-        for name, pixels in (("images", np.moveaxis(image, 0, -1)), ("masks", 255 * mask)):
-            (folder / "data" / "mine" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(folder / "data" / "mine" / name / f"case{number}.png")
-
-
-def toy_outputs(folder: Path) -> None:
-    """The image sets of a finished study `toy`; params.yaml names it."""
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        exported.write_study()
-    finally:
-        os.chdir(here)
-    text = (folder / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(text.replace("study: demo", "study: toy"), encoding="utf-8")
-
-
-NEEDS: Mapping[str, Callable[[Path], None]] = {"my_data": my_data, "toy_outputs": toy_outputs}
 
 
 def parameters() -> list[object]:
@@ -68,7 +46,7 @@ def fresh_copy(target: Path) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
 
 
-def environment(folder: Path) -> dict[str, str]:
+def surroundings(folder: Path) -> dict[str, str]:
     """That of the tests; commands are found beside the interpreter, the package in the copy."""
     own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder)}
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -85,22 +63,62 @@ def commands(block: Block) -> str:
 def test_block_runs(block: Block, tmp_path: Path) -> None:
     folder = tmp_path / "twinsynth"
     fresh_copy(folder)
-    for need in block.words & set(NEEDS):
+    for need in sorted(block.words & set(NEEDS)):
         NEEDS[need](folder)
-    ended = subprocess.run(
+    ended = run(block, folder)
+    assert ended.returncode == int("status_1" in block.words), (
+        f"{block}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+    )
+
+
+def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The block's commands in this folder, as they ended."""
+    if "served" in block.words:
+        return serve(block, folder)
+    return subprocess.run(
         RUN[block.language],
         cwd=folder,
-        env=environment(folder),
+        env=surroundings(folder),
         input=commands(block),
         capture_output=True,
         text=True,
         check=False,
         timeout=HUNG_LONG if "slow" in block.words else HUNG,
     )
-    assert ended.returncode == 0, f"{block}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+
+
+def serve(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The same, of commands that serve a page: they get Ctrl-C once they have said that it stops them."""
+    script = ["sh", "-euc", f"trap : INT\n{commands(block)}"]  # the shell lives on and ends with the command's status
+    piped, surrounding = subprocess.PIPE, surroundings(folder) | {"BROWSER": "true"}
+    process = subprocess.Popen(
+        script, cwd=folder, env=surrounding, stdout=piped, stderr=piped, text=True, start_new_session=True
+    )
+    said: list[str] = []
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("Ctrl-C"):
+                pages = re.findall(r"http://\S+", "".join(said))
+                urllib.request.urlopen(pages[0], timeout=HUNG).close()
+                os.killpg(process.pid, signal.SIGINT)
+        process.wait(HUNG)
+        assert process.stderr
+        return subprocess.CompletedProcess(script, process.returncode, "".join(said), process.stderr.read())
+    finally:
+        process.kill()
 
 
 def test_marks_are_understood() -> None:
     assert RUNNABLE
     assert {block.language for block in RUNNABLE} <= set(RUN)
-    assert set(chain.from_iterable(block.words for block in RUNNABLE)) <= {"slow", "then", *NEEDS}
+    assert set(chain.from_iterable(block.words for block in RUNNABLE)) <= {"slow", "then", "served", "status_1", *NEEDS}
+
+
+@pytest.mark.parametrize("part", ["tutorial", "how_to"])
+def test_every_command_is_run_or_says_why_not(part: str) -> None:
+    found = [block for page in listed_pages(part) for block in blocks(page) if block.language in COMMANDS]
+    assert len(found) > 10
+    assert [str(block) for block in found if block.mark not in ("runnable", "not run")] == []
+    assert [str(block) for block in found if block.mark == "not run" and len(block.reason.split()) < 2] == []

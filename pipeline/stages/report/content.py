@@ -22,6 +22,7 @@ from pipeline.stages.report import (
     gallery,
     identity,
     losses,
+    pictures,
     rater_samples,
     screening,
     segmenter_comparison,
@@ -32,8 +33,10 @@ from pipeline.stages.report.audit import GeneratorAudit
 from pipeline.stages.report.boundary_weights import BoundaryWeight
 from pipeline.stages.report.charts import Charts
 from pipeline.stages.report.claimed_and_measured import ClaimTable, ScoredStudy
+from pipeline.stages.report.drawing import Drawing
 from pipeline.stages.report.extra_tables import ScoreTable
 from pipeline.stages.report.gallery import Example, JudgedImage
+from pipeline.stages.report.legend import Key
 from pipeline.stages.report.rater_samples import RaterSamples
 from pipeline.stages.report.score_table import GeneratorScores, read_scores
 from pipeline.stages.report.screening import ScreenedSet
@@ -41,6 +44,15 @@ from pipeline.stages.report.training_history import Strip
 from pipeline.study import Params
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure of the page: its caption, its <svg>, and what its marks mean."""
+
+    caption: str
+    figure: Markup
+    key: Key
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ class PageContent:
     data_summary: str
     training_lengths: str
     confidence: str
-    charts: Mapping[str, list[tuple[str, Markup]]]  # captions and figures by section
+    charts: Mapping[str, list[ShownFigure]]  # by section
+    classes: list[tuple[str, str]]  # colours and names of the labels of a mask
     curve: list[Record]
     arms: list[Record]
     choice: list[Record]
@@ -123,7 +136,8 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         data_summary=data_summary(study, params.data.reader),
         training_lengths=training_lengths(params.segment, params.segmenters),
         confidence=f"{params.compare.confidence:.0%}",
-        charts={section: [(one.caption, Markup(one.inline())) for one in drawn[section]] for section in drawn},
+        charts={section: [_shown(one) for one in drawn[section]] for section in drawn},
+        classes=pictures.classes(ImageSet.open(paths.real(study)).spec.num_classes),
         curve=comparison["curve"],
         arms=comparison["arms"],
         choice=comparison["choice"],
@@ -159,6 +173,10 @@ def page_pictures(params: Params, side: int) -> PagePictures:
         heatmaps=attention_maps.heatmaps(study, params.segmenters, training_set, side),
         weights=boundary_weights.boundary_weights(study, params.segmenters, side),
     )
+
+
+def _shown(one: Drawing) -> ShownFigure:
+    return ShownFigure(one.caption, Markup(one.inline()), one.key)
 
 
 def shown_generator(params: Params, headline: Record | None) -> str | None:

@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.stages.report.legend import Key
+
 INK = "#010203"  # in the page replaced by the colour of its text
 PAPER = "#fefdfc"  # in the page replaced by the colour of the card that the drawing lies on
 DPI = 300
@@ -39,6 +41,7 @@ class Drawing:
     caption: str
     alt_text: str
     draw: Callable[[Axes], None]
+    key: Key  # what its marks mean
     size: tuple[float, float] = (4.4, 3.2)  # inches
 
     def inline(self) -> str:

@@ -73,6 +73,33 @@ KINDS = (  # title, note, columns, and the column without which a study has no s
 )
 
 
+MEANINGS = {
+    "GED²": "the squared generalised energy distance between samples and raters; less is better",
+    "CI, printed form": "3abc / (a + b + c) of S_c, D_max and D_a",
+    "CI, harmonic mean": "3 / (1/a + 1/b + 1/c) of S_c, D_max and D_a",
+    "S_c": "combined sensitivity: the share of the union of all raters that the union of the samples covers",
+    "D_max": "the mean over raters of the Dice with the sample that fits best",
+    "D_a": "how well the largest and the smallest difference within the samples agree with those within the raters",
+    "HM-IoU": "the mean IoU of samples and raters, matched one to one",
+    "HD95 (mm)": "the 95th percentile of the distances between the two surfaces",
+    "mean surface distance (mm)": "the mean of these distances",
+    "NSD": "the share of the surfaces that lie within the tolerance of each other",
+    "volume error (ml)": "the absolute difference of the volumes",
+    "Dice, empty left out": "the mean Dice without structures that are neither present nor predicted",
+    "HD95, empty left out": "HD95 without structures that are missed or predicted where there is none",
+    "DSC pooled": "Dice over all pixels of the test images at once",
+    "per image": "the mean Dice over images",
+    "SE pooled": "sensitivity over all pixels at once",
+    "SE per image": "the mean sensitivity over images",
+    "SP pooled": "specificity over all pixels at once",
+    "SP per image": "the mean specificity over images",
+    "ACC pooled": "accuracy over all pixels at once",
+    "ACC per image": "the mean accuracy over images",
+    "Spearman’s rho over regions": "of the sizes of single regions with their Dice",
+    "over classes": "of the mean sizes of the classes with their mean Dice",
+}
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """One table of the page; a row per segmenter and training set, of all test images."""
@@ -81,6 +108,11 @@ class ScoreTable:
     note: str
     columns: tuple[str, ...]
     rows: list[tuple[str, str, list[float | None]]]
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What each column means."""
+        return {column: MEANINGS[column] for column in self.columns}
 
 
 def score_tables(study: str, segmenters: Iterable[str]) -> list[ScoreTable]:

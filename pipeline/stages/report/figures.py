@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from pipeline.stages.report import legend
 from pipeline.stages.report.drawing import Drawing
 from pipeline.stages.report.losses import smooth
 
@@ -64,8 +65,9 @@ def multiplier_curve(
 
     ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
     levels = "".join(f" {name}, more real images: {mean:.3f}." for name, mean in ceilings.items())
+    key = legend.CURVE + (legend.CEILINGS if ceilings else ())
     alt_text = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}.{levels} {ends}."
-    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, (4.6, 3.5))
+    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, key, (4.6, 3.5))
 
 
 def differences(title: str, rows: Sequence[Difference], reference: str, margin: float, metric: str = "Dice") -> Drawing:
@@ -90,6 +92,7 @@ def differences(title: str, rows: Sequence[Difference], reference: str, margin: 
         f"{title}: difference from {reference}",
         alt_text,
         draw,
+        legend.DIFFERENCES,
         (4.6, max(3.5, 0.9 + 0.42 * len(rows))),
     )
 
@@ -114,7 +117,9 @@ def loss_curves(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawin
     ends = "; ".join(
         f"{name} from {v[0]:.3g} to {smooth(v, max(1, len(v) // 50))[-1]:.3g}" for name, v in curves.items()
     )
-    return Drawing(f"loss_{title}", title, f"Loss of {title} over optimiser steps: {ends}.", draw, (4.4, 3.0))
+    return Drawing(
+        f"loss_{title}", title, f"Loss of {title} over optimiser steps: {ends}.", draw, legend.LOSSES, (4.4, 3.0)
+    )
 
 
 def validation_curves(title: str, steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Drawing:
@@ -132,7 +137,9 @@ def validation_curves(title: str, steps: Sequence[float], curves: Mapping[str, S
         axes.legend(loc="best")
 
     ends = "; ".join(f"{name} from {values[0]:.3g} to {values[-1]:.3g}" for name, values in curves.items())
-    return Drawing(f"validation_{title}", title, f"Validation loss of {title}: {ends}.", draw, (4.4, 3.0))
+    return Drawing(
+        f"validation_{title}", title, f"Validation loss of {title}: {ends}.", draw, legend.VALIDATION, (4.4, 3.0)
+    )
 
 
 def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -150,7 +157,7 @@ def feature_map(title: str, points: Mapping[str, NDArray[np.float64]]) -> Drawin
 
     counts = ", ".join(f"{len(places)} {name}" for name, places in points.items())
     alt_text = f"Features of real images and those of {title} on a plane by t-SNE: {counts} images."
-    return Drawing(f"map_{title}", title, alt_text, draw, (4.4, 3.8))
+    return Drawing(f"map_{title}", title, alt_text, draw, legend.FEATURES, (4.4, 3.8))
 
 
 def score_over_steps(title: str, steps: Sequence[float], values: NDArray[np.float64]) -> Drawing:
@@ -163,7 +170,9 @@ def score_over_steps(title: str, steps: Sequence[float], values: NDArray[np.floa
         axes.set_xlabel("optimiser step")
 
     summary = ", ".join(f"{value:.3g} at {step:g}" for step, value in zip(steps, values[0], strict=True))
-    return Drawing(f"steps_{title}", title, f"{title} over optimiser steps: {summary}.", draw, (4.4, 2.8))
+    return Drawing(
+        f"steps_{title}", title, f"{title} over optimiser steps: {summary}.", draw, legend.SNAPSHOTS, (4.4, 2.8)
+    )
 
 
 def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -184,7 +193,9 @@ def dice_over_sampling(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
         f"{name}: {', '.join(f'{dice:.3f}' for dice in _thinned(values.mean(0)))}" for name, values in curves.items()
     )
     alt_text = f"Dice over sampling steps, trained on {title}, from the first step to the last. {summary}."
-    return Drawing(f"sampling_steps_{title}", f"{title}: Dice by sampling step", alt_text, draw, (4.6, 3.5))
+    return Drawing(
+        f"sampling_steps_{title}", f"{title}: Dice by sampling step", alt_text, draw, legend.OVER_SEEDS, (4.6, 3.5)
+    )
 
 
 def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -209,7 +220,9 @@ def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
     alt_text = (
         f"Dice on validation images over training on {title}, mean over seeds, from first to last look. {summary}."
     )
-    return Drawing(f"convergence_{title}", f"{title}: Dice over training", alt_text, draw, (4.6, 3.5))
+    return Drawing(
+        f"convergence_{title}", f"{title}: Dice over training", alt_text, draw, legend.OVER_SEEDS, (4.6, 3.5)
+    )
 
 
 def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Drawing:
@@ -226,7 +239,7 @@ def boundary_weight(title: str, curves: Mapping[str, NDArray[np.float64]]) -> Dr
 
     half = "; ".join(f"{name}: {values[len(values) // 2]:.2f}" for name, values in curves.items())
     alt_text = f"Boundary weight of {title} over the distance from the border, from 1 to 0; halfway {half}."
-    return Drawing(f"boundary_weight_{title}", f"{title}: boundary weight", alt_text, draw, (4.6, 3.5))
+    return Drawing(f"boundary_weight_{title}", f"{title}: boundary weight", alt_text, draw, legend.BOUNDARY, (4.6, 3.5))
 
 
 def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
@@ -243,7 +256,7 @@ def kept_and_dropped(counts: Mapping[str, tuple[int, int]]) -> Drawing:
 
     summary = "; ".join(f"{name}: {kept} kept, {dropped} dropped" for name, (kept, dropped) in counts.items())
     alt_text = f"Synthetic images of screened training sets. {summary}."
-    return Drawing("screening", "Kept and dropped", alt_text, draw, (4.4, 0.9 + 0.5 * len(counts)))
+    return Drawing("screening", "Kept and dropped", alt_text, draw, legend.KEPT, (4.4, 0.9 + 0.5 * len(counts)))
 
 
 def _logarithmic(axes: Axes) -> None:

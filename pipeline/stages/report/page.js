@@ -5,6 +5,52 @@
   const text = (row, column) => (row.cells[column] ? row.cells[column].textContent.trim() : "");
   const number = (string) => (/^<?[-+]?[\d.]/.test(string) ? parseFloat(string.replace("<", "")) : NaN);
 
+  // Parts: the links above them become tabs, of which one part is seen; the arrow keys go on. A link into a part opens
+  // it, and so does a search in browsers that look into hidden parts.
+  const tabs = [...document.querySelectorAll("nav.parts a")];
+  const parts = tabs.map((tab) => document.querySelector(tab.hash));
+  const open = (place) => {
+    tabs.forEach((tab, other) => {
+      tab.setAttribute("aria-selected", String(other === place));
+      tab.tabIndex = other === place ? 0 : -1;
+      if (other === place) parts[other].removeAttribute("hidden");
+      else parts[other].setAttribute("hidden", "until-found");
+    });
+  };
+  const follow = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    const place = target ? parts.findIndex((part) => part.contains(target)) : -1;
+    if (place < 0) return;
+    open(place);
+    if (target !== parts[place]) target.scrollIntoView();
+  };
+  document.querySelector("nav.parts ul").setAttribute("role", "tablist");
+  tabs.forEach((tab, place) => {
+    tab.parentElement.setAttribute("role", "presentation");
+    tab.setAttribute("role", "tab");
+    tab.id = `tab-${parts[place].id}`;
+    tab.setAttribute("aria-controls", parts[place].id);
+    parts[place].setAttribute("role", "tabpanel");
+    parts[place].setAttribute("aria-labelledby", tab.id);
+    parts[place].addEventListener("beforematch", () => open(place));
+    tab.addEventListener("click", (event) => {
+      event.preventDefault(); // the tabs stay where they are
+      open(place);
+      history.replaceState(null, "", tab.hash);
+    });
+    tab.addEventListener("keydown", (event) => {
+      const count = tabs.length;
+      const next = { ArrowRight: place + 1, ArrowLeft: place + count - 1, Home: 0, End: count - 1, " ": place }[event.key];
+      if (next === undefined) return;
+      event.preventDefault();
+      tabs[next % count].focus();
+      tabs[next % count].click();
+    });
+  });
+  open(0);
+  follow();
+  window.addEventListener("hashchange", follow);
+
   // Tables: a button in every header; first click up, second down, third as it was. Cells without a value come last.
   const sort = (table, rows, column, direction) => {
     const body = table.tBodies[0];

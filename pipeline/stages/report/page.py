@@ -1,10 +1,12 @@
 """The report of a study: one HTML page that needs nothing else, figures, the files that `dvc` shows. No torch."""
 
+from markupsafe import Markup
+
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.tables import write_metrics
 from pipeline.stages.compare.comparison import collect_numbers, read_comparison, read_output
-from pipeline.stages.report import losses
+from pipeline.stages.report import legend, losses
 from pipeline.stages.report.charts import Charts, charts, sheets, write_figures
 from pipeline.stages.report.content import page_content, page_pictures
 from pipeline.stages.report.frame import render
@@ -14,8 +16,9 @@ from pipeline.stages.report.summary import summary
 from pipeline.study import Params
 
 DATA_FILES = ("page.html.j2",)  # read by stages/records, so that an edit of it re-runs the report
-SIDES = (256, 192, 128, 96)  # pixels of a picture: the largest that lets the page be smaller than LARGEST
-LARGEST = 15 * 1000**2  # bytes
+SIDES = (256, 192, 128, 96)  # pixels of a picture: the largest that lets the page be smaller than SHARED
+SHARED = 3 * 1000**2  # bytes of a page that every mail server and chat takes
+LARGEST = 15 * 1000**2  # bytes of a page with more pictures than SHARED holds
 
 
 def write_report(params: Params) -> None:
@@ -44,18 +47,22 @@ def write_report(params: Params) -> None:
 
 
 def page(params: Params, drawn: Charts | None = None) -> str:
-    """Return the page as text, its pictures as large as its size allows.
+    """Return the page as text, its pictures as large as a page smaller than SHARED allows.
 
-    Raises UserError where no size of pictures is small enough.
+    Where there are too many for that, they are as small as they get. Raises UserError where the page is larger than
+    LARGEST even so.
     """
     content = page_content(params, drawn or charts(params, read_comparison(params.study)))
-    size = 0
+    symbols = {name: Markup(drawn) for name, drawn in legend.SYMBOLS.items()}
+    text = ""
     for side in SIDES:
         pictures = page_pictures(params, side)
-        text = render("page.html.j2", content=content, pictures=pictures)
-        size = len(text.encode())
-        if size < LARGEST:
+        text = render("page.html.j2", content=content, pictures=pictures, meanings=legend.COLUMNS, symbols=symbols)
+        if len(text.encode()) < SHARED:
             return text
+    size = len(text.encode())
+    if size < LARGEST:
+        return text
     raise UserError(
         f"the report would have {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; show fewer pictures:"
         f" report.samples is {params.report.samples}, audit.pictures is {params.audit.pictures}"

@@ -41,6 +41,13 @@ def colours(mask: Pixels) -> Pixels:
     return LABELS[np.where(mask > 0, (mask.astype(int) - 1) % (len(LABELS) - 1) + 1, 0)]
 
 
+def classes(count: int) -> list[tuple[str, str]]:
+    """Return the colours in which `colours` draws `count` labels, as #rrggbb, with the names of the labels."""
+    shown = colours(np.arange(count, dtype=np.uint8)[None])[0]
+    names = ["background", "foreground"] if count == 2 else ["background", *(f"class {n}" for n in range(1, count))]
+    return [("#" + bytes(colour).hex(), name) for colour, name in zip(shown, names, strict=True)]
+
+
 def enlarge(pixels: Pixels, side: int = SIDE) -> Pixels:
     """Bring [H, W] or [H, W, 3] to about `side` pixels: small ones by repetition, large ones by sampling."""
     height = pixels.shape[0]

@@ -20,6 +20,7 @@ from pipeline.stages.report.paper_claims import Cell, read_cells, read_claims, r
 from pipeline.stages.segment.protocol import COLUMNS, OPTIONAL_METRICS
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY
+from tests.explained import unexplained
 from tests.finished_study import leave_results
 
 SHIPPED = REPOSITORY / paper_claims.FOLDER
@@ -144,6 +145,7 @@ def test_the_page_shows_claim_and_measurement_side_by_side(study: Params) -> Non
     leave_cells({"spread": "0.095"}, gain, {"segmenter": "other", "against": "unet"}, {"known": "recalled"})
     text = page(study)
     section = text[text.index('<section id="claimed">') : text.index("</section>", text.index('id="claimed"'))]
+    assert unexplained(text) == []
     assert '<a href="#claimed">' in text and "Someone 2023" in section and "Theirs is larger." in section
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", section, re.DOTALL)]
     assert len(rows) == 4

@@ -10,6 +10,7 @@ from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.report import attention_maps, boundary_weights, convergence, losses, pictures
 from pipeline.stages.report.page import write_report
 from pipeline.study import Params
+from tests.explained import unexplained
 from tests.finished_study import leave_results
 
 HOT = np.full((8, 38, 3), 7, np.uint8)
@@ -74,5 +75,6 @@ def test_sections_of_the_page(study: Params) -> None:
     text = (paths.report("toy") / "index.html").read_text(encoding="utf-8")
     for name in ("convergence", "weights", "heatmaps"):
         assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
+    assert unexplained(text) == []
     for name in ("convergence_real.svg", "boundary_weight_b.png", "boundary_weight_maps_b.png", "heatmaps_b.png"):
         assert (paths.report("toy") / "figures" / name).is_file()

@@ -11,6 +11,7 @@ from pipeline.data.image_set import png
 from pipeline.stages.report import extra_tables, pictures, rater_samples
 from pipeline.stages.report.page import write_report
 from pipeline.study import Params
+from tests.explained import unexplained
 from tests.finished_study import leave_results
 
 
@@ -84,6 +85,7 @@ def test_sections_of_the_page(study: Params) -> None:
     text = (paths.report("toy") / "index.html").read_text(encoding="utf-8")
     for name in ("sampling", "raters", "further"):
         assert f'<section id="{name}">' in text and f'<a href="#{name}">' in text
+    assert unexplained(text) == []
     assert "case_1: the masks of its raters above, samples of unet below" in text
     found = text[text.index("<h3>Agreement with several raters</h3>") :]
     assert re.findall(r"<td>([^<]*)</td>", found)[:3] == ["unet", "0.312", "0.500"]

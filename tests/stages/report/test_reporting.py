@@ -23,6 +23,7 @@ from pipeline.stages.report.identity import as_yaml
 from pipeline.stages.report.page import page, write_report
 from pipeline.study import Params, load_params
 from tests.conftest import REPOSITORY, TOY_STUDY, blob
+from tests.explained import unexplained
 from tests.finished_study import leave_results
 
 
@@ -127,8 +128,11 @@ def test_cross_fitted_judges_are_named_with_their_weights_and_curves(study: Para
 
 def test_a_page_that_is_too_large_shows_smaller_pictures(study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = len(page(study).encode())
-    monkeypatch.setattr("pipeline.stages.report.page.LARGEST", whole)
-    assert len(page(study).encode()) < whole
+    monkeypatch.setattr("pipeline.stages.report.page.SHARED", whole)
+    smaller = len(page(study).encode())
+    assert smaller < whole
+    monkeypatch.setattr("pipeline.stages.report.page.SHARED", 1000)
+    assert len(page(study).encode()) < smaller  # the smallest pictures
     monkeypatch.setattr("pipeline.stages.report.page.LARGEST", 1000)
     with pytest.raises(UserError, match=r"more than 0; show fewer pictures: report\.samples is 8"):
         page(study)
@@ -154,6 +158,7 @@ def test_screening_is_shown_where_a_set_is_screened(study: Params) -> None:
     record |= {"dice_threshold": 0.6127, "mean_dice": {"before": 0.3751, "after": 0.6754}, "dropped_images": dropped}
     files.write_json(paths.training_set("toy", "strict") / "screening.json", record)
     text = page(params)
+    assert unexplained(text) == []
     section = text[text.index("<h2>Screening</h2>") :]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", section, re.DOTALL)]
     asked = "the most faithful 25 %; no suspected copy"
@@ -190,7 +195,10 @@ def test_page_fetches_nothing_and_runs_only_its_own_script(study: Params) -> Non
         assert not any(name == "style" or name.startswith("on") for name in attributes), (tag, attributes)
         for name in ("src", "href", "xlink:href"):
             target = attributes.get(name) or "#"
-            assert target.startswith(("data:image/png;base64,", "data:,", "#")), (tag, target)
+            assert target.startswith(("data:image/png;base64,", "data:,", "#")), (
+                tag,
+                target,
+            )
     assert not re.search(r"url\((?!#)|@import", page(study))
 
 

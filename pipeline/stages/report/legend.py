@@ -24,12 +24,12 @@ SYMBOLS: Mapping[str, str] = {
 }
 
 CURVE: Key = (
-    ("line", "one generator, named in the figure; its signs stand at the multipliers that were trained"),
+    ("line", "one generator, named in the figure; its markers are at the multipliers that were trained"),
     ("bar", "confidence interval of a mean"),
     ("dashed", "the reference: real images only"),
     ("band", "confidence interval of the reference"),
 )
-CEILINGS: Key = (("line", "grey and without signs: a training set with more real images"),)
+CEILINGS: Key = (("line", "grey, without markers: a training set with more real images"),)
 DIFFERENCES: Key = (
     ("line", "confidence interval of a difference"),
     ("right", "better"),
@@ -47,7 +47,7 @@ VALIDATION: Key = (
     ("line", "one loss, named in the figure"),
     ("signs", "the steps at which it was computed"),
 )
-FEATURES: Key = (("signs", "one image each; colour and sign say of which sort, as named in the figure"),)
+FEATURES: Key = (("signs", "one image each; colour and marker show its kind, as named in the figure"),)
 SNAPSHOTS: Key = (
     ("line", "the score"),
     ("sign", "a snapshot that was scored"),
@@ -74,18 +74,17 @@ COLUMNS: Mapping[str, str] = {
     "Dice": "the mean Dice on real test images over seeds and images; 1 is a perfect mask",
     "IoU": "the mean intersection over union on the same images",
     "mean": "the mean of the metric over seeds and test images",
-    "verdict": "better, worse, equivalent or inconclusive; the roles of arms that are controls, rivals or ceilings"
-    " stand behind it",
+    "verdict": "better, worse, equivalent or inconclusive; then the role of an arm that is a control, rival or ceiling",
     "difference": "the mean of the paired differences from the reference",
-    "p (Holm)": "the p of no difference, corrected for the number of comparisons",
-    "p (equal)": "the p of a difference that lies outside the margin of equivalence",
+    "p (Holm)": "the p-value for no difference, corrected for the number of comparisons",
+    "p (equal)": "the p-value of the equivalence test: small if the difference lies within the margin",
     "t": "the statistic of the paired t-test over cases",
-    "p (t-test)": "its p, which is not corrected; * marks the p below the level of the test",
+    "p (t-test)": "its p-value, which is not corrected; * marks values below the level of the test",
     "improved": "the share of test images that gain",
     "worst tenth": "the mean difference over the tenth of the test images that lose most",
     "seed SD": "the standard deviation of the mean from seed to seed",
     "smallest": "the smallest difference that this study would find with the power of the section compare",
-    "n": "the number of images that the row rests on",
+    "n": "the number of images behind the row",
     "Dice on validation images": "the mean by which the multiplier is chosen",
     "wins": "the share of resamples of seeds and validation images in which this multiplier is best",
     "chosen": "the best multiplier of this generator on validation images",

@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, str] = {  # file: the part of the report that it shows
 }
 FILES = ("report.png", *SECTIONS, "rating.png", "try.png")
 WIDTH, HEIGHT = 1280, 900
+PATIENCE = 3_600_000  # milliseconds for one image, which takes seconds on an idle machine
 COLOURS = 256  # of the palette of a picture, which keeps it small
 
 
@@ -94,7 +95,7 @@ def drawing(page: Page, study: Path, path: Path) -> None:
         page.keyboard.press("n")
         page.wait_for_selector("#origin:has-text('The mask of the training image')")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#keep:not([disabled])", timeout=600_000)
+        page.wait_for_selector("#keep:not([disabled])", timeout=PATIENCE)
         save(page.screenshot(full_page=True), path)
 
 

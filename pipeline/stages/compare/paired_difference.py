@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from pipeline.core import seeding
 from pipeline.metrics.statistics import power
@@ -50,6 +51,7 @@ class Evidence:
     n_seeds: int
     n_units: int  # clusters of images where they are known, else images
     n_generators: int = 1  # trainings of the generator; with one, the interval does not cover another training
+    retrained_sd: float = 0.0  # of |difference| - half the interval, between two trainings of the segmenters
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,19 @@ def weigh_evidence(
         n_seeds=n_seeds,
         n_units=difference.units.shape[1],
         n_generators=1 if difference.generators is None else len(difference.generators),
+        retrained_sd=retrained_sd(difference.noise, n_seeds, width, 1 - compare.confidence),
     )
+
+
+def retrained_sd(noise: Noise, seeds: int, width: float, level: float) -> float:
+    """Return the standard deviation of the change in |difference| - `width` between two trainings on the same images.
+
+    Both trainings draw new noise of the seeds, and each estimates the part of `width` that this noise makes with as few
+    degrees of freedom, by the delta method.
+    """
+    part = special.stdtrit(noise.df, level / 2) ** 2 * noise.variance / seeds
+    of_width = part / width / np.sqrt(noise.df) if width > 0 else 0.0
+    return float(np.sqrt(2 * noise.total / seeds + of_width**2))
 
 
 def bootstrap_interval(difference: PairedDifference, compare: Compare, rng: np.random.Generator) -> tuple[float, float]:

@@ -230,7 +230,7 @@ def _numbers(row: SegmenterScore, compare: Compare) -> str:
     assert row.difference and row.difference.conclusion
     evidence = row.difference.evidence
     interval = f"[{evidence.difference_low:.3f}, {evidence.difference_high:.3f}]"
-    close = close_call(row.difference.conclusion, compare)
+    close = close_call(evidence, row.difference.conclusion, compare)
     return f"{row.segmenter} {evidence.difference:+.3f} {interval}" + (f" ({close})" if close else "")
 
 

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scipy.special import ndtr, ndtri
+
 from pipeline.metrics.statistics.resampling import holm
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 
 FEWEST_SEEDS = 3  # two seeds know their spread with one degree of freedom
+CLOSE = 0.2  # chance of another verdict from which on the sentence says so
 FEWEST_UNITS = 6  # of fewer, no pattern of signs is rarer than 1 in 20, and their spread is a guess
 
 
@@ -91,13 +94,40 @@ def no_verdict(evidence: Evidence) -> str | None:
     return None
 
 
-def close_call(conclusion: Conclusion, compare: Compare) -> str | None:
-    """Say how near the p that decides is to the level, where it is within a factor of two; None elsewhere.
+def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> str | None:
+    """Say that a verdict is close; None where it is not.
 
-    The p of equivalence and the p of the difference can each change the verdict on their own.
+    It is close where a p that decides is within a factor of two of the level, or where training the segmenters again on
+    another processor changes the verdict with a chance of at least `CLOSE`. The p of equivalence and the p of the
+    difference can each change the verdict on their own.
     """
-    deciding = [conclusion.p_equivalent_holm, conclusion.largest_p]
-    return None if conclusion.reason else near_level(deciding, compare)
+    if conclusion.reason:
+        return None
+    chance = chance_of_change(evidence, conclusion, compare)
+    if chance >= CLOSE:
+        level = 1 - compare.confidence
+        return (
+            f"close: p {conclusion.largest_p:.3g} of {level:.3g}; another processor decides otherwise with a chance of"
+            f" about {100 * chance:.0f} %"
+        )
+    return near_level([conclusion.p_equivalent_holm, conclusion.largest_p], compare)
+
+
+def chance_of_change(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> float:
+    """Return the chance that a difference gains or loses its significance when the segmenters are trained again.
+
+    Last bits grow into another model, as another seed would give (docs/reproducibility.md). The distance between the
+    difference and the threshold changes by `retrained_sd`, which is taken as normal. 0 where the seeds do not differ.
+    """
+    apart = evidence.retrained_sd
+    if not apart:
+        return 0.0
+    level, family = 1 - compare.confidence, conclusion.p_holm / max(evidence.p, 1e-300)
+    half = (evidence.difference_high - evidence.difference_low) / 2
+    threshold = half * ndtri(1 - level / max(1.0, family) / 2) / ndtri(1 - level / 2)
+    size = abs(evidence.difference)
+    beyond = float(ndtr((size - threshold) / apart) + ndtr((-size - threshold) / apart))
+    return 1 - beyond if conclusion.largest_p < level else beyond
 
 
 def near_level(p_values: Sequence[float], compare: Compare) -> str | None:

@@ -11,7 +11,7 @@ from pipeline.stages.compare.verdict import Conclusion, Verdict, no_verdict
 from pipeline.stages.mix.treatments import Treatment
 
 USUAL = {"segmenter": "unet", "training_set": "siamese_x1", "role": "arm", "n_images": 128}
-USUAL |= {"n_units": 128, "n_seeds": 3, "n_generators": 1}
+USUAL |= {"n_units": 128, "n_seeds": 3, "n_generators": 1, "retrained_sd": 0.0}
 USUAL |= {"difference": 0.02, "difference_low": 0.005, "difference_high": 0.035, "val_difference": 0.02}
 USUAL |= {"p_holm": 0.01, "p_images_holm": 0.01, "p_equivalent": 0.9, "p_equivalent_holm": 0.9, "verdict": "better"}
 USUAL |= {"val_dice": 0.8}

@@ -12,7 +12,7 @@ from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
 
 FEWEST_SEEDS = 3  # two seeds know their spread with one degree of freedom
-CLOSE = 0.2  # chance of another verdict from which on the sentence says so
+CLOSE = 0.1  # chance of another verdict from which on the sentence says so
 FEWEST_UNITS = 6  # of fewer, no pattern of signs is rarer than 1 in 20, and their spread is a guess
 
 

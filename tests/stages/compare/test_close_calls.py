@@ -48,7 +48,7 @@ def evidence(difference: float, half: float, p: float, retrained_sd: float) -> t
     return found, Conclusion(p, p, 0.9, word)
 
 
-def test_a_chance_is_said_where_it_is_a_fifth_or_more() -> None:
+def test_a_chance_is_said_where_it_is_a_tenth_or_more() -> None:
     far = close_call(*evidence(-0.025, 0.018, 0.0146, 0.01), COMPARE)
     assert far == "close: p 0.0146 of 0.05; another processor decides otherwise with a chance of about 24 %"
     near = close_call(*evidence(-0.03, 0.034, 0.073, 0.014), COMPARE)

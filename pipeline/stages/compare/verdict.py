@@ -105,10 +105,10 @@ def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> 
         return None
     chance = chance_of_change(evidence, conclusion, compare)
     if chance >= CLOSE:
-        level = 1 - compare.confidence
+        level, near = 1 - compare.confidence, near_level([conclusion.largest_p], compare)
         return (
-            f"close: p {conclusion.largest_p:.3g} of {level:.3g}; another processor decides otherwise with a chance of"
-            f" about {100 * chance:.0f} %"
+            f"{'close: ' if near or chance >= 2 * CLOSE else ''}p {conclusion.largest_p:.3g} of {level:.3g}; another"
+            f" processor decides otherwise with a chance of about {100 * chance:.0f} %"
         )
     return near_level([conclusion.p_equivalent_holm, conclusion.largest_p], compare)
 

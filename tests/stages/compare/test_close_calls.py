@@ -53,6 +53,8 @@ def test_a_chance_is_said_where_it_is_a_tenth_or_more() -> None:
     assert far == "close: p 0.0146 of 0.05; another processor decides otherwise with a chance of about 24 %"
     near = close_call(*evidence(-0.03, 0.034, 0.073, 0.014), COMPARE)
     assert near is not None and near.endswith("with a chance of about 39 %")
+    rare = close_call(*evidence(-0.006, 0.027, 0.58, 0.018), COMPARE)
+    assert rare == "p 0.58 of 0.05; another processor decides otherwise with a chance of about 16 %"
     assert close_call(*evidence(-0.05, 0.02, 0.0001, 0.01), COMPARE) is None
     assert close_call(*evidence(0.0, 0.02, 1.0, 0.007), COMPARE) is None
 

@@ -16,6 +16,7 @@ from pipeline.methods.segmenters import _mask_denoiser, cimd
 from pipeline.networks.unets import gaussian_encoder, guided_unet
 from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
 from pipeline.networks.unets.guided_unet import GuidedUNet
+from tests.bright_masks import with_bright_masks
 from tests.reference import cimd_literal
 
 SIZE, STEPS = 16, 40
@@ -44,8 +45,7 @@ def images(count: int = 2, size: int = SIZE, channels: int = 1) -> Tensor:
 
 
 def batch(count: int = 2) -> Batch:
-    image = images(count)
-    return Batch(image, (image[:, 0] > 0.5).long(), ("",) * count, tuple(f"s/{n}" for n in range(count)))
+    return with_bright_masks(images(count))
 
 
 def count(network: torch.nn.Module) -> int:

@@ -16,6 +16,7 @@ from pipeline.methods.segmenters import probabilistic_unet
 from pipeline.methods.segmenters._probabilistic_unet_params import Params
 from pipeline.networks.unets.gaussian_encoder import GaussianEncoder
 from pipeline.networks.unets.probabilistic_unet import ProbabilisticShape, ProbabilisticUNet
+from tests.bright_masks import with_bright_masks
 from tests.reference import probabilistic_unet_literal as literal
 
 SIZE = 8
@@ -35,8 +36,7 @@ def images(count: int = 2, size: int = SIZE) -> Tensor:
 
 
 def batch(count: int = 2) -> Batch:
-    image = images(count)
-    return Batch(image, (image[:, 0] > 0.5).long(), ("",) * count, tuple(f"s/{n}" for n in range(count)))
+    return with_bright_masks(images(count))
 
 
 def weights(network: torch.nn.Module) -> int:

@@ -138,7 +138,7 @@ async function paint(png) {
 function present() {
   element("keep").disabled = false;
   outline();
-  const judged = drawn.dice === null ? "" : `The judge finds the lesion where the mask has it with Dice ${drawn.dice.toFixed(3)}.`;
+  const judged = drawn.dice === null ? "" : `Dice between the judge's prediction and the mask: ${drawn.dice.toFixed(3)}.`;
   element("verdict").textContent = drawn.unjudged ? `No judge: ${drawn.unjudged}` : judged;
   element("image").setAttribute("aria-label", `The image that was drawn. ${element("verdict").textContent}`);
   element("closest-title").hidden = drawn.closest.length === 0;

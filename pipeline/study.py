@@ -141,7 +141,7 @@ class Params(Section):
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
                 key = "keep_background" if entry.keep_background else "from_image"
                 raise ValueError(
-                    f"generators.{name}.{key}: {entry.method_of(name)} draws into no image that it is given; remove it"
+                    f"generators.{name}.{key}: {entry.method_of(name)} cannot draw into a given image; remove it"
                 )
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
@@ -210,7 +210,7 @@ class Params(Section):
         arms = [name for name, one in sets.items() if one.generator and name not in (reference, *against)]
         if not arms:
             raise ValueError(
-                "confirm has no arm to choose: beside the reference no training set holds synthetic images;"
+                "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
         trained_again = [reference, *arms, *against]

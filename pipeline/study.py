@@ -57,7 +57,7 @@ class Params(Section):
     machines.
     """
     threads: int = Field(gt=0)
-    """Threads of each process. Another number changes the order of sums and so the last bits of the results."""
+    """Threads of each process. A different number changes the order of sums and thus the last bits of the results."""
     data: Data
     """The data set."""
     if TYPE_CHECKING:  # no stage that reads them runs where they are None

@@ -56,7 +56,7 @@ class Params(Section):
     all.
     """
     crop: PositiveInt | None = None
-    """Side in pixels of the middle square of image and masks that is used; `null` for the whole image."""
+    """Side in pixels of the central square of image and masks that is used; `null` for the whole image."""
 
 
 @dataclass(frozen=True)

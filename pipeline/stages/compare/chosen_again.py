@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core import seeding
+from pipeline.stages.compare.arms import Arm
 from pipeline.stages.compare.claim import Claim
 from pipeline.stages.compare.results import Results
 from pipeline.stages.mix.treatments import Treatment
@@ -19,10 +20,13 @@ DRAWS = 20_000
 
 
 def with_other_choice(
-    claim: Claim | None, grids: Mapping[str, Results], treatments: Sequence[Treatment], segmenters: Iterable[str]
+    claim: Claim | None, arms: Sequence[Arm], grids: Mapping[str, Results], treatments: Sequence[Treatment]
 ) -> Claim | None:
-    """Return the claim with the chance of another choice; the arguments are those of `chance_of_other_choice`."""
-    return claim and replace(claim, other_choice=chance_of_other_choice(claim, grids, treatments, segmenters))
+    """Return the claim of some arms with the chance of another choice; a confirmed one was chosen from all grids."""
+    if claim is None:
+        return None
+    segmenters = grids if claim.confirmed else dict.fromkeys(arm.segmenter for arm in arms)
+    return replace(claim, other_choice=chance_of_other_choice(claim, grids, treatments, segmenters))
 
 
 def chance_of_other_choice(

@@ -124,8 +124,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_rival(headline(rows, grouped, effects, confirmed), design, arms, grids, confirmation)
-        segmenters = grids if confirmation else dict.fromkeys(row.segmenter for row in rows)
-        return with_other_choice(claim, grids, grouped, segmenters)
+        return with_other_choice(claim, rows, grids, grouped)
 
     claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}

@@ -23,7 +23,7 @@ from pipeline.stages.compare.claim import Claim, headline
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
-from pipeline.stages.compare.generator_level import TreatmentEffect
+from pipeline.stages.compare.generator_level import TreatmentEffect, conclude_treatments
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
 from pipeline.stages.compare.params import Compare
@@ -116,15 +116,14 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         effects += generator_level.treatment_effects(design, grouped, params.generators, segmenter, results)
         noise.append(noise_components(design, segmenter, grouped, results))
     machines.mention_unknown(cells)
-    arms = conclude_arms(arms, params.compare)
-    effects = generator_level.conclude_treatments(effects, params.compare)
+    arms, effects = conclude_arms(arms, params.compare), conclude_treatments(effects, params.compare)
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
-        claim = with_rival(headline(rows, grouped, effects, confirmed), design, arms, grids, confirmation)
-        return with_other_choice(claim, rows, grids, grouped)
+        claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
+        return with_rival(claim, design, arms, grids, confirmation)
 
     claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}

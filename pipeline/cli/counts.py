@@ -11,7 +11,7 @@ from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
@@ -124,6 +124,22 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     method = entry.method_of(name)
     options = plugins.read_params("segmenters", method, entry.options, f"segmenters.{name}")
     return kept("segmenter", (method, options, spec.model_copy(update={"name": ""})), count)
+
+
+def mask_operations(entry: GeneratorEntry, num_classes: int) -> tuple[float, float]:
+    """Return the operations of training the model of an entry's masks, and of drawing one; zeros where none is trained.
+
+    Where a mask is drawn again because it is not as asked for, that is not counted.
+    """
+    params = plugins.read_params("masks", entry.masks, entry.mask_params, "generators.*.mask_params")
+    if not getattr(params, "learns", False):
+        return 0.0, 0.0
+
+    def count() -> list[float]:
+        return [*plugins.load("masks", entry.masks).operations(params, num_classes)]
+
+    training, drawing = kept("masks", (entry.masks, params, num_classes), count)
+    return training, drawing
 
 
 def dataset_spec(study: str, data: Data) -> DatasetSpec:

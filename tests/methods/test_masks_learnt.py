@@ -216,16 +216,15 @@ def test_the_limit_is_how_alike_training_masks_of_different_groups_are() -> None
 
 def test_what_is_too_alike_is_drawn_again_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = written(tmp_path / "set", discs(8))
-    nearest = Likeness.nearest
     calls: list[int] = []
 
-    def alike(self: Likeness, masks: Any) -> Any:
-        """The first try of every block is too alike."""
+    def overlaps(self: Likeness, masks: Any) -> Any:
+        """The first try of every mask is too alike."""
         calls.append(len(masks))
-        return np.ones(len(masks)) if len(calls) == 1 else 0 * nearest(self, masks)
+        return np.full(len(masks), float(len(calls) == 1))
 
-    monkeypatch.setattr(Likeness, "nearest", alike)
-    monkeypatch.setattr(Likeness, "limit", 0.5, raising=False)
+    monkeypatch.setattr(Likeness, "nearest", overlaps)
+    monkeypatch.setattr(Likeness, "of", lambda *_: Likeness(np.zeros((1, 1), np.float32), 0.5))
     drawn = [*build(train, 8, tries=4)]
     assert calls[:2] == [16, 16]
     assert all(mask.transform["try"] > 0 and mask.transform["overlap"] == 0 for mask in drawn)

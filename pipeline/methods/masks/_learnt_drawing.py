@@ -1,8 +1,7 @@
 """Drawing from the model of masks: in blocks, until a mask is as asked for and unlike every training mask."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ class DrawnMask:
     faults: tuple[int, int, int]  # labels that are missing; too alike; areas, places and cuts not as asked for
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MaskDrawer:
     """Draws the k-th mask from the streams (seed, "learnt", k, try)."""
 
@@ -50,6 +49,7 @@ class MaskDrawer:
     spreads: Mapping[int, Spread]
     likeness: Likeness
     seed: str
+    blocks: dict[int, list[DrawnMask]] = field(default_factory=dict, repr=False)  # the last KEPT
 
     def __call__(self, index: int) -> ConditioningMask:
         drawn = self._block(index // BLOCK)[index % BLOCK]
@@ -65,8 +65,14 @@ class MaskDrawer:
         name = mask_id("learnt", index)
         return ConditioningMask(name, "learnt", about, drawn.pixels, drawn.row["prompt"], drawn.row["source"])
 
-    @lru_cache(KEPT)  # noqa: B019
     def _block(self, number: int) -> list[DrawnMask]:
+        if number not in self.blocks:
+            if len(self.blocks) >= KEPT:
+                del self.blocks[next(iter(self.blocks))]
+            self.blocks[number] = self._drawn_block(number)
+        return self.blocks[number]
+
+    def _drawn_block(self, number: int) -> list[DrawnMask]:
         """Draw the masks of a block; those at fault are drawn again, and the best try of each is taken."""
         best: dict[int, DrawnMask] = {}
         left = list(range(number * BLOCK, (number + 1) * BLOCK))

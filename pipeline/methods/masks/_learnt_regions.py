@@ -30,6 +30,8 @@ class Nesting:
 
         A label lies inside another one if no pixel of it is left when the other one's holes are filled.
         """
+        if num_classes == 2:
+            return cls((1,), {1: 0})
         count = num_classes
         inside, seen = np.ones((count, count), bool), np.zeros(count, bool)
         np.fill_diagonal(inside, False)

@@ -208,7 +208,7 @@ def test_the_limit_is_how_alike_training_masks_of_different_groups_are() -> None
     bars = [box(48, slice(4, 44), slice(20, 28)), box(48, slice(2, 40), slice(2, 8))]
     masks = [disc(48, 24, 24, 12), disc(48, 20, 20, 8), *bars]
     apart = Likeness.of(masks, "abcd", 0.0).limit
-    assert apart > 0.9  # two discs
+    assert apart > 0.88  # two discs, of few pixels
     assert Likeness.of(masks, "aabc", 0.0).limit < apart  # of one patient
     assert Likeness.of(masks, "abcd", 0.9).limit < apart
     assert Likeness.of(masks, "aaaa", 0.0).limit == 1.0  # nothing to compare

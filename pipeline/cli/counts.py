@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.kept_counts import kept
 from pipeline.core import plugins
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base.params import Base
@@ -126,19 +127,29 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     return kept("segmenter", (method, options, spec.model_copy(update={"name": ""})), count)
 
 
-def mask_operations(entry: GeneratorEntry, num_classes: int) -> tuple[float, float]:
-    """Return the operations of training the model of an entry's masks, and of drawing one; zeros where none is trained.
+def mask_operations(generators: Mapping[str, GeneratorEntry], num_classes: int) -> dict[str, tuple[float, float]]:
+    """Return, by entry, the operations of training the model of its masks, and of drawing one; zeros without a model.
 
-    Where a mask is drawn again because it is not as asked for, that is not counted.
+    Of entries with equal masks, which share a model, the first trains it. Further tries for a mask are not counted.
     """
-    params = plugins.read_params("masks", entry.masks, entry.mask_params, "generators.*.mask_params")
+    found: dict[str, tuple[float, float]] = {}
+    trained: list[tuple[str, Section]] = []
+    for name, entry in generators.items():
+        params = plugins.read_params("masks", entry.masks, entry.mask_params, f"generators.{name}.mask_params")
+        training, drawing = _mask_model(entry.masks, params, num_classes)
+        found[name] = (0.0 if (entry.masks, params) in trained else training, drawing)
+        trained.append((entry.masks, params))
+    return found
+
+
+def _mask_model(masks: str, params: Section, num_classes: int) -> tuple[float, float]:
     if not getattr(params, "learns", False):
         return 0.0, 0.0
 
     def count() -> list[float]:
-        return [*plugins.load("masks", entry.masks).operations(params, num_classes)]
+        return [*plugins.load("masks", masks).operations(params, num_classes)]
 
-    training, drawing = kept("masks", (entry.masks, params, num_classes), count)
+    training, drawing = kept("masks", (masks, params, num_classes), count)
     return training, drawing
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.kept_counts import kept
 from pipeline.core import plugins
+from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune
+from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
@@ -124,6 +125,32 @@ def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) ->
     method = entry.method_of(name)
     options = plugins.read_params("segmenters", method, entry.options, f"segmenters.{name}")
     return kept("segmenter", (method, options, spec.model_copy(update={"name": ""})), count)
+
+
+def mask_operations(generators: Mapping[str, GeneratorEntry], num_classes: int) -> dict[str, tuple[float, float]]:
+    """Return, by entry, the operations of training the model of its masks, and of drawing one; zeros without a model.
+
+    Of entries with equal masks, which share a model, the first trains it. Further tries for a mask are not counted.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    trained: list[tuple[str, Section]] = []
+    for name, entry in generators.items():
+        params = plugins.read_params("masks", entry.masks, entry.mask_params, f"generators.{name}.mask_params")
+        training, drawing = _mask_model(entry.masks, params, num_classes)
+        found[name] = (0.0 if (entry.masks, params) in trained else training, drawing)
+        trained.append((entry.masks, params))
+    return found
+
+
+def _mask_model(masks: str, params: Section, num_classes: int) -> tuple[float, float]:
+    if not getattr(params, "learns", False):
+        return 0.0, 0.0
+
+    def count() -> list[float]:
+        return [*plugins.load("masks", masks).operations(params, num_classes)]
+
+    training, drawing = kept("masks", (masks, params, num_classes), count)
+    return training, drawing
 
 
 def dataset_spec(study: str, data: Data) -> DatasetSpec:

@@ -176,10 +176,12 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
             total = cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
 
+    masks = counts.mask_operations(params.generators, params.data.num_classes)
     for name, entry in params.generators.items():
         images = image_count(entry, pairs)
         each = image_operations(params.base, params.data.size, params.generate, entry) if entry.learns(name) else 0.0
-        yield StageWork("generate", name, images, None if images is None else images * each)
+        training, drawing = masks[name]
+        yield StageWork("generate", name, images, None if images is None else images * (each + drawing) + training)
     yield from _segmenters(params, pairs)
 
 

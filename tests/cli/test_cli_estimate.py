@@ -27,6 +27,7 @@ from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
 from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
 from pipeline.core import files, paths
 from pipeline.core.section import parse
+from pipeline.methods.masks import learnt
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.memory import GeneratorProfiler, Memory
@@ -125,6 +126,19 @@ def test_a_second_hint_costs_a_pass_of_the_control_branch() -> None:
     once = memory.sampling_operations(params.base, 32, 1, 1.0)
     assert each[1] == pytest.approx(steps[1]) and each[1] - each[0] == pytest.approx(2 * (steps[0] - once))
     assert 0.1 < (steps[0] - once) / (steps[1] - steps[0]) < 0.5
+
+
+def test_learnt_masks_cost_their_training_once_and_their_drawing() -> None:
+    """Entries of equal mask_params share a model; each image draws its mask."""
+    values = {"method": "copy_paste", "masks": "learnt", "mask_params": {"steps": 50, "width": 8}, "count": 20}
+    entries = {name: {**values, "copies": copies} for name, copies in (("a", 1), ("b", 3))}
+    study = toy(generators=entries, training_sets={"real": {}})
+    work = {part.entry: part.operations for part in stage_work(study, {}, 10) if part.stage == "generate"}
+    training, drawing = learnt.operations(learnt.Params(steps=50, width=8), 2)
+    assert training > 0 and drawing > 0
+    assert work == {"a": 20 * drawing + training, "b": 60 * drawing}
+    twice, same = learnt.operations(learnt.Params(steps=100, width=8), 2)
+    assert (twice, same) == (2 * training, drawing)
 
 
 def test_terms_of_the_autoencoder_cost_their_passes() -> None:

@@ -13,12 +13,21 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, png
 from pipeline.data.sample import DatasetSpec
 from pipeline.evaluation.judges import named_pairs
+from pipeline.methods.masks import _learnt_training
 from pipeline.stages.generate.provenance import image_columns
 from tests.conftest import blobs
 
 NAMES = plugins.names("masks")
-DRAWN = ("elastic", "random", "shapes")  # another seed, other masks
+DRAWN = ("elastic", "learnt", "random", "shapes")  # another seed, other masks
 COUNT, CLASSES = 7, 3
+QUICK = {"learnt": {"steps": 1, "width": 8, "tries": 1}}
+
+
+@pytest.fixture(autouse=True)
+def beside_the_masks(train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained is kept in `work` for all tests; it learns few masks."""
+    monkeypatch.chdir(train.folder.parent)
+    monkeypatch.setattr(_learnt_training, "FEWEST", 8)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +42,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 def build(name: str, train: ImageSet, count: int | None = COUNT, seed: str = "0") -> Sequence[ConditioningMask]:
-    values = {"folder": str(train.folder.parent / "bank")} if name == "bank" else {}
+    values = {"folder": str(train.folder.parent / "bank")} if name == "bank" else QUICK.get(name, {})
     params = plugins.read_params("masks", name, values, "generators.siamese.mask_params")
     return plugins.load("masks", name).build(params, train, count, seed)
 
@@ -92,7 +101,9 @@ def test_another_seed_gives_other_masks_and_so_does_another_turn(name: str, trai
 def test_source_and_transform_are_told_in_plain_json(name: str, train: ImageSet) -> None:
     for index, mask in enumerate(build(name, train)):
         assert json.loads(json.dumps(mask.transform, allow_nan=False)) == mask.transform
-        source = {"shapes": "shapes", "bank": f"bank/train_{index % 5}"}.get(name, f"train_{index % 5}")
+        source = {"shapes": "shapes", "learnt": "learnt", "bank": f"bank/train_{index % 5}"}.get(
+            name, f"train_{index % 5}"
+        )
         assert mask.source_id == source
         assert (mask.prompt, mask.source) == ("A photo of a blob.", "blobs")
 

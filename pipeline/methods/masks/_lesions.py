@@ -37,13 +37,13 @@ class Lesion:
 def measure_lesions(mask: Mask) -> list[Lesion]:
     """Measure the lesions of a label map [H, W], one per connected region, without specks."""
     regions, number = lesions(mask)
-    return [_ellipse(mask, regions == n) for n in range(1, number + 1)]
+    return [fitted_ellipse(int(mask[regions == n][0]), regions == n) for n in range(1, number + 1)]
 
 
-def _ellipse(mask: Mask, region: NDArray[np.bool_]) -> Lesion:
+def fitted_ellipse(label: int, region: NDArray[np.bool_]) -> Lesion:
+    """Return the ellipse with the second moments of a region [H, W] of at least one pixel, its holes filled."""
     filled = np.asarray(ndimage.binary_fill_holes(region))
-    side, pixels = len(mask), np.argwhere(filled)
-    label = int(mask[region][0])
+    side, pixels = len(region), np.argwhere(filled)
     middle = pixels.mean(0)
     moments = np.cov(pixels.T, ddof=0) if len(pixels) > 1 else np.zeros((2, 2))
     (short, long), axes = np.linalg.eigh(moments + PIXEL * np.eye(2))

@@ -68,9 +68,13 @@ class GuidedUNet(nn.Module):
         last = zeroed(nn.Conv2d(width, shape.out_channels, 3, padding=1))
         self.head = nn.Sequential(_norm(width, shape.groups), nn.SiLU(), last)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """`time` holds indices of the original process, 0 to T - 1."""
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`time` holds indices of the original process, 0 to T - 1.
+
+        `condition` [B, 4 base] is added to the embedding of time; None adds nothing.
+        """
         embedded = self.time(fraction_embedding(time / PERIOD, self.shape.base).to(x.dtype))
+        embedded = embedded if condition is None else embedded + condition
         skips = []
         for stage in self.down:
             x = stage(x, embedded)

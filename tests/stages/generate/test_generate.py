@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.data.verification import is_intact, verify
+from pipeline.methods.masks import _learnt_training
 from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.generate import card, croissant, provenance
@@ -135,6 +137,25 @@ def test_an_entry_with_another_seed_is_another_training_and_other_noise(study: P
     assert here.ids == there.ids
     assert not {row["seed"] for row in here} & {row["seed"] for row in there}
     assert abs(pixels(here) - pixels(there)).mean() > 1
+
+
+def test_learnt_masks_tell_their_origin_and_are_the_same_after_their_model_is_lost(
+    study: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_learnt_training, "FEWEST", 8)
+    masks = {"masks": "learnt", "mask_params": {"steps": 2, "width": 8, "tries": 1}, "count": 5}
+    params = changed({"copies": 1, **masks})
+    whole = make(params)
+    train = ImageSet.open(paths.real("toy")).split("train")
+    for row, drawn_from in zip(whole, train.ids, strict=False):
+        about = json.loads(row["transform"])
+        assert (row["masks"], row["source_id"], about["method"]) == ("learnt", "learnt", "learnt")
+        assert about["drawn_from"] == drawn_from
+        assert 0 <= about["overlap"] <= 1 and 0 <= about["limit"] <= 1
+    (model,) = Path("work").glob("masks-*")
+    shutil.rmtree(model)
+    shutil.rmtree(Path("work") / "rows")
+    assert [row["mask_sha256"] for row in make(params)] == [row["mask_sha256"] for row in whole]
 
 
 def test_what_is_whole_is_kept_and_what_is_damaged_is_made_again(study: Params) -> None:

@@ -58,12 +58,23 @@ class GeneratorCounts:
 
         return kept("finetuning", (self._networks(), _finetune(settings), world, sharding), count)
 
+    def pass_operations(self) -> float:
+        """Return the operations of one pass of the network of a method without a base, on one image."""
+
+        def count() -> float:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
+
+            return GeneratorProfiler(self.params, self.name).pass_operations()
+
+        return kept("pass", self._networks(), count)
+
     def _networks(self) -> list[Any]:
         """Return what decides about the networks."""
         entry, data = self.params.generators[self.name], self.params.data
         method = entry.method_of(self.name)
         options = plugins.read_params("generators", method, entry.options, f"generators.{self.name}")
-        return [method, options, _base(self.params.base), data.size, data.num_classes]
+        base = _base(self.params.base) if entry.uses_base(self.name) else []
+        return [method, options, base, data.size, data.num_classes]
 
 
 def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float, hints: int = 1) -> float:

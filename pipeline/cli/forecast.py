@@ -24,9 +24,8 @@ from pipeline.cli.plan import (
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune, GeneratorEntry
+from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.finetune.presets import Preset, under
-from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
@@ -177,7 +176,7 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 
     for name, entry in params.generators.items():
         images = image_count(entry, pairs)
-        each = image_operations(params.base, params.data.size, params.generate, entry) if entry.learns(name) else 0.0
+        each = image_operations(params, name) if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
     yield from _segmenters(params, pairs)
 
@@ -192,14 +191,18 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
 
 
-def image_operations(base: Base, size: int, generate: Generate, entry: GeneratorEntry) -> float:
+def image_operations(params: Params, name: str) -> float:
     """Return the operations of one synthetic image of an entry; guidance costs a second pass where it acts."""
-    hints, guidance = HINTS[entry.control], entry.guidance
-    if guidance is None:
-        return counts.sampling_operations(base, size, generate.steps, generate.guidance_scale, hints)
-    plain, guided = (counts.sampling_operations(base, size, generate.steps, s, hints) for s in (1.0, guidance.scale))
-    low, high = guidance.interval
-    return plain + (high - low) * (guided - plain)
+    entry, steps = params.generators[name], params.generate.steps
+
+    def at(scale: float) -> float:
+        if not entry.uses_base(name):
+            return GeneratorCounts(params, name).pass_operations() * steps * (2 if scale > 1 else 1)
+        return counts.sampling_operations(params.base, params.data.size, steps, scale, HINTS[entry.control])
+
+    scale = entry.guidance_scale(name, params.generate.guidance_scale)
+    low, high = (0.0, 1.0) if entry.guidance is None else entry.guidance.interval
+    return at(scale) if (low, high) == (0.0, 1.0) else at(1.0) + (high - low) * (at(scale) - at(1.0))
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

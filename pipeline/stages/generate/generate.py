@@ -118,9 +118,13 @@ class Job:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
-        entry, unlabelled = self.entry, unlabelled_images(self.params.study)
-        about = self.name, entry, self.params.generate, self.weights
-        return provenance.set_columns(*about, unlabelled, self.image_weight)
+        about = self.name, self.entry, self.params.generate, self.weights
+        return provenance.set_columns(*about, self.unlabelled, self.image_weight)
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images without masks the base was pretrained on; 0 where the generator uses no base."""
+        return unlabelled_images(self.params.study) if self.entry.uses_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -135,9 +139,8 @@ class Job:
         source = files.read_json(manifest)["source"] if manifest.is_file() else "unknown"
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
-        base = None if source == "scratch" else source
-        unlabelled = unlabelled_images(self.params.study)
-        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, unlabelled)
+        base = None if source == "scratch" or not self.entry.uses_base(self.name) else source
+        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, self.unlabelled)
 
 
 def fill(job: Job, runtime: Runtime, work: Path) -> None:
@@ -181,7 +184,7 @@ class _Filling:
         job, settings, entry = self.job, self.job.params.generate, self.job.entry
         return Sampling(
             settings.steps,
-            guidance.guidance_scale(entry, settings),
+            entry.guidance_scale(job.name, settings.guidance_scale),
             settings.precision,
             settings.sampler,
             settings.compile,

@@ -69,7 +69,7 @@ OUTSIDE_TERMS = (
     " known here: look them up before you pass the set on."
 )
 WITHOUT_BASE = (
-    "The generator was trained from nothing on the study's training images, without a base model, so the set is bound by"
+    base: str | None  # where the base model comes from; None: trained on the study's images, or none is used
     " the terms of those images alone. Look them up before you pass it on."
 )
 OWN_BASE = (

@@ -69,8 +69,8 @@ OUTSIDE_TERMS = (
     " known here: look them up before you pass the set on."
 )
 WITHOUT_BASE = (
-    base: str | None  # where the base model comes from; None: trained on the study's images, or none is used
-    " the terms of those images alone. Look them up before you pass it on."
+    "The generator was trained from nothing on the study's training images, without a base model, so the set is bound"
+    " by the terms of those images alone. Look them up before you pass it on."
 )
 OWN_BASE = (
     "The base model was trained from scratch on the study's training images, so the set is bound by the terms of those"

@@ -1,5 +1,6 @@
 """Generation of an image set: planned before it is dealt, one random stream per image, resumable, manifest last."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from pipeline.data.verification import is_intact
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import build, options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.generate import card, croissant, guidance, provenance
+from pipeline.stages.generate import card, croissant, guidance, provenance, timing
 from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.stages.generate.real_pixels import Backgrounds, real_images
 from pipeline.stages.prepare.control import check_control
@@ -45,6 +46,7 @@ def generate(params: Params, name: str) -> None:
         target = paths.synthetic(params.study, name)
         with files.writing_to(target):
             files.publish(work / "set", target)
+            files.write_json(paths.generate_seconds(params.study, name), timing.total(work))
     runtime.barrier()
 
 
@@ -223,8 +225,13 @@ class _Filling:
         self._refuse_held_out(images)
         if self._is_complete(number, images):
             return
+        is_drawn = not isinstance(self.generator, ImportedImages)  # it is loaded before the time is taken
+        started = time.monotonic()
         pixels = self._sample(images)
+        seconds = time.monotonic() - started
         with files.writing_to(self.work):
+            if is_drawn:
+                timing.keep(self.work, number, len(images), seconds)
             rows = [self._write(*pair) for pair in zip(images, pixels, strict=True)]
             files.write_sealed(_row_file(self.work, number), rows)
 

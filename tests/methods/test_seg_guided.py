@@ -220,12 +220,22 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSet:
     return ImageSet.create(paths.real("toy"), spec, blobs(spec, {"train": 4, "val": 3, "test": 2}))
 
 
+def timing() -> dict[str, Any]:
+    """How long drawing took."""
+    return files.read_json(paths.generate_seconds("toy", "seg_guided"))
+
+
 def test_it_is_trained_and_draws_without_a_base(real: ImageSet) -> None:
     params = study(generate=TOY_STUDY["generate"] | {"guidance_scale": 9.0})
     finetune(params, "seg_guided")
     losses = (paths.generator("toy", "seg_guided") / "losses.csv").read_text(encoding="utf-8").splitlines()
     assert losses[0] == "mask,step" and len(losses) == 3
     generate(params, "seg_guided")
+    training, drawing = files.read_json(paths.finetune_seconds("toy", "seg_guided")), timing()
+    assert training["steps"] == 2 and training["seconds"] > 0
+    assert drawing["images"] == 4 and drawing["seconds"] > 0
+    generate(params, "seg_guided")
+    assert timing() == drawing  # nothing was drawn again
     folder = paths.synthetic("toy", "seg_guided")
     made, card = ImageSet.open(folder), (folder / "README.md").read_text(encoding="utf-8")
     assert len(made) == 4 and {row["guidance_scale"] for row in made} == {1.0}  # no prompt, so nothing guides

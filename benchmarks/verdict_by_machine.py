@@ -3,7 +3,8 @@
 The stages segment, confirm and compare run in temporary copies of the study's folder with one and two threads, in
 float32 and bfloat16, and with the plain kernels of torch, so that sums run in other orders and precisions, as on other
 processors. A processor without bfloat16 instructions rounds the operands instead (rounded_bf16). Nothing of the study
-itself changes. Prints one JSON object, and a table on standard error.
+itself changes. Prints one JSON object, and a table on standard error; --keep copies the new tables, so that later rules
+can judge them.
 
     python benchmarks/verdict_by_machine.py outputs/demo      # in the folder of params.yaml, after dvc repro
 """
@@ -41,16 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", type=Path, help="folder of a finished study below outputs/")
     parser.add_argument("--machine", action="append", choices=list(MACHINES), help="only this one; repeatable")
+    parser.add_argument("--keep", type=Path, help="folder for the tables of each machine")
     arguments = parser.parse_args()
     rows = {}
     for name in arguments.machine or MACHINES:
-        rows[name] = verdict(arguments.outputs, *MACHINES[name])
+        rows[name] = verdict(arguments.outputs, *MACHINES[name], arguments.keep and arguments.keep / name)
         sys.stderr.write(f"| {name} | {rows[name]['sentence']} |\n")
     sys.stdout.write(json.dumps(rows, indent=1) + "\n")
 
 
-def verdict(outputs: Path, segment: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Trains the grid on one machine and returns what the study says."""
+def verdict(
+    outputs: Path, segment: Mapping[str, Any], environment: Mapping[str, str], keep: Path | None
+) -> dict[str, Any]:
+    """Trains the grid on one machine, copies its tables to `keep` and returns what the study says."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         copy_study(outputs, folder, segment)
@@ -59,7 +63,11 @@ def verdict(outputs: Path, segment: Mapping[str, Any], environment: Mapping[str,
             run(folder, environment, "segment.py", "--segmenter", name)
         for stage in ("confirm.py", "compare.py"):
             run(folder, environment, stage)
-        found = json.loads((folder / "outputs" / outputs.name / "comparison" / "comparison.json").read_text("utf-8"))
+        made = folder / "outputs" / outputs.name
+        found = json.loads((made / "comparison" / "comparison.json").read_text("utf-8"))
+        if keep:
+            for name in AGAIN:
+                shutil.copytree(made / name, keep / name, dirs_exist_ok=True)
     arms = {arm["training_set"]: [arm["dice"], arm["verdict"]] for arm in found["arms"]}
     return {"sentence": found["verdict"], "headline": found["headline"], "arms": arms}
 

@@ -94,7 +94,8 @@ class MachineFit:
     devices: int
     memory: float  # bytes of one device
     needed: float | None  # bytes of the heaviest fine-tuning; None: nothing is fine-tuned
-    hours: Mapping[str, float]  # by stage
+    hours: Mapping[str, float]  # by stage, of what was counted
+    uncounted: tuple[str, ...] = ()  # stages with entries whose operations are unknown
     conflict: str | None = None  # why the settings of fine-tuning cannot run under the machine's launch
 
     @property
@@ -295,4 +296,5 @@ def _fit(
     for part in work:
         devices = 1 if part.stage in SINGLE_DEVICE else machine.devices
         hours[part.stage] = hours.get(part.stage, 0.0) + (part.operations or 0.0) / rate / devices
-    return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, conflict)
+    uncounted = tuple(dict.fromkeys(part.stage for part in work if part.operations is None))
+    return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, uncounted, conflict)

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.core import plugins
+from pipeline.core.contracts import Batch
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.patch_discriminator import PatchDiscriminator
@@ -21,6 +23,10 @@ from pipeline.stages.finetune.meta_profiler import operations
 META = torch.device("meta")
 BATCH = 2  # batch norms need more than one value per channel
 TRAINING = 3  # the gradient takes twice the forward pass; torch counts it wrongly for grouped convolutions
+COUNTED_AS = {  # options of segmenters, by their value, that read numbers, and options with the same operations
+    "loss": {"B": "A"},
+    "times": {"importance": "uniform"},
+}
 
 
 def autoencoder_operations(base: Base) -> float:
@@ -74,25 +80,65 @@ def denoiser_operations(base: Base, size: int) -> float:
 
 
 def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:
-    """Return the operations of one image in training a segmenter: TRAINING times its forward pass, without the loss.
+    """Return the operations of one image in training a segmenter.
 
-    None where they cannot be counted. Initial weights do not matter, so none are read or downloaded.
+    A network of one image is counted as TRAINING times its forward pass, without the loss. Otherwise, as with diffusion
+    models, the operations of the whole objective are counted, with its passes without gradient. None where they cannot
+    be counted. Initial weights do not matter, so none are read or downloaded.
     """
     method = entry.method_of(name)
     params = plugins.read_params("segmenters", method, entry.options, f"segmenters.{name}")
-    if hasattr(params, "weights"):
-        params = params.model_copy(update={"weights": "none"})
+    alike = {
+        key: values[getattr(params, key)] for key, values in COUNTED_AS.items() if getattr(params, key, None) in values
+    }
+    params = params.model_copy(update=alike | ({"weights": "none"} if hasattr(params, "weights") else {}))
     segmenter = plugins.load("segmenters", method).build(params, spec)
-    segmenter.objective.to(META)
+    image = torch.zeros(BATCH, spec.channels, *(getattr(params, "patch", None) or spec.spatial))
+    forward = _forward_operations(segmenter, image)
+    total = _objective_operations(segmenter.objective, image) if forward is None else TRAINING * forward
+    return None if total is None else total / BATCH
+
+
+def _forward_operations(segmenter: Any, image: Tensor) -> int | None:
+    """Return the operations of the network of a supervised segmenter; None where it takes more than an image."""
     network = getattr(segmenter, "network", None)
     if network is None:
         return None
-    image = torch.empty(BATCH, spec.channels, *spec.spatial, device=META)
+    mode = _without_numbers(network)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.network(network.preprocess(image))
+        with mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.network(network.preprocess(mode.from_tensor(image)))
     except (NotImplementedError, RuntimeError, UserError):  # an operation that needs numbers, not shapes
         return None
     except (AttributeError, TypeError):  # no network of one image alone: a diffusion segmenter's sees a noisy mask too
         return None
-    return TRAINING * counter.get_total_flops() / BATCH
+    return counter.get_total_flops()
+
+
+def _objective_operations(objective: torch.nn.Module, image: Tensor) -> int | None:
+    """Return the operations of a training step, forward and backward, on images whose pixels are all background."""
+    mode = _without_numbers(objective)
+    names = tuple(str(place) for place in range(len(image)))
+    try:
+        with mode, FlopCounterMode(display=False) as counter:
+            mask = torch.zeros(len(image), *image.shape[2:], dtype=torch.long)
+            losses = objective(Batch(mode.from_tensor(image), mask, names, names), 0.0)
+            torch.stack(list(losses.values())).sum().backward()
+    except (NotImplementedError, RuntimeError, UserError):
+        return None
+    return counter.get_total_flops()
+
+
+def _without_numbers(module: torch.nn.Module) -> FakeTensorMode:
+    """Replace the weights and buffers of a module by tensors that have a shape, a type and a device, but no numbers.
+
+    Unlike the meta device, these keep the device's name, for which autocast asks.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    for part in module.modules():
+        for key, weight in part.named_parameters(recurse=False):
+            fake = mode.from_tensor(weight.detach())
+            setattr(part, key, torch.nn.Parameter(fake, weight.requires_grad))
+        for key, buffer in part.named_buffers(recurse=False):
+            setattr(part, key, mode.from_tensor(buffer))
+    return mode

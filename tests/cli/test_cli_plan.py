@@ -72,7 +72,9 @@ def test_a_plan_has_a_form_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert plan["generators"][0]["images"] == 5800
 
 
-def test_small_study_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_study_is_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine and under one preset; each preset takes seconds."""
+    monkeypatch.setattr("pipeline.stages.finetune.presets.names", lambda: ["1x24g"])
     assert main(["estimate", "--study", "smoke"]) == 0
     text = capsys.readouterr().out
     assert "parameters trained" in text and "PRESET=1x24g LAUNCH=gpu1" in text

@@ -166,13 +166,15 @@ def _disk(disk: "DiskUsage") -> str:
 
 
 def _fit(fit: "MachineFit") -> str:
-    hours = ", ".join(f"{stage} {_time(value)}" for stage, value in fit.hours.items() if value)
     if fit.needed is None:
         memory = "nothing to fine-tune"
     else:
         verdict = f"NOT POSSIBLE: {fit.conflict}" if fit.conflict else "fits" if fit.fits else "DOES NOT FIT"
         memory = f"{fit.needed / 1e9:.3g} GB of {fit.memory / 1e9:.3g}, {verdict}"
-    return f"  {fit.machine}: {memory}; {hours}; all {_time(sum(fit.hours.values()))}"
+    hours = ", ".join(f"{stage} {_time(value)}" for stage, value in fit.hours.items() if value)
+    total = f"all {_time(sum(fit.hours.values()))}" if hours and not fit.uncounted else ""
+    uncounted = f"not counted: {', '.join(fit.uncounted)}" if fit.uncounted else ""
+    return f"  {fit.machine}: {'; '.join(filter(None, [memory, hours, total, uncounted]))}"
 
 
 def _time(hours: float) -> str:

@@ -41,6 +41,7 @@ class Claim:
     conclusion: Conclusion
     confirmed: bool = False  # whether the evidence comes from seeds that took no part in the choice
     rival: RivalDifference | None = None  # None: the study has no rival
+    other_choice: float | None = None  # chance that validation, trained again, chooses another arm (chosen_again)
 
     def record(self) -> Record:
         """Return what comparison.json holds under `headline`."""
@@ -48,6 +49,7 @@ class Claim:
             "segmenter": self.segmenter,
             "training_sets": list(self.training_sets),
             "confirmed": self.confirmed,
+            "other_choice": self.other_choice,
         }
         record = about | asdict(self.evidence) | asdict(self.conclusion)
         return record | ({"rival": self.rival.record()} if self.rival else {})

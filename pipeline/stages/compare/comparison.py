@@ -18,6 +18,7 @@ from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
 from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
+from pipeline.stages.compare.chosen_again import with_other_choice
 from pipeline.stages.compare.claim import Claim, headline
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
@@ -122,7 +123,9 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
-        return with_rival(headline(rows, grouped, effects, confirmed), design, arms, grids, confirmation)
+        claim = with_rival(headline(rows, grouped, effects, confirmed), design, arms, grids, confirmation)
+        segmenters = grids if confirmation else dict.fromkeys(row.segmenter for row in rows)
+        return with_other_choice(claim, grids, grouped, segmenters)
 
     claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}

@@ -14,7 +14,7 @@ from pipeline.stages.compare.claim import Claim
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
-from pipeline.stages.compare.verdict import Conclusion, Verdict, close_call, near_level
+from pipeline.stages.compare.verdict import CLOSE, Conclusion, Verdict, close_call
 
 OPENINGS = {
     Verdict.BETTER: "Synthetic data helped:",
@@ -68,7 +68,7 @@ def sentence(claim: Claim | None, arms: Sequence[Arm], compare: Compare) -> str:
     numbers = "; ".join(filter(None, [_numbers(claim, compare), close_call(claim.evidence, claim.conclusion, compare)]))
     controls = [one for one in arms if one.role == "control" and one.segmenter == claim.segmenter]
     rival = [] if failed else _rival_note(claim, compare)
-    notes = [*rival, *_caveats(claim, failed), *_close_controls(claim, controls, compare)]
+    notes = [*rival, *_caveats(claim, failed), *_close_choice(claim), *_close_controls(claim, controls, compare)]
     return " ".join([OPENINGS[verdict], f"{numbers}.", *notes])
 
 
@@ -128,9 +128,26 @@ def _caveats(claim: Claim, failed: Sequence[Arm]) -> list[str]:
     return notes
 
 
+def _close_choice(claim: Claim) -> list[str]:
+    """Return a note where training the grid again is likely to make validation choose another arm."""
+    if not claim.other_choice or claim.other_choice < CLOSE:
+        return []
+    arm, chance = " and ".join(claim.training_sets), 100 * claim.other_choice
+    return [
+        f"The choice of {arm} is close: on another processor, validation chooses another arm with a chance of about"
+        f" {chance:.0f} %."
+    ]
+
+
 def _close_controls(claim: Claim, controls: Sequence[Arm], compare: Compare) -> list[str]:
     """Return a note on every control that all but withdraws the claim, or only just does."""
     if claim.conclusion.verdict == Verdict.INCONCLUSIVE:
         return []
-    calls = [(one.training_set, near_level([_parts(one)[1].largest_p], compare)) for one in controls]
-    return [f"The control {name} is {call}." for name, call in calls if call]
+    calls = [(one.training_set, close_call(*_as_difference(one), compare)) for one in controls]
+    return [f"The control {name} is {call}." for name, call in calls if call and call.startswith("close")]
+
+
+def _as_difference(control: Arm) -> tuple[Evidence, Conclusion]:
+    """Return the parts of a control without its equivalence, which withdraws nothing."""
+    evidence, conclusion = _parts(control)
+    return evidence, replace(conclusion, p_equivalent_holm=1.0)

@@ -41,7 +41,6 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
-HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
@@ -177,7 +176,7 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 
     for name, entry in params.generators.items():
         images = image_count(entry, pairs)
-        each = image_operations(params, name) if entry.learns(name) else 0.0
+        each = GeneratorCounts(params, name).image_operations() if entry.learns(name) else 0.0
         yield StageWork("generate", name, images, None if images is None else images * each)
     yield from _segmenters(params, pairs)
 
@@ -190,20 +189,6 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         ("denoiser", base.denoiser, counts.denoiser_operations(base, size)),
     ):
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
-
-
-def image_operations(params: Params, name: str) -> float:
-    """Return the operations of one synthetic image of an entry; guidance costs a second pass where it acts."""
-    entry, steps = params.generators[name], params.generate.steps
-
-    def at(scale: float) -> float:
-        if not entry.uses_base(name):
-            return GeneratorCounts(params, name).pass_operations() * steps * (2 if scale > 1 else 1)
-        return counts.sampling_operations(params.base, params.data.size, steps, scale, HINTS[entry.control])
-
-    scale = entry.guidance_scale(name, params.generate.guidance_scale)
-    low, high = (0.0, 1.0) if entry.guidance is None else entry.guidance.interval
-    return at(scale) if (low, high) == (0.0, 1.0) else at(1.0) + (high - low) * (at(scale) - at(1.0))
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -11,7 +11,6 @@ from diffusers import UNet2DModel
 from torch import Tensor
 
 from pipeline.cli.counts import GeneratorCounts
-from pipeline.cli.forecast import image_operations
 from pipeline.core import files, paths, plugins, skipped
 from pipeline.core.contracts import Batch, RealImages, Sampling
 from pipeline.core.errors import UserError
@@ -275,6 +274,6 @@ def test_its_work_is_counted_without_a_base(tmp_path: Path, monkeypatch: pytest.
     first = 2 * 9 * 4 * 32 * SIZE**2
     assert one_pass > 10 * first
     assert cost().mean == pytest.approx(3 * one_pass, rel=0.05)  # the gradient takes twice the forward pass
-    assert image_operations(params, "seg_guided") == params.generate.steps * one_pass
+    assert GeneratorCounts(params, "seg_guided").image_operations() == params.generate.steps * one_pass
     guided = study({"guidance": {"scale": 2.0, "snapshot": 1}}, finetune=TOY_STUDY["finetune"] | {"snapshots": [1]})
-    assert image_operations(guided, "seg_guided") == 2 * params.generate.steps * one_pass
+    assert GeneratorCounts(guided, "seg_guided").image_operations() == 2 * params.generate.steps * one_pass

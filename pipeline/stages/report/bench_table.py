@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.core import files, paths, tables
 from pipeline.stages.compare.comparison import read_output
-from pipeline.study import Params
+from pipeline.stages.finetune.params import GeneratorEntry
 
 FILE = "bench.csv"
 Record = dict[str, Any]
@@ -41,18 +41,23 @@ class BenchRow:
     seconds_per_image: float | None  # of one process
 
 
-def bench_rows(params: Params, comparison: Mapping[str, Any]) -> list[BenchRow]:
-    """Return the rows of all arms of generators but controls. Raises UserError where a generator has no scores."""
-    scores = {name: _scores(params, name) for name in params.generators}
-    costs = {name: _audit(params.study, name) | _seconds(params.study, name) for name in params.generators}
+def bench_rows(
+    study: str, generators: Mapping[str, GeneratorEntry], extractors: Sequence[str], comparison: Mapping[str, Any]
+) -> list[BenchRow]:
+    """Return the rows of all arms of generators but controls, distances in the features of the first extractor.
+
+    Raises UserError where a generator has no scores.
+    """
+    about_images = {
+        name: _scores(study, name, extractors) | _audit(study, name) | _seconds(study, name) for name in generators
+    }
     rows = []
     for arm in comparison["arms"]:
         name = arm["generator"]
-        if name in params.generators and arm["role"] in ("arm", "rival"):
+        if name in generators and arm["role"] in ("arm", "rival"):
             about = {key: arm[key] for key in ("segmenter", "training_set", "generator", "multiplier")}
             gain = {key: arm.get(key) for key in ("difference", "difference_low", "difference_high", "verdict")}
-            method = params.generators[name].method_of(name)
-            rows.append(BenchRow(**about, method=method, **gain, **scores[name], **costs[name]))
+            rows.append(BenchRow(**about, method=generators[name].method_of(name), **gain, **about_images[name]))
     return rows
 
 
@@ -62,11 +67,11 @@ def write_bench(path: Path, rows: Sequence[BenchRow]) -> None:
     tables.write_table(path, plain, [field.name for field in fields(BenchRow)])
 
 
-def _scores(params: Params, generator: str) -> Record:
-    """Return the scores of a generator, distances in the features of the first extractor of the study that has one."""
-    scores = read_output(paths.scores(params.study, generator) / "metrics.json")
+def _scores(study: str, generator: str, extractors: Sequence[str]) -> Record:
+    """Return the scores of a generator, distances in the features of the first extractor that has one."""
+    scores = read_output(paths.scores(study, generator) / "metrics.json")
     distances, recalls = scores.get("frechet", {}), scores.get("recall", {})
-    extractor = next((name for name in params.score.extractors if distances.get(name) is not None), None)
+    extractor = next((name for name in extractors if distances.get(name) is not None), None)
     return {
         "faithfulness": scores.get("faithfulness"),
         "extractor": extractor,

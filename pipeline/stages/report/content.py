@@ -143,7 +143,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         classes=pictures.classes(ImageSet.open(paths.real(study)).spec.num_classes),
         curve=comparison["curve"],
         arms=comparison["arms"],
-        bench=bench_table.bench_rows(params, comparison),
+        bench=bench_table.bench_rows(study, params.generators, params.score.extractors, comparison),
         choice=comparison["choice"],
         trend=comparison["trend"],
         generator_seeds=comparison["generator_seeds"],

@@ -41,7 +41,7 @@ def write_report(params: Params) -> None:
     write_metrics(folder / "metrics.json", summary(comparison, scores, params.training_sets))
     curve = paths.comparison(study) / "multiplier_curve.csv"
     files.write_bytes(folder / "multiplier_curve.csv", curve.read_bytes())
-    write_bench(folder / FILE, bench_rows(params, comparison))
+    write_bench(folder / FILE, bench_rows(study, params.generators, params.score.extractors, comparison))
     runs = [*losses.read_runs(study, generators), *losses.read_arms(study, params.segmenters)]
     losses.write_totals(folder / "losses", runs)
     drawn = charts(params, comparison)

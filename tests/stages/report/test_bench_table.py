@@ -1,10 +1,12 @@
 """The generators side by side: every number is that of the stage that measured it, and times are in the CSV alone."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.core import files, paths, tables
 from pipeline.stages.compare.comparison import read_comparison
-from pipeline.stages.report.bench_table import bench_rows, write_bench
+from pipeline.stages.report.bench_table import BenchRow, bench_rows, write_bench
 from pipeline.stages.report.page import page, write_report
 from pipeline.study import Params
 from tests.finished_study import leave_results
@@ -22,8 +24,12 @@ def study(toy_study: Params) -> Params:
     return toy_study
 
 
+def rows_of(study: Params, comparison: dict[str, Any]) -> list[BenchRow]:
+    return bench_rows(study.study, study.generators, study.score.extractors, comparison)
+
+
 def test_a_row_holds_what_the_stages_have_measured(study: Params) -> None:
-    (row,) = bench_rows(study, read_comparison("toy"))  # the reference and the A/A arm hold no image of a generator
+    (row,) = rows_of(study, read_comparison("toy"))  # the reference and the A/A arm hold no image of a generator
     assert (row.segmenter, row.training_set, row.generator, row.method) == ("unet", "siamese_x1", "siamese", "siamese")
     assert (row.faithfulness, row.frechet, row.recall, row.extractor) == (0.61, 231.25, 0.375, "efficientnet_lite0")
     assert (row.suspects, row.audited) == (1, 8)
@@ -35,7 +41,7 @@ def test_what_was_not_measured_is_empty(study: Params) -> None:
     files.write_json(paths.scores("toy", "siamese") / "metrics.json", {})
     files.write_json(paths.finetune_seconds("toy", "siamese"), {"steps": 2, "seconds": None})
     paths.generate_seconds("toy", "siamese").unlink()
-    (row,) = bench_rows(study, read_comparison("toy"))
+    (row,) = rows_of(study, read_comparison("toy"))
     assert (row.faithfulness, row.frechet, row.recall, row.extractor) == (None,) * 4
     assert (row.train_steps, row.train_seconds, row.seconds_per_image) == (None,) * 3
 
@@ -57,7 +63,7 @@ def test_the_page_shows_the_table_without_times_and_the_file_has_them(study: Par
 def test_a_study_without_generators_has_the_header_alone(study: Params) -> None:
     comparison = read_comparison("toy")
     comparison["arms"] = [arm for arm in comparison["arms"] if arm["generator"] is None]
-    rows = bench_rows(study, comparison)
+    rows = rows_of(study, comparison)
     assert rows == []
     write_bench(paths.report("toy") / "bench.csv", rows)
     assert (

@@ -57,7 +57,7 @@ class Params(Section):
     machines.
     """
     threads: int = Field(gt=0)
-    """Threads of each process. Another number changes the order of sums and so the last bits of the results."""
+    """Threads of each process. A different number changes the order of sums and thus the last bits of the results."""
     data: Data
     """The data set."""
     if TYPE_CHECKING:  # no stage that reads them runs where they are None
@@ -144,7 +144,7 @@ class Params(Section):
             if entry.needs_real_images and entry.method_of(name) in TRAINING_FREE:
                 key = "keep_background" if entry.keep_background else "from_image"
                 raise ValueError(
-                    f"generators.{name}.{key}: {entry.method_of(name)} draws into no image that it is given; remove it"
+                    f"generators.{name}.{key}: {entry.method_of(name)} cannot draw into a given image; remove it"
                 )
             if entry.from_image and int(self.generate.steps * entry.from_image.strength + 1e-9) < 1:
                 raise ValueError(
@@ -223,7 +223,7 @@ class Params(Section):
         arms = [name for name, one in sets.items() if one.generator and name not in (reference, *against)]
         if not arms:
             raise ValueError(
-                "confirm has no arm to choose: beside the reference no training set holds synthetic images;"
+                "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
         trained_again = [reference, *arms, *against]

@@ -82,7 +82,7 @@ def _take(file: IO[str], name: str) -> None:
         file.seek(0)
         holder = file.read().strip() or "another process"
         raise UserError(
-            f"{name} is being made in this folder already by {holder}; wait until it ends, or stop it"
+            f"{name} is already being made in this folder by {holder}; wait until it ends, or stop it"
         ) from None
     except OSError as error:
         log.warning("%s: no lock (%s); see to it yourself that the stage runs only once at a time", name, error)

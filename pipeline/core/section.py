@@ -119,7 +119,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML ({type(error).__name__}: {error!s:.200})") from error
     if _unfolded(content) > LARGEST:
         raise UserError(
-            f"{path} unfolds to more than {LARGEST} values, or contains itself; write out what *aliases repeat"
+            f"{path} expands to more than {LARGEST} values, or contains itself; write out what *aliases repeat"
         )
     return content
 

@@ -71,7 +71,7 @@ class Segment(Section):
     max_steps: int | None = Field(default=None, gt=0)
     """Optimiser steps of a training, equal for every arm. Give this or `epochs`."""
     epochs: int | None = Field(default=None, gt=0)
-    """Passes over the training set, instead of `max_steps`: an arm with more images then makes more steps."""
+    """Passes over the training set, instead of `max_steps`: an arm with more images is then trained for more steps."""
     batch_size: int = Field(gt=0)
     """Images per optimiser step."""
     learning_rate: float = Field(gt=0)
@@ -123,7 +123,7 @@ class Segment(Section):
     these. A training set may choose for itself.
     """
     seeds: Annotated[tuple[int, ...], Mark.SUMMARY] = Field(min_length=1)
-    """One model is trained per seed, segmenter and training set. A verdict takes three or more."""
+    """One model is trained per seed, segmenter and training set. A verdict needs three or more."""
     threads: int | None = Field(default=None, gt=0)
     """Threads of each process that trains segmenters; `null` for the `threads` of the study."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -143,7 +143,7 @@ class Segment(Section):
     in pixels.
     """
     unseen: Annotated[tuple[str, ...], Mark.SUMMARY] = ()
-    """Test sets (sources) of which no image is trained on. The summary averages them apart from the others."""
+    """Test sets (sources) without any training image. The summary averages them apart from the others."""
     small_lesion: Annotated[float, Mark.SUMMARY] = Field(default=0.05, gt=0, lt=1)
     """Share of the image below which a lesion counts as small."""
     num_samples: Annotated[int, Mark.SCORES, Mark.OMIT_DEFAULT] = Field(default=1, ge=1)

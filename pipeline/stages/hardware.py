@@ -31,7 +31,7 @@ def refuse_large(base: Base, study: str, why: str) -> None:
     """Raise UserError where a base has the size of Stable Diffusion 1.5, unless the shell allows it on a CPU."""
     if os.environ.get(ALLOW) != "1" and is_large(base, study):
         raise UserError(
-            f"base.source is {base.source}, which takes a GPU, and {why}; run the study on a GPU, write one for a CPU"
+            f"base.source is {base.source}, which needs a GPU, but {why}; run the study on a GPU, write one for a CPU"
             f" (twinsynth init --device cpu), or set {ALLOW}=1 (twinsynth estimate says how long it would take)"
         )
 

@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[Plant, str, str, dict[str, Any]]] = {
     ),
     "copy": (lambda r: save(r / "images/l.png", picture("a")), "data", "the same image in train and test", {}),
     "empty split": (lambda r: blank(r, TEST), "data", "split test: every mask is empty", {}),
-    "two lists": (lambda r: lists(r, val=f"{VAL} a"), "data", "names 'a', which splits/train.txt names too", {}),
+    "two lists": (lambda r: lists(r, val=f"{VAL} a"), "data", "names 'a', which splits/train.txt also names", {}),
     "no folder": (lambda r: (r / "masks").rename(r / "labels"), "data", "masks is not a folder", {}),
     "look-alike": (
         lambda r: save(r / "images/l.png", brighter(picture("a"), 8)),

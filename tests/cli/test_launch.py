@@ -106,11 +106,11 @@ def test_a_cpu_is_not_asked_for_stable_diffusion(monkeypatch: pytest.MonkeyPatch
     large = load_params(STUDIES / "polyps.yaml")
     visible(monkeypatch, 0)
     for stage in launch.OF_BASE:
-        with pytest.raises(UserError, match=r"takes a GPU, and torch sees no GPU; .* TWINSYNTH_ALLOW_CPU=1"):
+        with pytest.raises(UserError, match=r"needs a GPU, but torch sees no GPU; .* TWINSYNTH_ALLOW_CPU=1"):
             choose(stage, large, {})
-    with pytest.raises(UserError, match="and LAUNCH=cpu2 names the CPU"):
+    with pytest.raises(UserError, match="but LAUNCH=cpu2 names the CPU"):
         choose("generate", large, {"LAUNCH": "cpu2"})
-    with pytest.raises(UserError, match="takes a GPU"):
+    with pytest.raises(UserError, match="needs a GPU"):
         hardware.check_alone(large.base, large.study)
     assert choose("segment", large, {}).config == "cpu2"
     monkeypatch.setenv(hardware.ALLOW, "1")

@@ -48,7 +48,7 @@ def check(folder: Path) -> None:
     assert set(metrics["segmenters"]) == {"dice", "hd95"}
     assert metrics["verdict"].startswith("Dice against unet, all trained on real (n = 8 images, 2 seeds)")
     page = (folder / "reports" / "smoke_segmenters" / "index.html").read_text(encoding="utf-8")
-    assert "<h2>Segmenters against each other</h2>" in page and "HD95 (less is better)" in page
+    assert "<h2>Segmenters against each other</h2>" in page and "HD95 (lower is better)" in page
     assert "Multiplier curve" not in page and "Scores of the synthetic images" not in page
     assert (folder / "reports" / "smoke_segmenters" / "figures" / "differences_segmenters_Dice.svg").is_file()
 

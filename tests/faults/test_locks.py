@@ -76,7 +76,7 @@ def two_at_once(clean: Clean, folder: Path, first: str, second: str, ranks: int 
     wait_until_stopped(running.processes[0].pid)
     refused = start(study, second, ranks)
     assert refused.wait() == 2
-    assert f"is being made in this folder already by process {running.processes[0].pid}" in refused.text
+    assert f"is already being made in this folder by process {running.processes[0].pid}" in refused.text
     assert not [name for name in of_stage(published(study), first)]
     os.kill(running.processes[0].pid, signal.SIGCONT)
     assert running.wait() == 0, running.text

@@ -260,10 +260,10 @@ def test_aliases_that_multiply_are_refused_before_they_do(tmp_path: Path) -> Non
     smoke = (REPOSITORY / "configs" / "studies" / "smoke.yaml").read_text()
     bomb = smoke.replace("  reader: phantom", "  reader: phantom\n" + "\n".join(f"  {line}" for line in lines))
     (tmp_path / "params.yaml").write_text(bomb)
-    with pytest.raises(UserError, match="unfolds to more than"):
+    with pytest.raises(UserError, match="expands to more than"):
         load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text(smoke + "\nround: &r [*r]\n")
-    with pytest.raises(UserError, match="unfolds to more than"):
+    with pytest.raises(UserError, match="expands to more than"):
         load_params(tmp_path / "params.yaml")
 
 

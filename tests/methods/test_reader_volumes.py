@@ -192,7 +192,7 @@ def test_one_rater_is_taken_from_his_file(tmp_path: Path) -> None:
 
 def test_more_classes_need_one_rater(tmp_path: Path) -> None:
     cimd(tmp_path)
-    with pytest.raises(UserError, match="majority is for two classes; with 3 name one rater"):
+    with pytest.raises(UserError, match="majority needs two classes; with 3, name one rater"):
         read("multirater", root=tmp_path, num_classes=3)
 
 

@@ -231,7 +231,7 @@ def test_every_fault_of_the_lists_is_told(tmp_path: Path) -> None:
         "splits/dev.txt: is not one of train, val, test (.txt)",
         "splits/test.txt: is empty",
         "splits/train.txt: names 'b' 2 times",
-        "splits/val.txt: names 'a', which splits/train.txt names too",
+        "splits/val.txt: names 'a', which splits/train.txt also names",
         "splits/val.txt: names 'nowhere', but there is no such image",
     ]
 
@@ -259,7 +259,7 @@ def test_faults_of_the_manifest(text: str, fault: str, tmp_path: Path) -> None:
 def test_a_source_column_must_exist(tmp_path: Path) -> None:
     pair(tmp_path, "a")
     told = faults(read("paired_folders", root=tmp_path, source_column="site"))
-    assert told == ["manifest.csv: is missing, data.source_column names site"]
+    assert told == ["manifest.csv: is missing, but data.source_column names site"]
 
 
 @pytest.mark.parametrize("reader", ["paired_folders", "kvasir", "ph2", "pranet"])

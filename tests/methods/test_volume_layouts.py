@@ -95,7 +95,7 @@ def faults(layout: str, root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "dataset.json: cannot be read (No such file or directory); data.layout amos takes its parts from it"),
+        (None, "dataset.json: cannot be read (No such file or directory); data.layout amos takes its splits from it"),
         ("{", "dataset.json: is not as published (Expecting property name"),
         ({"training": []}, "dataset.json: is not as published ('validation'); download it again"),
         ({"training": [{"image": "imagesTr/p7.nii.gz"}]}, "it lists 'imagesTr/p7.nii.gz', which is not named amos_NUM"),
@@ -116,7 +116,7 @@ def test_lines_and_files_of_the_pelvis_that_are_missing_are_named(tmp_path: Path
     assert line.startswith("institution.txt: is not as published (not enough values")
     (tmp_path / "institution.txt").write_text("000001 UCL\n\n")
     assert faults("male_pelvic_mr", tmp_path) == [
-        f"data/000001_{kind}.nii: is listed in institution.txt and does not exist; add it" for kind in ("img", "mask")
+        f"data/000001_{kind}.nii: is listed in institution.txt but does not exist; add it" for kind in ("img", "mask")
     ]
 
 

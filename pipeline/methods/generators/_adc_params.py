@@ -13,7 +13,7 @@ class Params(Conditioned):
     hint: Literal["dense", "sparse"] = "dense"
     """Hint modules of student and teacher: the Dense Hint Input (DHI), or ControlNet's own (`sparse`)."""
     start: float = Field(default=0.0, ge=0)
-    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    """Standard deviation of the initial weights of the zero convolutions; 0 in the paper."""
     w_i: float = Field(default=1.0, ge=0)
     """Weight of the image's control in the teacher's sum of both controls; the public code has 0.25."""
     w_t: float = Field(default=1.0, ge=0)
@@ -21,8 +21,8 @@ class Params(Conditioned):
     w_d: float = Field(default=1.0, ge=0)
     """Weight of the distillation loss."""
     weighting: Literal["ratio", "normalised", "none"] = "ratio"
-    """How the distillation weighs lesion and background: by each other's share of the image, as in the paper (`ratio`);
-    so that the weights of every image have the mean 1 (`normalised`, ours); or all alike (`none`).
+    """How the distillation weights lesion and background: by each other's share of the image, as in the paper
+    (`ratio`); so that the weights of every image have the mean 1 (`normalised`, ours); or all alike (`none`).
     """
     detach_mask: bool = False
     """Stop the gradient of the teacher's loss at the mask's control, so that it does not train the student."""

@@ -18,7 +18,7 @@ class Conditioned(Section):
     conditioning_params: dict[str, Any] = Field(default_factory=dict)
     """The keys of that file."""
     lesion_weight: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the loss that looks at the cells of lesions alone, so that every lesion counts the same; 0 switches it
+    """Share of the loss that covers only the cells of lesions, so that every lesion counts the same; 0 switches it
     off.
     """
 

@@ -15,4 +15,4 @@ class Params(Conditioned):
     train_decoder: bool = True
     """Also train the decoder of the U-Net, as `siamese` does."""
     start: float = Field(default=0.0, ge=0)
-    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    """Standard deviation of the initial weights of the zero convolutions; 0 in the paper."""

@@ -15,7 +15,7 @@ class Params(Conditioned):
     train_decoder: bool = True
     """Also train the decoder of the U-Net, as `siamese` does."""
     start: float = Field(default=0.0, ge=0)
-    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    """Standard deviation of the initial weights of the zero convolutions; 0 in the paper."""
     w_i: float = Field(default=1.0, gt=0)
     """Weight of the image's control in the sum of both."""
 

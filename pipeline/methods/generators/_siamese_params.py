@@ -13,7 +13,7 @@ class Params(Conditioned):
     hint: Literal["dense", "sparse"] = "dense"
     """Hint module: the paper's Dense Hint Input (DHI), or ControlNet's own (HI, `sparse`)."""
     start: float = Field(default=0.0, ge=0)
-    """Standard deviation of the first weights of the zero convolutions; 0 in the paper."""
+    """Standard deviation of the initial weights of the zero convolutions; 0 in the paper."""
     w_m: float = Field(default=1.0, ge=0)
     """Weight of the loss of the mask branch."""
     w_c: float = Field(default=1.0, ge=0)

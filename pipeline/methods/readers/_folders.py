@@ -51,7 +51,7 @@ def scan(
 
 def _ambiguous(root: Path, paths: list[Path]) -> Fault:
     names = " and ".join(display_path(path, root) for path in paths)
-    return Fault(names, "differ only in case, accents' encoding or file type; rename or remove all but one")
+    return Fault(names, "differ only in case, encoding of accents or file type; rename or remove all but one")
 
 
 def unpaired(root: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Iterator[Fault]:

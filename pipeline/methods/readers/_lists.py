@@ -68,7 +68,7 @@ def _add_names(
             faults.append(Fault(location, f"names {_short(name)}, but there is no such image"))
         elif image in splits:
             faults.append(
-                Fault(location, f"names {_short(name)}, which splits/{splits[image]}.txt names too; keep one")
+                Fault(location, f"names {_short(name)}, which splits/{splits[image]}.txt also names; keep one")
             )
         else:
             splits[image] = split
@@ -96,7 +96,7 @@ def read_manifest(root: Path, images: Mapping[str, Path], source_column: str) ->
     path = root / "manifest.csv"
     if not path.is_file():
         return {}, [
-            Fault("manifest.csv", f"is missing, data.source_column names {source_column}")
+            Fault("manifest.csv", f"is missing, but data.source_column names {source_column}")
         ] if source_column else []
     try:
         reader = csv.DictReader(io.StringIO(ensure_inside(path, root).read_text(encoding="utf-8-sig")), restval="")

@@ -38,7 +38,7 @@ def list_volumes(layout: str, root: Path) -> Iterator[VolumeFiles | Fault]:
     try:
         cases = listed[layout](root)
     except OSError as error:
-        yield Fault(LISTS[layout], f"cannot be read ({error.strerror}); data.layout {layout} takes its parts from it")
+        yield Fault(LISTS[layout], f"cannot be read ({error.strerror}); data.layout {layout} takes its splits from it")
         return
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         yield Fault(LISTS[layout], f"is not as published ({error}); download it again")
@@ -46,7 +46,7 @@ def list_volumes(layout: str, root: Path) -> Iterator[VolumeFiles | Fault]:
     for case in cases:
         missing = [path for path in (*case.images, case.label) if not path.is_file()]
         yield from (
-            Fault(display_path(path, root), f"is listed in {LISTS[layout]} and does not exist; add it")
+            Fault(display_path(path, root), f"is listed in {LISTS[layout]} but does not exist; add it")
             for path in missing
         )
         if not missing:

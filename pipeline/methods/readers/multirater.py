@@ -56,7 +56,7 @@ class Params(Section):
     all.
     """
     crop: PositiveInt | None = None
-    """Side in pixels of the middle square of image and masks that is used; `null` for the whole image."""
+    """Side in pixels of the central square of image and masks that is used; `null` for the whole image."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _check(params: Params, data: Data, root: Path, raters: int) -> None:
     if isinstance(params.rater, int) and params.rater >= raters:
         raise UserError(f"data.rater is {params.rater}, but there are {raters} raters, counted from 0")
     if params.rater in ("majority", "union", "intersection") and data.num_classes > 2:
-        raise UserError(f"data.rater: {params.rater} is for two classes; with {data.num_classes} name one rater")
+        raise UserError(f"data.rater: {params.rater} needs two classes; with {data.num_classes}, name one rater")
 
 
 def _fault(case: Case, channels: int, raters: int) -> str | None:

@@ -130,7 +130,7 @@ def _missing_listed(root: Path) -> Iterator[Fault]:
         yield Fault("dataset.json", f"cannot be read ({error}); mend or remove it")
         return
     for name in missing:
-        yield Fault(name, "is listed in dataset.json and does not exist; add it or take it from the list")
+        yield Fault(name, "is listed in dataset.json but does not exist; add it or remove it from the list")
 
 
 def _sample(case: VolumeFiles, data: Data, params: Params) -> Sample:

@@ -101,7 +101,7 @@ class Denoiser(Part):
     ema_decay: Annotated[float | None, LATER] = Field(default=None, gt=0, lt=1)
     """Decay of the moving average of the weights that is saved; `null` saves the last weights."""
     min_snr: Annotated[float | None, LATER] = Field(default=None, gt=0)
-    """Gamma of the min-SNR loss weights (Hang et al. 2023), 5 in that paper; `null` weighs all noise levels alike."""
+    """Gamma of the min-SNR loss weights (Hang et al. 2023), 5 in that paper; `null` weights all levels equally."""
 
     @model_validator(mode="after")
     def channels_fit_the_norms(self) -> Self:

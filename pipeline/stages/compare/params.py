@@ -22,7 +22,7 @@ class SegmenterComparison(Section):
     metrics: tuple[str, ...] = Field(default=("dice",), min_length=1)
     """Columns of `scores.csv` to compare. The first one is primary."""
     lower: tuple[str, ...] = ()
-    """Further metrics of which less is better, beside `hd95`, `msd`, `ged` and `volume_error`."""
+    """Further metrics for which lower is better, in addition to `hd95`, `msd`, `ged` and `volume_error`."""
     margins: Mapping[str, float] = {}
     """Difference below which two segmenters count as equivalent, by metric, where it is not `compare.margin`. Distances
     need one.

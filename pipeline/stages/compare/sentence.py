@@ -92,7 +92,7 @@ def _generators(evidence: Evidence) -> str:
     """Say for which trainings of the generator the interval holds."""
     if evidence.n_generators == 1:
         return "for this one trained generator"
-    return f"for new trainings of the generator, judged from {evidence.n_generators}"
+    return f"for new training runs of the generator, judged from {evidence.n_generators}"
 
 
 def _rival_note(claim: Claim, compare: Compare) -> list[str]:

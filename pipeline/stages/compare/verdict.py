@@ -85,12 +85,12 @@ def no_verdict(evidence: Evidence) -> str | None:
     if evidence.n_seeds < 2:
         return "One seed cannot tell an effect from chance."
     if evidence.n_seeds < FEWEST_SEEDS:
-        return f"Two seeds are too few; a verdict takes {FEWEST_SEEDS}, better five."
+        return f"Two seeds are too few; a verdict needs {FEWEST_SEEDS}, better five."
     if evidence.n_units < FEWEST_UNITS:
         images = f"{evidence.n_images} test image{'s' if evidence.n_images > 1 else ''}"
         if evidence.n_units < evidence.n_images:
             images += f" in {evidence.n_units} group{'s' if evidence.n_units > 1 else ''} (such as a patient)"
-        return f"Only {images}; a verdict takes {FEWEST_UNITS} that are independent."
+        return f"Only {images}; a verdict needs {FEWEST_UNITS} independent ones."
     return None
 
 
@@ -107,8 +107,8 @@ def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> 
     if chance >= CLOSE:
         level, near = 1 - compare.confidence, near_level([conclusion.largest_p], compare)
         return (
-            f"{'close: ' if near or chance >= 2 * CLOSE else ''}p {conclusion.largest_p:.3g} of {level:.3g}; another"
-            f" processor decides otherwise with a chance of about {100 * chance:.0f} %"
+            f"{'close: ' if near or chance >= 2 * CLOSE else ''}p = {conclusion.largest_p:.3g} at the level {level:.3g}"
+            f"; another processor would decide otherwise with a chance of about {100 * chance:.0f} %"
         )
     return near_level([conclusion.p_equivalent_holm, conclusion.largest_p], compare)
 
@@ -136,4 +136,4 @@ def near_level(p_values: Sequence[float], compare: Compare) -> str | None:
     p = min(p_values, key=lambda p: abs(math.log(p / level)))
     if not level / 2 <= p <= 2 * level:
         return None
-    return f"close: p {p:.3g} of {level:.3g}; another processor may decide otherwise"
+    return f"close: p = {p:.3g} at the level {level:.3g}; another processor may decide otherwise"

@@ -95,8 +95,8 @@ class KeepBackground(Section):
     """Drawing lesions into real training images: all but the lesion and a margin stays as it is."""
 
     placement: Literal["own", "add"] = "own"
-    """`own`: the image whose mask it is gets a new lesion of the same outline. `add`: another training image gets a
-    lesion at a free place.
+    """`own`: the image to which the mask belongs gets a new lesion of the same outline. `add`: another training image
+    gets a lesion at a free place.
     """
     margin: float = 0.02
     """Width of the rim around the lesion that is drawn anew too, as a share of the image's side; at least two pixels,
@@ -144,7 +144,7 @@ class Guidance(Section):
     """Guidance of the drawing of one entry, in place of `generate.guidance_scale` at every step."""
 
     scale: float = Field(gt=1)
-    """Factor on the difference between what the generator predicts and what the weaker prediction is."""
+    """Factor on the difference between the generator's prediction and the weaker one."""
     snapshot: int | None = Field(default=None, gt=0)
     """A step of `finetune.snapshots` whose weights make the weaker prediction (autoguidance, Karras et al. 2024).
     `null` makes it without the prompt (classifier-free guidance).
@@ -187,7 +187,7 @@ class GeneratorEntry(MethodEntry):
     """
     image_weight: float | None = Field(default=None, gt=0)
     """Weight of the image's residuals, which are added to those of the mask, with `control: mask_image`; `null` for the
-    weight that the method ends its training with.
+    weight at the end of training.
     """
     guidance: Guidance | None = None
     """Guidance of this entry's drawing; `null` for classifier-free guidance with `generate.guidance_scale`."""

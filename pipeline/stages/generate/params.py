@@ -29,7 +29,7 @@ class Generate(Section):
     compile: bool = False
     """Compile the denoising networks with torch.compile. It needs a C++ compiler, or Triton on a GPU."""
     reuse_encoder: Every | Steps = ()
-    """Reuse the encoder's features of the step before: at every n-th step, or at the listed steps, counted from 0. It
+    """Reuse the encoder's features of the previous step: at every n-th step, or at the listed steps, counted from 0. It
     changes the images.
     """
 

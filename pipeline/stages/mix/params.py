@@ -60,7 +60,7 @@ class TrainingSet(Section):
     real: Literal["train", "all"] = "train"
     """`all` adds the pairs beyond `data.train_limit`: the ceiling that more labels would reach."""
     repeat: int = Field(default=1, ge=1)
-    """How often each real pair is listed. A control for trainings by epochs."""
+    """How often each real pair is listed. A control for training by epochs."""
     generator: str | None = None
     """The entry of `generators` whose images are added; `null` for real images alone."""
     multiplier: int = Field(default=0, ge=0)
@@ -80,7 +80,7 @@ class TrainingSet(Section):
     synthetic_share: Share | None = None
     """Share of synthetic images in every batch; `null` draws all images alike."""
     synthetic_until: float | None = Field(default=None, gt=0, le=1)
-    """Share of the training at which `synthetic_share` has fallen to 0, in a straight line; `null` leaves it constant.
+    """Share of the training after which `synthetic_share` has fallen linearly to 0; `null` leaves it constant.
     """
     phase: Phase | None = None
     """Train on synthetic images first and on real ones afterwards; `null` trains on all of them at once."""

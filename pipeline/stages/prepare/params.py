@@ -35,7 +35,7 @@ class Data(Entry):
     """The data set: a reader and what is common to all readers."""
 
     reader: str
-    """Layout of the data set: a file of `pipeline/methods/readers`. Its own keys stand beside the common ones.
+    """Layout of the data set: a file of `pipeline/methods/readers`. Its own keys are added to the common ones.
     """
     size: int = Field(default=0, ge=0, multiple_of=8)
     """Side of the square images in pixels, a multiple of 8. Volumes have `shape` instead."""
@@ -44,8 +44,8 @@ class Data(Entry):
     prompt: str | dict[str, str] = ""
     """Text that describes the images: one for all, or one per source. Generators need it."""
     channels: int | None = Field(default=None, gt=0, le=16)
-    """Channels of each image: 1 for grey images, more for several contrasts. `null`: three colours, of volumes one
-    channel.
+    """Channels of each image: 1 for grey images, more for several contrasts. `null`: three for pictures, one for
+    volumes.
     """
     shape: tuple[Extent, Extent, Extent] | None = None
     """Voxels of a volume along right, front and top; volumes are cropped or padded to it."""
@@ -68,7 +68,7 @@ class Data(Entry):
     native_masks: bool = False
     """Also keep validation and test masks at the images' own size, for `segment.resolution: native`."""
     train_limit: int | None = Field(default=None, gt=0)
-    """Use only so many training pairs, as a study of few images would have them; `null` for all."""
+    """Use at most this many training pairs, as in a study with few labels; `null` for all."""
     unlabelled: Unlabelled | None = None
     """Images without masks. A base from scratch and arms with a mean teacher learn from them."""
     folds: int | None = Field(default=None, ge=2)

@@ -28,13 +28,13 @@ def set_faults(
 def unsafe_ids(candidates: Sequence[Candidate]) -> list[Fault]:
     """Return ids with characters other than a-z 0-9 _ -, and ids that several pairs share."""
     faults = [
-        Fault(c.location, f"its id {c.sample.id!r} has signs other than a-z 0-9 _ -")
+        Fault(c.location, f"its id {c.sample.id!r} has characters other than a-z 0-9 _ -")
         for c in candidates
         if _has_unsafe_id(c)
     ]
     for name, same in _group_by(candidates, lambda c: c.sample.id).items():
         if len(same) > 1:
-            faults.append(Fault(_locations(same), f"all come to the id {name!r}; rename all but one"))
+            faults.append(Fault(_locations(same), f"all get the id {name!r}; rename all but one"))
     return faults
 
 

@@ -41,8 +41,8 @@ KINDS = (  # title, note, columns, and the column without which a study has no s
     (
         "Agreement with several raters",
         "Agreement of a segmenter’s samples with the masks of all raters, computed per image, then averaged. GED² is a"
-        " distance; for the others more is better. S_c and D_max can only grow with every sample that differs, and so"
-        " favour segmenters that draw several; GED² weighs the spread of the samples against that of the raters. Two"
+        " distance; for the others higher is better. S_c and D_max can only grow with every sample that differs, and so"
+        " favour segmenters that draw several; GED² compares the spread of the samples with that of the raters. Two"
         " empty masks agree fully. The printed form of CI, 3abc / (a + b + c), is the one in published tables; the"
         " harmonic mean is what their text describes. The last columns are shares of the images: in those no rater, no"
         " sample or neither marked anything, and conventions decide the scores.",
@@ -52,7 +52,7 @@ KINDS = (  # title, note, columns, and the column without which a study has no s
     (
         "Volumes",
         "Distances in mm, between masks on the study’s grid. A structure that is missed, or predicted where there is"
-        " none, counts with the diagonal of the volume; “empty left out” drops it from distances, and drops structures"
+        " none, counts as the diagonal of the volume; “empty left out” drops it from distances, and drops structures"
         " that are neither present nor predicted from Dice, as ImgX-DiffSeg scores.",
         VOLUMES,
         "msd",
@@ -74,7 +74,7 @@ KINDS = (  # title, note, columns, and the column without which a study has no s
 
 
 MEANINGS = {
-    "GED²": "the squared generalised energy distance between samples and raters; less is better",
+    "GED²": "the squared generalised energy distance between samples and raters; lower is better",
     "CI, printed form": "3abc / (a + b + c) of S_c, D_max and D_a",
     "CI, harmonic mean": "3 / (1/a + 1/b + 1/c) of S_c, D_max and D_a",
     "S_c": "combined sensitivity: the share of the union of all raters that the union of the samples covers",

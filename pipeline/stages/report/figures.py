@@ -217,9 +217,7 @@ def dice_over_training(title: str, curves: Mapping[str, NDArray[np.float64]]) ->
         f"{name}: {', '.join(f'{dice:.3f}' for dice in _thinned(values[1:].mean(0)))}"
         for name, values in curves.items()
     )
-    alt_text = (
-        f"Dice on validation images over training on {title}, mean over seeds, from first to last look. {summary}."
-    )
+    alt_text = f"Dice on validation images over training on {title}, mean over seeds, from first to last: {summary}."
     return Drawing(
         f"convergence_{title}", f"{title}: Dice over training", alt_text, draw, legend.OVER_SEEDS, (4.6, 3.5)
     )

@@ -41,7 +41,7 @@ DIFFERENCES: Key = (
 )
 LOSSES: Key = (
     ("line", "one loss, named in the figure; each point is the mean over a fiftieth of the run"),
-    ("signs", "tell the lines apart; they mark no particular step"),
+    ("signs", "distinguish the lines; they mark no particular step"),
 )
 VALIDATION: Key = (
     ("line", "one loss, named in the figure"),
@@ -56,11 +56,11 @@ SNAPSHOTS: Key = (
 OVER_SEEDS: Key = (
     ("line", "mean over the seeds of one segmenter, named in the figure"),
     ("band", "from the worst to the best seed"),
-    ("signs", "tell the lines apart"),
+    ("signs", "distinguish the lines"),
 )
 BOUNDARY: Key = (
     ("line", "the weight at one time t, named in the figure"),
-    ("signs", "tell the lines apart"),
+    ("signs", "distinguish the lines"),
 )
 KEPT: Key = (("filled", "images that were kept"), ("hatched", "images that were dropped"))
 
@@ -95,14 +95,14 @@ COLUMNS: Mapping[str, str] = {
     "least": "the smallest difference among the generators",
     "most": "the largest difference among the generators",
     "SD between generators": "the standard deviation of the difference from generator to generator",
-    "test images needed": "with the seeds of this study",
-    "seeds needed": "with the test images of this study",
-    "smallest difference": "the one that this study would find equally often",
+    "test images needed": "how many test images are needed with the seeds of this study",
+    "seeds needed": "how many seeds are needed with the test images of this study",
+    "smallest difference": "the smallest difference that this study would find equally often",
     "the paper’s method": "the method as the paper calls it",
     "segmenter here": "the entry of this study that corresponds to it",
     "training set here": "the training set of this study that corresponds to it",
     "metric": "the metric as the paper calls it, with its unit",
-    "claimed": "the number that the paper states; ± is what it prints as spread",
+    "claimed": "the number that the paper states; ± is the spread that it prints",
     "measured": "what this study has measured for the same cell, in the same unit",
     "known": "read: in the paper’s text; corroborated: another source agrees on the number",
     "where": "the place in the paper",
@@ -131,9 +131,9 @@ COLUMNS: Mapping[str, str] = {
     "Dice threshold": "the Dice below which images were dropped",
     "mean Dice before": "the mean Dice between the judge’s prediction and the mask, over all images",
     "after": "the same over the images that were kept",
-    "ignored pixels": "pixels that no loss sees",
-    "dropped for too few left": "images of whose lesion too few pixels were left",
-    "corrected labels": "pixels to which the judge has given another label",
+    "ignored pixels": "pixels that no loss counts",
+    "dropped for too few left": "images with too few pixels of their lesion left",
+    "corrected labels": "pixels to which the judge has given a different label",
     "masks by number of images": "how many masks have how many images",
     "dropped by": "the rules that dropped the image",
     "run": "the training: a stage with its generator, or a segmenter with its training set",

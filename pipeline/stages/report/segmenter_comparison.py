@@ -18,7 +18,7 @@ def rows_by_metric(section: SegmenterComparison | None, rows: Sequence[Record]) 
     if section is None:
         return tables
     for row in rows:
-        better = "more" if section.sign(row["metric"]) > 0 else "less"
+        better = "higher" if section.sign(row["metric"]) > 0 else "lower"
         tables.setdefault(f"{title(row['metric'])} ({better} is better)", []).append(row)
     return tables
 

@@ -29,8 +29,8 @@ class Score(Section):
     weights: Mapping[str, WeightFile] = {}
     """Weight files by extractor. Others are looked for in the folder `weights/`, then fetched from their publisher."""
     judge_maps: bool = False
-    """Publish what the judge thinks of every pixel. Training sets with `screen: {pixels: ...}`, `labels` or `resample`
-    need it.
+    """Publish what the judge predicts for every pixel. Training sets with `screen: {pixels: ...}`, `labels` or
+    `resample` need it.
     """
     resamples: int = Field(default=1000, ge=100)
     """Bootstrap resamples of the intervals."""

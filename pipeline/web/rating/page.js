@@ -62,7 +62,7 @@ function finish() {
   show("end");
   if (store.saves) element("farewell").textContent = "Now save your answers as a file and send it back.";
   (store.saves ? element("download") : element("end")).focus();
-  tell("All images are rated.");
+  tell("You have rated all images.");
 }
 
 async function run(step) {

@@ -17,7 +17,7 @@ let ratings = (kept() || []).filter((one) => ORDERED.includes(one.image));
 
 function keep() {
   try { localStorage.setItem(place, JSON.stringify(ratings)); } catch {
-    say("This browser keeps nothing: save your answers as a file before you close the page.");
+    say("This browser stores nothing: save your answers as a file before you close the page.");
   }
 }
 
@@ -50,7 +50,7 @@ const store = {
     return ["image,quality,real,remark,rating", ...lines, ""].join("\n");
   },
   later(line) {
-    line.textContent = "Your answers stay in this browser: open the same file in it to go on. To be safe, save them as a file "
+    line.textContent = "Your answers stay in this browser: open the same file in it to continue. To be safe, save them as a file "
       + "now and then.";
   },
 };

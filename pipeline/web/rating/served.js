@@ -20,7 +20,7 @@ async function ask(method, path, body) {
       const told = await response.json().catch(() => ({ error: "the server failed" }));
       throw new Refused(response.status, told.error);
     }
-    if (!wait) throw new Refused(503, "The server does not answer or cannot save now. Your answer is still here: try again in a moment.");
+    if (!wait) throw new Refused(503, "The server does not answer or cannot save at the moment. Your answer is still here: try again in a moment.");
     say("The server does not answer; trying again.");
     await pause(wait);
   }
@@ -41,7 +41,7 @@ const store = {
   later(place) {
     const link = document.createElement("a");
     link.href = link.textContent = location.href;
-    place.replaceChildren("Your personal link: keep it to go on later, and give it to nobody. ", link);
+    place.replaceChildren("Your personal link: keep it to continue later, and do not share it. ", link);
   },
 };
 addEventListener("hashchange", () => location.reload());

@@ -188,7 +188,7 @@ def test_claims_of_equivalence_are_corrected_for_several_arms() -> None:
 
 def test_two_seeds_carry_no_verdict() -> None:
     said = said_of([row(n_seeds=2, verdict="inconclusive")], Compare())
-    assert "2 seeds), for this one trained generator. Two seeds are too few; a verdict takes 3, better five." in said
+    assert "2 seeds), for this one trained generator. Two seeds are too few; a verdict needs 3, better five." in said
 
 
 def test_the_sentence_says_for_which_generators_it_holds() -> None:
@@ -201,7 +201,7 @@ def test_the_sentence_says_for_which_generators_it_holds() -> None:
     said = sentence(headline(arms, [treatment], [effect]), arms, Compare())
     assert said == (
         "Synthetic data helped: unet, siamese_x1 and second_x1 +1.5 Dice points [0.5, 3.5] over real (n = 128 images,"
-        " 3 seeds), for new trainings of the generator, judged from 2."
+        " 3 seeds), for new training runs of the generator, judged from 2."
     )
     assert said_of(arms, Compare()).endswith("3 seeds), for this one trained generator.")
 
@@ -283,18 +283,18 @@ def test_a_verdict_near_its_threshold_says_so(changes: dict[str, Any], close: st
     if close is None:
         assert "close" not in said
     else:
-        note = f"close: p {close} of 0.05; another processor may decide otherwise."
+        note = f"close: p = {close} at the level 0.05; another processor may decide otherwise."
         assert f"3 seeds), for this one trained generator; {note}" in said
 
 
 def test_a_control_near_its_threshold_says_so() -> None:
     near = row(training_set="real_again", role="control", p_holm=0.06, verdict="inconclusive")
-    told = "The control real_again is close: p 0.06 of 0.05; another processor may decide otherwise."
+    told = "The control real_again is close: p = 0.06 at the level 0.05; another processor may decide otherwise."
     assert told in said_of([row(), near], Compare())
     assert "close" not in said_of([row(p_holm=0.5, verdict="inconclusive"), near], Compare())  # no claim to withdraw
     failed = row(training_set="real_again", role="control", p_holm=0.04)
     said = said_of([row(p_holm=0.0481), failed], Compare())
-    assert said.startswith("Inconclusive:") and "is close: p 0.04 of 0.05" in said
+    assert said.startswith("Inconclusive:") and "is close: p = 0.04 at the level 0.05" in said
 
 
 def test_a_claim_near_its_threshold_says_so_under_a_failed_control() -> None:
@@ -302,7 +302,7 @@ def test_a_claim_near_its_threshold_says_so_under_a_failed_control() -> None:
     failed = row(training_set="real_again", role="control", p_holm=0.013)
     for verdict, p in (("inconclusive", 0.073), ("worse", 0.03)):
         said = said_of([row(p_holm=p, verdict=verdict), failed], Compare())
-        assert said.startswith("Inconclusive:") and f"; close: p {p} of 0.05; another processor" in said
+        assert said.startswith("Inconclusive:") and f"; close: p = {p} at the level 0.05; another processor" in said
     assert "close" not in said_of([row(p_holm=0.2, verdict="inconclusive"), failed], Compare())
 
 

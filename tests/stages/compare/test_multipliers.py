@@ -173,9 +173,9 @@ def test_few_patients_carry_no_verdict_however_many_their_images(patients: int) 
         verdicts.append(arms[1].record()["verdict"])
     assert set(verdicts) == {"inconclusive"}, verdicts.count("equivalent")
     reason = (
-        f"Only 40 test images in {patients} group{'s' if patients > 1 else ''} (such as a patient); a verdict takes 6"
+        f"Only 40 test images in {patients} group{'s' if patients > 1 else ''} (such as a patient); a verdict needs 6"
     )
-    assert arms[1].record()["reason"] == f"{reason} that are independent."
+    assert arms[1].record()["reason"] == f"{reason} independent ones."
     assert arms[1].record()["reason"] in sentence(claim_of(arms), arms, params.compare)
     assert list(arms[1].record())[-1] == "reason"
 

@@ -129,11 +129,15 @@ def test_a_true_difference_in_dice_is_told(gain: float, verdict: str) -> None:
         (
             0.0062,
             60,
-            r"equivalent, yet not zero: other .*\] \(close: p 0\.04\d+ of 0\.05; another processor may decide",
+            r"equivalent, yet not zero: other .*\] \(close: p = 0\.04\d+ at the level 0\.05; another processor may",
         ),
-        (0.0066, 60, r"better: other .*\] \(close: p 0\.06\d+ of 0\.05; another processor may decide otherwise\)\.$"),
+        (
+            0.0066,
+            60,
+            r"better: other .*\] \(close: p = 0\.06\d+ at the level 0\.05; another processor may decide otherwise\)\.$",
+        ),
         (0.1, 60, r"better: other [^(]*\]\.$"),
-        (0.1, 5, r"inconclusive: other [^(]*\]\. Only 5 test images; a verdict takes 6 that are independent\.$"),
+        (0.1, 5, r"inconclusive: other [^(]*\]\. Only 5 test images; a verdict needs 6 independent ones\.$"),
     ],
 )
 def test_the_sentence_tells_what_is_close_and_what_is_too_little(gain: float, images: int, words: str) -> None:

@@ -66,8 +66,8 @@ def test_fresh_seeds_are_taken_as_listed() -> None:
         (
             [100],
             {"training_sets": {"real": {}, "again": {"seed_offset": 5}}},
-            "confirm has no arm to choose: beside the reference no training set holds synthetic images; set confirm:"
-            " null",
+            "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
+            " set confirm: null",
         ),
     ],
 )

@@ -211,7 +211,7 @@ def test_bad_values_are_one_line(entry: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("entry", [{"keep_background": {}}, {"from_image": {"strength": 0.5}}])
 def test_copy_paste_takes_neither(entry: dict[str, Any]) -> None:
     study = {**TOY_STUDY, "generators": {"copy_paste": {"copies": 1, **entry}}, "training_sets": {"real": {}}}
-    with pytest.raises(UserError, match=r"copy_paste\.(keep_background|from_image): copy_paste draws into no image"):
+    with pytest.raises(UserError, match=r"copy_paste\.(keep_background|from_image): copy_paste cannot draw"):
         parse(Params, study)
 
 

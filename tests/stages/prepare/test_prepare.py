@@ -197,7 +197,7 @@ def test_all_faults_are_told_at_once(root: Path) -> None:
     lists(root, train="a b g e")
     assert [line.split("; ")[0] for line in told(study(root=root))] == [
         "images/a.png: has no mask",
-        "splits/train.txt: names 'e', which splits/test.txt names too",
+        "splits/train.txt: names 'e', which splits/test.txt also names",
         "images/b.png: the image is 40 x 32 pixels, its mask 20 x 20",
         "images/c.png: cannot be decoded (no known image format)",
         "images/d.png: its mask holds the values 3",
@@ -274,7 +274,7 @@ def test_names_that_come_to_one_id_are_a_fault(root: Path) -> None:
     lists(root, train="a b")
     with (root / "splits/train.txt").open("a") as file:
         file.write("x 1\nx_1\n")
-    expected = "images/x 1.png and images/x_1.png: all come to the id 'x_1'; rename all but one"
+    expected = "images/x 1.png and images/x_1.png: all get the id 'x_1'; rename all but one"
     assert told(study(root=root)) == [expected]
 
 

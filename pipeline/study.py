@@ -68,7 +68,7 @@ class Params(Section):
         judge: Judge
     else:
         base: Base | None = None
-        """The base model that the generators are fine-tuned on. `null` where the study has no generators."""
+        """The base model that the generators are fine-tuned on. `null` where no generator of the study uses one."""
         finetune: Finetune | None = None
         """How the generators are trained. `null` where the study has no generators."""
         generate: Generate | None = None
@@ -113,7 +113,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def generators_have_their_sections(self) -> Self:
-        if self.generators and (absent := [name for name in OF_GENERATORS if getattr(self, name) is None]):
+        absent = [name for name in OF_GENERATORS if getattr(self, name) is None]
+        if not any(entry.uses_base(name) for name, entry in self.generators.items()):
+            absent = [name for name in absent if name != "base"]
+        if self.generators and absent:
             raise ValueError(f"{absent[0]} is missing; a study with generators needs the section {absent[0]}")
         return self
 
@@ -155,6 +158,16 @@ class Params(Section):
         for name, entry in self.generators.items():
             if entry.guidance is not None:
                 check_guidance(name, entry, self.finetune.snapshots)
+        return self
+
+    @model_validator(mode="after")
+    def reused_features_are_those_of_a_base(self) -> Self:
+        for name, entry in self.generators.items():
+            if self.generate.reused and not entry.uses_base(name):
+                raise ValueError(
+                    f"generate.reuse_encoder: generators.{name} ({entry.method_of(name)}) has no encoder of a base,"
+                    " whose features could be reused; remove it"
+                )
         return self
 
     @model_validator(mode="after")

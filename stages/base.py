@@ -9,7 +9,8 @@ def base(params: Params) -> None:
     from pipeline.core import paths, skipped
 
     if params.base is None:
-        skipped.record("base", paths.base(params.study))
+        reason = "no generator of the study uses one" if params.generators else skipped.NO_GENERATORS
+        skipped.record("base", paths.base(params.study), reason)
         return
     from pipeline.stages import hardware
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it loads torch
     from pipeline.core.runtime import Sharding
 
 WEIGHT_BYTES = 4
+HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 UNCOUNTED = {  # keys of `finetune` that change neither memory nor operations
     *("max_steps", "schedule_steps", "learning_rate", "weight_decay", "schedule", "max_grad_norm", "flip"),
     *("prompt_dropout", "checkpoint_every", "keep_checkpoints", "validate_every", "sample_every", "tracker"),
@@ -59,12 +60,40 @@ class GeneratorCounts:
 
         return kept("finetuning", (self._networks(), _finetune(settings), world, sharding), count)
 
+    def image_operations(self) -> float:
+        """Return the operations of drawing one image; guidance costs a second pass where it acts."""
+        entry, common = self.params.generators[self.name], self.params.generate.guidance_scale
+        scale = entry.guidance_scale(self.name, common)
+        low, high = (0.0, 1.0) if entry.guidance is None else entry.guidance.interval
+        if (low, high) == (0.0, 1.0):
+            return self._drawing(scale)
+        return self._drawing(1.0) + (high - low) * (self._drawing(scale) - self._drawing(1.0))
+
+    def _drawing(self, scale: float) -> float:
+        """Return the operations of one image with the same guidance at every step."""
+        entry, params = self.params.generators[self.name], self.params
+        if entry.uses_base(self.name):
+            about = params.base, params.data.size, params.generate.steps
+            return sampling_operations(*about, scale, HINTS[entry.control])
+        return self.pass_operations() * params.generate.steps * (2 if scale > 1 else 1)
+
+    def pass_operations(self) -> float:
+        """Return the operations of one pass of the network of a method without a base, on one image."""
+
+        def count() -> float:
+            from pipeline.stages.finetune.memory import GeneratorProfiler
+
+            return GeneratorProfiler(self.params, self.name).pass_operations()
+
+        return kept("pass", self._networks(), count)
+
     def _networks(self) -> list[Any]:
         """Return what decides about the networks."""
         entry, data = self.params.generators[self.name], self.params.data
         method = entry.method_of(self.name)
         options = plugins.read_params("generators", method, entry.options, f"generators.{self.name}")
-        return [method, options, _base(self.params.base), data.size, data.num_classes]
+        base = _base(self.params.base) if entry.uses_base(self.name) else []
+        return [method, options, base, data.size, data.num_classes]
 
 
 def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float, hints: int = 1) -> float:

@@ -24,9 +24,8 @@ from pipeline.cli.plan import (
 from pipeline.segmentation.params import Segment, entry_settings
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
-from pipeline.stages.finetune.params import Finetune, GeneratorEntry
+from pipeline.stages.finetune.params import Finetune
 from pipeline.stages.finetune.presets import Preset, under
-from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import FOLDS, Judge
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
@@ -42,7 +41,6 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
-HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step and branch, by an entry's control
 SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
 
 
@@ -179,7 +177,7 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
     masks = counts.mask_operations(params.generators, params.data.num_classes)
     for name, entry in params.generators.items():
         images = image_count(entry, pairs)
-        each = image_operations(params.base, params.data.size, params.generate, entry) if entry.learns(name) else 0.0
+        each = GeneratorCounts(params, name).image_operations() if entry.learns(name) else 0.0
         training, drawing = masks[name]
         yield StageWork("generate", name, images, None if images is None else images * (each + drawing) + training)
     yield from _segmenters(params, pairs)
@@ -193,16 +191,6 @@ def _base(base: Base | None, size: int) -> Iterator[StageWork]:
         ("denoiser", base.denoiser, counts.denoiser_operations(base, size)),
     ):
         yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
-
-
-def image_operations(base: Base, size: int, generate: Generate, entry: GeneratorEntry) -> float:
-    """Return the operations of one synthetic image of an entry; guidance costs a second pass where it acts."""
-    hints, guidance = HINTS[entry.control], entry.guidance
-    if guidance is None:
-        return counts.sampling_operations(base, size, generate.steps, generate.guidance_scale, hints)
-    plain, guided = (counts.sampling_operations(base, size, generate.steps, s, hints) for s in (1.0, guidance.scale))
-    low, high = guidance.interval
-    return plain + (high - low) * (guided - plain)
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

@@ -68,6 +68,16 @@ def synthetic(study: str, name: str) -> Path:
     return outputs(study) / "synthetic" / name
 
 
+def finetune_seconds(study: str, generator_name: str) -> Path:
+    """How long the fine-tuning of one generator took; beside its folder, whose hash time must not change."""
+    return outputs(study) / "generators" / f"{generator_name}.seconds.json"
+
+
+def generate_seconds(study: str, generator_name: str) -> Path:
+    """How long the drawing of one image set took; beside its folder."""
+    return outputs(study) / "synthetic" / f"{generator_name}.seconds.json"
+
+
 def judge(study: str) -> Path:
     """The segmenter trained on real images only that measures mask faithfulness."""
     return outputs(study) / "judge"

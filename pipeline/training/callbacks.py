@@ -16,6 +16,7 @@ from pipeline.core import progress
 from pipeline.core.errors import UserError
 from pipeline.core.progress import Bar, advance_bar
 from pipeline.core.runtime import Runtime, Tracker
+from pipeline.training.clock import Clock
 from pipeline.training.selection import Selection
 
 LossRow = dict[str, float]  # losses of one optimiser step by name
@@ -38,6 +39,7 @@ class Monitoring:
     callbacks: tuple[Callback, ...] = ()
     tracker: Tracker | None = None  # on the main process only
     selection: Selection | None = None  # None: the last weights are kept
+    clock: Clock | None = None  # on the main process only
 
 
 class Losses:

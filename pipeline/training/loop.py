@@ -45,6 +45,8 @@ def fit(
     """
     check_recipe(recipe, batches.batch_size, runtime)
     run = TrainingRun(objective, recipe, runtime, folder, monitoring)
+    if monitoring.clock is not None:
+        monitoring.clock.start(run.done)
     with Display(title, run.done, recipe.max_steps, runtime) as display:
         for step, batch in batches_on_device(batches, run.remaining, runtime):
             seeding.seed_everything(batches.seed, "dropout", step, runtime.rank)
@@ -190,6 +192,8 @@ class TrainingRun:
                 self._write_snapshot(self.folder, done)
         every = self.recipe.checkpoint_every
         if every and (done % every == 0 or done == self.recipe.max_steps):
+            if self.monitoring.clock is not None:
+                self.monitoring.clock.note(done)
             self.checkpoints.save(done, self._state())
 
     @torch.no_grad()

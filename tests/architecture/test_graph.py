@@ -23,8 +23,8 @@ OUTPUTS = {
     "records": {paths.records(STUDY), *paths.entries(STUDY)},
     "prepare": {paths.real(STUDY), paths.unlabelled(STUDY), paths.outputs(STUDY) / "real_report.json"},
     "base": {paths.base(STUDY)},
-    "finetune": {paths.generator(STUDY, G)},
-    "generate": {paths.synthetic(STUDY, G)},
+    "finetune": {paths.generator(STUDY, G), paths.finetune_seconds(STUDY, G)},
+    "generate": {paths.synthetic(STUDY, G), paths.generate_seconds(STUDY, G)},
     "judge": {paths.judge(STUDY)},
     "score": {
         paths.scores(STUDY, G) / name
@@ -41,7 +41,15 @@ OUTPUTS = {
     "compare": {paths.comparison(STUDY)},
     "report": {
         paths.report(STUDY) / name
-        for name in ("index.html", "figures", "numbers.json", "metrics.json", "multiplier_curve.csv", "losses")
+        for name in (
+            "index.html",
+            "figures",
+            "numbers.json",
+            "bench.csv",
+            "metrics.json",
+            "multiplier_curve.csv",
+            "losses",
+        )
     },
 }
 DATA = {

@@ -251,12 +251,16 @@ def remove(path: Path) -> None:
 
 
 def published(folder: Path) -> dict[str, str]:
-    """The hash of every file that the study's stages have published, by its name; what is being written is left out."""
+    """The hash of every file that the study's stages have published, by its name.
+
+    What is being written is left out, and so are the times of training and drawing, which differ from run to run.
+    """
     found = {}
     for top in ("outputs", "reports"):
         for path in sorted((folder / top).rglob("*")):
             own = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") and part.endswith(".tmp") for part in own.parts):
+            hidden = any(part.startswith(".") and part.endswith(".tmp") for part in own.parts)
+            if path.is_file() and not hidden and not own.name.endswith((".seconds.json", "bench.csv")):
                 found[own.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

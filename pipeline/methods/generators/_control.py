@@ -24,8 +24,8 @@ from pipeline.methods.generators._sampling import (
     DenoisingNetworks,
     MaskImageDenoisingNetworks,
     Predictor,
-    WatchLatents,
     denoise,
+    watching,
 )
 from pipeline.networks.stable_diffusion import lora
 from pipeline.networks.stable_diffusion.acceleration import accelerate
@@ -110,7 +110,8 @@ class ControlledDiffusion:
             noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             known = None if real is None else KnownLatents.of(self.model, real)
-            predict, watch = Predictor(self.networks(settings), conditions), self._watching(settings)
+            predict = Predictor(self.networks(settings), conditions)
+            watch = watching(settings, self.model.schedule, self.model.images)
             drawn = self.model.images(denoise(predict, self.model.scheduler, noise, settings, known, watch, guide))
             return drawn if real is None else blend(drawn, real)
 
@@ -124,18 +125,6 @@ class ControlledDiffusion:
         if settings.image_weight is None:
             return DenoisingNetworks(*parts, *options)
         return MaskImageDenoisingNetworks(*parts, settings.image_weight, *options)
-
-    def _watching(self, settings: Sampling) -> WatchLatents | None:
-        """Return what hands the images that a step predicts to `settings.watch`, decoded where it asks for them."""
-        watch, model = settings.watch, self.model
-        if watch is None:
-            return None
-
-        def handed_on(step: int, predicted: Tensor, noisy: Tensor, timestep: int) -> None:
-            times = torch.full((len(noisy),), timestep, device=noisy.device)
-            watch(step, lambda: model.images(model.schedule.predict_x0(predicted, noisy, times)))
-
-        return handed_on
 
     def save(self, folder: Path) -> None:
         """Write ControlNet and decoder (the U-Net's trained half) as safetensors."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
-from pipeline.diffusion.schedule import at_least_float32
+from pipeline.diffusion.schedule import Schedule, at_least_float32
 from pipeline.methods.generators._known_latents import KnownLatents
 from pipeline.networks.stable_diffusion import split_unet
 from pipeline.networks.stable_diffusion.compilation import first_line
@@ -25,6 +25,7 @@ from pipeline.networks.stable_diffusion.split_unet import Encoded, UNetDecoder
 Conditions = tuple[Tensor, list[Tensor]]  # text and embedded hints
 EncoderFeatures = tuple[Encoded, list[Tensor]]  # of the encoder and the control branch, from noisy latents
 WatchLatents = Callable[[int, Tensor, Tensor, int], None]  # step from 1, prediction, noisy latents, timestep
+Predict = Callable[[Tensor, int, bool, bool], tuple[Tensor, Tensor | None]]  # as Predictor.__call__
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "ddim": DDIMScheduler,  # Song et al. 2021, eta 0
@@ -41,15 +42,15 @@ def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
 
 
 def denoise(
-    predict: "Predictor",
+    predict: Predict,
     base: DDIMScheduler,
     noise: Tensor,
     settings: Sampling,
     known: KnownLatents | None = None,
     watch: WatchLatents | None = None,
-    weaker: "Predictor | None" = None,
+    weaker: Predict | None = None,
 ) -> Tensor:
-    """Denoise noise into latents, both [B, C, h, w].
+    """Denoise noise into latents, both [B, C, h, w]; or into the pixels of a model without latents.
 
     With classifier-free guidance, `predict` has a branch without a prompt. A `weaker` predictor guides instead
     (autoguidance, Karras et al. 2024, eq. 3). Guidance acts at the noise levels of `settings.guidance_interval`;
@@ -137,7 +138,7 @@ class DenoisingNetworks:
         return self._call(_decode, self.decoder, *features, text)
 
     def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        return _compiled(function, *inputs) if self.compiled else function(*inputs)
+        return called(function, self.compiled, *inputs)
 
 
 class MaskImageDenoisingNetworks(DenoisingNetworks):
@@ -195,8 +196,26 @@ def _decode(decoder: UNetDecoder, encoded: Encoded, residuals: list[Tensor], tex
     return decoder(encoded, residuals, text)
 
 
-def _compiled(function: Callable[..., Any], *inputs: Any) -> Any:
-    """Call a function compiled for each shape alone, so that a batch's bytes do not depend on the batches before it."""
+def watching(settings: Sampling, schedule: Schedule, decode: Callable[[Tensor], Tensor]) -> WatchLatents | None:
+    """Return what hands the images that a step predicts to `settings.watch`, decoded where it asks for them."""
+    watch = settings.watch
+    if watch is None:
+        return None
+
+    def handed_on(step: int, predicted: Tensor, noisy: Tensor, timestep: int) -> None:
+        times = torch.full((len(noisy),), timestep, device=noisy.device)
+        watch(step, lambda: decode(schedule.predict_x0(predicted, noisy, times)))
+
+    return handed_on
+
+
+def called(function: Callable[..., Any], compiled: bool, *inputs: Any) -> Any:
+    """Call a function as it is, or compiled for each shape alone: a batch's bytes do not depend on batches before it.
+
+    Raises UserError where it cannot be compiled.
+    """
+    if not compiled:
+        return function(*inputs)
     from torch._dynamo.exc import TorchDynamoException
 
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention_processor import Attention
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -33,7 +33,7 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
         use_xformers(unet, *networks, *decoders)
     if settings.lora_rank is not None:
         _add_lora(networks, decoders, settings.lora_rank)
-    _arithmetic(unet, [*networks, *decoders], settings)
+    _arithmetic([unet, *networks, *decoders], settings, unet.device, frozen_half(unet))
     if settings.gradient_checkpointing:
         for one in networks:
             one.enable_gradient_checkpointing(_recompute)
@@ -43,6 +43,20 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
         compile_blocks(blocks_to_compile(unet, networks, decoders))
         if hasattr(objective, "fixed_sizes"):
             objective.fixed_sizes = True  # pyright: ignore[reportArgumentType]
+
+
+def prepare_network(network: UNet2DModel, settings: Finetune) -> None:
+    """Prepare the network of a diffusion model of pixels, all of which is trained, for training.
+
+    Raises UserError for switches that cannot be used here.
+    """
+    if settings.attention == "xformers":
+        use_xformers(network)
+    _arithmetic([network], settings, network.device)
+    if settings.gradient_checkpointing:
+        network.enable_gradient_checkpointing(_recompute)
+    if settings.compile:
+        compile_blocks(cast(list[nn.Module], [*network.down_blocks, network.mid_block, *network.up_blocks]))
 
 
 def trained_networks(network: ControlNetModel, objective: nn.Module) -> tuple[list[ControlNetModel], list[UNetDecoder]]:
@@ -59,14 +73,16 @@ def _add_lora(networks: Sequence[ControlNetModel], decoders: Sequence[UNetDecode
         lora.add_lora(decoder, rank)
 
 
-def _arithmetic(unet: UNet2DConditionModel, trained: Sequence[nn.Module], settings: Finetune) -> None:
-    """Set the precision of float32 products on CUDA and of the frozen half, and the memory format."""
-    if unet.device.type == "cuda":
+def _arithmetic(
+    networks: Sequence[nn.Module], settings: Finetune, device: torch.device, frozen: Sequence[nn.Module] = ()
+) -> None:
+    """Set the precision of float32 products on CUDA and of the frozen parts, and the memory format."""
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = settings.tf32
-    for part in frozen_half(unet) if settings.precision == "bf16" else ():
+    for part in frozen if settings.precision == "bf16" else ():
         part.to(torch.bfloat16)
-    for part in (unet, *trained) if settings.channels_last else ():
+    for part in networks if settings.channels_last else ():
         cast(nn.Module, part).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

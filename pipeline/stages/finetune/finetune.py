@@ -18,6 +18,7 @@ from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.study import Params
 from pipeline.training import checkpoints
 from pipeline.training.callbacks import LossRow, Monitoring
+from pipeline.training.clock import Clock
 from pipeline.training.loop import check_recipe, fit, snapshot_path
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def finetune(params: Params, name: str) -> None:
         folder = run.finished_folder()
         if runtime.is_main:
             files.publish(folder, paths.generator(params.study, name))
+            files.write_json(paths.finetune_seconds(params.study, name), run.timing())
         runtime.barrier()
 
 
@@ -59,6 +61,15 @@ class FinetuneRun:
     def max_steps(self) -> int:
         """Optimiser steps of the run."""
         return self.params.finetune.max_steps
+
+    @property
+    def clock(self) -> Clock:
+        """Measures how long the training takes."""
+        return Clock(self.work / "seconds.json")
+
+    def timing(self) -> dict[str, float | int | None]:
+        """Return the number of steps and the seconds that they took; None where they were not measured, or none ran."""
+        return {"steps": self.max_steps, "seconds": self.clock.seconds(self.max_steps)}
 
     def finished_folder(self) -> Path:
         """Return the folder of the finished generator, trained unless it is there and complete."""
@@ -113,7 +124,8 @@ class FinetuneRun:
         batches = model.batches(Pairs.read(train), settings, f"{stream}/finetune")
         callbacks = previews.callbacks(settings, params.seed, model, self.real.split("val"), runtime, work, tracker)
         run_recipe, title = recipe(settings, work.name), f"finetune {self.name}"
-        rows = fit(model.objective, batches, run_recipe, runtime, work, title, Monitoring(callbacks, tracker))
+        monitoring = Monitoring(callbacks, tracker, clock=self.clock if runtime.is_main else None)
+        rows = fit(model.objective, batches, run_recipe, runtime, work, title, monitoring)
         if tracker is not None:
             tracker.finish()
         return rows

@@ -26,7 +26,7 @@ def trajectory(params: Params, name: str, train: ImageSet) -> str:
     """Identify the weights after every step, however many there are: all but the number of the last step."""
     entry, finetune = params.generators[name], params.finetune
     method, options = entry.method_of(name), generator.options(name, entry)
-    base = files.tree_sha256(paths.base(params.study))
+    base = files.tree_sha256(paths.base(params.study)) if entry.uses_base(name) else None
     version = plugins.load("generators", method).VERSION
     settings = finetune.model_dump(mode="json", exclude=NO_EFFECT_ON_WEIGHTS)
     settings["schedule_steps"] = finetune.schedule_steps or finetune.max_steps

@@ -25,8 +25,15 @@ def stream(seed: int, entry: GeneratorEntry) -> int | str:
 def build(
     study: str, seed: int, name: str, entry: GeneratorEntry, spec: DatasetSpec, runtime: Runtime
 ) -> Generator | TrainingFreeGenerator | ImportedImages:
-    """Build the generator of an entry over the base of a study, with the initial weights of the study's seed."""
+    """Build the generator of an entry over the base of a study, with the initial weights of the study's seed.
+
+    A method that uses no base gets none.
+    """
     method, params = entry.method_of(name), options(name, entry)
-    model = StableDiffusion.open(paths.base(study), keep=paths.WORK / "moments").to(runtime.device)
+    base = StableDiffusion.open(paths.base(study), keep=paths.WORK / "moments") if entry.uses_base(name) else None
+    base = base and base.to(runtime.device)
     seeding.seed_everything(stream(seed, entry), "control", method)
-    return plugins.load("generators", method).build(params, model, spec)
+    model = plugins.load("generators", method).build(params, base, spec)
+    if base is None:
+        model.objective.to(runtime.device)
+    return model

@@ -21,9 +21,9 @@ from pipeline.core.runtime import Runtime, Sharding
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
-from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import encode
 from pipeline.stages.base.params import Base
+from pipeline.stages.finetune.blank_batches import META, base_of, blank_batch, blank_latents, blank_pixels
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.empty_base import empty_base
 from pipeline.stages.finetune.generator import options
@@ -32,7 +32,6 @@ from pipeline.stages.finetune.params import Finetune
 from pipeline.study import Params
 from pipeline.training.strategy import trainable_parameters
 
-META = torch.device("meta")
 GB = 1e9
 RESERVE = 1.2 * GB  # assumed: CUDA context, workspaces of kernels, fragmentation
 STATES = {"adamw": 8, "adamw_8bit": 2}  # bytes of optimiser states per trained weight
@@ -63,10 +62,11 @@ class Memory:
 
 
 class GeneratorProfiler:
-    """Profiles one generator entry over an empty base."""
+    """Profiles one generator entry over an empty base, or over none where the method uses none."""
 
     def __init__(self, params: Params, generator: str) -> None:
         self.params, entry = params, params.generators[generator]
+        self.uses_base = entry.uses_base(generator)
         self.method, self.method_params = entry.method_of(generator), options(generator, entry)
 
     def build(self, settings: Finetune, method_params: Section | None = None) -> Any:
@@ -74,7 +74,7 @@ class GeneratorProfiler:
         plain = settings.model_copy(update={"attention": "sdpa", "compile": False})  # neither changes what is counted
         spec = DatasetSpec(name=self.params.study, size=self.params.data.size, num_classes=self.params.data.num_classes)
         with META:
-            base = empty_base(self.params.base, self.params.data.size)
+            base = empty_base(self.params.base, self.params.data.size) if self.uses_base else None
             hinted = _with_mask_hints(method_params or self.method_params)
             model = plugins.load("generators", self.method).build(hinted, base, spec)
             if not isinstance(model, Generator):
@@ -120,7 +120,15 @@ class GeneratorProfiler:
 
     def batch(self, samples: int) -> LatentBatch:
         """Return a batch of so many samples without content."""
-        return _batch(BaseOnly(empty_base(self.params.base, self.params.data.size)), self.params.data.size, samples)
+        return blank_latents(empty_base(self.params.base, self.params.data.size), self.params.data.size, samples)
+
+    def pass_operations(self) -> float:
+        """Count the operations of one pass of the network of a method without a base, on one image."""
+        model, images = self.build(self.params.finetune), blank_pixels(self.params.data.size, 1).image
+        with META, torch.no_grad(), FlopCounterMode(display=False) as counter:
+            mask = images[:, :1]
+            model.network(torch.cat([images, mask], dim=1), torch.zeros(1, dtype=torch.long))
+        return float(counter.get_total_flops())
 
     @property
     def worst_case(self) -> Section:
@@ -153,9 +161,9 @@ def _model_bytes(weights: int, states: int, world: int, sharding: Sharding) -> t
 
 
 def _weights_on_device(model: Any) -> Iterator[nn.Parameter]:
-    """Yield the weights on the device in training: the denoiser's and the objective's, each once."""
-    ids: set[int] = set()
-    for module in (model.model.unet, model.objective):
+    """Yield the weights on the device in training: the base's denoiser's and the objective's, each once."""
+    ids, base = set[int](), base_of(model)
+    for module in (model.objective,) if base is None else (base.unet, model.objective):
         for weight in module.parameters():
             if id(weight) not in ids:
                 ids.add(id(weight))
@@ -186,23 +194,8 @@ def _with_filling(share: float, settings: Finetune) -> float:
 
 
 def _loss(model: Any, size: int, batch: int, progress: float) -> Tensor:
-    losses = model.objective(_batch(model, size, batch), progress)
+    losses = model.objective(blank_batch(model, size, batch), progress)
     return torch.stack([value.float() for value in losses.values()]).sum()
-
-
-def _batch(model: Any, size: int, batch: int) -> LatentBatch:
-    """Return samples without content, shaped as in training."""
-    base, side = model.model, size // model.model.factor
-    channels = 2 * base.vae.config["latent_channels"]
-    text = base.text_encoder.config
-    with META:
-        return LatentBatch(
-            torch.empty(batch, channels, side, side),
-            torch.empty(batch, text.max_position_embeddings, text.hidden_size),
-            torch.empty(batch, 3, size, size),
-            torch.zeros(batch, size, size, dtype=torch.long),
-            tuple(map(str, range(batch))),
-        )
 
 
 def check_fits(
@@ -257,7 +250,7 @@ def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float
     The control branch runs once for each of the hints.
     """
     model = empty_base(base, size)
-    batch, unet = _batch(BaseOnly(model), size, 1), model.unet
+    batch, unet = blank_latents(model, size, 1), model.unet
     decode: Any = model.vae.decode  # diffusers asks for FloatTensor
     noisy = batch.moments[:, : batch.moments.shape[1] // 2]
     with META, torch.no_grad(), FlopCounterMode(display=False) as step:
@@ -271,13 +264,6 @@ def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float
     return float(passes * step.get_total_flops() + decoding.get_total_flops())
 
 
-@dataclass(frozen=True)
-class BaseOnly:
-    """A base in place of a generator."""
-
-    model: StableDiffusion
-
-
 def fit_device(params: Params, generator: str, settings: Finetune, runtime: Runtime, free: bool = False) -> Finetune:
     """Return the settings with which training fits the GPU, or the machine; `free`: those of memory may be chosen.
 
@@ -285,11 +271,13 @@ def fit_device(params: Params, generator: str, settings: Finetune, runtime: Runt
     small beside the memory is not counted: it fits, and counting takes seconds.
     """
     available = runtime.memory()
-    weights = sum(file.stat().st_size for file in (paths.base(params.study) / "unet").glob("*.safetensors"))
-    if runtime.device.type == "cpu" and weights < available / SMALL:
-        return settings
-    published = params.base.model_copy(update={"source": str(paths.base(params.study))})
-    profiler = GeneratorProfiler(params.model_copy(update={"base": published}), generator)
+    if params.generators[generator].uses_base(generator):
+        weights = sum(file.stat().st_size for file in (paths.base(params.study) / "unet").glob("*.safetensors"))
+        if runtime.device.type == "cpu" and weights < available / SMALL:
+            return settings
+        published = params.base.model_copy(update={"source": str(paths.base(params.study))})
+        params = params.model_copy(update={"base": published})
+    profiler = GeneratorProfiler(params, generator)
     if free and runtime.device.type == "cuda":
         if _total_bytes(profiler, settings, runtime.world, runtime.sharding) <= available:
             return settings

@@ -88,6 +88,7 @@ class Finetune(Section):
 
 TRAINING_FREE = ("copy_paste", "folder")  # methods that learn nothing
 OUTSIDE = ("folder",)  # of these, the ones whose images another program has made; contracts.ImportedImages
+FROM_NOTHING = ("seg_guided",)  # trained methods that use no base: neither its latents nor its prompts
 
 
 class KeepBackground(Section):
@@ -221,6 +222,19 @@ class GeneratorEntry(MethodEntry):
         unused = {"control": "mask"} | dict.fromkeys(("keep_background", "from_image", "image_weight", "guidance"))
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
+    def uses_base(self, name: str) -> bool:
+        """Whether the entry with this name needs the base of the study."""
+        return self.method_of(name) not in FROM_NOTHING
+
+    def guidance_scale(self, name: str, common: float) -> float:
+        """Return the scale of the entry's guidance, whatever guides it: its own, or the `common` one of the study.
+
+        It is 1 where nothing guides, as there is no prompt that could be left out.
+        """
+        if self.guidance is not None:
+            return self.guidance.scale
+        return common if self.uses_base(name) else 1.0
+
     def learns(self, name: str) -> bool:
         """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""
         return self.method_of(name) not in TRAINING_FREE
@@ -233,6 +247,11 @@ def check_guidance(name: str, entry: GeneratorEntry, snapshots: Sequence[int]) -
         return
     if not entry.learns(name):
         raise ValueError(f"{where}: {entry.method_of(name)} has no denoising steps to guide; remove it")
+    if guidance.snapshot is None and not entry.uses_base(name):
+        raise ValueError(
+            f"{where}: {entry.method_of(name)} sees no prompt, so it has no prediction without one; name a snapshot"
+            " that guides it, or remove it"
+        )
     if guidance.snapshot is not None and guidance.snapshot not in snapshots:
         raise ValueError(
             f"{where}.snapshot {guidance.snapshot} is not kept; finetune.snapshots are {list(snapshots)}. Add it there"

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from pipeline.core import files
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
+from pipeline.stages.finetune.params import FROM_NOTHING
 from pipeline.stages.generate.provenance import KEYWORD, notice
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
@@ -67,6 +68,10 @@ OUTSIDE_TERMS = (
     "The terms are those of the program that made the images, of what it was trained on, and of the masks. They are not"
     " known here: look them up before you pass the set on."
 )
+WITHOUT_BASE = (
+    "The generator was trained from nothing on the study's training images, without a base model, so the set is bound"
+    " by the terms of those images alone. Look them up before you pass it on."
+)
 OWN_BASE = (
     "The base model was trained from scratch on the study's training images, so the set is bound by the terms of those"
     " images alone. Look them up before you pass it on."
@@ -90,7 +95,7 @@ class SetSummary:
     images: int
     masks: int
     copies: int
-    base: str | None  # where the base model comes from; None: trained from scratch on the study's images
+    base: str | None  # where the base model comes from; None: from scratch on the study's images, or there is none
     columns: Mapping[str, Any]  # that all rows share
     choices: Mapping[str, Any] = field(default_factory=dict)  # further settings: seed, those of the masks
     unlabelled: int = 0  # images without masks that the base was pretrained on too
@@ -105,13 +110,22 @@ class SetSummary:
         """The terms that bind users of the set."""
         if "made_by" in self.columns:
             return OUTSIDE_TERMS
+        if not self.uses_base:
+            return WITHOUT_BASE
         if self.unlabelled:
             return OWN_BASE_UNLABELLED.format(images=self.unlabelled)
         return OWN_BASE if self.base is None else FOREIGN_BASE.format(base=self.base)
 
     @property
+    def uses_base(self) -> bool:
+        """Whether the method of the set has a base model."""
+        return self.columns["method"] not in FROM_NOTHING
+
+    @property
     def base_data(self) -> str:
         """What the base model was trained on, as far as it is known."""
+        if not self.uses_base:
+            return "none, the generator was trained from nothing on these images"
         more = f" and on {self.unlabelled} real images without masks" if self.unlabelled else ""
         return f"trained from scratch on the same images{more}" if self.base is None else self.base
 

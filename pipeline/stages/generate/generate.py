@@ -1,5 +1,6 @@
 """Generation of an image set: planned before it is dealt, one random stream per image, resumable, manifest last."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from pipeline.data.verification import is_intact
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune.generator import build, options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.generate import card, croissant, guidance, provenance
+from pipeline.stages.generate import card, croissant, guidance, provenance, timing
 from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.stages.generate.real_pixels import Backgrounds, real_images
 from pipeline.stages.prepare.control import check_control
@@ -45,6 +46,7 @@ def generate(params: Params, name: str) -> None:
         target = paths.synthetic(params.study, name)
         with files.writing_to(target):
             files.publish(work / "set", target)
+            files.write_json(paths.generate_seconds(params.study, name), timing.total(work))
     runtime.barrier()
 
 
@@ -118,9 +120,13 @@ class Job:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
-        entry, unlabelled = self.entry, unlabelled_images(self.params.study)
-        about = self.name, entry, self.params.generate, self.weights
-        return provenance.set_columns(*about, unlabelled, self.image_weight)
+        about = self.name, self.entry, self.params.generate, self.weights
+        return provenance.set_columns(*about, self.unlabelled, self.image_weight)
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images without masks the base was pretrained on; 0 where the generator uses no base."""
+        return unlabelled_images(self.params.study) if self.entry.uses_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -135,9 +141,8 @@ class Job:
         source = files.read_json(manifest)["source"] if manifest.is_file() else "unknown"
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
-        base = None if source == "scratch" else source
-        unlabelled = unlabelled_images(self.params.study)
-        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, unlabelled)
+        base = None if source == "scratch" or not self.entry.uses_base(self.name) else source
+        return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, self.unlabelled)
 
 
 def fill(job: Job, runtime: Runtime, work: Path) -> None:
@@ -181,7 +186,7 @@ class _Filling:
         job, settings, entry = self.job, self.job.params.generate, self.job.entry
         return Sampling(
             settings.steps,
-            guidance.guidance_scale(entry, settings),
+            entry.guidance_scale(job.name, settings.guidance_scale),
             settings.precision,
             settings.sampler,
             settings.compile,
@@ -220,8 +225,13 @@ class _Filling:
         self._refuse_held_out(images)
         if self._is_complete(number, images):
             return
+        is_drawn = not isinstance(self.generator, ImportedImages)  # it is loaded before the time is taken
+        started = time.monotonic()
         pixels = self._sample(images)
+        seconds = time.monotonic() - started
         with files.writing_to(self.work):
+            if is_drawn:
+                timing.keep(self.work, number, len(images), seconds)
             rows = [self._write(*pair) for pair in zip(images, pixels, strict=True)]
             files.write_sealed(_row_file(self.work, number), rows)
 

@@ -8,12 +8,6 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.sample import DatasetSpec
 from pipeline.stages.finetune.generator import build
 from pipeline.stages.finetune.params import GeneratorEntry
-from pipeline.stages.generate.params import Generate
-
-
-def guidance_scale(entry: GeneratorEntry, generate: Generate) -> float:
-    """Return the scale of an entry's guidance, whatever guides it."""
-    return generate.guidance_scale if entry.guidance is None else entry.guidance.scale
 
 
 def guidance_interval(entry: GeneratorEntry) -> tuple[float, float]:

@@ -55,7 +55,7 @@ def set_columns(
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
     shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}
-    made = {**about, **plain, **base, **_real_pixels(entry), **shown, **_guidance(entry)}
+    made = {**about, **plain, **base, **_real_pixels(entry), **shown, **_guidance(name, entry)}
     return {**made, "masks": entry.masks, "version": pipeline.__version__}
 
 
@@ -66,10 +66,13 @@ def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:
     return {**kept, **({"strength": start.strength} if start else {})}
 
 
-def _guidance(entry: GeneratorEntry) -> dict[str, Any]:
-    """Return the guidance of an entry: `guidance_scale`, and `guidance` (JSON text) with interval and snapshot."""
+def _guidance(name: str, entry: GeneratorEntry) -> dict[str, Any]:
+    """Return the guidance of an entry: `guidance_scale`, and `guidance` (JSON text) with interval and snapshot.
+
+    A method without prompts is not guided by them, whatever the section generate says: its scale is 1.
+    """
     if entry.guidance is None:
-        return {}
+        return {} if entry.uses_base(name) else {"guidance_scale": 1.0}
     more = entry.guidance.model_dump(mode="json", exclude={"scale"})
     return {"guidance_scale": entry.guidance.scale, "guidance": json.dumps(more, sort_keys=True)}
 

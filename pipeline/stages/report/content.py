@@ -16,6 +16,7 @@ from pipeline.stages.compare.params import Compare, common_training_set
 from pipeline.stages.report import (
     attention_maps,
     audit,
+    bench_table,
     boundary_weights,
     claimed_and_measured,
     extra_tables,
@@ -30,6 +31,7 @@ from pipeline.stages.report import (
 )
 from pipeline.stages.report.attention_maps import Heatmap
 from pipeline.stages.report.audit import GeneratorAudit
+from pipeline.stages.report.bench_table import BenchRow
 from pipeline.stages.report.boundary_weights import BoundaryWeight
 from pipeline.stages.report.charts import Charts
 from pipeline.stages.report.claimed_and_measured import ClaimTable, ScoredStudy
@@ -77,6 +79,7 @@ class PageContent:
     classes: list[tuple[str, str]]  # colours and names of the labels of a mask
     curve: list[Record]
     arms: list[Record]
+    bench: list[BenchRow]
     choice: list[Record]
     trend: list[Record]
     generator_seeds: list[Record]
@@ -140,6 +143,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         classes=pictures.classes(ImageSet.open(paths.real(study)).spec.num_classes),
         curve=comparison["curve"],
         arms=comparison["arms"],
+        bench=bench_table.bench_rows(study, params.generators, params.score.extractors, comparison),
         choice=comparison["choice"],
         trend=comparison["trend"],
         generator_seeds=comparison["generator_seeds"],

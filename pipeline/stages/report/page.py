@@ -7,6 +7,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.tables import write_metrics
 from pipeline.stages.compare.comparison import collect_numbers, read_comparison, read_output
 from pipeline.stages.report import legend, losses
+from pipeline.stages.report.bench_table import FILE, bench_rows, write_bench
 from pipeline.stages.report.charts import Charts, charts, sheets, write_figures
 from pipeline.stages.report.content import page_content, page_pictures
 from pipeline.stages.report.frame import render
@@ -22,7 +23,9 @@ LARGEST = 15 * 1000**2  # bytes of a page with more pictures than SHARED holds
 
 
 def write_report(params: Params) -> None:
-    """Write metrics.json, numbers.json, multiplier_curve.csv, losses/, figures/ and index.html below reports/<study>/.
+    """Write metrics.json, numbers.json, multiplier_curve.csv, bench.csv, losses/, figures/ and index.html.
+
+    They lie below reports/<study>/.
 
     The list of all reports follows.
     """
@@ -38,6 +41,7 @@ def write_report(params: Params) -> None:
     write_metrics(folder / "metrics.json", summary(comparison, scores, params.training_sets))
     curve = paths.comparison(study) / "multiplier_curve.csv"
     files.write_bytes(folder / "multiplier_curve.csv", curve.read_bytes())
+    write_bench(folder / FILE, bench_rows(study, params.generators, params.score.extractors, comparison))
     runs = [*losses.read_runs(study, generators), *losses.read_arms(study, params.segmenters)]
     losses.write_totals(folder / "losses", runs)
     drawn = charts(params, comparison)

@@ -231,8 +231,8 @@ class Workbench:
         settings = {"steps": request.steps, "guidance_scale": request.guidance_scale, "reuse_encoder": ()}
         generate = self.params.generate.model_copy(update=settings)
         weights = files.tree_sha256(paths.generator(self.params.study, request.generator))
-        unlabelled = unlabelled_images(self.params.study)
         entry = self.params.generators[request.generator]
+        unlabelled = unlabelled_images(self.params.study) if entry.uses_base(request.generator) else 0
         shared = provenance.set_columns(request.generator, entry, generate, weights, unlabelled)
         shared |= {"control_scale": request.control_scale, "masks": "drawn"}
         return mask, provenance.image_columns(shared, mask, 0, request.seed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cli import counts, forecast
+from pipeline.cli import counts
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
@@ -122,5 +122,5 @@ def test_the_forecast_counts_a_second_pass_where_guidance_acts(monkeypatch: pyte
     for guidance, operations in ((None, 10.0), ({"scale": 3.0}, 20.0), ({**BY_SNAPSHOT, "interval": [0.2, 0.7]}, 15.0)):
         params = guided(guidance)
         assert params.base is not None
-        found = forecast.image_operations(params.base, 32, params.generate, params.generators["drawn"])
+        found = counts.GeneratorCounts(params, "drawn").image_operations()
         assert found == pytest.approx(operations)

@@ -205,7 +205,7 @@ def test_files_without_a_partner_and_missing_channels_are_named(root: Path) -> N
         "labelsTr/v1.nii.gz: lacks the channel v1_0000",
         "imagesTr/v2_0000.nii.gz: has no label",
         "imagesTr/v2_0001.nii.gz: has no label",
-        "./imagesTr/v77.nii.gz: is listed in dataset.json and does not exist",
+        "./imagesTr/v77.nii.gz: is listed in dataset.json but does not exist",
         "imagesTr/v3_0000.nii.gz: has 1 channels, but data.channels is 2",
     ])  # fmt: skip
 

@@ -32,7 +32,7 @@ class Params(Section):
     folder: Path
     """Folder of PNG masks. Its subfolders are not searched."""
     resize: bool = False
-    """Resize masks of another size to the nearest pixel. Without it they are faults."""
+    """Resize masks of another size by nearest-neighbour interpolation; otherwise they are reported as faults."""
     source: str | None = Field(default=None, min_length=1)
     """Source whose prompt the masks take; `null` draws sources as the training images have them."""
 

@@ -290,3 +290,11 @@ def test_time_of_the_first_release_is_the_number_of_the_level_in_training(train_
     part: Any = build(version="0.1.0", blocks=2, heads=8, train_steps=train_steps).parts[0]  # type: ignore[attr-defined]
     found = part.network.fraction(torch.tensor([0, 2, 4]), part.sampler.process) * 10_000
     assert found.tolist() == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize("method", ["recycling", "recycling_ensemble"])
+def test_only_postprocessed_masks_have_a_version_of_the_postprocessing(method: str) -> None:
+    """Which belongs to a cell's fingerprint, so that scores of an older version are not used again."""
+    spec = DatasetSpec(name="muscle", size=8, channels=1, num_classes=2)
+    assert "postprocess_version" not in build(spec, method).about
+    assert build(spec, method, postprocess="muscle_us").about["postprocess_version"] == 2

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+VERSION = 2  # raised when postprocessed masks change, and with them the scores
 RIVAL = 0.75  # a second region of more than this fraction of the largest wins where it lies nearer to the skin
 
 

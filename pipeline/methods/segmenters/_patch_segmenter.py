@@ -25,6 +25,15 @@ from pipeline.networks.unets.recycling_unet import RecyclingShape, RecyclingUNet
 SCHEDULES = {"linear": betas.linear, "quadratic": betas.quadratic, "cosine": betas.cosine}
 
 
+def about(method: str, params: Params, stochastic: bool) -> dict[str, Any]:
+    """Return what identifies a segmenter beside its training; masks that are postprocessed have a version of that."""
+    record = {"method": method, "params": params.model_dump(mode="json"), "stochastic": stochastic}
+    record["weights"] = _supervised.weights_record("none")
+    if params.postprocess != "none":
+        record["postprocess_version"] = _muscle_postprocessing.VERSION
+    return record
+
+
 def build_plain(params: Params, spec: DatasetSpec) -> PlainObjective:
     """Return the trunk without time and its objective. Raises UserError where images are too small."""
     return PlainObjective(_trunk(params, spec, spec.channels, time=False), params)

@@ -10,15 +10,14 @@ the second pass of selfcond_next uses the noisy mask of its own level.
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _patch_segmenter, _supervised
+from pipeline.methods.segmenters import _patch_segmenter
 from pipeline.methods.segmenters._patch_segmenter import DiffusionSegmenter, PatchSegmenter
 from pipeline.methods.segmenters._recycling_params import Params
 
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """Return a segmenter of `spec.num_classes` classes. Raises UserError."""
-    about = {"method": "recycling", "params": params.model_dump(mode="json"), "stochastic": params.mode != "plain"}
-    about["weights"] = _supervised.weights_record("none")
+    about = _patch_segmenter.about("recycling", params, stochastic=params.mode != "plain")
     if params.mode == "plain":
         plain = _patch_segmenter.build_plain(params, spec)
         return PatchSegmenter([plain], plain, spec, about)

@@ -6,7 +6,7 @@ rule is taken to be the mean of class probabilities, for the diffusion model tho
 
 from pipeline.core.contracts import Segmenter
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.segmenters import _patch_segmenter, _supervised
+from pipeline.methods.segmenters import _patch_segmenter
 from pipeline.methods.segmenters._patch_segmenter import DiffusionSegmenter
 from pipeline.methods.segmenters._recycling import JointObjective
 from pipeline.methods.segmenters._recycling_ensemble_params import Params
@@ -14,8 +14,7 @@ from pipeline.methods.segmenters._recycling_ensemble_params import Params
 
 def build(params: Params, spec: DatasetSpec) -> Segmenter:
     """Return a segmenter of `spec.num_classes` classes. Raises UserError."""
-    about = {"method": "recycling_ensemble", "params": params.model_dump(mode="json"), "stochastic": True}
-    about["weights"] = _supervised.weights_record("none")
+    about = _patch_segmenter.about("recycling_ensemble", params, stochastic=True)
     parts = {
         "diffusion": _patch_segmenter.build_recycling(params, spec),
         "plain": _patch_segmenter.build_plain(params, spec),

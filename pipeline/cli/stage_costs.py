@@ -124,7 +124,7 @@ def _objective_operations(objective: torch.nn.Module, image: Tensor) -> int | No
             mask = torch.zeros(len(image), *image.shape[2:], dtype=torch.long)
             losses = objective(Batch(mode.from_tensor(image), mask, names, names), 0.0)
             torch.stack(list(losses.values())).sum().backward()
-    except (NotImplementedError, RuntimeError, UserError):
+    except (NotImplementedError, RuntimeError, UserError):  # as above; the forecast then says "not counted"
         return None
     return counter.get_total_flops()
 

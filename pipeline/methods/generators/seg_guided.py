@@ -82,9 +82,8 @@ class SegGuidedObjective(nn.Module):
     def __init__(self, params: Params, network: UNet2DModel, num_classes: int) -> None:
         super().__init__()
         self.params, self.network, self.num_classes = params, network, num_classes
-        self.scheduler = DDIMScheduler(
-            num_train_timesteps=1000
-        )  # linear betas from 1e-4 to 0.02, as in the public code
+        # Linear betas from 1e-4 to 0.02, as in the public code.
+        self.scheduler = DDIMScheduler(num_train_timesteps=1000)
         self.schedule = Schedule(self.scheduler.alphas_cumprod, "epsilon")
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:

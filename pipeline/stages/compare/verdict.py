@@ -1,7 +1,7 @@
 """From numbers to verdicts: better, worse, equivalent or inconclusive."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -105,12 +105,12 @@ def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> 
         return None
     chance = chance_of_change(evidence, conclusion, compare)
     if chance >= CLOSE:
-        level, near = 1 - compare.confidence, near_level([conclusion.largest_p], compare)
+        level, near = 1 - compare.confidence, near_level({"": conclusion.largest_p}, compare)
         return (
             f"{'close: ' if near or chance >= 2 * CLOSE else ''}p = {conclusion.largest_p:.3g} at the level {level:.3g}"
             f"; another processor would decide otherwise with a chance of about {100 * chance:.0f} %"
         )
-    return near_level([conclusion.p_equivalent_holm, conclusion.largest_p], compare)
+    return near_level({" for equivalence": conclusion.p_equivalent_holm, "": conclusion.largest_p}, compare)
 
 
 def chance_of_change(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> float:
@@ -130,10 +130,13 @@ def chance_of_change(evidence: Evidence, conclusion: Conclusion, compare: Compar
     return 1 - beyond if conclusion.largest_p < level else beyond
 
 
-def near_level(p_values: Sequence[float], compare: Compare) -> str | None:
-    """Return the p nearest to the level in words, where it is within a factor of two of it; None elsewhere."""
+def near_level(p_values: Mapping[str, float], compare: Compare) -> str | None:
+    """Return the p nearest to the level in words, where it is within a factor of two of it; None elsewhere.
+
+    The keys of `p_values` say in the sentence what each p tests.
+    """
     level = 1 - compare.confidence
-    p = min(p_values, key=lambda p: abs(math.log(p / level)))
+    test, p = min(p_values.items(), key=lambda item: abs(math.log(item[1] / level)))
     if not level / 2 <= p <= 2 * level:
         return None
-    return f"close: p = {p:.3g} at the level {level:.3g}; another processor may decide otherwise"
+    return f"close: p = {p:.3g}{test} at the level {level:.3g}; another processor may decide otherwise"

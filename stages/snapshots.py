@@ -5,10 +5,15 @@ from pipeline.study import Params
 
 
 def stage(params: Params, generator: str) -> None:
-    """Write steps.csv; only its header if finetune.snapshots is empty."""
-    from pipeline.stages.snapshots.snapshots import score_snapshots
+    """Write steps.csv; only its header if there is no snapshot, which takes no torch to find out."""
+    from pipeline.stages.snapshots.output import kept_steps, write
 
-    score_snapshots(params, generator)
+    if kept_steps(params, generator):
+        from pipeline.stages.snapshots.snapshots import score_snapshots
+
+        score_snapshots(params, generator)
+    elif command.process() == 0:
+        write(params.study, generator, [])
 
 
 if __name__ == "__main__":

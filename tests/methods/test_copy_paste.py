@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core import files, paths, seeding, tables
+from pipeline.core import files, paths, seeding
 from pipeline.core.contracts import Sampling, TrainingFreeGenerator
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
@@ -17,7 +17,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import _poisson, copy_paste
 from pipeline.stages.finetune.finetune import finetune
 from pipeline.stages.generate import generate
-from pipeline.stages.snapshots import snapshots
+from pipeline.stages.snapshots import output
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -200,7 +200,7 @@ def test_faults_are_named(make: Make, tmp_path: Path) -> None:
 
 
 def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
-    """Nothing is trained: the folder holds two records; snapshots give an empty table; the masks are the real ones."""
+    """Nothing is trained: the folder holds two records and no snapshot; the masks are the real ones."""
     entry = {"generators": {"copy_paste": {"copies": 2}}, "training_sets": {"real": {}}}
     settings = {**TOY_STUDY["finetune"], "snapshots": [1]}
     params = parse(Params, {**TOY_STUDY, **entry, "finetune": settings})
@@ -220,8 +220,7 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
         gap = made.image(row)[:, inside].astype(int) - train.image(source)[:, inside]
         assert abs(gap).mean() < 30  # its own lesion (noise of 160 to 220 on a background of 0 to 60), edges blended
         assert made.image(row)[:, ~inside].mean() < 60
-    snapshots.score_snapshots(params, "copy_paste")
-    assert tables.read_table(paths.snapshots("toy", "copy_paste") / "steps.csv") == []
+    assert output.kept_steps(params, "copy_paste") == []
 
 
 def test_it_is_an_untrained_generator() -> None:

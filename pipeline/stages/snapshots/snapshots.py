@@ -3,10 +3,9 @@
 All sets share one feature cache, so that features of the real images are computed once.
 """
 
-from pathlib import Path
 from typing import Any
 
-from pipeline.core import files, paths, tables
+from pipeline.core import paths
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation.feature_cache import FeatureCache, open_cache
@@ -14,45 +13,33 @@ from pipeline.evaluation.image_set_scores import score_set
 from pipeline.metrics.images.score import ScoreResult
 from pipeline.stages.generate import generate
 from pipeline.stages.judge.judge import load_judges
+from pipeline.stages.snapshots import output
 from pipeline.study import Params
-
-COLUMNS = ("step", "score", "value", "low", "high", "n")
 
 
 def score_snapshots(params: Params, generator: str) -> None:
-    """Publish steps.csv: every score of every snapshot and, last, of the finished generator (first copies).
-
-    Writes the header only where there is no snapshot: none was requested, or the generator is not trained.
-    """
+    """Publish steps.csv: every score of every snapshot and, last, of the finished generator (first copies)."""
     runtime = Runtime.start(params.threads)
     rows: list[dict[str, Any]] = []
-    steps = [step for step in sorted(params.finetune.snapshots) if _folder(params.study, generator, step).is_dir()]
-    if steps:
-        real = ImageSet.open(paths.real(params.study))
-        judges = None
-        if "faithfulness" in params.score.metrics:
-            judges = load_judges(params.judge, params.segmenters, params.study, real)
-        cache = open_cache(params.score, params.seed, params.study, judges, runtime)
-        for step in steps:
-            rows += _rows(step, real, _images(params, generator, step, real, runtime), cache)
-        final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
-        rows += _rows(params.finetune.max_steps, real, final, cache)
+    real = ImageSet.open(paths.real(params.study))
+    judges = None
+    if "faithfulness" in params.score.metrics:
+        judges = load_judges(params.judge, params.segmenters, params.study, real)
+    cache = open_cache(params.score, params.seed, params.study, judges, runtime)
+    for step in output.kept_steps(params, generator):
+        rows += _rows(step, real, _images(params, generator, step, real, runtime), cache)
+    final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
+    rows += _rows(params.finetune.max_steps, real, final, cache)
     if runtime.is_main:
-        work = paths.work("snapshots", files.fingerprint(generator, rows))
-        tables.write_table(work / "steps.csv", rows, COLUMNS)
-        files.publish(work, paths.snapshots(params.study, generator))
+        output.write(params.study, generator, rows)
     runtime.barrier()
 
 
 def _images(params: Params, generator: str, step: int, real: ImageSet, runtime: Runtime) -> ImageSet:
-    job = generate.Job(params, generator, _folder(params.study, generator, step), 1, real)
+    job = generate.Job(params, generator, output.folder(params.study, generator, step), 1, real)
     work = paths.work("snapshot", job.fingerprint)
     generate.fill(job, runtime, work)
     return ImageSet.open(work / "set")
-
-
-def _folder(study: str, generator: str, step: int) -> Path:
-    return paths.generator(study, generator) / "snapshots" / f"{step:06d}"
 
 
 def _rows(step: int, real: ImageSet, images: ImageSet, cache: FeatureCache) -> list[dict[str, Any]]:

@@ -129,7 +129,7 @@ def test_a_true_difference_in_dice_is_told(gain: float, verdict: str) -> None:
         (
             0.0062,
             60,
-            r"equivalent, yet not zero: other .*\] \(close: p = 0\.04\d+ for equivalence at the level 0\.05; another processor may",
+            r"equivalent, yet not zero: other .*\] \(close: p = 0\.04\d+ for equivalence at the level 0\.05; another",
         ),
         (
             0.0066,

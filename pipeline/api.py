@@ -109,12 +109,13 @@ def draw_images(
     seed: int = 0,
     steps: int = 50,
     guidance_scale: float = 9.0,
+    eta: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Draw one image for each mask.
 
     `masks` are label maps [B, H, W] at the size of the study, and `prompts` are B texts. The noise of image k depends
-    only on `seed` and k. `steps` and `guidance_scale` are those of DDIM; the defaults are the paper's. Returns pixels
-    [B, 3, H, W] as uint8.
+    only on `seed` and k. `steps`, `guidance_scale` and `eta` are those of DDIM; the defaults are the paper's. Returns
+    pixels [B, 3, H, W] as uint8.
 
     >>> generator = load_generator(load_study("params.yaml"), "siamese")
     >>> train = open_images("outputs/toy/real").split("train")
@@ -129,7 +130,7 @@ def draw_images(
     from pipeline.core.contracts import Sampling
 
     rngs = [seeding.torch_rng(seed, "api", number) for number in range(len(masks))]
-    drawn = generator.sample(torch.from_numpy(masks), list(prompts), rngs, Sampling(steps, guidance_scale))
+    drawn = generator.sample(torch.from_numpy(masks), list(prompts), rngs, Sampling(steps, guidance_scale, eta=eta))
     return (drawn * 255).round().clamp(0, 255).byte().cpu().numpy()
 
 

@@ -8,7 +8,7 @@ def stage(params: Params, generator: str) -> None:
     """Write steps.csv; only its header if there is no snapshot, which takes no torch to find out."""
     from pipeline.stages.snapshots.output import kept_steps, write
 
-    if kept_steps(params, generator):
+    if kept_steps(params.study, generator, params.finetune.snapshots):
         from pipeline.stages.snapshots.snapshots import score_snapshots
 
         score_snapshots(params, generator)

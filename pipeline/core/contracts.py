@@ -193,6 +193,7 @@ class Sampling:
     image_weight: float | None = None  # of the residuals of `sources`, which are hints too; None: the masks alone are
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # shares of the training timesteps at which guidance acts
     weaker: Generator | None = None  # an earlier state of the generator, which guides in place of the empty prompt
+    eta: float = 0.0  # of ddim: share of the noise of DDPM that every step adds anew; 0 is deterministic
     control_scale: float = 1.0  # factor of what the control adds to the U-Net, as diffusers' conditioning scale
     watch: Callable[[int, Callable[[], Tensor]], None] | None = field(default=None, compare=False)
     # called in every step with its number from 1, and a function that decodes the images [B, 3, H, W] it predicts

@@ -79,6 +79,7 @@ class GeneratorSummary:
     dropout: float  # share of empty prompts
     steps: int
     guidance_scale: float
+    eta: float
     settings: Mapping[str, Any]
     scores: tuple[Mapping[str, Any], ...]  # records of metrics.score.Score
 
@@ -108,6 +109,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         dropout=params.finetune.prompt_dropout,
         steps=generate.steps,
         guidance_scale=generate.guidance_scale,
+        eta=generate.eta,
         settings={
             **dotted_values(
                 "base", {key: value for key, value in base.items() if key != "fingerprint" and isinstance(value, str)}
@@ -174,6 +176,7 @@ def _body(summary: GeneratorSummary) -> str:
         palette="\n".join(f"| {k} | {_meaning(k)} | {row} |" for k, row in enumerate(rows)),
         steps=summary.steps,
         guidance_scale=summary.guidance_scale,
+        eta=f"\n    eta={summary.eta}," if summary.eta else "",
         data=spec.name,
         images=len(summary.train),
         digest=summary.train.digest,

@@ -89,7 +89,7 @@ told["another network"] = refusal(lambda: StableDiffusionControlNetPipeline.from
 torch.save(told, "told.pt")
 
 import os, re
-for name in ("siamese", "multistep"):
+for name in ("siamese", "multistep", "noisy"):
     os.chdir(os.path.join(sys.argv[2], name))
     [example] = re.findall(r"```python\\n(.*?)```", open("README.md").read(), re.DOTALL)
     exec(example, {})
@@ -168,11 +168,14 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             export(name, folder)
         other = parse(Params, STUDY | {"generate": STUDY["generate"] | {"sampler": "dpmpp_2m"}})
         generator_export.export(other, "multistep", folder / "multistep")
+        noisy = parse(Params, STUDY | {"generate": STUDY["generate"] | {"eta": 0.6}})
+        generator_export.export(noisy, "siamese", folder / "noisy")
         colours = palette(CLASSES)[masks(3)].permute(0, 3, 1, 2)
         bounded = plugins.load("conditioning", "mask_boundary")
         bounds = bounded.build(bounded.Params(), CLASSES)(masks(3))
         hints = {"siamese": colours, "adc": colours, "controlnet": colours, "multistep": bounds}
-        (folder / "siamese" / "mask.png").write_bytes(png(masks(1)[0].numpy().astype(np.uint8)))
+        for name in ("siamese", "noisy"):
+            (folder / name / "mask.png").write_bytes(png(masks(1)[0].numpy().astype(np.uint8)))
         picture = bounded.build(bounded.Params(), CLASSES)(masks(1))[0].permute(1, 2, 0) * 255
         (folder / "multistep" / "hint.png").write_bytes(png(picture.byte().numpy()))
         torch.save({"prompts": prompts, "seeds": seeds, "hints": hints}, folder / "order.pt")
@@ -182,7 +185,7 @@ def told(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             rngs = [seeding.torch_rng("image", k) for k in range(3)]
             settings = replace(SAMPLING, sampler=SAMPLERS[name])
             ours[name] = opened(name).sample(masks(3), prompts, rngs, settings)
-    examples = {name: np.asarray(Image.open(folder / name / "image.png")) for name in ("siamese", "multistep")}
+    examples = {name: np.asarray(Image.open(folder / name / "image.png")) for name in ("siamese", "multistep", "noisy")}
     return torch.load(folder / "told.pt") | {"ours": ours, "examples": examples}
 
 
@@ -211,11 +214,15 @@ def test_the_pipeline_refuses_a_dense_hint_without_trust_and_other_networks_in_i
     assert told["another network"].startswith("ValueError: dense_hint_controlnet is not one of the libraries")
 
 
-@pytest.mark.parametrize("name", ["siamese", "multistep"])
-def test_the_example_of_the_card_draws_the_image_of_its_seed_within_one_level(name: str, told: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "entry", "eta"), [("siamese", "siamese", 0), ("multistep", "multistep", 0), ("noisy", "siamese", 0.6)]
+)
+def test_the_example_of_the_card_draws_the_image_of_its_seed_within_one_level(
+    name: str, entry: str, eta: float, told: dict[str, Any]
+) -> None:
     """`exec` of the card's only Python block, beside a label map mask.png, or a hint of mask and boundary hint.png."""
-    rngs, settings = [torch.Generator().manual_seed(0)], replace(SAMPLING, sampler=SAMPLERS[name])
-    ours = opened(name).sample(masks(1), ["A photo of a blob."], rngs, settings)
+    rngs, settings = [torch.Generator().manual_seed(0)], replace(SAMPLING, sampler=SAMPLERS[entry], eta=eta)
+    ours = opened(entry).sample(masks(1), ["A photo of a blob."], rngs, settings)
     pixels = (ours[0] * 255).round().clamp(0, 255).byte().numpy()
     assert bytes_apart(told["examples"][name], np.moveaxis(pixels, 0, -1)) <= 1
     assert float(pixels.std()) > 10

@@ -220,7 +220,7 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
         gap = made.image(row)[:, inside].astype(int) - train.image(source)[:, inside]
         assert abs(gap).mean() < 30  # its own lesion (noise of 160 to 220 on a background of 0 to 60), edges blended
         assert made.image(row)[:, ~inside].mean() < 60
-    assert output.kept_steps(params, "copy_paste") == []
+    assert output.kept_steps("toy", "copy_paste", params.finetune.snapshots) == []
 
 
 def test_it_is_an_untrained_generator() -> None:

@@ -100,7 +100,7 @@ def test_known_latents_are_the_real_ones_at_every_level_and_in_the_end(
     conditions = torch.zeros(1, 1), []
     settings = Sampling(8, 1.0, sampler=sampler)
     latents = _sampling.denoise(
-        _sampling.Predictor(networks, conditions), generator.model.scheduler, noise, settings, known
+        _sampling.Predictor(networks, conditions), generator.model.scheduler, lambda: noise, settings, known
     )
     outside = ~holes.expand_as(z0)
     assert latents.dtype == torch.float64
@@ -162,7 +162,11 @@ def test_a_strength_starts_from_the_noised_image_and_runs_the_last_steps(
     known = KnownLatents.of(generator.model, everywhere(names, True, 0.4))
     noise = noise_of([seeding.torch_rng("sample", name) for name in names], (4, 8, 8))
     _sampling.denoise(
-        _sampling.Predictor(networks, (torch.zeros(3, 1), [])), generator.model.scheduler, noise, settings, known
+        _sampling.Predictor(networks, (torch.zeros(3, 1), [])),
+        generator.model.scheduler,
+        lambda: noise,
+        settings,
+        known,
     )
     every = _sampling.scheduler_of(generator.model.scheduler, settings).timesteps.tolist()
     assert [timestep for timestep, _ in networks.seen] == every[6:]

@@ -93,10 +93,11 @@ def literal(built: ControlledDiffusion, names: range, steps: int, scale: float, 
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "eta"), [*((one, 0.0) for one in SAMPLERS), ("ddim", 0.4), ("ddim", 1.0)])
 def test_sampler_draws_what_the_pipeline_of_diffusers_draws(
-    sampler: Any, scale: float, each_prediction: ControlledDiffusion
+    sampler: Any, eta: float, scale: float, each_prediction: ControlledDiffusion
 ) -> None:
+    """Random streams give the first noise and, with an eta, the noise of every step, as diffusers draws them."""
     built, names = each_prediction, range(3)
     model = built.model
     scheduler = _sampling.SCHEDULERS[sampler].from_config(model.scheduler.config)
@@ -107,12 +108,13 @@ def test_sampler_draws_what_the_pipeline_of_diffusers_draws(
     theirs = pipe(
         prompts(names),
         image=mask_hint.hint(MASKS[names], 2),
-        latents=noise_of(streams(names), (4, 8, 8)),
+        generator=streams(names),
         num_inference_steps=7,
         guidance_scale=scale,
+        eta=eta,
         output_type="pt",
     ).images
-    ours = draw(built, names, Sampling(7, scale, sampler=sampler))
+    ours = draw(built, names, Sampling(7, scale, sampler=sampler, eta=eta))
     assert apart(ours, theirs) < ROUNDING
     assert float(ours.std()) > 0.01
 
@@ -198,11 +200,11 @@ def test_reused_steps_take_the_features_of_the_step_before(
 
 
 @pytest.mark.parametrize("reused", [(), (1, 3)])
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "eta"), [*((one, 0.0) for one in SAMPLERS), ("ddim", 1.0)])
 def test_an_image_does_not_depend_on_its_batch(
-    sampler: Any, reused: tuple[int, ...], generator: ControlledDiffusion
+    sampler: Any, eta: float, reused: tuple[int, ...], generator: ControlledDiffusion
 ) -> None:
-    settings = Sampling(5, 5.0, sampler=sampler, reused=reused)
+    settings = Sampling(5, 5.0, sampler=sampler, reused=reused, eta=eta)
     seven = draw(generator, range(7), settings)
     four = torch.cat([draw(generator, range(4), settings), draw(generator, range(4, 7), settings)])
     one = torch.cat([draw(generator, range(name, name + 1), settings) for name in range(7)])
@@ -292,6 +294,8 @@ def test_steps_of_reuse(given: Any, reused: tuple[int, ...]) -> None:
         ({"reuse_encoder": [0, 2]}, "Input should be greater than 0, found 0"),
         ({"reuse_encoder": 1}, "Input should be greater than or equal to 2, found 1"),
         ({"sampler": "unipc", "steps": 201}, "generate: sampler unipc takes at most 200 steps, found 201"),
+        ({"eta": 1.1}, "generate.eta: Input should be less than or equal to 1, found 1.1"),
+        ({"sampler": "unipc", "eta": 0.5}, "generate: eta 0.5 is an option of the sampler ddim, found unipc"),
         ({"compile": "perhaps"}, "generate.compile: Input should be a valid boolean"),
     ],
 )

@@ -107,11 +107,15 @@ class ControlledDiffusion:
             elif settings.guidance_scale > 1:
                 texts.insert(0, self.model.embed(["" for _ in prompts]))
             side = masks.shape[-1] // self.model.factor
-            noise = noise_of(rngs, (self.model.unet.config["in_channels"], side, side)).to(device)
+            shape = (self.model.unet.config["in_channels"], side, side)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             known = None if real is None else KnownLatents.of(self.model, real)
             predict = Predictor(self.networks(settings), conditions)
             watch = watching(settings, self.model.schedule, self.model.images)
+
+            def noise() -> Tensor:
+                return noise_of(rngs, shape).to(device)
+
             drawn = self.model.images(denoise(predict, self.model.scheduler, noise, settings, known, watch, guide))
             return drawn if real is None else blend(drawn, real)
 

@@ -2,7 +2,7 @@
 
 With one noise per image, replacing the predicted clean latents equals noising the known region again at every level
 (RePaint, Lugmayr et al. 2022; Blended Latent Diffusion, Avrahami et al. 2023), for every sampler that reproduces a
-constant prediction exactly: DDIM without noise, DPM-Solver++ and UniPC.
+constant prediction exactly: DDIM, DPM-Solver++ and UniPC. With an eta, DDIM noises the known region with new noise.
 """
 
 import math

@@ -28,7 +28,7 @@ WatchLatents = Callable[[int, Tensor, Tensor, int], None]  # step from 1, predic
 Predict = Callable[[Tensor, int, bool, bool], tuple[Tensor, Tensor | None]]  # as Predictor.__call__
 Scheduler = DDIMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 SCHEDULERS: dict[str, type[Scheduler]] = {
-    "ddim": DDIMScheduler,  # Song et al. 2021, eta 0
+    "ddim": DDIMScheduler,  # Song et al. 2021
     "dpmpp_2m": DPMSolverMultistepScheduler,  # Lu et al. 2022, DPM-Solver++(2M)
     "unipc": UniPCMultistepScheduler,  # Zhao et al. 2023, order 2
 }
@@ -44,7 +44,7 @@ def scheduler_of(base: DDIMScheduler, settings: Sampling) -> Scheduler:
 def denoise(
     predict: Predict,
     base: DDIMScheduler,
-    noise: Tensor,
+    draw_noise: Callable[[], Tensor],
     settings: Sampling,
     known: KnownLatents | None = None,
     watch: WatchLatents | None = None,
@@ -57,9 +57,11 @@ def denoise(
     elsewhere the prediction with the prompt counts alone.
 
     With `known`, the clean latents outside its holes are replaced in every step by those of real images; a strength
-    skips the first steps. `watch` is called in every step. Raises UserError where the networks cannot be compiled.
+    skips the first steps. `watch` is called in every step. `draw_noise` returns the first noise and, with an eta, new
+    noise in every step. Raises UserError where the networks cannot be compiled.
     """
-    scheduler, latents = scheduler_of(base, settings), noise
+    noise = latents = draw_noise()
+    scheduler = scheduler_of(base, settings)
     timesteps = list(enumerate(scheduler.timesteps.tolist()))
     if known is not None:
         timesteps = timesteps[known.skipped(len(timesteps)) :]
@@ -77,7 +79,10 @@ def denoise(
                 predicted = known.replace(predicted, latents, timestep)
             if watch is not None:
                 watch(step + 1, predicted, latents, timestep)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+            options: dict[str, Any] = {}
+            if settings.eta:
+                options = {"eta": settings.eta, "variance_noise": draw_noise()}
+            latents = scheduler.step(predicted, timestep, latents, return_dict=False, **options)[0]
     return latents if known is None else known.finish(latents)
 
 

@@ -137,10 +137,14 @@ class SegGuidedDiffusion:
         device, weaker = self.network.device, settings.weaker
         assert weaker is None or isinstance(weaker, SegGuidedDiffusion)
         masks = masks.to(device)
-        noise = noise_of(rngs, (self.spec.channels, *masks.shape[1:])).to(device)
+        shape = (self.spec.channels, *masks.shape[1:])
         guide = None if weaker is None else weaker.predictor(masks, settings)
         known, schedule = None if real is None else self._known(real), self.objective.schedule
         predict, watch = self.predictor(masks, settings), watching(settings, schedule, to_unit_range)
+
+        def noise() -> Tensor:
+            return noise_of(rngs, shape).to(device)
+
         drawn = to_unit_range(denoise(predict, self.objective.scheduler, noise, settings, known, watch, guide))
         return drawn if real is None else blend(drawn, real)
 

@@ -194,6 +194,7 @@ class _Filling:
             job.image_weight,
             guidance.guidance_interval(entry),
             guidance.weaker_generator(job.params.study, job.params.seed, job.name, entry, job.real.spec, self.runtime),
+            settings.eta,
         )
 
     @cached_property

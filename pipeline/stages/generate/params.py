@@ -15,7 +15,10 @@ class Generate(Section):
     """Sampling; the paper: ddim, 50 steps, scale 9."""
 
     sampler: Literal["ddim", "dpmpp_2m", "unipc"] = "ddim"
-    """Sampler, in deterministic form: DDIM with eta 0, DPM-Solver++(2M) or UniPC. The last two take at most 200 steps.
+    """Sampler: DDIM, DPM-Solver++(2M) or UniPC. The last two take at most 200 steps."""
+    eta: float = Field(default=0.0, ge=0, le=1)
+    """Noise that every step of `ddim` adds anew, as a share of that of DDPM (Song et al. 2021, eq. 16). 0 adds none, as
+    in the paper. 1 hides mistakes of small networks and needs more steps.
     """
     steps: int = Field(gt=0, le=500)
     """Sampling steps; 50 in the paper. With more than 500 of 1000 the leading timesteps would not reach the noisy end.
@@ -48,6 +51,12 @@ class Generate(Section):
             wrong = [step for step in self.reuse_encoder if step >= self.steps]
         if wrong:
             raise ValueError(f"reuse_encoder {wrong} lies outside the run; its steps are 0 to {self.steps - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def only_ddim_adds_noise(self) -> Self:
+        if self.sampler != "ddim" and self.eta:
+            raise ValueError(f"eta {self.eta} is an option of the sampler ddim, found {self.sampler}; leave eta out")
         return self
 
     @model_validator(mode="after")

@@ -1,18 +1,17 @@
 """Which snapshots of a generator there are, and the table of their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import files, paths, tables
-from pipeline.study import Params
 
 COLUMNS = ("step", "score", "value", "low", "high", "n")
 
 
-def kept_steps(params: Params, generator: str) -> list[int]:
-    """Return the steps of finetune.snapshots that the generator has kept; none if it is not trained."""
-    return [step for step in sorted(params.finetune.snapshots) if folder(params.study, generator, step).is_dir()]
+def kept_steps(study: str, generator: str, steps: Iterable[int]) -> list[int]:
+    """Return those of some steps (finetune.snapshots) that the generator has kept; none if it is not trained."""
+    return [step for step in sorted(steps) if folder(study, generator, step).is_dir()]
 
 
 def folder(study: str, generator: str, step: int) -> Path:

@@ -26,7 +26,7 @@ def score_snapshots(params: Params, generator: str) -> None:
     if "faithfulness" in params.score.metrics:
         judges = load_judges(params.judge, params.segmenters, params.study, real)
     cache = open_cache(params.score, params.seed, params.study, judges, runtime)
-    for step in output.kept_steps(params, generator):
+    for step in output.kept_steps(params.study, generator, params.finetune.snapshots):
         rows += _rows(step, real, _images(params, generator, step, real, runtime), cache)
     final = ImageSet.open(paths.synthetic(params.study, generator)).take(1)
     rows += _rows(params.finetune.max_steps, real, final, cache)

@@ -179,8 +179,15 @@ class Workbench:
         row = self._source(drawing)
         source = self.train.picture(row) if row and np.array_equal(self.train.mask(row), drawing.mask) else None
         generate = self.params.generate
-        options = {"precision": generate.precision, "sampler": generate.sampler, "control_scale": request.control_scale}
-        sampling = Sampling(request.steps, request.guidance_scale, watch=self._watch(drawing), **options)
+        sampling = Sampling(
+            request.steps,
+            request.guidance_scale,
+            generate.precision,
+            generate.sampler,
+            eta=generate.eta,
+            control_scale=request.control_scale,
+            watch=self._watch(drawing),
+        )
         rngs, prompts = [seeding.torch_rng(request.seed, "try")], [row["prompt"] if row else self._prompt]
         with self.runtime.autocast(generate.precision):
             sampled = generator.sample(torch.from_numpy(drawing.mask[None]), prompts, rngs, sampling, [source])

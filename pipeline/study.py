@@ -154,6 +154,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def only_what_learns_has_a_rate(self) -> Self:
+        for name, entry in self.generators.items():
+            if entry.learning_rate is not None and not entry.learns(name):
+                raise ValueError(
+                    f"generators.{name}.learning_rate: {entry.method_of(name)} is not fine-tuned; remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def guidance_has_its_snapshot(self) -> Self:
         for name, entry in self.generators.items():
             if entry.guidance is not None:

@@ -194,6 +194,6 @@ def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
     first: dict[str, str] = {}
     sources = {}
     for name, entry in generators.items():
-        key = f"{entry.method_of(name)} {sorted(entry.options.items())} {entry.seed}"
+        key = f"{entry.method_of(name)} {sorted(entry.options.items())} {entry.seed} {entry.learning_rate}"
         sources[name] = first.setdefault(key, name)
     return sources

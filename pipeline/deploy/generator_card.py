@@ -115,7 +115,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
                 "base", {key: value for key, value in base.items() if key != "fingerprint" and isinstance(value, str)}
             ),
             **dotted_values(f"generators.{name}", {"method": method, **method_params.model_dump(mode="json")}),
-            **dotted_values("finetune", params.finetune.model_dump(mode="json")),
+            **dotted_values("finetune", params.generators[name].settings(params.finetune).model_dump(mode="json")),
             **dotted_values("generate", generate.model_dump(mode="json")),
             "seed": params.seed,
         },

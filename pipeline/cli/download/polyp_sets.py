@@ -4,7 +4,7 @@ from pipeline.cli.download.published_set import Files, Layout, PublishedSet, Spl
 
 PICTURE = r"\.(?:tiff?|png|bmp|jpe?g)"
 NUMBER = rf"(?P<key>\d+){PICTURE}"
-STUDIES = ("polyps", "polyps_ablations", "polyps_adc")
+STUDIES = ("polyps", "polyps_ablations", "polyps_adc", "bench")
 BENCHMARK, TRAIN = "data/polyps", "TrainDataset"
 SHARED = (f"{TRAIN}/images", f"{TRAIN}/masks")
 RESEARCH = "research and education only, with citation"

@@ -98,7 +98,7 @@ class FinetuneRun:
             return
         check_recipe(recipe(settings, self.work.name), settings.global_batch, runtime)
         if runtime.is_main:
-            presets.note(self.work, presets.differences(params.finetune, settings))
+            presets.note(self.work, presets.differences(self.entry.settings(params.finetune), settings))
         model.prepare(settings)
         rows = self._fit(model, settings, train)
         if runtime.is_main:
@@ -110,7 +110,7 @@ class FinetuneRun:
         """Return the settings under the shell's preset or, where study and shell leave them open, those that fit."""
         params, runtime = self.params, self.runtime
         free = presets.chosen() is None and presets.leaves_open(params.finetune)
-        settings = presets.fitted(params.finetune)
+        settings = presets.fitted(self.entry.settings(params.finetune))
         fitting = runtime.broadcast(memory.fit_device(params, self.name, settings, runtime, free))
         if fitting != settings and runtime.is_main:
             log.warning("finetune %s: %s, chosen so that it fits the GPU", self.name, memory.described(fitting))

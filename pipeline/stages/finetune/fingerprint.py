@@ -24,7 +24,8 @@ def of_finished_run(trajectory: str, max_steps: int) -> str:
 
 def trajectory(params: Params, name: str, train: ImageSet) -> str:
     """Identify the weights after every step, however many there are: all but the number of the last step."""
-    entry, finetune = params.generators[name], params.finetune
+    entry = params.generators[name]
+    finetune = entry.settings(params.finetune)
     method, options = entry.method_of(name), generator.options(name, entry)
     base = files.tree_sha256(paths.base(params.study)) if entry.uses_base(name) else None
     version = plugins.load("generators", method).VERSION

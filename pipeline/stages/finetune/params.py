@@ -169,6 +169,10 @@ class GeneratorEntry(MethodEntry):
     """Random stream of this entry's training and drawing. Entries that differ in nothing else show how much chance
     there is in one trained generator.
     """
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of this entry's fine-tuning; `null` for `finetune.learning_rate`. A network that starts from random
+    weights needs a higher one than a ControlNet over a trained base.
+    """
     copies: int = Field(gt=0)
     """Images drawn per mask."""
     masks: str = "real"
@@ -219,8 +223,14 @@ class GeneratorEntry(MethodEntry):
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        unused = {"control": "mask"} | dict.fromkeys(("keep_background", "from_image", "image_weight", "guidance"))
+        later = ("keep_background", "from_image", "image_weight", "guidance", "learning_rate")
+        unused = {"control": "mask"} | dict.fromkeys(later)
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
+
+    def settings(self, common: Finetune) -> Finetune:
+        """Return the settings of this entry's fine-tuning: the study's, with the entry's own rate if it has one."""
+        own = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        return common.model_copy(update=own)
 
     def uses_base(self, name: str) -> bool:
         """Whether the entry with this name needs the base of the study."""

@@ -1,4 +1,4 @@
-"""The loss that looks at lesions more: by hand, in every controlled generator, and nothing new at its default."""
+"""Weights of lesions and noise levels in the loss: by hand, in every controlled generator, nothing new by default."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.diffusion.schedule import Schedule
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.finetune.params import Finetune
 from tests.tiny_base import write_tiny_base
@@ -22,6 +23,8 @@ FOCUSED = {  # losses; others have one
     "siamese": ("mask", "consistency"),
     **dict.fromkeys(("adc", "mask_image"), ("mask", "mask_image")),
 }
+SCHEDULE = Schedule(torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64), "sample")
+TIMES = torch.arange(3)
 RNG = torch.Generator().manual_seed(0)
 
 
@@ -35,12 +38,26 @@ def test_it_is_the_stated_mean() -> None:
     errors = (predicted - target) ** 2
     inside = [errors[0, :, 1:3, 3:5].mean(), errors[1, :, 0, 0].mean(), errors[2].mean()]
     expected = sum(0.7 * errors[k].mean() + 0.3 * inside[k] for k in range(3)) / 3
-    assert float(focused_mse(predicted, target, masks, 0.3)) == pytest.approx(float(expected), abs=1e-12)
+    found = WeightedError(SCHEDULE, 0.3, None)(predicted, target, TIMES, masks)
+    assert float(found) == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_no_weight_is_the_plain_error_bit_by_bit() -> None:
     predicted, target = drawn(3, 4, 6, 6).float(), drawn(3, 4, 6, 6).float()
-    assert torch.equal(focused_mse(predicted, target, torch.ones(3, 12, 12), 0.0), F.mse_loss(predicted, target))
+    found = WeightedError(SCHEDULE, 0.0, None)(predicted, target, TIMES, torch.ones(3, 12, 12))
+    assert torch.equal(found, F.mse_loss(predicted, target))
+
+
+@pytest.mark.parametrize(("prediction", "weights"), [("sample", [3, 1, 0.25]), ("epsilon", [1 / 3, 1, 1])])
+def test_levels_have_their_min_snr_weights(prediction: Any, weights: list[float]) -> None:
+    """At signal-to-noise ratios of 9, 1 and 1/4, of which gamma 3 clips the first; lesions keep their weight."""
+    predicted, target = drawn(3, 4, 6, 6), drawn(3, 4, 6, 6)
+    masks, schedule = torch.ones(3, 12, 12, dtype=torch.long), Schedule(SCHEDULE.alphas_cumprod, prediction)
+    errors = ((predicted - target) ** 2).mean((1, 2, 3))
+    expected = sum(weight * error for weight, error in zip(weights, errors, strict=True)) / 3
+    for lesion_weight in (0.0, 0.4):  # a mask that covers the image changes nothing
+        found = WeightedError(schedule, lesion_weight, 3.0)(predicted, target, TIMES, masks)
+        assert float(found) == pytest.approx(float(expected), abs=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +89,17 @@ def test_every_controlled_generator_has_it(method: str, base: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_min_snr_weights_every_loss(method: str, base: Path) -> None:
+    start = {} if method == "t2i_adapter" else {"start": 0.1}
+    plain, weighted = losses(method, base, **start), losses(method, base, **start, min_snr=5.0)
+    assert all(value != weighted[name] for name, value in plain.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_at_its_default_it_is_no_part_of_fingerprints(method: str) -> None:
     params = plugins.load("generators", method).Params
-    assert "lesion_weight" not in params().model_dump(mode="json")
+    assert not {"lesion_weight", "min_snr"} & params().model_dump(mode="json").keys()
+    assert params(min_snr=5).model_dump(mode="json")["min_snr"] == 5
     assert params(lesion_weight=0.5).model_dump(mode="json")["lesion_weight"] == 0.5
 
 

@@ -22,10 +22,16 @@ class Conditioned(Section):
     off.
     """
 
+    min_snr: float | None = Field(default=None, gt=0)
+    """Gamma of the min-SNR weights of the loss (Hang et al. 2023), 5 in that paper; `null` weights all levels of noise
+    equally.
+    """
+
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        return {key: value for key, value in handler(self).items() if key != "lesion_weight" or value}
+        later = {"lesion_weight": 0.0, "min_snr": None}
+        return {key: value for key, value in handler(self).items() if key not in later or value != later[key]}
 
     @model_validator(mode="after")
     def conditioning_is_known(self) -> Self:

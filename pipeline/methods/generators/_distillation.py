@@ -9,8 +9,10 @@ from torch.nn import functional as F
 Weighting = Literal["ratio", "normalised", "none"]
 
 
-def distillation(student: Tensor, teacher: Tensor, masks: Tensor, weighting: Weighting) -> Tensor:
-    """Return the mean of W (student - teacher)^2 over samples, channels and cells.
+def distillation(
+    student: Tensor, teacher: Tensor, masks: Tensor, weighting: Weighting, levels: Tensor | None = None
+) -> Tensor:
+    """Return the mean of W (student - teacher)^2 over samples, channels and cells; `levels` [B] weight the samples.
 
     `student` and `teacher` are predictions [B, C, h, w], `masks` [B, H, W] label maps. With r the share of the lesion,
     W is 1 - r in the lesion and r in the background (`ratio`). The loss of a sample is then r (1 - r) times the sum of
@@ -18,6 +20,8 @@ def distillation(student: Tensor, teacher: Tensor, masks: Tensor, weighting: Wei
     the lesion's share of each cell; an image of one region has the plain mean. `none` has the plain mean everywhere.
     """
     errors = F.mse_loss(student, teacher, reduction="none").mean(1)
+    if levels is not None:
+        errors = errors * levels[:, None, None]
     return errors.mean() if weighting == "none" else (balance(masks, errors, weighting) * errors).mean()
 
 

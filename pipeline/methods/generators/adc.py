@@ -17,7 +17,7 @@ from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._adc_params import Params
 from pipeline.methods.generators._control import ControlledDiffusion, control_network, sample_noise_on_device
 from pipeline.methods.generators._distillation import distillation
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
@@ -52,6 +52,7 @@ class DistillationObjective(nn.Module):
         super().__init__()
         self.params, self.schedule, self.hint = params, model.schedule, params.conditions(num_classes)
         self.network, self.teacher_network = student, teacher
+        self.error = WeightedError.of(params, model.schedule)
         self.decoder = UNetDecoder(model.unet).requires_grad_(True)
         self.teacher_decoder = copy.deepcopy(self.decoder)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
@@ -77,9 +78,10 @@ class DistillationObjective(nn.Module):
         student = at_least_float32(self.decoder(encoded, of_mask, text))
         teacher = at_least_float32(self.teacher_decoder(encoded, of_both, text))
         return {
-            "mask": focused_mse(student, target, masks, params.lesion_weight),
-            "mask_image": params.w_t * focused_mse(teacher, target, masks, params.lesion_weight),
-            "distillation": params.w_d * distillation(student, teacher.detach(), masks, params.weighting),
+            "mask": self.error(student, target, t, masks),
+            "mask_image": params.w_t * self.error(teacher, target, t, masks),
+            "distillation": params.w_d
+            * distillation(student, teacher.detach(), masks, params.weighting, self.error.of_levels(t)),
         }
 
     def drop_teacher(self) -> None:

@@ -12,7 +12,7 @@ from pipeline.methods.generators._control import (
     sample_noise_on_device,
 )
 from pipeline.methods.generators._controlnet_params import Params
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, control, encode
@@ -34,7 +34,7 @@ class ControlNetObjective(nn.Module):
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
-        self.lesion_weight = params.lesion_weight
+        self.error = WeightedError.of(params, model.schedule)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -46,4 +46,4 @@ class ControlNetObjective(nn.Module):
         residuals = control(self.network, noisy, t, batch.text, hint)
         predicted = at_least_float32(self.decoder(encoded, residuals, batch.text))
         target = self.schedule.target(latents, noise, t)
-        return {"mask": focused_mse(predicted, target, batch.mask, self.lesion_weight)}
+        return {"mask": self.error(predicted, target, t, batch.mask)}

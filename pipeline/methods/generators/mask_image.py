@@ -18,7 +18,7 @@ from pipeline.methods.generators._control import (
     control_network,
     sample_noise_on_device,
 )
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.methods.generators._mask_image_params import Params
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -42,7 +42,7 @@ class MaskImageObjective(nn.Module):
         self.w_i, self.schedule, self.network = params.w_i, model.schedule, network
         self.hint = params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(params.train_decoder)
-        self.lesion_weight = params.lesion_weight
+        self.error = WeightedError.of(params, model.schedule)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -56,5 +56,4 @@ class MaskImageObjective(nn.Module):
         of_both = [mask + self.w_i * image for mask, image in zip(of_mask, of_image, strict=True)]
         predicted = {"mask": of_mask, "mask_image": of_both}
         decoded = {name: at_least_float32(self.decoder(encoded, part, batch.text)) for name, part in predicted.items()}
-        weight = self.lesion_weight
-        return {name: focused_mse(one, target, batch.mask, weight) for name, one in decoded.items()}
+        return {name: self.error(one, target, t, batch.mask) for name, one in decoded.items()}

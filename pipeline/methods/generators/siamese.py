@@ -13,7 +13,7 @@ from pipeline.core.device import to_device
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import ControlledDiffusion, control_network
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.methods.generators._siamese_params import Params
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -41,7 +41,7 @@ class SiameseObjective(nn.Module):
     def __init__(self, params: Params, model: StableDiffusion, network: ControlNetModel, num_classes: int) -> None:
         super().__init__()
         self.params, self.schedule, self.hint = params, model.schedule, params.conditions(num_classes)
-        self.network = network
+        self.network, self.error = network, WeightedError.of(params, model.schedule)
         self.decoder = UNetDecoder(model.unet).requires_grad_(True)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
         self.fixed_sizes = False  # whether all passes of online augmentation take equally many samples, for compilation
@@ -77,20 +77,15 @@ class SiameseObjective(nn.Module):
         predicted_mask = at_least_float32(self.decoder(encoded, control_mask, text))
         predicted_mix = at_least_float32(self.decoder(encoded, control_mix, text, detached=True))  # theta' of the paper
         losses = {
-            "mask": self.params.w_m * self._error(predicted_mask, target, masks),
-            "image": F.mse_loss(predicted_mix, target),
-            "consistency": self.params.w_c * self._error(predicted_mask, predicted_mix.detach(), masks),
+            "mask": self.params.w_m * self.error(predicted_mask, target, times, masks),
+            "image": self.error(predicted_mix, target, times),
+            "consistency": self.params.w_c * self.error(predicted_mask, predicted_mix.detach(), times, masks),
         }
         if progress > self.params.k_tau and self.params.w_a > 0:
             selected = (t <= self.params.t_tau).nonzero().flatten()
             inputs = (predicted_mix.detach(), noisy, noise, times, text, mask_embedding)
             losses["augmented"] = self._augmented(selected, *inputs)
         return losses
-
-    def _error(self, predicted: Tensor, target: Tensor, masks: Tensor | None) -> Tensor:
-        if masks is None:
-            return F.mse_loss(predicted, target)
-        return focused_mse(predicted, target, masks, self.params.lesion_weight)
 
     def _augmented(self, selected: Tensor, *inputs: Tensor) -> Tensor:
         """Return L_m' on samples with t <= T_tau, noised again from the mix's clean latents, over the full batch."""
@@ -108,7 +103,8 @@ class SiameseObjective(nn.Module):
         noisy = self.schedule.q_sample(x0, noise, times)
         residuals = control(self.network, noisy, times, text, hint)
         predicted = at_least_float32(self.decoder(self._encode(noisy, times, text), residuals, text))
-        per_sample = F.mse_loss(predicted, self.schedule.target(x0, noise, times), reduction="none").flatten(1).mean(1)
+        target = self.schedule.target(x0, noise, times)
+        per_sample = F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1) * self.error.of_levels(times)
         return per_sample[: len(selected)].sum()
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from pipeline.core.contracts import Sampling
 from pipeline.data.sample import DatasetSpec
 from pipeline.diffusion.schedule import at_least_float32
 from pipeline.methods.generators._control import ControlledDiffusion, sample_noise_on_device
-from pipeline.methods.generators._focused_loss import focused_mse
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.methods.generators._sampling import AdaptedDenoisingNetworks, DenoisingNetworks
 from pipeline.methods.generators._t2i_adapter_params import Params
 from pipeline.networks.stable_diffusion.acceleration import accelerate
@@ -44,7 +44,7 @@ class AdapterObjective(nn.Module):
         super().__init__()
         self.schedule, self.network, self.hint = model.schedule, network, params.conditions(num_classes)
         self.decoder = UNetDecoder(model.unet).requires_grad_(False)
-        self.lesion_weight = params.lesion_weight
+        self.error = WeightedError.of(params, model.schedule)
         self.frozen = [model]  # in a list: its weights are neither trained nor saved with the objective
 
     def forward(self, batch: LatentBatch, progress: float) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class AdapterObjective(nn.Module):
         encoded = encode(self.frozen[0].unet, noisy, t, batch.text, features)
         predicted = at_least_float32(self.decoder(encoded, no_control(encoded), batch.text))
         target = self.schedule.target(latents, noise, t)
-        return {"mask": focused_mse(predicted, target, batch.mask, self.lesion_weight)}
+        return {"mask": self.error(predicted, target, t, batch.mask)}
 
 
 class AdaptedDiffusion(ControlledDiffusion):

@@ -88,10 +88,11 @@ def _curves(comparison: Record) -> Iterator[Drawing]:
         if arm["role"] != "reference" or arm["segmenter"] not in with_curve:
             continue
         lines: dict[str, list[Point]] = {}
-        for point in comparison["curve"]:
-            if point["segmenter"] == arm["segmenter"]:
-                value = Point(point["multiplier"], point["dice"], point["low"], point["high"])
-                lines.setdefault(", ".join(filter(None, (point["generator"], point["options"]))), []).append(value)
+        points = [point for point in comparison["curve"] if point["segmenter"] == arm["segmenter"]]
+        alike = len({point["options"] for point in points}) == 1  # what all lines share tells none of them apart
+        for point in points:
+            name = ", ".join(filter(None, (point["generator"], "" if alike else point["options"])))
+            lines.setdefault(name, []).append(Point(point["multiplier"], point["dice"], point["low"], point["high"]))
         reference = Point(0, arm["dice"], arm["dice_low"], arm["dice_high"])
         ceilings = {
             other["training_set"]: other["dice"]

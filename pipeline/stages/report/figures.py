@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -61,13 +62,14 @@ def multiplier_curve(
         axes.set_xticks(sorted({p.multiplier for points in curves.values() for p in points} | {0}))
         axes.set_xlabel("synthetic images per real image (multiplier)")
         axes.set_ylabel("Dice on real test images")
-        axes.legend(loc="best")
+        assert isinstance(axes.figure, Figure)
+        axes.figure.legend(loc="outside lower left", ncols=2)  # outside, so that it covers no interval
 
     ends = "; ".join(f"{name}: {_steps(points)}" for name, points in curves.items())
     levels = "".join(f" {name}, more real images: {mean:.3f}." for name, mean in ceilings.items())
     key = legend.CURVE + (legend.CEILINGS if ceilings else ())
     alt_text = f"Dice over the multiplier, {title}. Real images only: {reference.mean:.3f}.{levels} {ends}."
-    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, key, (4.6, 3.5))
+    return Drawing(f"multiplier_curve_{title}", f"{title}: Dice by multiplier", alt_text, draw, key, (4.6, 3.9))
 
 
 def differences(title: str, rows: Sequence[Difference], reference: str, margin: float, metric: str = "Dice") -> Drawing:

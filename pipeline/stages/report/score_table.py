@@ -15,10 +15,12 @@ Record = dict[str, Any]
 class GeneratorScores:
     """Records of scores.json by title and generator, each with its digits and notes; all generators are scored alike.
 
-    `unavailable` holds the titles of scores that no generator has, by the reason.
+    `counts` holds the numbers of images by title, `unavailable` the titles of scores that no generator has by the
+    reason.
     """
 
     rows: Mapping[str, Mapping[str, Record]]
+    counts: Mapping[str, str]
     unavailable: Mapping[str, list[str]]
     has_p: bool
 
@@ -39,7 +41,8 @@ def read_scores(study: str, generators: Iterable[str]) -> GeneratorScores:
         if not _has_value(row):
             unavailable.setdefault(next(iter(row.values()))["reason"], []).append(title)
     has_p = any(score["p_value"] is not None for row in table.values() for score in row.values())
-    return GeneratorScores({title: row for title, row in table.items() if _has_value(row)}, unavailable, has_p)
+    rows = {title: row for title, row in table.items() if _has_value(row)}
+    return GeneratorScores(rows, {title: _counts(row) for title, row in rows.items()}, unavailable, has_p)
 
 
 def _title(record: Record) -> str:
@@ -59,6 +62,12 @@ def _notes(record: Record, digits: int) -> str:
         f"{record['n_real']} real images" if record["n_real"] is not None else "",
     ]
     return "; ".join(note for note in notes if note)
+
+
+def _counts(row: Mapping[str, Record]) -> str:
+    """Return the number of images behind a row; where generators differ, that of each."""
+    counts = [str(score["n"]) for score in row.values()]
+    return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
 
 
 def _has_value(row: Mapping[str, Record]) -> bool:

@@ -46,3 +46,11 @@ def test_the_page_shows_them(study: Params) -> None:
     assert "(12 groups; SD 0.005 over 100 subsets of m = 30)" in text
     assert "(1 group; no interval: one group; 20 real images)" in text
     assert "(2 left out)" in text
+
+
+def test_numbers_of_images_that_differ_stand_for_each_generator(study: Params) -> None:
+    fewer = [KID.record(), FAITHFUL.record() | {"n": 20}]
+    files.write_json(paths.scores("toy", "controlnet") / "scores.json", fewer)
+    counts = read_scores("toy", ["siamese", "controlnet"]).counts
+    assert counts["kid (against train)"] == "40"
+    assert counts["faithfulness"] == "38 / 20"

@@ -107,8 +107,8 @@ def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> 
     if chance >= CLOSE:
         level, near = 1 - compare.confidence, near_level({"": conclusion.largest_p}, compare)
         return (
-            f"{'close: ' if near or chance >= 2 * CLOSE else ''}p = {conclusion.largest_p:.3g} at the level {level:.3g}"
-            f"; another processor would decide otherwise with a chance of about {100 * chance:.0f} %"
+            f"{'close: ' if near or chance >= 2 * CLOSE else ''}p = {conclusion.largest_p:.3g} at the {level:.3g} level"
+            f"; the chance of a different verdict on another processor is about {100 * chance:.0f} %"
         )
     return near_level({" for equivalence": conclusion.p_equivalent_holm, "": conclusion.largest_p}, compare)
 
@@ -139,4 +139,4 @@ def near_level(p_values: Mapping[str, float], compare: Compare) -> str | None:
     test, p = min(p_values.items(), key=lambda item: abs(math.log(item[1] / level)))
     if not level / 2 <= p <= 2 * level:
         return None
-    return f"close: p = {p:.3g}{test} at the level {level:.3g}; another processor may decide otherwise"
+    return f"close: p = {p:.3g}{test} at the {level:.3g} level; the verdict may differ on another processor"

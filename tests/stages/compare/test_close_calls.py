@@ -52,12 +52,12 @@ def test_a_chance_is_said_where_it_is_a_tenth_or_more() -> None:
     far = close_call(*evidence(-0.025, 0.018, 0.0146, 0.01), COMPARE)
     assert (
         far
-        == "close: p = 0.0146 at the level 0.05; another processor would decide otherwise with a chance of about 24 %"
+        == "close: p = 0.0146 at the 0.05 level; the chance of a different verdict on another processor is about 24 %"
     )
     near = close_call(*evidence(-0.03, 0.034, 0.073, 0.014), COMPARE)
-    assert near is not None and near.endswith("with a chance of about 39 %")
+    assert near is not None and near.endswith("on another processor is about 39 %")
     rare = close_call(*evidence(-0.006, 0.027, 0.58, 0.018), COMPARE)
-    assert rare == "p = 0.58 at the level 0.05; another processor would decide otherwise with a chance of about 16 %"
+    assert rare == "p = 0.58 at the 0.05 level; the chance of a different verdict on another processor is about 16 %"
     assert close_call(*evidence(-0.05, 0.02, 0.0001, 0.01), COMPARE) is None
     assert close_call(*evidence(0.0, 0.02, 1.0, 0.007), COMPARE) is None
 
@@ -65,6 +65,6 @@ def test_a_chance_is_said_where_it_is_a_tenth_or_more() -> None:
 def test_without_a_spread_of_seeds_only_the_p_tells() -> None:
     assert chance_of_change(*evidence(-0.025, 0.018, 0.0146, 0.0), COMPARE) == 0
     assert close_call(*evidence(-0.025, 0.018, 0.0146, 0.0), COMPARE) is None
-    assert "p = 0.03 at the level 0.05; another processor may decide" in str(
+    assert "p = 0.03 at the 0.05 level; the verdict may differ" in str(
         close_call(*evidence(-1, 0.9, 0.03, 0.0), COMPARE)
     )

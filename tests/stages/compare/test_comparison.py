@@ -269,8 +269,8 @@ def test_one_seed_and_no_arm_are_said() -> None:
     [
         ({"p_holm": 0.0481}, "0.0481"),
         ({"p_images_holm": 0.08, "verdict": "inconclusive"}, "0.08"),
-        ({"p_equivalent_holm": 0.03, "verdict": "equivalent", "p_holm": 0.2}, "0.03"),
-        ({"p_equivalent_holm": 0.06, "verdict": "inconclusive", "p_holm": 0.09}, "0.06"),  # the nearer of two
+        ({"p_equivalent_holm": 0.03, "verdict": "equivalent", "p_holm": 0.2}, "0.03 for equivalence"),
+        ({"p_equivalent_holm": 0.06, "verdict": "inconclusive", "p_holm": 0.09}, "0.06 for equivalence"),  # the nearer
         ({"p_holm": 0.02}, None),
         ({"p_holm": 0.11, "verdict": "inconclusive"}, None),
         ({"p_equivalent_holm": 0.001, "verdict": "equivalent", "p_holm": 0.2}, None),
@@ -283,18 +283,18 @@ def test_a_verdict_near_its_threshold_says_so(changes: dict[str, Any], close: st
     if close is None:
         assert "close" not in said
     else:
-        note = f"close: p = {close} at the level 0.05; another processor may decide otherwise."
+        note = f"close: p = {close} at the 0.05 level; the verdict may differ on another processor."
         assert f"3 seeds), for this one trained generator; {note}" in said
 
 
 def test_a_control_near_its_threshold_says_so() -> None:
     near = row(training_set="real_again", role="control", p_holm=0.06, verdict="inconclusive")
-    told = "The control real_again is close: p = 0.06 at the level 0.05; another processor may decide otherwise."
+    told = "The control real_again is close: p = 0.06 at the 0.05 level; the verdict may differ on another processor."
     assert told in said_of([row(), near], Compare())
     assert "close" not in said_of([row(p_holm=0.5, verdict="inconclusive"), near], Compare())  # no claim to withdraw
     failed = row(training_set="real_again", role="control", p_holm=0.04)
     said = said_of([row(p_holm=0.0481), failed], Compare())
-    assert said.startswith("Inconclusive:") and "is close: p = 0.04 at the level 0.05" in said
+    assert said.startswith("Inconclusive:") and "is close: p = 0.04 at the 0.05 level" in said
 
 
 def test_a_claim_near_its_threshold_says_so_under_a_failed_control() -> None:
@@ -302,7 +302,9 @@ def test_a_claim_near_its_threshold_says_so_under_a_failed_control() -> None:
     failed = row(training_set="real_again", role="control", p_holm=0.013)
     for verdict, p in (("inconclusive", 0.073), ("worse", 0.03)):
         said = said_of([row(p_holm=p, verdict=verdict), failed], Compare())
-        assert said.startswith("Inconclusive:") and f"; close: p = {p} at the level 0.05; another processor" in said
+        assert (
+            said.startswith("Inconclusive:") and f"; close: p = {p} at the 0.05 level; the verdict may differ" in said
+        )
     assert "close" not in said_of([row(p_holm=0.2, verdict="inconclusive"), failed], Compare())
 
 

@@ -129,12 +129,12 @@ def test_a_true_difference_in_dice_is_told(gain: float, verdict: str) -> None:
         (
             0.0062,
             60,
-            r"equivalent, yet not zero: other .*\] \(close: p = 0\.04\d+ for equivalence at the level 0\.05; another",
+            r"equivalent, yet not zero: other .*\] \(close: p = 0\.04\d+ for equivalence at the 0\.05 level; ",
         ),
         (
             0.0066,
             60,
-            r"better: other .*\] \(close: p = 0\.06\d+ at the level 0\.05; another processor may decide otherwise\)\.$",
+            r"better: other .*\] \(close: p = 0\.06\d+ for equivalence at the 0\.05 level; the verdict [^)]*\)\.$",
         ),
         (0.1, 60, r"better: other [^(]*\]\.$"),
         (0.1, 5, r"inconclusive: other [^(]*\]\. Only 5 test images; a verdict needs 6 independent ones\.$"),

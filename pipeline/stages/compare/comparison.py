@@ -125,9 +125,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
-    attributes = subgroups.read_attributes(params.study, params.compare)
-    of_subgroups = subgroups.compare_subgroups(design, attributes, grids, confirmation)
-    of_subgroups = [withdrawn(row, failed_controls(arms, row.segmenter)) for row in of_subgroups]
+    of_subgroups = _subgroups(params.study, design, arms, grids, confirmation)
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
@@ -165,6 +163,19 @@ def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> C
     evidence = generator_level.treatment_evidence(design, treatment, results)
     (conclusion,) = conclude([evidence], design.compare)
     return Claim(choice["segmenter"], treatment.training_sets, evidence, conclusion, confirmed=True)
+
+
+def _subgroups(
+    study: str,
+    design: Design,
+    arms: Sequence[Arm],
+    grids: Mapping[str, Results],
+    confirmation: tuple[Record, Results] | None,
+) -> list[SubgroupDifference]:
+    """Return the comparison by subgroup; where a control failed, its segmenter's rows have no verdict."""
+    attributes = subgroups.read_attributes(study, design.compare)
+    rows = subgroups.compare_subgroups(design, attributes, grids, confirmation)
+    return [withdrawn(row, failed_controls(arms, row.segmenter)) for row in rows]
 
 
 def publish_comparison(study: str, comparison: Comparison) -> None:

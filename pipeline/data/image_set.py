@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.data import shards
 from pipeline.data.image_files import file_suffix, image_bytes, majority_vote, mask_bytes, png, read_image, read_mask
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.data.shards import SHARD, ShardWriter, is_in_shard, read_from_shard, stored_path
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_image", "write_native", "write_pair"]
 SPEC = "spec.json"
@@ -133,16 +133,16 @@ class ImageSet:
 
         Raises UserError where it should lie in a shard and does not, OSError where it is a file that cannot be read.
         """
-        if shards.holds(row, column):
-            return shards.read(self.folder, row, column)
+        if is_in_shard(row, column):
+            return read_from_shard(self.folder, row, column)
         return (self.folder / row[column]).read_bytes()
 
     def _located(self, row: Row, column: str) -> tuple[Path, bytes | None]:
         """Return the path of a row's file and, where it lies in a shard, its bytes. Raises UserError if it differs."""
         name, sha256 = row[column], row.get(HASHES[column])
-        if not shards.holds(row, column):
+        if not is_in_shard(row, column):
             return self._verified(name, sha256), None
-        path, content = self.folder / row[shards.SHARD] / Path(name).name, shards.read(self.folder, row, column)
+        path, content = self.folder / row[SHARD] / Path(name).name, read_from_shard(self.folder, row, column)
         if sha256 is not None and files.sha256_of(content) != sha256:
             raise self._damage(path)
         return path, content
@@ -183,7 +183,7 @@ def files_of(row: Row) -> tuple[str, ...]:
 
     Of a pair in a shard it is the shard.
     """
-    stored = dict.fromkeys(shards.path_of(row, column) for column in FOLDERS)
+    stored = dict.fromkeys(stored_path(row, column) for column in FOLDERS)
     return *stored, *row.get(RATERS, ())
 
 
@@ -215,7 +215,7 @@ def write_pair(
 
 
 def add_pair(
-    shard: shards.ShardWriter,
+    shard: ShardWriter,
     key: int,
     sample: Sample,
     extra: Mapping[str, Any],

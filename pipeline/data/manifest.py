@@ -11,11 +11,11 @@ from typing import IO, Any
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.data import shards
+from pipeline.data.shards import SHARD, SPANS
 
 MANIFEST = "metadata.jsonl"
-FILES = ("file_name", "mask", "native_mask", shards.SHARD)  # columns that name files
-PLACES = tuple(column for span in shards.SPANS.values() for column in span)  # bytes in a shard
+FILES = ("file_name", "mask", "native_mask", SHARD)  # columns that name files
+PLACES = tuple(column for span in SPANS.values() for column in span)  # bytes in a shard
 COLUMN_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256"), str),
     **dict.fromkeys(("background_id", "control_image_id", "placed"), str),

@@ -66,23 +66,23 @@ def name_of(number: int, count: int) -> str:
     return f"{FOLDER}/{shelf}{number:06d}.tar"
 
 
-def holds(row: Row, column: str) -> bool:
+def is_in_shard(row: Row, column: str) -> bool:
     """Return whether the file in this column of a row lies in a shard."""
     return column in SPANS and SPANS[column][0] in row
 
 
-def path_of(row: Row, column: str) -> str:
+def stored_path(row: Row, column: str) -> str:
     """Return the path of a row's file relative to the set's folder; of a file in a shard, the shard's."""
-    return row[SHARD] if holds(row, column) else row[column]
+    return row[SHARD] if is_in_shard(row, column) else row[column]
 
 
 def outside(row: dict[str, Any], column: str) -> dict[str, Any]:
     """Return a row whose file in this column lies in no shard any more."""
     kept = {key: value for key, value in row.items() if key not in SPANS[column]}
-    return kept if any(holds(kept, other) for other in SPANS) else {k: v for k, v in kept.items() if k != SHARD}
+    return kept if any(is_in_shard(kept, other) for other in SPANS) else {k: v for k, v in kept.items() if k != SHARD}
 
 
-def read(folder: Path, row: Row, column: str) -> bytes:
+def read_from_shard(folder: Path, row: Row, column: str) -> bytes:
     """Return the bytes of a row's file in a shard. Raises UserError where the shard is missing or too short."""
     path = folder / row[SHARD]
     offset, size = (row[name] for name in SPANS[column])

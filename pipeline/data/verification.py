@@ -42,7 +42,7 @@ def is_intact(folder: Path, row: Row) -> bool:
 
 
 def _unlisted(images: ImageSet) -> Iterator[str]:
-    listed = {Path(shards.path_of(row, "file_name")) for row in images}
+    listed = {Path(shards.stored_path(row, "file_name")) for row in images}
     for parent in sorted({path.parent for path in listed}):
         for path in sorted((images.folder / parent).iterdir()):
             if path.relative_to(images.folder) not in listed:
@@ -54,7 +54,7 @@ def _wrong_formats(images: ImageSet) -> Iterator[str]:
         path = images.folder / row["file_name"]
         if images.spec.ndim == 3:
             yield from _wrong_volume(path, images.spec)
-        elif shards.holds(row, "file_name"):
+        elif shards.is_in_shard(row, "file_name"):
             yield from _wrong_packed_picture(images, row)
         else:
             yield from _wrong_picture(path, path, images.spec)

@@ -179,7 +179,7 @@ def _write(images: ImageSet, row: Row, mask: Mask, change: Changes, recipe: Trai
     columns = {IGNORED_PIXELS: sum(change.ignored)} if recipe.pixel_screen else {}
     columns |= {CORRECTED_PIXELS: change.corrected} if recipe.labels else {}
     files.write_bytes(work / name, png(mask, {"Description": _description(columns)}))
-    stored = shards.path_of(row, "file_name")
+    stored = shards.stored_path(row, "file_name")
     (work / stored).parent.mkdir(parents=True, exist_ok=True)
     if not (work / stored).exists():  # of a shard, an earlier row has made the link
         files.link_or_copy(images.folder / stored, work / stored)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from pipeline.core.pair_limit import Limited
 from pipeline.core.section import Section
 
 
@@ -54,7 +55,7 @@ def _kind(value: Any) -> str:
 Screen = Annotated[Annotated[Share, Tag("share")] | Annotated[PixelScreen, Tag("section")], Discriminator(_kind)]
 
 
-class TrainingSet(Section):
+class TrainingSet(Limited, Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
     real: Literal["train", "all"] = "train"

@@ -102,7 +102,7 @@ def _check(study: Params, axes: Exchange) -> None:
     if axes.multipliers == (0,):
         raise UserError("--multipliers is 0, which is real images alone; add one above 0, such as 0,2")
     if len(axes.pairs) < 2:
-        raise UserError(f"--pairs is {axes.pairs[0]}; a curve needs two numbers of pairs or more")
+        raise UserError(f"--pairs is {', '.join(map(str, axes.pairs))}; a curve needs two numbers of pairs or more")
     most = all_pairs(study)
     if most is not None and axes.pairs[-1] > most:
         raise UserError(

@@ -270,12 +270,12 @@ class Params(Section):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
 
-
-def pair_limits(params: Params) -> dict[str, PairLimit]:
-    """Return the limits on real training pairs by the entry that has one, such as generators.siamese_16."""
-    entries = {f"generators.{name}": entry.pair_limit for name, entry in params.generators.items()}
-    entries |= {f"training_sets.{name}": one.pair_limit for name, one in params.training_sets.items()}
-    return {where: limit for where, limit in entries.items() if limit is not None}
+    @property
+    def pair_limits(self) -> dict[str, PairLimit]:
+        """The limits on real training pairs by the entry that has one, such as generators.siamese_16."""
+        entries = {f"generators.{name}": entry.pair_limit for name, entry in self.generators.items()}
+        entries |= {f"training_sets.{name}": one.pair_limit for name, one in self.training_sets.items()}
+        return {where: limit for where, limit in entries.items() if limit is not None}
 
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:

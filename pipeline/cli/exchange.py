@@ -16,6 +16,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse
+from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
@@ -29,6 +31,16 @@ COPIED = (
 
 
 @dataclass(frozen=True)
+class Source:
+    """The other study."""
+
+    name: str
+    data: Data
+    generators: Mapping[str, GeneratorEntry]
+    training_sets: Mapping[str, TrainingSet]
+
+
+@dataclass(frozen=True)
 class Exchange:
     """The axes of the study to be written."""
 
@@ -39,9 +51,9 @@ class Exchange:
     seeds: tuple[int, ...] | None = None  # None: those of the other study
 
 
-def all_pairs(study: Params) -> int | None:
+def all_pairs(study: Source) -> int | None:
     """Return the number of training pairs of a study without its data.train_limit; None where it is unknown."""
-    return training_pairs(study.study, study.data.model_copy(update={"train_limit": None}))
+    return training_pairs(study.name, study.data.model_copy(update={"train_limit": None}))
 
 
 def ladder(most: int | None) -> tuple[int, ...]:
@@ -56,15 +68,15 @@ def ladder(most: int | None) -> tuple[int, ...]:
     return rungs
 
 
-def first_trained(study: Params) -> str:
+def first_trained(study: Source) -> str:
     """Return the first generator of a study that learns. Raises UserError where there is none."""
     for name, entry in study.generators.items():
         if entry.learns(name):
             return name
-    raise UserError(f"the study {study.study} has no generator that is trained; name another one with --from")
+    raise UserError(f"the study {study.name} has no generator that is trained; name another one with --from")
 
 
-def exchange_text(text: str, study: Params, axes: Exchange) -> str:
+def exchange_text(text: str, study: Source, axes: Exchange) -> str:
     """Return the YAML of the exchange study; `text` is that of the other one, whose parameters are `study`.
 
     Comments of what stays are kept. Raises UserError where the axes do not fit the study.
@@ -90,11 +102,11 @@ def exchange_text(text: str, study: Params, axes: Exchange) -> str:
     return _checked(f"{_about(study, axes)}\n{_tidy(written.getvalue())}")
 
 
-def _check(study: Params, axes: Exchange) -> None:
+def _check(study: Source, axes: Exchange) -> None:
     """Raise UserError where an axis is empty or does not rise, or where the generator is not there."""
     if axes.generator not in study.generators:
         there = ", ".join(study.generators) or "none"
-        raise UserError(f"the study {study.study} has no generator {axes.generator!r}; the available ones are: {there}")
+        raise UserError(f"the study {study.name} has no generator {axes.generator!r}; the available ones are: {there}")
     for name, numbers, least in (("pairs", axes.pairs, 1), ("multipliers", axes.multipliers, 0)):
         if not numbers or list(numbers) != sorted({*numbers}) or numbers[0] < least:
             found = ",".join(map(str, numbers))
@@ -105,9 +117,7 @@ def _check(study: Params, axes: Exchange) -> None:
         raise UserError(f"--pairs is {', '.join(map(str, axes.pairs))}; a curve needs two numbers of pairs or more")
     most = all_pairs(study)
     if most is not None and axes.pairs[-1] > most:
-        raise UserError(
-            f"--pairs ends in {axes.pairs[-1]}, but the study {study.study} has about {most} training pairs"
-        )
+        raise UserError(f"--pairs ends in {axes.pairs[-1]}, but the study {study.name} has about {most} training pairs")
 
 
 def _set_data(data: CommentedMap, section: Data, pairs: Sequence[int], most: int | None) -> None:
@@ -125,7 +135,7 @@ def _set_data(data: CommentedMap, section: Data, pairs: Sequence[int], most: int
             del data["unlabelled"]
 
 
-def _generators(there: Mapping[str, Any], study: Params, axes: Exchange) -> CommentedMap:
+def _generators(there: Mapping[str, Any], study: Source, axes: Exchange) -> CommentedMap:
     own = dict(there[axes.generator] or {})
     own |= {"method": study.generators[axes.generator].method_of(axes.generator), "copies": max(axes.multipliers)}
     own.pop("limit", None)
@@ -133,7 +143,7 @@ def _generators(there: Mapping[str, Any], study: Params, axes: Exchange) -> Comm
     return CommentedMap({f"{axes.generator}_{n}": _flow(CommentedMap(keys | {"limit": n})) for n in axes.pairs})
 
 
-def _training_sets(study: Params, axes: Exchange) -> CommentedMap:
+def _training_sets(study: Source, axes: Exchange) -> CommentedMap:
     alike = (one for one in study.training_sets.values() if one.generator == axes.generator)
     first = next(alike, None)
     dumped = {} if first is None else first.model_dump(mode="json", exclude_defaults=True)
@@ -159,11 +169,11 @@ def _flow(collection: Any) -> Any:
     return collection
 
 
-def _about(study: Params, axes: Exchange) -> str:
+def _about(study: Source, axes: Exchange) -> str:
     times = ", ".join(f"x{m}" for m in axes.multipliers if m)
     rungs = ", ".join(map(str, axes.pairs))
     return (
-        f'# The study "{axes.name}": how many labels synthetic images are worth, made from the study {study.study}. The'
+        f'# The study "{axes.name}": how many labels synthetic images are worth, made from the study {study.name}. The'
         f"\n# arms are {rungs} real pairs, alone and with images ({times}) of {axes.generator}, which is"
         "\n# fine-tuned on the same pairs. The base sees all training images without their masks."
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.cli import exchange
-from pipeline.cli.exchange import Exchange
+from pipeline.cli.exchange import Exchange, Source
 from pipeline.cli.main import main
 from pipeline.cli.plan import image_count, make_plan, set_size, weight_sources
 from pipeline.core.errors import UserError
@@ -25,10 +25,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def source_of(path: Path) -> Source:
+    params = load_params(path)
+    return Source(params.study, params.data, params.generators, params.training_sets)
+
+
 def written(source: str, **changes: Any) -> str:
     path = STUDIES / f"{source}.yaml"
     axes = {"name": "mine", "pairs": (16, 64), "multipliers": (0, 2), "generator": "siamese", "seeds": None} | changes
-    return exchange.exchange_text(path.read_text(encoding="utf-8"), load_params(path), Exchange(**axes))
+    return exchange.exchange_text(path.read_text(encoding="utf-8"), source_of(path), Exchange(**axes))
 
 
 def loaded(text: str, folder: Path) -> Params:
@@ -76,7 +81,7 @@ def test_all_pairs_need_no_limit_and_leave_no_rest(tmp_path: Path) -> None:
 
 
 def test_the_ladder_doubles_up_to_all_pairs() -> None:
-    assert exchange.all_pairs(load_params(STUDIES / "demo.yaml")) == 320
+    assert exchange.all_pairs(source_of(STUDIES / "demo.yaml")) == 320
     assert exchange.ladder(320) == (16, 32, 64, 128, 256)
     assert exchange.ladder(32) == (16, 32)
     for pairs in (None, 31):

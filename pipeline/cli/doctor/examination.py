@@ -10,13 +10,15 @@ from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, not
 from pipeline.cli.forecast import disk_usage, generator_costs
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.prepare.params import Data
 from pipeline.stages.score.params import Score
-from pipeline.study import Params, pair_limits
+from pipeline.study import Params
 
 Check = Callable[[], Iterable[Finding]]
 
@@ -46,7 +48,7 @@ def examine(path: Path, quick: bool = False, thorough: bool = True) -> list[Find
 def study_checks(params: Params, thorough: bool) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
     yield "data", lambda: dataset.findings(params.data, params.seed, thorough)
-    yield "limits", lambda: _limits(params)
+    yield "limits", lambda: _limits(params.pair_limits, params.study, params.data)
     yield "unlabelled", lambda: unlabelled.findings(params.data, params.base)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
@@ -89,9 +91,9 @@ def _weights(
     yield from stored_weights.conditionings(generators)
 
 
-def _limits(params: Params) -> Iterator[Finding]:
+def _limits(limits: Mapping[str, PairLimit], study: str, data: Data) -> Iterator[Finding]:
     """Find limits beyond the training pairs, whose number is not known exactly where splits are drawn."""
-    pairs = training_pairs(params.study, params.data) if (limits := pair_limits(params)) else None
+    pairs = training_pairs(study, data) if limits else None
     for where, limit in limits.items():
         if pairs is not None and limit.pairs > pairs:
             yield warning(

@@ -217,8 +217,9 @@ def _exchange(arguments: argparse.Namespace) -> int:
     from pipeline.study import NAME, load_params
 
     source = study_file(arguments.source)
-    study = load_params(source)
-    name = arguments.name or f"{study.study}_exchange"
+    params = load_params(source)
+    study = exchange.Source(params.study, params.data, params.generators, params.training_sets)
+    name = arguments.name or f"{study.name}_exchange"
     path = STUDIES / f"{name}.yaml"
     if not re.fullmatch(NAME, name):
         raise UserError(f"--name is {name!r}; a name consists of lower-case letters, digits and _")

@@ -161,7 +161,7 @@ def subgroup_difference(
 ) -> SubgroupDifference:
     """Return the means of an arm and of the reference on a level, `part` of the results; evidence is still missing."""
     dice = float(np.mean([part.tables[name, "test", "dice"] for name in training_sets]))
-    reference = float(part.tables[design.reference, "test", "dice"].mean())
+    reference = float(part.tables[design.reference_of(training_sets[0]), "test", "dice"].mean())
     return SubgroupDifference(
         level.column,
         level.name,

@@ -76,7 +76,7 @@ class _Filling:
             files.check(folder)
         model.load(job.trained)
         if isinstance(model, TrainingFreeGenerator):
-            model.set_training_pairs(self.train)
+            model.set_training_pairs(job.train)
         elif isinstance(model, ImportedImages):
             model.check(job.plan.masks, job.copies)
         else:
@@ -100,23 +100,20 @@ class _Filling:
         )
 
     @cached_property
-    def train(self) -> ImageSet:
-        return self.job.real.split("train")
-
-    @cached_property
     def train_rows(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self.train}
+        return {row["id"]: row for row in self.job.train}
 
     def _source(self, image: PlannedImage) -> NDArray[np.uint8] | None:
         """Return the training image [3, H, W] whose own mask the image follows; None where it is not one's.
 
         Where images control the drawing, it is the image of the source of the mask, moved as the mask was.
         """
-        row = self.train_rows.get(image.mask.source_id)
-        if self.job.image_weight is not None and row is not None:
-            return moved_image(self.train.picture(row), self.job.entry.masks, image.mask.transform)
-        unchanged = row is not None and np.array_equal(self.train.mask(row), image.label)
-        return self.train.picture(row) if row is not None and unchanged else None
+        train = self.job.train
+        if (row := self.train_rows.get(image.mask.source_id)) is None:
+            return None
+        if self.job.image_weight is not None:
+            return moved_image(train.picture(row), self.job.entry.masks, image.mask.transform)
+        return train.picture(row) if np.array_equal(train.mask(row), image.label) else None
 
     @cached_property
     def forbidden(self) -> frozenset[str]:

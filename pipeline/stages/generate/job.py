@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.core import files, paths, plugins, seeding
+from pipeline.core import files, plugins, seeding
 from pipeline.core.contracts import SeesImages
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.data.limited import training_pairs
+from pipeline.stages.base.manifest import base_source, unlabelled_images
 from pipeline.stages.finetune.generator import options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, guidance, provenance
@@ -42,6 +43,11 @@ class Job:
         """Hash of the trained generator's files."""
         return files.tree_sha256(self.trained)
 
+    @cached_property
+    def train(self) -> ImageSet:
+        """The training pairs within the limit of the entry: from which masks and pixels come."""
+        return training_pairs(self.real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+
     @property
     def stream(self) -> int | str:
         """Name of the random streams of the entry."""
@@ -54,13 +60,13 @@ class Job:
         check_control(self.name, entry)
         mask_params = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
         source, seed = plugins.load("masks", entry.masks), f"{self.params.seed}/masks"
-        masks = source.build(mask_params, self.real.split("train"), entry.count, seed)
+        masks = source.build(mask_params, self.train, entry.count, seed)
         if not len(masks):
             raise UserError(f"{where}.masks: {entry.masks} gives no mask; is the training split empty?")
         batch_size = self.params.generate.batch_size
         if not entry.needs_real_images:
             return Plan(masks, self.copies, batch_size)
-        backgrounds = Backgrounds(self.name, entry, self.real.split("train"), self.stream)
+        backgrounds = Backgrounds(self.name, entry, self.train, self.stream)
         usable = backgrounds.masks(masks)
         if not len(usable):
             raise UserError(f"{where}.keep_background: every mask is empty, so there is no lesion to draw")
@@ -71,9 +77,8 @@ class Job:
         """Everything that the files depend on."""
         study = (self.params.seed, self.params.threads)
         masks = getattr(self.plan.masks, "digest", "")  # of what they are made of beside the training set
-        inputs = (self.weights, self.real.split("train").digest, masks)
         weaker = guidance.weaker_weights(self.params.study, self.name, self.entry)
-        inputs = inputs if weaker is None else (*inputs, weaker)
+        inputs = (self.weights, self.train.digest, masks, *filter(None, [weaker]))
         return files.fingerprint(
             VERSION, pipeline.__version__, self.name, self.entry, self.copies, self.params.generate, study, inputs
         )
@@ -93,12 +98,13 @@ class Job:
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         about = self.name, self.entry, self.params.generate, self.weights
-        return provenance.set_columns(*about, self.unlabelled, self.image_weight)
+        return provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
 
     @property
     def unlabelled(self) -> int:
-        """How many images without masks the base was pretrained on; 0 where the generator uses no base."""
-        return unlabelled_images(self.params.study) if self.entry.uses_base(self.name) else 0
+        """How many images the base has seen without their masks; 0 where the generator uses no base."""
+        beyond = len(self.real.split("train")) - len(self.train)
+        return unlabelled_images(self.params.study, beyond) if self.entry.uses_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -109,8 +115,7 @@ class Job:
 
     def summary(self) -> card.SetSummary:
         """Return what the dataset card states."""
-        manifest = paths.base(self.params.study) / "manifest.json"
-        source = files.read_json(manifest)["source"] if manifest.is_file() else "unknown"
+        source = base_source(self.params.study)
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
         sharded = self.params.generate.shards is not None

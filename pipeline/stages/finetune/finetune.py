@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 def finetune(params: Params, name: str) -> None:
     """Publish a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work.
 
+    Of such entries in two processes at once, as in the jobs of a cluster, one trains and the other waits for it.
     A finished run goes on to a larger finetune.max_steps where finetune.schedule_steps gives the length of its
     schedule.
     """
@@ -34,7 +35,7 @@ def finetune(params: Params, name: str) -> None:
     real = ImageSet.open(paths.real(params.study))
     work = paths.work("finetune", trajectory(params, name, real.split("train")))
     run = FinetuneRun(params, name, real, runtime, work)
-    with locks.exclusive(work.name) if runtime.is_main else nullcontext():
+    with locks.wait_for(work.name) if runtime.is_main else nullcontext():
         folder = run.finished_folder()
         if runtime.is_main:
             files.publish(folder, paths.generator(params.study, name))

@@ -272,6 +272,7 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("finetune 1/3 | 100 s left\nfinetune 2/3 | 50 s left\n")
     assert states.seconds_left(log, log.stat().st_mtime + 20) == 30
+    assert states.seconds_left(log, log.stat().st_mtime + 60) is None
     log.write_text("no progress yet")
     assert states.seconds_left(log) is None and states.seconds_left(tmp_path / "absent") is None
 

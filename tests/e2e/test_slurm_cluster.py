@@ -6,20 +6,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from tests.cli.slurm_toys import toy_checkout
 from tests.conftest import REPOSITORY
 from tests.e2e.test_smoke import DVC, call, clone
 from tests.faults.launching import published
-from tests.patience import HUNG_LONG
+from tests.patience import HUNG, HUNG_LONG
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 PLACES = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
@@ -54,6 +54,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES State=UP
 """
 RESOURCES = 'attempts: 3\ndefaults: {ntasks: 1, cpus-per-task: 1, time: "02:00:00"}\n'
+ACTIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED"}
 GENERATORS = {"siamese": {"copies": 2}, "controlnet": {"copies": 1}}
 # Trains the same weights as siamese at the same time, so one of both jobs waits for the other.
 GENERATORS["siamese_again"] = {"method": "siamese", "copies": 1}
@@ -127,14 +128,6 @@ def wait_until(condition, what: str, limit: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-@dataclass(frozen=True)
-class Killed:
-    """What was done to jobs while they ran."""
-
-    requeued: str
-    killed: str
-
-
 def study(folder: Path) -> Path:
     """A checkout of smoke with three generators, and checkpoints often enough to kill between two of them."""
     folder.mkdir()
@@ -149,58 +142,85 @@ def study(folder: Path) -> Path:
     return folder
 
 
-def jobs(folder: Path) -> dict[str, dict[str, Any]]:
-    program = "from pipeline.cli.main import main; main(['jobs', '--json'])"
-    return {row["stage"]: row for row in json.loads(call(folder, ["python", "-c", program]))}
+def submit(folder: Path, code: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    program = "import sys; from pipeline.cli.main import main; sys.exit(main(['submit', '--resources', 'test']))"
+    variables = {**os.environ, "PYTHONPATH": str(code or folder)}
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
 
 
-def checkpoints(folder: Path) -> int:
-    return sum(1 for _ in folder.glob("work/finetune-*/checkpoints/*.pt"))
+def states() -> dict[str, tuple[str, str]]:
+    """Id and state of every job, by the name of its stage."""
+    lines = said(["squeue", "--noheader", "--states=all", "--format=%j|%i|%T"]).splitlines()
+    rows = [line.split("|") for line in lines]
+    return {name.partition(":")[2]: (job, state) for name, job, state in rows}
 
 
-def kill_command(folder: Path, stage: str) -> None:
-    """Send SIGKILL to the processes of a stage, but not to the job around them, as when memory runs out."""
-    script, _, entry = stage.partition("@")
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        line = process.info["cmdline"] or []
-        if process.info["cwd"] == str(folder) and f"stages/{script}.py" in line and entry in line:
-            process.send_signal(signal.SIGKILL)
+def trained(folder: Path) -> set[str]:
+    """The fine-tunings that have a checkpoint."""
+    return {path.parent.parent.name for path in folder.glob("work/finetune-*/checkpoints/*.pt")}
 
 
-def disturb(folder: Path) -> Killed:
-    """Put a fine-tuning that has a checkpoint back into the queue, as a preemption does, and kill a stage later on."""
-    wait_until(lambda: checkpoints(folder) > 0, "a checkpoint", HUNG_LONG)
-    rows = jobs(folder)
-    requeued = next(name for name, row in rows.items() if name.startswith("finetune@") and row["state"] == "running")
-    subprocess.run(["scontrol", "requeue", rows[requeued]["job"]], check=True)
+def requeue_finetuning(folder: Path) -> str:
+    """Put a fine-tuning that has a checkpoint back into the queue, as a preemption does."""
+    wait_until(lambda: len(trained(folder)) == 2, "a checkpoint of both trainings", HUNG_LONG)
+    name = next(name for name in ("finetune@controlnet", "finetune@siamese") if states()[name][1] == "RUNNING")
+    subprocess.run(["scontrol", "requeue", states()[name][0]], check=True)
+    return name
+
+
+def kill_segmenter(folder: Path) -> str:
+    """Send SIGKILL to the processes of the stage segment, but not to the job around them, as when memory runs out."""
     wait_until(lambda: any(folder.glob("work/segment-*/*")), "a cell of the grid", HUNG_LONG)
-    kill_command(folder, "segment@unet")
-    return Killed(requeued, "segment@unet")
+    killed = 0
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        if process.info["cwd"] == str(folder) and "stages/segment.py" in (process.info["cmdline"] or []):
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+    assert killed
+    return "segment@unet"
+
+
+def disturbed_run(folder: Path) -> str:
+    """Submit the study, disturb two jobs, wait for all, and return what SLURM and the jobs say of it."""
+    submitted = submit(folder)
+    assert submitted.returncode == 0, submitted.stderr
+    told = [submitted.stdout, said(["squeue", "--format=%i %j %T %E"])]
+    again = submit(folder)
+    assert again.returncode == 2 and "still run or wait" in again.stderr
+    disturbed = [requeue_finetuning(folder), kill_segmenter(folder)]
+    wait_until(lambda: not ACTIVE & {state for _, state in states().values()}, "the end of all jobs", HUNG_LONG)
+    told += [f"requeued, killed: {disturbed}", said(["squeue", "--states=all", "--format=%i %j %T"])]
+    told += [said(["scontrol", "show", "job", states()[name][0]]) for name in disturbed]
+    told += [(folder / "work" / "slurm" / "logs" / f"{name}.log").read_text() for name in (*disturbed, "commit")]
+    ends = {path.stem: json.loads(path.read_text()) for path in (folder / "work" / "slurm" / "ends").glob("*.json")}
+    assert {name: end["result"] for name, end in ends.items() if end["result"] != "done"} == {}, "\n\n".join(told)
+    assert [ends[name]["attempts"] for name in disturbed] == [0, 1]
+    assert "Restarts=1" in told[-5] and "Restarts=1" in told[-4]
+    return "\n\n".join(told)
 
 
 def test_jobs_survive_kills_and_make_the_bytes_of_dvc_repro(cluster: Path, tmp_path: Path) -> None:
     plain, queued = study(tmp_path / "plain"), study(tmp_path / "queued")
     call(plain, [*DVC, "repro"])
-    submit = "import sys; from pipeline.cli.main import main; sys.exit(main(['submit', '--resources', 'test']))"
-    told = [call(queued, ["python", "-c", submit]), said(["squeue", "--format=%i %j %T %E"])]
-    again = subprocess.run(
-        ["python", "-c", submit], cwd=queued, env={**os.environ, "PYTHONPATH": str(queued)}, capture_output=True
-    )
-    assert again.returncode == 2 and b"still run or wait" in again.stderr
-    disturbed = disturb(queued)
-    wait_until(
-        lambda: all(row["state"] not in ACTIVE for row in jobs(queued).values()), "the end of all jobs", HUNG_LONG
-    )
-    rows = jobs(queued)
-    told += [f"requeued: {disturbed.requeued}, killed: {disturbed.killed}", json.dumps(rows, indent=1)]
-    told += [said(["scontrol", "show", "job", rows[name]["job"]]) for name in (disturbed.requeued, disturbed.killed)]
-    told += [(queued / rows[name]["log"]).read_text() for name in (disturbed.requeued, disturbed.killed, "commit")]
-    told.append("\n".join(f"{sha} {name}" for name, sha in published(queued).items()))
-    Path(os.environ.get("TWINSYNTH_SLURM_LOG", cluster / "told")).write_text("\n\n".join(told))
-    assert {name: row["state"] for name, row in rows.items() if row["state"] != "done"} == {}
-    assert rows[disturbed.killed]["attempts"] == 1 and rows[disturbed.requeued]["attempts"] == 0
+    disturbed_run(queued)
     assert "Running stage" not in call(queued, [*DVC, "repro"])
     assert published(queued) == published(plain)
 
 
-ACTIVE = ("running", "waiting", "pending")
+def test_a_job_near_its_time_limit_is_requeued_and_ends(cluster: Path, tmp_path: Path) -> None:
+    """SLURM's signal comes two minutes before the limit of three; the second attempt does not sleep."""
+    folder = toy_checkout(tmp_path / "study")
+    (folder / "configs" / "slurm" / "test.yaml").write_text("attempts: 2\ndefaults: {ntasks: 1, time: 3}\n")
+    graph = folder / "dvc.yaml"
+    sleeping = "echo first >> ran; test $(wc -l < ran) -gt 1 || sleep 600;"
+    graph.write_text(graph.read_text().replace("echo first >> ran;", sleeping))
+    submitted = submit(folder, REPOSITORY)
+    assert submitted.returncode == 0, submitted.stderr
+    wait_until(lambda: not ACTIVE & {state for _, state in states().values()}, "the end of all jobs", HUNG)
+    records = folder / "work" / "slurm"
+    end = json.loads((records / "ends" / "first.json").read_text())
+    assert (end["result"], end["attempts"]) == ("done", 1)
+    assert "the time limit was reached (attempt 1 of 2)" in (records / "logs" / "first.log").read_text()
+    assert json.loads((records / "ends" / "commit.json").read_text())["result"] == "done"

@@ -67,11 +67,15 @@ def _waiting(why: str, failure: str) -> tuple[str, str]:
 
 
 def seconds_left(log: Path, now: float | None = None) -> int | None:
-    """Return the seconds left by the last line of progress of a log, less the time since; None if there is no line."""
+    """Return the seconds left by the last line of progress of a log, less the time since.
+
+    None if there is no such line, or if that time is over.
+    """
     if not log.is_file():
         return None
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
         found = LEFT.findall(file.read().decode(errors="replace"))
     age = (time.time() if now is None else now) - log.stat().st_mtime
-    return max(0, round(int(found[-1]) - age)) if found else None
+    left = round(int(found[-1]) - age) if found else 0
+    return left if left > 0 else None

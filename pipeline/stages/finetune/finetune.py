@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 def finetune(params: Params, name: str) -> None:
     """Publish a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work.
 
-    Training sees the pairs within the limit of the entry. A finished run goes on to a larger finetune.max_steps where
+    Training sees the pairs within the limit of the entry. Of such entries in two processes at once, as in the jobs of a
+    cluster, one trains and the other waits for it. A finished run goes on to a larger finetune.max_steps where
     finetune.schedule_steps gives the length of its schedule.
     """
     runtime = Runtime.start(params.threads)
@@ -36,7 +37,7 @@ def finetune(params: Params, name: str) -> None:
     train = training_pairs(real, params.generators[name].pair_limit, params.seed, f"generators.{name}")
     work = paths.work("finetune", trajectory(params, name, train))
     run = FinetuneRun(params, name, real, train, runtime, work)
-    with locks.exclusive(work.name) if runtime.is_main else nullcontext():
+    with locks.wait_for(work.name) if runtime.is_main else nullcontext():
         folder = run.finished_folder()
         if runtime.is_main:
             files.publish(folder, paths.generator(params.study, name))

@@ -16,13 +16,15 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
+from pipeline.stages.compare import exchange, generator_level, machines, multipliers, segmenter_comparison
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.chosen_again import with_other_choice
 from pipeline.stages.compare.claim import Claim, headline
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.exchange import ExchangeRates, Line
+from pipeline.stages.compare.exchange_rows import LearningPoint, Rate, rates_as_metrics
 from pipeline.stages.compare.generator_level import TreatmentEffect, conclude_treatments
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
@@ -30,7 +32,14 @@ from pipeline.stages.compare.params import Compare
 from pipeline.stages.compare.results import METRICS, Record, Results, ResultsReader, read_results
 from pipeline.stages.compare.rivals import with_rival
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
-from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdraw_headline, withdrawn
+from pipeline.stages.compare.sentence import (
+    control_note,
+    failed_controls,
+    sentence,
+    withdraw_claims,
+    withdraw_headline,
+    withdrawn,
+)
 from pipeline.stages.compare.verdict import conclude
 from pipeline.stages.finetune.params import rival_generators
 from pipeline.stages.mix.treatments import Treatment, treatments
@@ -53,6 +62,7 @@ class Comparison:
     noise: Sequence[NoiseComponents] = ()  # by segmenter, for planning
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
+    exchange: Sequence[ExchangeRates] = ()  # by segmenter; nothing where no training sets differ in `limit`
 
     def record(self) -> Record:
         """Return what comparison.json holds; of segmenters only where they are compared."""
@@ -72,6 +82,10 @@ class Comparison:
         if self.segmenters:
             record["segmenters"] = [row.record() for row in self.segmenters]
             record["segmenters_verdict"] = self.segmenters_verdict
+        if any(one.points for one in self.exchange):
+            record["learning_curve"] = [asdict(point) for one in self.exchange for point in one.points]
+            record["learning_fits"] = [asdict(fit) for one in self.exchange for fit in one.fits]
+            record["exchange"] = [asdict(rate) for one in self.exchange for rate in one.rates]
         return record
 
 
@@ -85,7 +99,10 @@ TABLES = {
     "trend": ("trend.csv", _columns(MultiplierTrend)),
     "generator_seeds": ("generator_seeds.csv", generator_level.COLUMNS),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
+    "learning_curve": ("learning_curve.csv", _columns(LearningPoint)),
+    "exchange": ("exchange.csv", _columns(Rate)),
 }
+EXCHANGE = ("exchange", "learning_curve", "learning_fits")  # what exchange.json holds
 
 
 def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
@@ -95,6 +112,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     UserError without a score.
     """
     confirmation = read_confirmation(params.study) if read is None and params.confirm else None
+    pairs = exchange.pair_counts(params.study, params.seed, params.training_sets) if read is None else {}
     read = read or partial(read_results, params.study, params.segment.seeds)
     others = rival_generators(params.generators)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed, others)
@@ -120,6 +138,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
+    lines = exchange.lines(design, params.generators, pairs)
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
@@ -147,7 +166,21 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         [one for one in noise if one],
         segmenters,
         segmenters_verdict,
+        [_exchange(design, lines, pairs, name, results, arms) for name, results in grids.items()],
     )
+
+
+def _exchange(
+    design: Design,
+    lines: Sequence[Line],
+    pairs: Mapping[str, int],
+    segmenter: str,
+    results: Results,
+    arms: Sequence[Arm],
+) -> ExchangeRates:
+    """Return the exchange rates under one segmenter; failed controls withdraw them as they withdraw verdicts."""
+    failed = [control_note(control) for control in failed_controls(arms, segmenter)]
+    return exchange.exchange_rates(design, lines, pairs, segmenter, results, failed)
 
 
 def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> Claim | None:
@@ -170,6 +203,8 @@ def publish_comparison(study: str, comparison: Comparison) -> None:
     for key, (name, header) in TABLES.items():
         if key in record:
             tables.write_table(folder / name, [_line(row, header) for row in record[key]], header)
+    if "exchange" in record:
+        files.write_json(folder / "exchange.json", {key: record[key] for key in EXCHANGE})
     files.write_json(folder / "comparison.json", record)
     files.publish(folder, paths.comparison(study))
 
@@ -197,6 +232,8 @@ def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -
         metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
     if comparison.get("segmenters"):
         metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
+    if comparison.get("exchange"):
+        metrics["exchange"] = rates_as_metrics(comparison["exchange"])
     return metrics | {"verdict": comparison["verdict"]}
 
 

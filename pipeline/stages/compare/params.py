@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Section
 
@@ -56,6 +57,17 @@ class SegmenterComparison(Section):
         return self
 
 
+class Exchange(Section):
+    """What labels and synthetic images cost, for the exchange rate of training sets that differ in `limit`."""
+
+    minutes_per_label: float | None = Field(default=None, gt=0)
+    """Minutes that it takes to annotate one image; `null` states no minutes."""
+    gpu_hours_per_image: float | None = Field(default=None, gt=0)
+    """GPU hours per synthetic image, with its share of the fine-tuning if you want it counted; `null` states none."""
+    step: int = Field(default=50, gt=0)
+    """Number of labels whose worth is compared with that of `step` times `multiplier` synthetic images."""
+
+
 class Compare(Section):
     """Comparison of arms with a reference arm."""
 
@@ -71,6 +83,13 @@ class Compare(Section):
     """Probability with which a difference of the margin should be found, for the sample sizes in the tables."""
     segmenters: SegmenterComparison | None = None
     """Also compare the segmenters with each other."""
+    exchange: Exchange | None = None
+    """Costs of labels and of synthetic images; `null` states the annotation exchange rate without costs."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "exchange" or value is not None}
 
 
 def check_resamples(compare: Compare, comparisons: int) -> None:

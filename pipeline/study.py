@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
+from pipeline.stages.compare.params import (
+    Compare,
+    check_ladders,
+    check_resamples,
+    common_training_set,
+    reference_of,
+    rivals,
+)
 from pipeline.stages.confirm.params import Confirm, check_fresh
 from pipeline.stages.finetune.params import (
     OUTSIDE,
@@ -28,14 +36,7 @@ from pipeline.stages.finetune.params import (
 )
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import (
-    TrainingSet,
-    check_ladders,
-    check_seeds,
-    check_training,
-    check_training_sets,
-    rivals,
-)
+from pipeline.stages.mix.params import TrainingSet, check_seeds, check_training, check_training_sets
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
@@ -210,7 +211,8 @@ class Params(Section):
     @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
-        check_training_sets(self.training_sets, copies, self.score.metrics, judge_maps=self.score.judge_maps)
+        limits = {name: entry.pair_limit for name, entry in self.generators.items()}
+        check_training_sets(self.training_sets, copies, self.score.metrics, limits, judge_maps=self.score.judge_maps)
         check_seeds(self.training_sets, self.segment.seeds)
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)
@@ -235,7 +237,8 @@ class Params(Section):
                 "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
-        trained_again = [reference, *arms, *against]
+        references = dict.fromkeys(reference_of(sets, reference, name) for name in arms)
+        trained_again = [*references, *arms, *against]
         check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
         check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self
@@ -266,6 +269,13 @@ class Params(Section):
         if not self.data.native_masks and any(segment.resolution == "native" for segment in settings):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
+
+
+def pair_limits(params: Params) -> dict[str, PairLimit]:
+    """Return the limits on real training pairs by the entry that has one, such as generators.siamese_16."""
+    entries = {f"generators.{name}": entry.pair_limit for name, entry in params.generators.items()}
+    entries |= {f"training_sets.{name}": one.pair_limit for name, one in params.training_sets.items()}
+    return {where: limit for where, limit in entries.items() if limit is not None}
 
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Limited(BaseModel):
 
     limit: int | None = Field(default=None, gt=0)
     """Number of real training pairs, the first ones of a seeded order, so that a smaller limit takes a subset of those
-    of a larger one; `null` for all. Patients are not divided: whole groups are taken while they fit.
+    of a larger one; `null` for all. Groups (patients) are not divided, so that fewer pairs may be taken.
     """
     limit_draw: int = Field(default=0, ge=0)
     """Number of the order from which `limit` takes the first pairs: another number gives another subset."""

@@ -41,6 +41,7 @@ class Claim:
     conclusion: Conclusion
     confirmed: bool = False  # whether the evidence comes from seeds that took no part in the choice
     rival: RivalDifference | None = None  # None: the study has no rival
+    reference: str | None = None  # with which it is compared; None: compare.reference
     other_choice: float | None = None  # chance that validation, trained again, chooses another arm (chosen_again)
 
     def record(self) -> Record:
@@ -49,6 +50,7 @@ class Claim:
             "segmenter": self.segmenter,
             "training_sets": list(self.training_sets),
             "confirmed": self.confirmed,
+            "reference": self.reference,
             "other_choice": self.other_choice,
         }
         record = about | asdict(self.evidence) | asdict(self.conclusion)

@@ -7,7 +7,7 @@ arm that the verdict speaks of is chosen on validation images, its numbers come 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
+        claim = claim and replace(claim, reference=design.reference_of(claim.training_sets[0]))
         return with_rival(claim, design, arms, grids, confirmation)
 
     claim = claimed(arms)

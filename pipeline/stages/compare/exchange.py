@@ -132,7 +132,9 @@ def _line_name(one: TrainingSet, reference: TrainingSet, generators: Mapping[str
     method = generators[first].method_of(first)
     alike = {_recipe(generators, name) for name in generators if generators[name].method_of(name) == method}
     name = method if len(alike) == 1 else first
-    return ", ".join(filter(None, (f"{one.multiplier}x {name}", plain.options)))
+    fewer = generators[one.generator].limit
+    pairs = "" if fewer == one.limit else f"fine-tuned on {fewer} pairs"
+    return ", ".join(filter(None, (f"{one.multiplier}x {name}", pairs, plain.options)))
 
 
 def _recipe(generators: Mapping[str, GeneratorEntry], name: str) -> str:

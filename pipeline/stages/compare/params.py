@@ -1,13 +1,17 @@
-"""The section `compare` of a study: how arms are compared, and segmenters with each other on one training set."""
+"""The section `compare` of a study: how arms are compared, and segmenters with each other on one training set.
+
+Also what follows from it for training sets: the reference of each, the rivals, and the multipliers on a ladder.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 from pydantic import Field, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Section
+from pipeline.stages.mix.params import TrainingSet
 
 LOWER_IS_BETTER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
 DISTANCES = ("hd95", "msd", "volume_error")  # metrics that are no share of 1: compare.margin means nothing for them
@@ -90,6 +94,61 @@ class Compare(Section):
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
         return {key: value for key, value in handler(self).items() if key != "exchange" or value is not None}
+
+
+def reference_of(sets: Mapping[str, TrainingSet], reference: str, name: str) -> str:
+    """Return the training set that another one is compared with: the one without images, of the same real pairs.
+
+    That is the study's `reference`, unless the set has another limit. Then it is the first set without a generator of
+    this limit that is otherwise like the study's reference; without any, it is the study's reference too.
+    """
+    first, one = sets[reference], sets[name]
+    if one.pair_limit == first.pair_limit:
+        return reference
+    alike = (first.real, first.repeat, first.seed_offset, first.effort)
+    plain = (
+        other
+        for other, its in sets.items()
+        if its.generator is None and its.pair_limit == one.pair_limit
+        if (its.real, its.repeat, its.seed_offset, its.effort) == alike
+    )
+    return next(plain, reference)
+
+
+def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], reference: str) -> list[str]:
+    """Return the training sets that get more from the real images of what they are compared with, without synthesis.
+
+    Their synthetic images, where they have some, come from generators `without_learning`; where they have none, their
+    steps, augmentation or unlabelled images are not their reference's. More real images are a ceiling, not a rival.
+    """
+    found = []
+    for name, one in sets.items():
+        own = reference_of(sets, reference, name)
+        more = one.real_pairs == sets[own].real_pairs and one.effort != sets[own].effort
+        if name != reference and (one.generator in without_learning if one.generator else more):
+            found.append(name)
+    return found
+
+
+def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
+    """Raise ValueError where an arm has nothing of its real images to be compared with but synthetic ones.
+
+    That is a reference with synthetic images where multipliers are to be compared, or a limit that no set without a
+    generator has.
+    """
+    first = sets[reference]
+    if first.multiplier and any(one.on_ladder for name, one in sets.items() if name != reference):
+        raise ValueError(
+            f"compare.reference is {reference!r}, whose multiplier is {first.multiplier}; multipliers are compared with"
+            " multiplier 0, so name a training set of multiplier 0"
+        )
+    for name, one in sets.items():
+        if one.generator and sets[reference_of(sets, reference, name)].pair_limit != one.pair_limit:
+            keys = f"limit: {one.limit}" + (f", limit_draw: {one.limit_draw}" if one.limit_draw else "")
+            raise ValueError(
+                f"training_sets.{name} has no reference of its {one.pair_limit or 'pairs, which are all'}; add a set"
+                f" without a generator, such as real_{one.limit or 'all'}: {{{keys if one.limit else ''}}}"
+            )
 
 
 def check_resamples(compare: Compare, comparisons: int) -> None:

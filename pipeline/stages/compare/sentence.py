@@ -82,10 +82,11 @@ def _parts(arm: Arm) -> tuple[Evidence, Conclusion]:
 def _numbers(claim: Claim, compare: Compare) -> str:
     evidence = claim.evidence
     mean, low, high = (100 * end for end in (evidence.difference, evidence.difference_low, evidence.difference_high))
+    reference = claim.reference or compare.reference
     seeds = f"{evidence.n_seeds} {'fresh ' if claim.confirmed else ''}seed{'s' if evidence.n_seeds != 1 else ''}"
     return (
         f"{claim.segmenter}, {' and '.join(claim.training_sets)} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
-        f" over {compare.reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
+        f" over {reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
     )
 
 
@@ -105,7 +106,7 @@ def _rival_note(claim: Claim, compare: Compare) -> list[str]:
     word = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(conclusion.verdict, "not better")
     if claim.conclusion.verdict == Verdict.BETTER:
         joint = {"better": " and", "worse": " but"}.get(word, "")
-        word = f"better than {compare.reference} alone,{joint} {word}"
+        word = f"better than {claim.reference or compare.reference} alone,{joint} {word}"
     place = (
         f"the best of {claim.rival.rivals} rivals on validation images" if claim.rival.rivals > 1 else "its one rival"
     )

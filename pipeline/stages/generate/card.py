@@ -55,7 +55,7 @@ audit looks for such copies. An image may not follow its mask exactly; the study
 """
 DRAWN = (
     "twinsynth {version} drew {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) with its generator\n"
-    "`{method}`, fine-tuned on the real training images of the study. Masks of validation and test images are never"
+    "`{method}`, fine-tuned on {pairs}. Masks of validation and test images are never"
     " used.\n"
     "The base model: {base}. Every image has a random stream of its own, named by seed, mask and copy."
 )
@@ -170,6 +170,7 @@ def _body(summary: SetSummary) -> str:
         method=shared["method"],
         made_by=shared.get("made_by") or "which one is not stated",
         base=summary.base_data,
+        pairs=_pairs(shared),
     )
     settings = {**shared, **{key: _without_folders(value) for key, value in summary.choices.items()}}
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in settings.items())
@@ -186,6 +187,13 @@ def _body(summary: SetSummary) -> str:
         keyword=KEYWORD,
         licence=summary.licence,
     )
+
+
+def _pairs(columns: Mapping[str, Any]) -> str:
+    """Return in words which real images the generator was fine-tuned on."""
+    if "limit" not in columns:
+        return "the real training images of the study"
+    return f"{columns['training_pairs']} of the real training images of the study (`limit: {columns['limit']}`)"
 
 
 def _without_folders(value: Any) -> Any:

@@ -19,10 +19,11 @@ from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png, write_pair
+from pipeline.data.limited import training_pairs
 from pipeline.data.moved_images import moved_image
 from pipeline.data.sample import Sample
 from pipeline.data.verification import is_intact
-from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.base.manifest import base_source, unlabelled_images
 from pipeline.stages.finetune.generator import build, options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, croissant, guidance, provenance, timing
@@ -70,6 +71,11 @@ class Job:
         """Hash of the trained generator's files."""
         return files.tree_sha256(self.trained)
 
+    @cached_property
+    def train(self) -> ImageSet:
+        """The training pairs within the limit of the entry: from which masks and pixels come."""
+        return training_pairs(self.real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+
     @property
     def stream(self) -> int | str:
         """Name of the random streams of the entry."""
@@ -82,13 +88,12 @@ class Job:
         check_control(self.name, entry)
         mask_params = plugins.read_params("masks", entry.masks, entry.mask_params, f"{where}.mask_params")
         source, seed = plugins.load("masks", entry.masks), f"{self.params.seed}/masks"
-        masks = source.build(mask_params, self.real.split("train"), entry.count, seed)
+        masks, batch_size = source.build(mask_params, self.train, entry.count, seed), self.params.generate.batch_size
         if not len(masks):
             raise UserError(f"{where}.masks: {entry.masks} gives no mask; is the training split empty?")
-        batch_size = self.params.generate.batch_size
         if not entry.needs_real_images:
             return Plan(masks, self.copies, batch_size)
-        backgrounds = Backgrounds(self.name, entry, self.real.split("train"), self.stream)
+        backgrounds = Backgrounds(self.name, entry, self.train, self.stream)
         usable = backgrounds.masks(masks)
         if not len(usable):
             raise UserError(f"{where}.keep_background: every mask is empty, so there is no lesion to draw")
@@ -99,9 +104,8 @@ class Job:
         """Everything that the files depend on."""
         study = (self.params.seed, self.params.threads)
         masks = getattr(self.plan.masks, "digest", "")  # of what they are made of beside the training set
-        inputs = (self.weights, self.real.split("train").digest, masks)
         weaker = guidance.weaker_weights(self.params.study, self.name, self.entry)
-        inputs = inputs if weaker is None else (*inputs, weaker)
+        inputs = (self.weights, self.train.digest, masks, *filter(None, [weaker]))
         return files.fingerprint(
             VERSION, pipeline.__version__, self.name, self.entry, self.copies, self.params.generate, study, inputs
         )
@@ -121,12 +125,13 @@ class Job:
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         about = self.name, self.entry, self.params.generate, self.weights
-        return provenance.set_columns(*about, self.unlabelled, self.image_weight)
+        return provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
 
     @property
     def unlabelled(self) -> int:
-        """How many images without masks the base was pretrained on; 0 where the generator uses no base."""
-        return unlabelled_images(self.params.study) if self.entry.uses_base(self.name) else 0
+        """How many images the base has seen without their masks; 0 where the generator uses no base."""
+        beyond = len(self.real.split("train")) - len(self.train)
+        return unlabelled_images(self.params.study, beyond) if self.entry.uses_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -137,8 +142,7 @@ class Job:
 
     def summary(self) -> card.SetSummary:
         """Return what the dataset card states."""
-        manifest = paths.base(self.params.study) / "manifest.json"
-        source = files.read_json(manifest)["source"] if manifest.is_file() else "unknown"
+        source = base_source(self.params.study)
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
         base = None if source == "scratch" or not self.entry.uses_base(self.name) else source
@@ -147,9 +151,8 @@ class Job:
 
 def fill(job: Job, runtime: Runtime, work: Path) -> None:
     """Fill the image set work/set on all processes, each its own batches; batches that are intact are kept."""
-    filling = _Filling(job, runtime, work)
-    numbers = range(runtime.rank, len(job.plan), runtime.world)
-    for number in track(numbers, f"generate {job.name}", visible=runtime.is_main):
+    filling, mine = _Filling(job, runtime, work), range(runtime.rank, len(job.plan), runtime.world)
+    for number in track(mine, f"generate {job.name}", visible=runtime.is_main):
         filling.batch(number)
     runtime.barrier()
     if runtime.is_main:
@@ -174,7 +177,7 @@ class _Filling:
             files.check(folder)
         model.load(job.trained)
         if isinstance(model, TrainingFreeGenerator):
-            model.set_training_pairs(self.train)
+            model.set_training_pairs(job.train)
         elif isinstance(model, ImportedImages):
             model.check(job.plan.masks, job.copies)
         else:
@@ -198,23 +201,20 @@ class _Filling:
         )
 
     @cached_property
-    def train(self) -> ImageSet:
-        return self.job.real.split("train")
-
-    @cached_property
     def train_rows(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self.train}
+        return {row["id"]: row for row in self.job.train}
 
     def _source(self, image: PlannedImage) -> NDArray[np.uint8] | None:
         """Return the training image [3, H, W] whose own mask the image follows; None where it is not one's.
 
         Where images control the drawing, it is the image of the source of the mask, moved as the mask was.
         """
-        row = self.train_rows.get(image.mask.source_id)
-        if self.job.image_weight is not None and row is not None:
-            return moved_image(self.train.picture(row), self.job.entry.masks, image.mask.transform)
-        unchanged = row is not None and np.array_equal(self.train.mask(row), image.label)
-        return self.train.picture(row) if row is not None and unchanged else None
+        train = self.job.train
+        if (row := self.train_rows.get(image.mask.source_id)) is None:
+            return None
+        if self.job.image_weight is not None:
+            return moved_image(train.picture(row), self.job.entry.masks, image.mask.transform)
+        return train.picture(row) if np.array_equal(train.mask(row), image.label) else None
 
     @cached_property
     def forbidden(self) -> frozenset[str]:

@@ -19,13 +19,14 @@ from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, write_image, write_native
 from pipeline.data.labels import IGNORED_PIXELS, foreground
+from pipeline.data.limited import check_limits
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
 from pipeline.stages.prepare.checked_set import CheckedSet, load_checked_set
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import UnlabelledImages
-from pipeline.study import Params
+from pipeline.study import Params, pair_limits
 
 VERSION = 1  # increased by hand when the same files give another set
 PROMPTS = "prompts.jsonl"
@@ -34,6 +35,7 @@ PROMPTS = "prompts.jsonl"
 def prepare(params: Params) -> ImageSet:
     """Publish the real image set with splits train, val and test. Raises UserError naming every fault."""
     checked = load_checked_set(params.data, params.seed)
+    check_limits(pair_limits(params), sum(sample.split == "train" for sample in checked.samples))
     test_sets = [sample.source for sample in checked.samples if sample.split == "test"]
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
         entry_settings(params.segment, name, params.segmenters[name]).check_unseen(test_sets)

@@ -114,7 +114,9 @@ def _differences(segmenters: Iterable[str], compare: Compare, arms: Sequence[Rec
             if arm["segmenter"] == segmenter and arm["role"] != "reference" and arm["difference_low"] is not None
         ]
         if rows:
-            yield figures.differences(segmenter, rows, compare.reference, compare.margin)
+            own = {arm.get("reference") or compare.reference for arm in arms if arm["role"] != "reference"}
+            name = compare.reference if own == {compare.reference} else "the reference of its limit"
+            yield figures.differences(segmenter, rows, name, compare.margin)
 
 
 def _screened(study: str, training_sets: Mapping[str, TrainingSet]) -> Iterator[Drawing]:

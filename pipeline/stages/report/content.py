@@ -101,6 +101,11 @@ class PageContent:
     yaml: str  # all parameters
 
     @property
+    def references(self) -> set[str]:
+        """The training sets that others are compared with: one, unless arms have limits of their own."""
+        return {arm["reference"] for arm in self.arms if arm.get("reference")}
+
+    @property
     def required_sizes(self) -> list[Record]:
         """Rows of the arms for which it is known how many images or seeds would settle them."""
         return [arm for arm in self.arms if arm["role"] == "arm" and arm["detectable"] is not None]

@@ -93,7 +93,8 @@ COLUMNS: Mapping[str, str] = {
     "Dice": "the mean Dice on real test images over seeds and images; 1 is a perfect mask",
     "IoU": "the mean intersection over union on the same images",
     "mean": "the mean of the metric over seeds and test images",
-    "verdict": "better, worse, equivalent or inconclusive; then the role of an arm that is a control, rival or ceiling",
+    "verdict": "better, worse, equivalent or inconclusive; then the role of an arm that is a control, rival, ceiling or"
+    " baseline",
     "difference": "the mean of the paired differences from the reference",
     "faithfulness": "the mean Dice between the judge’s prediction on the generator’s images and their masks",
     "Fréchet distance": "between the features of the generator’s images and of the training images; less is better",

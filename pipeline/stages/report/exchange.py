@@ -14,6 +14,7 @@ from pipeline.stages.report.figures import COLOURS, GREY, LINES, MARKERS
 
 Record = dict[str, Any]
 REAL = "real"  # the line of real images alone, as the stage compare names it
+STYLES = tuple(style for style in LINES if style != ":")  # readings of the rate are dotted
 
 
 def drawings(segmenters: Iterable[str], comparison: Record) -> Iterator[Drawing]:
@@ -39,7 +40,7 @@ def learning_curves(title: str, points: Sequence[Record], fit: Record, rates: Se
         for number, name in enumerate(lines, 1):
             rows = [row for row in points if row["line"] == name]
             sizes, colour = [row["n_real"] for row in rows], COLOURS[number % len(COLOURS)]
-            style: dict[str, Any] = {"color": colour, "linestyle": LINES[number % len(LINES)]}
+            style: dict[str, Any] = {"color": colour, "linestyle": STYLES[number % len(STYLES)]}
             means, spread = [row["dice"] for row in rows], _spread(rows)
             axes.fill_between(
                 sizes, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.13, linewidth=0

@@ -5,7 +5,7 @@ The default runs are few, so that their limits are the 93 and 97 % of the slow t
 
 import pytest
 
-from benchmarks.exchange_coverage import N, SCENARIOS, Scenario, coverage
+from benchmarks.exchange_coverage import SCENARIOS, N, Scenario, coverage
 
 LEAST, MOST = 93, 97  # percent
 FEW = [Scenario("exponential", seeds=3), Scenario("logistic", N, images=60)]

@@ -109,9 +109,10 @@ def exchange_rates(
     if not found:
         return ExchangeRates([], [], [])
     curve = [_runs(names, pairs, results) for names in found[0].by_limit.values()]
-    reason = " ".join(failed) or _too_little(curve)
+    too_little = _too_little(curve)
+    reason = " ".join(failed) or too_little
     bootstrap = _bootstrap(design, segmenter, REAL)
-    drawn = resample(curve, curve[-1], bootstrap) if reason is None or failed else None
+    drawn = resample(curve, curve[-1], bootstrap) if too_little is None else None
     points = [_point(design, segmenter, REAL, one, drawn, place) for place, one in enumerate(curve)]
     rates: list[Rate] = []
     for line in found[1:]:

@@ -153,6 +153,7 @@ def test_three_sizes_are_too_few() -> None:
     found = rates(params, scores(params, WORTH))
     assert found.rates[0].refusal == "The curve of real images has 3 sizes; a rate needs 4."
     assert found.fits == [] and len(found.points) == 4
+    assert rates(params, scores(params, WORTH), ("A control failed.",)).fits == []
 
 
 def test_a_failed_control_withdraws_every_rate() -> None:

@@ -178,7 +178,7 @@ def image_count(entry: GeneratorEntry, pairs: int | None) -> int | None:
 
 def within(entry: Limited, pairs: int | None) -> int | None:
     """Return how many of the real training pairs an entry gets; None where that depends on the data."""
-    return entry.limit if pairs is None or entry.limit is None else min(entry.limit, pairs)
+    return pairs if entry.limit is None else min(entry.limit, pairs or entry.limit)
 
 
 def set_size(entry: TrainingSet, generators: Mapping[str, GeneratorEntry], pairs: int | None) -> int | None:

@@ -21,6 +21,7 @@ from pipeline.stages.compare.params import (
     Compare,
     check_ladders,
     check_resamples,
+    check_subgroups,
     common_training_set,
     reference_of,
     rivals,
@@ -223,6 +224,9 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
+        if self.compare.subgroups and not self.generators:
+            raise ValueError("compare.subgroups compares arms with synthetic images, and there is no generator")
+        check_subgroups(self.compare, self.data.attributes.columns if self.data.attributes else ())
         return self
 
     @model_validator(mode="after")
@@ -237,8 +241,7 @@ class Params(Section):
                 "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
-        references = dict.fromkeys(reference_of(sets, reference, name) for name in arms)
-        trained_again = [*references, *arms, *against]
+        trained_again = [*dict.fromkeys(reference_of(sets, reference, name) for name in arms), *arms, *against]
         check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
         check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self

@@ -6,7 +6,8 @@ curve: see pipeline.metrics.statistics.exchange_rate.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,12 @@ from pipeline.metrics.statistics.exchange_rate import (
     worth,
 )
 from pipeline.metrics.statistics.paired import estimate, seed_noise
+from pipeline.stages.compare.arms import Arm
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.exchange_rows import FittedCurve, LearningPoint, Rate, rate_row, refused_row
 from pipeline.stages.compare.params import Exchange
 from pipeline.stages.compare.results import Results
+from pipeline.stages.compare.sentence import control_note, failed_controls
 from pipeline.stages.compare.verdict import FEWEST_SEEDS, FEWEST_UNITS
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.mix.params import TrainingSet
@@ -53,6 +56,32 @@ class ExchangeRates:
     points: list[LearningPoint]
     fits: list[FittedCurve]
     rates: list[Rate]
+
+
+def rates_by_segmenter(
+    design: Design,
+    generators: Mapping[str, GeneratorEntry],
+    pairs: Mapping[str, int],
+    grids: Mapping[str, Results],
+    arms: Sequence[Arm],
+) -> list[ExchangeRates]:
+    """Return the exchange rates under each segmenter; its failed controls withdraw them, as they withdraw verdicts."""
+    found = lines(design, generators, pairs)
+    return [
+        exchange_rates(design, found, pairs, name, results, [control_note(one) for one in failed_controls(arms, name)])
+        for name, results in grids.items()
+    ]
+
+
+def record(rates: Sequence[ExchangeRates]) -> dict[str, list[dict[str, Any]]]:
+    """Return what exchange.json holds, by key of comparison.json; {} where there is no learning curve."""
+    if not any(one.points for one in rates):
+        return {}
+    return {
+        "learning_curve": [asdict(point) for one in rates for point in one.points],
+        "learning_fits": [asdict(fit) for one in rates for fit in one.fits],
+        "exchange": [asdict(rate) for one in rates for rate in one.rates],
+    }
 
 
 def pair_counts(study: str, seed: int, sets: Mapping[str, TrainingSet]) -> dict[str, int]:

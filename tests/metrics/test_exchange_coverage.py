@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.exchange_coverage import SCENARIOS, N, Scenario, coverage
 
-LEAST, MOST = 93, 97  # percent
+LEAST, MOST, CHANCE = 93, 97, 0.8  # percent; three standard errors of 97 % in 5000 studies are 0.7
 FEW = [Scenario("exponential", seeds=3), Scenario("logistic", N, images=60)]
 
 
@@ -21,5 +21,5 @@ def test_most_intervals_hold_the_truth(scenario: Scenario) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_the_interval_covers_the_truth_as_often_as_it_says(scenario: Scenario) -> None:
     found = coverage(scenario, 5000)
-    assert LEAST <= found["coverage"] <= MOST
-    assert LEAST <= found["stated_coverage"] <= MOST
+    assert LEAST - CHANCE <= found["coverage"] <= MOST + CHANCE
+    assert LEAST - CHANCE <= found["stated_coverage"] <= MOST + CHANCE

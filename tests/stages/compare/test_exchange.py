@@ -104,7 +104,8 @@ def test_the_sentence_says_what_the_images_are_worth_and_what_they_cost() -> Non
     found = rates(params, scores(params, WORTH))
     first, second, control = found.rates
     low, high = first.equivalent_low, first.equivalent_high
-    assert first.equivalent == pytest.approx(163, abs=2) and low and high
+    assert first.equivalent and low and high
+    assert first.equivalent == pytest.approx(163, abs=2)
     assert first.sentence == f"100 real + 4x siamese = {first.equivalent:.0f} real pairs [{low:.0f}, {high:.0f}]"
     assert first.rate == pytest.approx(first.equivalent / 100)
     assert (first.images, first.gpu_hours) == (400, pytest.approx(0.4))

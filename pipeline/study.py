@@ -223,10 +223,6 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
-        return self
-
-    @model_validator(mode="after")
-    def subgroups_are_of_columns(self) -> Self:
         if self.compare.subgroups and not self.generators:
             raise ValueError("compare.subgroups compares arms with synthetic images, and there is no generator")
         check_subgroups(self.compare, self.data.attributes.columns if self.data.attributes else ())
@@ -244,8 +240,7 @@ class Params(Section):
                 "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
-        references = dict.fromkeys(reference_of(sets, reference, name) for name in arms)
-        trained_again = [*references, *arms, *against]
+        trained_again = [*dict.fromkeys(reference_of(sets, reference, name) for name in arms), *arms, *against]
         check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
         check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self

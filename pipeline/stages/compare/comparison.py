@@ -16,13 +16,15 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison, subgroups
+from pipeline.stages.compare import exchange, generator_level, machines, multipliers, segmenter_comparison, subgroups
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.chosen_again import with_other_choice
 from pipeline.stages.compare.claim import Claim, headline, with_harm
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.exchange import ExchangeRates
+from pipeline.stages.compare.exchange_rows import LearningPoint, Rate, rates_as_metrics
 from pipeline.stages.compare.generator_level import TreatmentEffect, conclude_treatments
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
@@ -55,6 +57,7 @@ class Comparison:
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
     subgroups: list[SubgroupDifference] = field(default_factory=list)
+    exchange: Sequence[ExchangeRates] = ()  # by segmenter; nothing where no training sets differ in `limit`
 
     def record(self) -> Record:
         """Return what comparison.json holds; of segmenters and subgroups only where they are compared."""
@@ -76,7 +79,7 @@ class Comparison:
             record["segmenters_verdict"] = self.segmenters_verdict
         if self.subgroups:
             record["subgroups"] = [row.record() for row in self.subgroups]
-        return record
+        return record | exchange.record(self.exchange)
 
 
 def _columns(row: type[Any]) -> tuple[str, ...]:
@@ -90,7 +93,10 @@ TABLES = {
     "generator_seeds": ("generator_seeds.csv", generator_level.COLUMNS),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
     "subgroups": ("subgroups.csv", subgroups.COLUMNS),
+    "learning_curve": ("learning_curve.csv", _columns(LearningPoint)),
+    "exchange": ("exchange.csv", _columns(Rate)),
 }
+EXCHANGE = ("exchange", "learning_curve", "learning_fits")  # what exchange.json holds
 
 
 def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
@@ -100,14 +106,13 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     UserError without a score.
     """
     confirmation = read_confirmation(params.study) if read is None and params.confirm else None
+    pairs = exchange.pair_counts(params.study, params.seed, params.training_sets) if read is None else {}
     read = read or partial(read_results, params.study, params.segment.seeds)
     others = rival_generators(params.generators)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed, others)
     grouped = treatments(params.training_sets, params.generators, design.reference)
-    arms: list[Arm] = []
-    choice: list[Choice] = []
-    trend: list[MultiplierTrend] = []
-    effects: list[TreatmentEffect] = []
+    arms, effects = list[Arm](), list[TreatmentEffect]()
+    choice, trend = list[Choice](), list[MultiplierTrend]()
     noise: list[NoiseComponents | None] = []
     cells: list[Machine] = []
     grids: dict[str, Results] = {}
@@ -152,6 +157,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         segmenters,
         segmenters_verdict,
         of_subgroups,
+        exchange.rates_by_segmenter(design, params.generators, pairs, grids, arms),
     )
 
 
@@ -188,6 +194,8 @@ def publish_comparison(study: str, comparison: Comparison) -> None:
     for key, (name, header) in TABLES.items():
         if key in record:
             tables.write_table(folder / name, [_line(row, header) for row in record[key]], header)
+    if "exchange" in record:
+        files.write_json(folder / "exchange.json", {key: record[key] for key in EXCHANGE})
     files.write_json(folder / "comparison.json", record)
     files.publish(folder, paths.comparison(study))
 
@@ -217,6 +225,8 @@ def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -
         metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
     if comparison.get("subgroups"):
         metrics["subgroups"] = subgroups.as_metrics(comparison["subgroups"])
+    if comparison.get("exchange"):
+        metrics["exchange"] = rates_as_metrics(comparison["exchange"])
     return metrics | {"verdict": comparison["verdict"]}
 
 

@@ -64,6 +64,17 @@ class SegmenterComparison(Section):
         return self
 
 
+class Exchange(Section):
+    """What labels and synthetic images cost, for the exchange rate of training sets that differ in `limit`."""
+
+    minutes_per_label: float | None = Field(default=None, gt=0)
+    """Minutes that it takes to annotate one image; `null` states no minutes."""
+    gpu_hours_per_image: float | None = Field(default=None, gt=0)
+    """GPU hours per synthetic image, with its share of the fine-tuning if you want it counted; `null` states none."""
+    step: int = Field(default=50, gt=0)
+    """Number of labels whose worth is compared with that of `step` times `multiplier` synthetic images."""
+
+
 class Bands(Section):
     """A column of numbers, whose subgroups are bands."""
 
@@ -96,6 +107,8 @@ class Compare(Section):
     """Probability with which a difference of the margin should be found, for the sample sizes in the tables."""
     segmenters: SegmenterComparison | None = None
     """Also compare the segmenters with each other."""
+    exchange: Exchange | None = None
+    """Costs of labels and of synthetic images; `null` states the annotation exchange rate without costs."""
     subgroups: tuple[str | Bands, ...] = ()
     """Also compare every arm with the reference in each subgroup of the test images: columns of `data.attributes`,
     `source` (the test set) and `lesion_size` (thirds by the area of the foreground). A column of numbers needs `edges`.
@@ -103,8 +116,8 @@ class Compare(Section):
 
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out subgroups where there are none, so that earlier fingerprints stay valid."""
-        return {key: value for key, value in handler(self).items() if key != "subgroups" or value}
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key not in ("exchange", "subgroups") or value}
 
 
 def reference_of(sets: Mapping[str, TrainingSet], reference: str, name: str) -> str:

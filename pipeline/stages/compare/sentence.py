@@ -43,7 +43,7 @@ def withdrawn(one: Concluded, failed: Sequence[Arm]) -> Concluded:
     conclusion = one.conclusion
     if not failed or conclusion is None or conclusion.verdict == Verdict.INCONCLUSIVE:
         return one
-    reason = " ".join(map(_control_note, failed))
+    reason = " ".join(map(control_note, failed))
     return replace(one, conclusion=replace(conclusion, verdict=Verdict.INCONCLUSIVE, reason=reason))
 
 
@@ -55,7 +55,8 @@ def withdraw_headline(claim: Claim, failed: Sequence[Arm]) -> Claim:
     return withdrawn(replace(claim, rival=replace(claim.rival, conclusion=conclusion)), failed)
 
 
-def _control_note(control: Arm) -> str:
+def control_note(control: Arm) -> str:
+    """Return, as a sentence, that an A/A control differs from its reference."""
     gap = f"{100 * _parts(control)[0].difference:+.1f} points"
     return f"The control {control.training_set}, trained on the same images, differs too ({gap})."
 
@@ -133,7 +134,7 @@ def _caveats(claim: Claim, failed: Sequence[Arm]) -> list[str]:
     notes = []
     if conclusion.reason:
         notes.append(conclusion.reason)
-    notes += map(_control_note, failed)
+    notes += map(control_note, failed)
     excludes_zero = not evidence.difference_low <= 0 <= evidence.difference_high
     if conclusion.verdict == Verdict.INCONCLUSIVE and not conclusion.reason and excludes_zero:
         p = conclusion.largest_p

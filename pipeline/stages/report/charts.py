@@ -18,6 +18,7 @@ from pipeline.stages.report import (
     attention_maps,
     boundary_weights,
     convergence,
+    exchange,
     figures,
     gallery,
     losses,
@@ -42,6 +43,7 @@ def charts(params: Params, comparison: Record) -> Charts:
     loss_curves = [figures.loss_curves(run.name, run.curves) for run in runs]
     return {
         "curve": list(_curves(comparison)),
+        "exchange": list(exchange.drawings(segmenters, comparison)),
         "differences": list(_differences(segmenters, params.compare, comparison["arms"])),
         "segmenters": list(segmenter_comparison.drawings(params.compare, comparison.get("segmenters", ()))),
         "sampling": list(rater_samples.drawings(study, segmenters)),

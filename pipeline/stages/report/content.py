@@ -84,6 +84,8 @@ class PageContent:
     choice: list[Record]
     trend: list[Record]
     generator_seeds: list[Record]
+    exchange: list[Record]  # exchange rates; nothing where no training sets differ in `limit`
+    learning_curve: list[Record]
     test_sets: list[str]
     segmenters: Mapping[str, list[Record]]  # rows of their comparison by metric
     segmenters_verdict: str | None
@@ -155,6 +157,8 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         choice=comparison["choice"],
         trend=comparison["trend"],
         generator_seeds=comparison["generator_seeds"],
+        exchange=comparison.get("exchange", []),
+        learning_curve=comparison.get("learning_curve", []),
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         segmenters=segmenter_comparison.rows_by_metric(params.compare.segmenters, comparison.get("segmenters", ())),
         segmenters_verdict=comparison.get("segmenters_verdict"),

@@ -37,7 +37,7 @@ class Nesting:
         np.fill_diagonal(inside, False)
         for mask in masks:
             there = np.unique(mask[mask > 0])
-            filled = {outer: ndimage.binary_fill_holes(mask == outer) for outer in there.tolist()}
+            filled = {outer: np.asarray(ndimage.binary_fill_holes(mask == outer)) for outer in there.tolist()}
             for inner in there.tolist():
                 pixels = mask == inner
                 inside[inner] &= [outer in filled and bool(filled[outer][pixels].all()) for outer in range(count)]
@@ -83,12 +83,13 @@ def shapes_of(mask: Mask, nesting: Nesting) -> dict[int, Shape]:
 
 def _shape(label: int, region: Region) -> Shape:
     pieces = lesions(region.astype(np.uint8))[1]
-    return Shape(fitted_ellipse(label, region), pieces, bool(ndimage.binary_fill_holes(region).sum() > region.sum()))
+    filled = np.asarray(ndimage.binary_fill_holes(region))
+    return Shape(fitted_ellipse(label, region), pieces, bool(filled.sum() > region.sum()))
 
 
 def largest_pieces(region: Region, most: int) -> Region:
     """Return the `most` largest connected parts of a region; the one with the first pixel of equal ones."""
-    parts, number = ndimage.label(region, TOUCHING)
+    parts, number = ndimage.label(region, TOUCHING)  # type: ignore[misc]
     if number <= most:
         return region
     sizes = np.bincount(parts.ravel())[1:]

@@ -46,7 +46,7 @@ class Case:
     steps: int
 
 
-CASES = {"few": Case(20, 2500), "many": Case(400, 1000), "brief": Case(20, 20)}
+CASES = {"few": Case(20, 1200), "many": Case(400, 600), "brief": Case(20, 20)}
 
 
 def main() -> None:

@@ -114,6 +114,9 @@ def built(method: str, options: dict[str, Any]) -> Any:
     params = plugins.read_params("generators", method, options, "generators.g")
     spec = DatasetSpec(name="x", size=16)
     generator = plugins.load("generators", method).build(params, None if method == "seg_guided" else base(), spec)
+    for weight in generator.objective.parameters():
+        if not weight.any():  # zero convolutions, which hide the hint until they are trained
+            torch.nn.init.normal_(weight.data, std=0.1)
     generator.objective.eval()
     return generator
 
@@ -174,7 +177,7 @@ def batch_of(generator: Any, drawn: tuple[Tensor, ...], text: Tensor, images: Te
 
 
 def test_the_mask_and_the_prompt_matter_and_nothing_is_trained() -> None:
-    generator = built("siamese", {"start": 0.1})  # its hint has an effect before the first step, unlike ControlNet's
+    generator = built("controlnet", {"start": 0.1})
     before = copy.deepcopy(generator.objective.state_dict())
     images, masks, prompts = pairs()
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))

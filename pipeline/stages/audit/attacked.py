@@ -1,5 +1,6 @@
 """The images that a membership attack is tried on: training images of the generator, and held-out images."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.metrics.statistics.grouped import Units
 from pipeline.metrics.statistics.membership import Side
 from pipeline.metrics.statistics.resampling import Array
-from pipeline.stages.audit.training_images import held_out, unit_of
+from pipeline.stages.audit.training_images import unit_of
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,25 @@ class Attacked:
     left_out: tuple[str, ...]  # held-out images that are no controls
 
     @classmethod
-    def of(cls, real: ImageSet, unlabelled: ImageSet | None, near_duplicates: tuple[str, ...]) -> "Attacked":
-        """Return the images of a study; controls resemble no training image and share no patient with one.
+    def of(cls, members: ImageSet, held_out: ImageSet, near_duplicates: Collection[str]) -> "Attacked":
+        """Return members and controls; controls resemble no training image and share no patient with a member.
 
-        `unlabelled` are the images without masks that the base was pretrained on: members of the base, and neither
-        members nor controls here. Raises UserError where a side has fewer than two images.
+        `held_out` are real images that neither the generator nor its base was trained on. Images without masks that the
+        base was pretrained on are members of the base, and neither members nor controls here. Raises UserError where a
+        side has fewer than two images.
         """
-        members = real.split("train")
         patients = {unit_of(row) for row in members}
-        candidates = held_out(real, unlabelled)
-        controls = real.select(
-            row for row in candidates if row["id"] not in near_duplicates and unit_of(row) not in patients
+        controls = held_out.select(
+            row for row in held_out if row["id"] not in near_duplicates and unit_of(row) not in patients
         )
         for name, images in (("training", members), ("held-out", controls)):
             if len(images) < 2:
                 raise UserError(
-                    f"audit.membership: {len(images)} {name} images of {real.folder} can be attacked, but it needs at"
+                    f"audit.membership: {len(images)} {name} images of {images.folder} can be attacked, but it needs at"
                     " least 2; add images, or set audit.membership: null"
                 )
         used = set(controls.ids)
-        return cls(members, controls, tuple(name for name in candidates.ids if name not in used))
+        return cls(members, controls, tuple(name for name in held_out.ids if name not in used))
 
     @property
     def sets(self) -> tuple[ImageSet, ImageSet]:

@@ -7,7 +7,7 @@ from pipeline.stages.audit.attacked import Attacked
 from pipeline.stages.audit.copy_search import find_copies, open_spaces
 from pipeline.stages.audit.membership import Trained, infer
 from pipeline.stages.audit.output import publish_audit
-from pipeline.stages.audit.training_images import unlabelled_of
+from pipeline.stages.audit.training_images import held_out, unlabelled_of
 from pipeline.study import Params
 
 
@@ -21,7 +21,7 @@ def audit(params: Params, generator: str) -> None:
     findings = find_copies(real, synthetic, cache, params.audit, generator, unlabelled)
     inference = None
     if params.audit.membership is not None:
-        attacked = Attacked.of(real, unlabelled, findings.left_out)
+        attacked = Attacked.of(real.split("train"), held_out(real, unlabelled), findings.left_out)
         trained = Trained(params.study, params.seed, generator, params.generators[generator], runtime)
         inference = infer(attacked, synthetic, cache, params.audit.membership, trained)
     digests = [images.digest for images in (real, synthetic, unlabelled) if images is not None]

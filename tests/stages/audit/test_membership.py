@@ -18,6 +18,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.stages.audit.attacked import Attacked, nearest_share
 from pipeline.stages.audit.copy_search import open_spaces
 from pipeline.stages.audit.membership import Trained, released_scores
+from pipeline.stages.audit.training_images import held_out
 from pipeline.stages.report.audit import audits
 from pipeline.stages.report.membership import meaning
 from pipeline.study import Params
@@ -143,21 +144,25 @@ def patients(spec: DatasetSpec, folder: Path, **groups: str) -> ImageSet:
     return ImageSet.create(folder, spec, pairs())
 
 
+def attacked(real: ImageSet, unlabelled: ImageSet | None, near_duplicates: tuple[str, ...]) -> Attacked:
+    return Attacked.of(real.split("train"), held_out(real, unlabelled), near_duplicates)
+
+
 def test_controls_are_unseen_by_base_and_generator(spec: DatasetSpec, tmp_path: Path) -> None:
     real = patients(spec, tmp_path / "real", train_0="a", test_1="a", test_2="b")
-    everything = Attacked.of(real, None, ("val_0",))
+    everything = attacked(real, None, ("val_0",))
     assert everything.members.ids == ["train_0", "train_1", "train_2"]
     assert everything.controls.ids == ["reserve_0", "reserve_1", "test_0", "test_2", "val_1"]
     assert everything.left_out == ("test_1", "val_0")  # a patient of the training images, and a near-duplicate
-    seen = Attacked.of(real, real.split("reserve"), ())
+    seen = attacked(real, real.split("reserve"), ())
     assert seen.controls.ids == ["test_0", "test_2", "val_0", "val_1"]
     with pytest.raises(UserError, match=r"audit.membership: 1 held-out images of .* it needs at least 2"):
-        Attacked.of(real, real.split("reserve"), ("test_0", "test_2", "val_0"))
+        attacked(real, real.split("reserve"), ("test_0", "test_2", "val_0"))
 
 
 def test_sides_know_their_patients(spec: DatasetSpec, tmp_path: Path) -> None:
-    attacked = Attacked.of(patients(spec, tmp_path / "real", train_0="a", train_1="a", test_2="b"), None, ())
-    members, controls = attacked.sides((np.arange(3.0), np.arange(7.0)))
+    real = patients(spec, tmp_path / "real", train_0="a", train_1="a", test_2="b")
+    members, controls = attacked(real, None, ()).sides((np.arange(3.0), np.arange(7.0)))
     assert len(members.units) == members.units.n_groups == 2
     assert controls.units.n_groups == 7
 
@@ -171,11 +176,11 @@ def test_distances_of_a_space_are_divided_by_its_median() -> None:
 
 def test_images_near_a_synthetic_one_score_higher(toy_study: Params) -> None:
     real = ImageSet.open(paths.real("toy"))
-    attacked = Attacked.of(real, None, ())
-    copied = ((s, {"source_id": s.id}) for s in attacked.members.select(attacked.members.rows[:4]).samples())
+    both = attacked(real, None, ())
+    copied = ((s, {"source_id": s.id}) for s in both.members.select(both.members.rows[:4]).samples())
     synthetic = ImageSet.create(paths.synthetic("toy", "copier"), real.spec, copied)
     cache = open_spaces(toy_study.audit, toy_study.score, 0, Runtime.alone())
-    members, controls = released_scores(attacked, synthetic, cache)
+    members, controls = released_scores(both, synthetic, cache)
     assert members[:4] == pytest.approx(0, abs=2e-3)
     assert max(members[4:].max(), controls.max()) < members[:4].min()
 

@@ -80,6 +80,7 @@ def load_generator(study: Params, name: str) -> "Generator | TrainingFreeGenerat
     from pipeline.core.contracts import ImportedImages, TrainingFreeGenerator
     from pipeline.core.errors import UserError
     from pipeline.core.runtime import Runtime
+    from pipeline.data.limited import training_pairs
     from pipeline.stages.finetune.generator import build
     from pipeline.stages.finetune.params import OUTSIDE
 
@@ -95,7 +96,8 @@ def load_generator(study: Params, name: str) -> "Generator | TrainingFreeGenerat
     assert not isinstance(generator, ImportedImages)  # refused above
     generator.load(folder)
     if isinstance(generator, TrainingFreeGenerator):
-        generator.set_training_pairs(real.split("train"))
+        where = f"generators.{name}"
+        generator.set_training_pairs(training_pairs(real, study.generators[name].pair_limit, study.seed, where))
     else:
         generator.objective.to(runtime.device)
     return generator

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
+from pipeline.stages.compare.params import (
+    Compare,
+    check_ladders,
+    check_resamples,
+    check_subgroups,
+    common_training_set,
+    reference_of,
+    rivals,
+)
 from pipeline.stages.confirm.params import Confirm, check_fresh
 from pipeline.stages.finetune.params import (
     OUTSIDE,
@@ -28,21 +37,13 @@ from pipeline.stages.finetune.params import (
 )
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import (
-    TrainingSet,
-    check_ladders,
-    check_seeds,
-    check_training,
-    check_training_sets,
-    rivals,
-)
+from pipeline.stages.mix.params import TrainingSet, check_seeds, check_training, check_training_sets
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
 
 NAME = r"^[a-z0-9][a-z0-9_]*$"
 OF_GENERATORS = ("base", "finetune", "generate", "judge")  # sections that a study without generators may leave out
-WATCHED = {"base": "null", "generators": "{}", "judge": "null", "score": "null", "audit": "null", "confirm": "null"}
 
 
 class Params(Section):
@@ -210,7 +211,8 @@ class Params(Section):
     @model_validator(mode="after")
     def names_refer_to_something(self) -> Self:
         copies = {name: entry.copies for name, entry in self.generators.items()}
-        check_training_sets(self.training_sets, copies, self.score.metrics, judge_maps=self.score.judge_maps)
+        limits = {name: entry.pair_limit for name, entry in self.generators.items()}
+        check_training_sets(self.training_sets, copies, self.score.metrics, limits, judge_maps=self.score.judge_maps)
         check_seeds(self.training_sets, self.segment.seeds)
         if self.judge:
             _known("judge.segmenter", self.judge.segmenter, self.segmenters)
@@ -221,6 +223,9 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
+        if self.compare.subgroups and not self.generators:
+            raise ValueError("compare.subgroups compares arms with synthetic images, and there is no generator")
+        check_subgroups(self.compare, self.data.attributes.columns if self.data.attributes else ())
         return self
 
     @model_validator(mode="after")
@@ -235,7 +240,7 @@ class Params(Section):
                 "confirm has no arm to choose: apart from the reference no training set holds synthetic images;"
                 " set confirm: null"
             )
-        trained_again = [reference, *arms, *against]
+        trained_again = [*dict.fromkeys(reference_of(sets, reference, name) for name in arms), *arms, *against]
         check_fresh(self.confirm, self.segment.seeds, {n: one.seed_offset for n, one in sets.items()}, trained_again)
         check_seeds({name: sets[name] for name in trained_again}, self.confirm.seeds)
         return self
@@ -267,6 +272,13 @@ class Params(Section):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
 
+    @property
+    def pair_limits(self) -> dict[str, PairLimit]:
+        """The limits on real training pairs by the entry that has one, such as generators.siamese_16."""
+        entries = {f"generators.{name}": entry.pair_limit for name, entry in self.generators.items()}
+        entries |= {f"training_sets.{name}": one.pair_limit for name, one in self.training_sets.items()}
+        return {where: limit for where, limit in entries.items() if limit is not None}
+
 
 def _known(where: str, name: str, there: dict[str, Any]) -> None:
     if name not in there:
@@ -276,12 +288,3 @@ def _known(where: str, name: str, there: dict[str, Any]) -> None:
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check a study. Raises UserError."""
     return parse(Params, read_yaml(path))
-
-
-def check_watched_sections(path: Path) -> None:
-    """Raise UserError where a study leaves out a section that dvc.yaml names for every study."""
-    values = read_yaml(path)
-    if absent := [f"{section}: {none}" for section, none in WATCHED.items() if section not in values]:
-        raise UserError(
-            f"{path}: DVC needs every section in the file, whether it is used or not; add the line {absent[0]}"
-        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.kept_counts import kept
 from pipeline.core import plugins
+from pipeline.core.pair_limit import PairLimit
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.params import SegmenterEntry
@@ -162,12 +163,13 @@ def mask_operations(generators: Mapping[str, GeneratorEntry], num_classes: int) 
     Of entries with equal masks, which share a model, the first trains it. Further tries for a mask are not counted.
     """
     found: dict[str, tuple[float, float]] = {}
-    trained: list[tuple[str, Section]] = []
+    trained: list[tuple[str, Section, PairLimit | None]] = []
     for name, entry in generators.items():
         params = plugins.read_params("masks", entry.masks, entry.mask_params, f"generators.{name}.mask_params")
         training, drawing = _mask_model(entry.masks, params, num_classes)
-        found[name] = (0.0 if (entry.masks, params) in trained else training, drawing)
-        trained.append((entry.masks, params))
+        model = entry.masks, params, entry.pair_limit
+        found[name] = (0.0 if model in trained else training, drawing)
+        trained.append(model)
     return found
 
 

@@ -18,6 +18,8 @@ VERBS = (
         "doctor",
         "estimate",
         "study",
+        "submit",
+        "jobs",
         "download",
         "weights",
         "report",

@@ -10,10 +10,11 @@ from typing import Any
 
 from pipeline.core import plugins
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import Limited
 from pipeline.data.decoding import Fault, InvalidData
-from pipeline.stages.compare.params import Compare, common_training_set
+from pipeline.stages.compare.params import Compare, common_training_set, reference_of, rivals
 from pipeline.stages.finetune.params import GeneratorEntry, rival_generators
-from pipeline.stages.mix.params import TrainingSet, rivals
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import pictures
@@ -33,6 +34,7 @@ class GeneratorPlan:
     control: str
     copies: int  # images per mask
     images: int | None  # None: known with the data
+    limit: int | None = None  # real pairs that it sees; None: all
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Plan:
         for entry in self.generators:
             images = f"{entry.images} images" if entry.images else f"{entry.copies} images per mask"
             shown = " with their images" if entry.control == "mask_image" else ""
-            yield f"  {entry.name}: {entry.method}, masks {entry.masks}{shown}, {images}"
+            seen = f", {entry.limit} real pairs" if entry.limit else ""
+            yield f"  {entry.name}: {entry.method}{seen}, masks {entry.masks}{shown}, {images}"
         sets = len(self.training_sets)
         yield f"mix: {sets} training sets: {', '.join(self.training_sets)}"
         yield (
@@ -91,13 +94,8 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
     return Plan(
         params.study,
         pairs,
-        tuple(
-            GeneratorPlan(
-                name, entry.method_of(name), entry.masks, entry.control, entry.copies, image_count(entry, pairs)
-            )
-            for name, entry in entries
-        ),
-        len({(entry.method_of(name), repr(sorted(entry.options.items()))) for name, entry in entries}),
+        tuple(_generator_plan(name, entry, pairs) for name, entry in entries),
+        len({(one.method_of(name), repr(sorted(one.options.items())), one.pair_limit) for name, one in entries}),
         tuple(params.training_sets),
         tuple(params.segmenters),
         len(params.segment.seeds),
@@ -106,14 +104,23 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
     )
 
 
+def _generator_plan(name: str, entry: GeneratorEntry, pairs: int | None) -> GeneratorPlan:
+    about = name, entry.method_of(name), entry.masks, entry.control, entry.copies
+    return GeneratorPlan(*about, image_count(entry, pairs), within(entry, pairs) if entry.limit else None)
+
+
 def confirmations(params: Params) -> list[tuple[str, ...]]:
     """Return, per treatment and rival, the training sets that a confirmation of them trains; [] without one."""
     if params.confirm is None:
         return []
-    reference = params.compare.reference
-    there = treatments(params.training_sets, params.generators, reference)
-    against = [(name,) for name in rivals(params.training_sets, rival_generators(params.generators), reference)] or [()]
-    return [(reference, *one.training_sets, *rival) for one in there for rival in against]
+    sets, reference = params.training_sets, params.compare.reference
+    against = rivals(sets, rival_generators(params.generators), reference)
+    found: list[tuple[str, ...]] = []
+    for one in treatments(sets, params.generators, reference):
+        own = reference_of(sets, reference, one.training_sets[0])
+        alike = [(name,) for name in against if reference_of(sets, reference, name) == own]
+        found += [(own, *one.training_sets, *rival) for rival in alike or [()]]
+    return found
 
 
 def fresh_seeds(params: Params) -> int:
@@ -165,16 +172,23 @@ def unlabelled_images(data: Data) -> int:
 
 def image_count(entry: GeneratorEntry, pairs: int | None) -> int | None:
     """Return the number of images that an entry generates; None where that depends on the data."""
-    masks = entry.count or pairs
+    masks = entry.count or within(entry, pairs)
     return None if masks is None else masks * entry.copies
+
+
+def within(entry: Limited, pairs: int | None) -> int | None:
+    """Return how many of the real training pairs an entry gets; None where that depends on the data."""
+    return pairs if entry.limit is None else min(entry.limit, pairs or entry.limit)
 
 
 def set_size(entry: TrainingSet, generators: Mapping[str, GeneratorEntry], pairs: int | None) -> int | None:
     """Return the number of images of a training set before screening; None where that depends on the data."""
-    if pairs is None or entry.generator is None:
-        return pairs and pairs * entry.repeat
-    masks = generators[entry.generator].count or pairs
-    return pairs * entry.repeat + masks * entry.multiplier
+    real = within(entry, pairs)
+    if real is None or entry.generator is None:
+        return real and real * entry.repeat
+    generator = generators[entry.generator]
+    masks = generator.count or within(generator, pairs)
+    return None if masks is None else real * entry.repeat + masks * entry.multiplier
 
 
 def equal_costs(generators: Mapping[str, GeneratorEntry]) -> list[list[str]]:
@@ -194,6 +208,7 @@ def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
     first: dict[str, str] = {}
     sources = {}
     for name, entry in generators.items():
-        key = f"{entry.method_of(name)} {sorted(entry.options.items())} {entry.seed} {entry.learning_rate}"
+        own = entry.seed, entry.learning_rate, entry.pair_limit
+        key = f"{entry.method_of(name)} {sorted(entry.options.items())} {own}"
         sources[name] = first.setdefault(key, name)
     return sources

@@ -38,7 +38,7 @@ def wait_for(name: str) -> Iterator[None]:
         return
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _wait(file, name)
         except OSError as error:
             log.warning("%s: no lock (%s); several processes may write it at once", name, error)
         yield
@@ -73,6 +73,14 @@ def _opened(name: str) -> IO[str] | None:
         return path.open("a+", encoding="utf-8")
     except OSError:
         return None  # the stage will tell of it where it writes
+
+
+def _wait(file: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("another process makes %s; waiting for it", name)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _take(file: IO[str], name: str) -> None:

@@ -77,6 +77,23 @@ def beyond_limit(groups: Sequence[str], limit: int, seed: int) -> list[bool]:
     return [group not in within for group in groups]
 
 
+def first_groups(groups: Sequence[str], limit: int, seed: int, draw: int) -> list[bool]:
+    """Return which images are the first ones of the seeded order of a draw; no group is divided.
+
+    Groups are taken in order, up to the first that would exceed the limit, so that those of a smaller limit are always
+    among those of a larger one (`beyond_limit` goes on with the groups that still fit, and is not nested). The order of
+    two groups does not depend on the others.
+    """
+    sizes, total = Counter(groups), 0
+    within: set[str] = set()
+    for group in sorted(sizes, key=lambda group: (seeding.number(seed, "limit", draw, group), group)):
+        total += sizes[group]
+        if total > limit:
+            break
+        within.add(group)
+    return [group in within for group in groups]
+
+
 def regroup(splits: Sequence[str], groups: Sequence[str], near: Sequence[tuple[int, int]]) -> list[str]:
     """Move every set of near-duplicates in more than one split into train, with the groups it touches.
 

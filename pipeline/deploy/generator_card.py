@@ -104,7 +104,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         dense=dense,
         conditioning=str(getattr(method_params, "conditioning", "mask")),
         base=None if base["source"] == "scratch" else str(base["source"]),
-        unlabelled=unlabelled_images(params.study),
+        unlabelled=unlabelled_images(params.study, _beyond(params.study, train)),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
         dropout=params.finetune.prompt_dropout,
         steps=generate.steps,
@@ -121,6 +121,11 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         },
         scores=_scores(params.study, name),
     )
+
+
+def _beyond(study: str, train: ImageSet) -> int:
+    """Return the number of training images beyond the limit of a generator, whose training pairs are `train`."""
+    return len(ImageSet.open(paths.real(study)).split("train")) - len(train)
 
 
 def write(folder: Path, summary: GeneratorSummary) -> None:

@@ -13,6 +13,7 @@ from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.data.limited import training_pairs
 from pipeline.deploy import generator_card
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
@@ -67,7 +68,9 @@ def _training_images(params: Params, name: str) -> ImageSet:
     manifest = paths.generator(params.study, name) / "manifest.json"
     if not manifest.is_file():
         raise UserError(f"{manifest.parent}: {name} is not fine-tuned yet; run: dvc repro finetune@{name}")
-    train = ImageSet.open(paths.real(params.study)).split("train")
+    train = training_pairs(
+        ImageSet.open(paths.real(params.study)), params.generators[name].pair_limit, params.seed, f"generators.{name}"
+    )
     if files.read_json(manifest)["fingerprint"] != fingerprint(params, name, train):
         raise UserError(
             f"{manifest.parent} was trained with other parameters, data or base than the current ones, so its card"

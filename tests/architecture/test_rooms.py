@@ -40,7 +40,7 @@ FENCES = {
     "pydicom": {"data"},
     "pycocotools": set(),  # tests read exports back with it
     "webdataset": set(),  # so too
-    "dvc": set(),
+    "dvc": {"cli"},  # reads the graph for the jobs of a cluster
     "matplotlib": {"stages/report"},
     "jinja2": {"stages/report"},
     "fastapi": {"web"},
@@ -117,8 +117,9 @@ def test_siblings_do_not_import_each_other() -> None:
 
 
 def test_params_are_leaves() -> None:
-    """Anyone may import the sections of params.yaml, so they import nothing but the core."""
-    assert [(here, there) for here, there in EDGES if here.endswith(".params") and room(there) != "core"] == []
+    """Anyone may import the sections of params.yaml, so they import nothing but the core and each other."""
+    leaves = [(here, there) for here, there in EDGES if here.endswith(".params")]
+    assert [(here, there) for here, there in leaves if room(there) != "core" and not there.endswith(".params")] == []
 
 
 def test_a_stage_imports_rooms_of_stages_upstream_only() -> None:

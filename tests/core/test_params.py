@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.watched_sections import check_watched_sections
 from pipeline.core.errors import UserError
 from pipeline.core.section import parse, read_yaml
-from pipeline.study import Params, check_watched_sections, load_params
+from pipeline.study import Params, load_params
 from tests.conftest import TOY_STUDY
 
 Change = Callable[[dict[str, Any]], Any]

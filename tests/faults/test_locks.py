@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -32,6 +33,29 @@ def test_a_held_lock_names_its_holder_and_is_given_back(tmp_path: Path, monkeypa
         pass
     with locks.exclusive("mix_real"):
         pass
+
+
+def test_a_second_process_waits_for_a_held_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    order: list[str] = []
+
+    def follow() -> None:
+        with locks.wait_for("finetune-1"):
+            order.append("second")
+
+    caplog.set_level("INFO", "pipeline.core.locks")
+    with locks.wait_for("finetune-1"):
+        second = threading.Thread(target=follow)
+        second.start()
+        limit = time.monotonic() + HUNG
+        while "another process makes finetune-1; waiting for it" not in caplog.text:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        order.append("first")
+    second.join(HUNG)
+    assert order == ["first", "second"]
 
 
 def test_without_a_folder_to_write_in_there_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.cli.doctor import dataset, devices, dvc_state, storage, stored_weights, study_file, unlabelled, versions
-from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note
+from pipeline.cli.doctor.findings import SEVERITIES, Finding, error, errors, note, warning
 from pipeline.cli.forecast import disk_usage, generator_costs
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.prepare.params import Data
 from pipeline.stages.score.params import Score
 from pipeline.study import Params
 
@@ -46,6 +48,7 @@ def examine(path: Path, quick: bool = False, thorough: bool = True) -> list[Find
 def study_checks(params: Params, thorough: bool) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
     yield "data", lambda: dataset.findings(params.data, params.seed, thorough)
+    yield "limits", lambda: _limits(params.pair_limits, params.study, params.data)
     yield "unlabelled", lambda: unlabelled.findings(params.data, params.base)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
@@ -86,6 +89,16 @@ def _weights(
         yield from stored_weights.extractors(extractors, score.weights)
     yield from stored_weights.segmenters(segmenters)
     yield from stored_weights.conditionings(generators)
+
+
+def _limits(limits: Mapping[str, PairLimit], study: str, data: Data) -> Iterator[Finding]:
+    """Find limits beyond the training pairs, whose number is not known exactly where splits are drawn."""
+    pairs = training_pairs(study, data) if limits else None
+    for where, limit in limits.items():
+        if pairs is not None and limit.pairs > pairs:
+            yield warning(
+                "limits", f"{where}.limit is {limit}, but there are about {pairs} training pairs", "lower the limit"
+            )
 
 
 def _space(params: Params, costs: Mapping[str, Cost | None]) -> Iterable[Finding]:

@@ -2,16 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.forecast_text import lines
 from pipeline.cli.output import add_json, declare, tell, tell_json
 from pipeline.cli.verbs.study import study_file
 
 if TYPE_CHECKING:
-    from pipeline.cli.forecast import DiskUsage, Forecast, Machine, MachineFit, StageWork
-    from pipeline.stages.finetune.memory import Cost
+    from pipeline.cli.forecast import Machine
     from pipeline.study import Params
 
 SHARDINGS = ("none", "zero2", "fsdp2")
@@ -126,59 +125,3 @@ def machines(arguments: argparse.Namespace, batch: int | None = None) -> list["M
         return [Machine(name, count, arguments.memory * GIB, rate, arguments.sharding)]
     presets = [] if chosen() else [preset_machine(name, load(name)) for name in names()]
     return [machine(hardware(), batch=batch), *presets]
-
-
-def lines(result: "Forecast") -> Iterator[str]:
-    """Yield the forecast in words."""
-    for name, cost in result.costs.items():
-        yield f"  {name}: {'nothing to train' if cost is None else _cost(cost)}"
-    yield f"{'stage':<10}{'entry':<24}{'steps':>10}  operations, counted (steps of generate: images; no scoring)"
-    yield from map(_work, result.work)
-    yield f"disk (estimate): {_disk(result.disk)}"
-    yield "machines (memory of the heaviest fine-tuning per device; time from assumed arithmetic per second):"
-    yield from map(_fit, result.fits)
-
-
-def _cost(cost: "Cost") -> str:
-    operations = f"{_operations(cost.mean)} per sample of a step"
-    if cost.early != cost.late:
-        operations += f" ({_operations(cost.early)} early, {_operations(cost.late)} late)"
-    return f"{cost.trained:,} parameters trained, {cost.frozen:,} frozen; {operations}"
-
-
-def _work(work: "StageWork") -> str:
-    steps = "?" if work.steps is None else f"{work.steps:,}"
-    return f"{work.stage:<10}{work.entry:<24}{steps:>10}  {_operations(work.operations)}"
-
-
-def _operations(number: float | None) -> str:
-    if number is None:
-        return "not counted"
-    return f"{number / 1e15:.3g} PFLOP" if number >= 1e15 else f"{number / 1e12:.3g} TFLOP"
-
-
-def _disk(disk: "DiskUsage") -> str:
-    images = "images unknown" if disk.images is None else f"{disk.images / 1e9:.2g} GB images"
-    return (
-        f"{disk.total / 1e9:.3g} GB with DVC's second copy: {disk.base / 1e9:.2g} GB base,"
-        f" {disk.generators / 1e9:.2g} GB generators, {disk.checkpoints / 1e9:.2g} GB checkpoints, {images}"
-    )
-
-
-def _fit(fit: "MachineFit") -> str:
-    if fit.needed is None:
-        memory = "nothing to fine-tune"
-    else:
-        verdict = f"NOT POSSIBLE: {fit.conflict}" if fit.conflict else "fits" if fit.fits else "DOES NOT FIT"
-        memory = f"{fit.needed / 1e9:.3g} GB of {fit.memory / 1e9:.3g}, {verdict}"
-    hours = ", ".join(f"{stage} {_time(value)}" for stage, value in fit.hours.items() if value)
-    total = f"all {_time(sum(fit.hours.values()))}" if hours and not fit.uncounted else ""
-    uncounted = f"not counted: {', '.join(fit.uncounted)}" if fit.uncounted else ""
-    return f"  {fit.machine}: {'; '.join(filter(None, [memory, hours, total, uncounted]))}"
-
-
-def _time(hours: float) -> str:
-    for unit, size in (("h", 1.0), ("min", 1 / 60)):
-        if hours >= size:
-            return f"{hours / size:.2g} {unit}"
-    return f"{max(hours * 3600, 1):.0f} s"

@@ -18,6 +18,7 @@ EXAMPLES = {
     "use": "twinsynth study use kvasir_cpu",
     "why": "twinsynth study why finetune@siamese",
     "folds": "twinsynth study folds small_f0 small_f1 small_f2",
+    "exchange": "twinsynth study exchange --from kvasir_cpu --pairs 50,100,200,400 --multipliers 0,2",
 }
 
 
@@ -44,13 +45,31 @@ def add(subparsers: Any) -> None:
     )
     asking = declare(actions, "why", "name the files and parameters that make stages run again", EXAMPLES["why"])
     asking.add_argument("stage", metavar="STAGE", nargs="?", help="only this stage, named as for dvc repro")
-    for action in (listing, showing, pooling, asking):
+    about = "write a study of how many labels synthetic images are worth"
+    exchanging = declare(actions, "exchange", about, EXAMPLES["exchange"])
+    exchanging.add_argument("--from", dest="source", default=str(PLACE), metavar="STUDY", help="a study file or name")
+    exchanging.add_argument("--pairs", type=_numbers, help="numbers of real pairs (default: 16,32,64 ... up to all)")
+    exchanging.add_argument(
+        "--multipliers", type=_numbers, default=(0, 2), help="synthetic images per real one (default: 0,2)"
+    )
+    exchanging.add_argument("--generator", help="an entry of the study (default: the first one that is trained)")
+    exchanging.add_argument("--seeds", type=_numbers, help="seeds of the segmenters (default: those of the study)")
+    exchanging.add_argument("--name", help="name of the new study (default: STUDY_exchange)")
+    exchanging.add_argument("--force", action="store_true", help="replace a study of this name")
+    for action in (listing, showing, pooling, asking, exchanging):
         add_json(action)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give whole numbers separated by commas, found {text!r}") from None
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action. Raises UserError."""
-    actions = {"list": _list, "show": _show, "use": _use, "folds": _folds, "why": _why}
+    actions = {"list": _list, "show": _show, "use": _use, "folds": _folds, "why": _why, "exchange": _exchange}
     return actions[arguments.action](arguments)
 
 
@@ -117,8 +136,9 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _use(arguments: argparse.Namespace) -> int:
     path = find(arguments.name)
+    from pipeline.cli.watched_sections import check_watched_sections
     from pipeline.core import files
-    from pipeline.study import check_watched_sections, load_params
+    from pipeline.study import load_params
 
     load_params(path)  # a study that is not valid never gets in place
     check_watched_sections(path)
@@ -186,4 +206,36 @@ def _why(arguments: argparse.Namespace) -> int:
                 tell(f"  {row.kind:<9}  {row.name}  {row.change}")
     if not rows:
         tell("nothing has changed since the last dvc repro")
+    return 0
+
+
+def _exchange(arguments: argparse.Namespace) -> int:
+    from pipeline.cli import exchange
+    from pipeline.cli.doctor.devices import hardware, machine
+    from pipeline.cli.forecast import forecast
+    from pipeline.cli.forecast_text import fit_line
+    from pipeline.core import files
+    from pipeline.study import NAME, load_params
+
+    source = study_file(arguments.source)
+    params = load_params(source)
+    study = exchange.Source(params.study, params.data, params.generators, params.training_sets)
+    name = arguments.name or f"{study.name}_exchange"
+    path = STUDIES / f"{name}.yaml"
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"--name is {name!r}; a name consists of lower-case letters, digits and _")
+    if path.exists() and not arguments.force:
+        raise UserError(f"{path} already exists; choose another --name, or pass --force to replace it")
+    pairs = arguments.pairs or exchange.ladder(exchange.all_pairs(study))
+    generator = arguments.generator or exchange.first_trained(study)
+    axes = exchange.Exchange(name, pairs, arguments.multipliers, generator, arguments.seeds)
+    files.write_bytes(path, exchange.exchange_text(source.read_text(encoding="utf-8"), study, axes).encode())
+    written = load_params(path)
+    result = forecast(written, [machine(hardware(), batch=written.finetune.global_batch)], pairs[-1])
+    if arguments.json:
+        tell_json({"study": name, "file": path, "pairs": pairs, "estimate": result.record()})
+        return 0
+    tell(f"{len(written.training_sets)} training sets x {len(written.segment.seeds)} seeds, {len(pairs)} generators")
+    tell("\n".join(map(fit_line, result.fits)))
+    tell(f"written: {path}; read it, then: twinsynth study use {name}, twinsynth doctor, dvc repro")
     return 0

@@ -7,21 +7,24 @@ from pipeline.stages.audit.attacked import Attacked
 from pipeline.stages.audit.copy_search import find_copies, open_spaces
 from pipeline.stages.audit.membership import Trained, infer
 from pipeline.stages.audit.output import publish_audit
-from pipeline.stages.audit.training_images import held_out, unlabelled_of
+from pipeline.stages.audit.training_images import fine_tuned_on, held_out, seen_pairs, unlabelled_of
 from pipeline.study import Params
 
 
 def audit(params: Params, generator: str) -> None:
     """Publish the audit of one generator entry: audit.json, membership.json, metrics.json, tables and closest.png."""
     runtime = Runtime.alone(params.threads)
-    real = ImageSet.open(paths.real(params.study))
+    everything = ImageSet.open(paths.real(params.study))
     synthetic = ImageSet.open(paths.synthetic(params.study, generator))
+    seen = {*seen_pairs(params.study, everything, synthetic, params.seed).ids}
+    real = everything.select(row for row in everything if row["split"] != "train" or row["id"] in seen)
     cache = open_spaces(params.audit, params.score, params.seed, runtime)
     unlabelled = unlabelled_of(params.study)
     findings = find_copies(real, synthetic, cache, params.audit, generator, unlabelled)
     inference = None
     if params.audit.membership is not None:
-        attacked = Attacked.of(real.split("train"), held_out(real, unlabelled), findings.left_out)
+        members = fine_tuned_on(everything, synthetic, params.seed)
+        attacked = Attacked.of(members, held_out(real, unlabelled), findings.left_out)
         trained = Trained(params.study, params.seed, generator, params.generators[generator], runtime)
         inference = infer(attacked, synthetic, cache, params.audit.membership, trained)
     digests = [images.digest for images in (real, synthetic, unlabelled) if images is not None]

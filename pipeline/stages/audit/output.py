@@ -44,6 +44,7 @@ def summary(findings: Findings, audit: Audit) -> Record:
     return {
         "images": n,
         "train": len(findings.train.train),
+        **_limit(findings),
         **_unlabelled(findings),
         **_kept_backgrounds(findings),
         **({"own_images": findings.own.record(SAME)} if findings.own else {}),
@@ -65,6 +66,12 @@ def summary(findings: Findings, audit: Audit) -> Record:
         "spaces": spaces(findings),
         "absent": dict(findings.unavailable),
     }
+
+
+def _limit(findings: Findings) -> Record:
+    """Return on how many of the training pairs the generator was fine-tuned, where its entry has a limit."""
+    row = findings.synthetic.rows[0]
+    return {"fine_tuned_on": row["training_pairs"]} if "training_pairs" in row else {}
 
 
 def _unlabelled(findings: Findings) -> Record:

@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.limited import training_pairs
 from pipeline.evaluation.feature_cache import FeatureCache
-from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.base.manifest import saw_training_images, unlabelled_images
+from pipeline.stages.finetune.params import FROM_NOTHING, TRAINING_FREE
 
 
 def unlabelled_of(study: str) -> ImageSet | None:
@@ -22,6 +25,25 @@ def held_out(real: ImageSet, unlabelled: ImageSet | None) -> ImageSet:
     """Return the real images that neither the generator nor the base was trained on."""
     seen = set(unlabelled.ids if unlabelled else ())  # training images beyond data.train_limit among them
     return real.select(row for row in real if row["split"] != "train" and row["id"] not in seen)
+
+
+def seen_pairs(study: str, real: ImageSet, synthetic: ImageSet, seed: int) -> ImageSet:
+    """Return the training pairs whose images the generator of a set has seen, its base included.
+
+    Those are all where the base was pretrained on them, whatever the limit of the generator, and else the pairs within
+    its limit.
+    """
+    method = str(synthetic.rows[0].get("method")) if len(synthetic) else ""
+    if saw_training_images(study) and method not in (*TRAINING_FREE, *FROM_NOTHING):
+        return real.split("train")
+    return fine_tuned_on(real, synthetic, seed)
+
+
+def fine_tuned_on(real: ImageSet, synthetic: ImageSet, seed: int) -> ImageSet:
+    """Return the training pairs within the limit of the generator of a set; `seed` is the study's."""
+    row = synthetic.rows[0] if len(synthetic) else {}
+    limit = PairLimit(row["limit"], row.get("limit_draw", 0)) if row.get("limit") else None
+    return training_pairs(real, limit, seed, f"generators.{row.get('generator')}")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Arm:
     seed_sd: float | None  # of the mean Dice, from seed to seed
     val_dice: float
     test_sets: Mapping[str, Mapping[str, float]]  # Dice and number of images by test set
+    reference: str | None = None  # with which it is compared; None: it is the study's reference
     evidence: Evidence | None = None
     statistics: DifferenceStatistics | None = None
     conclusion: Conclusion | None = None
@@ -85,24 +86,32 @@ class Arm:
 
 def compare_arms(design: Design, segmenter: str, results: Results) -> list[Arm]:
     """Compare every training set with the reference under one segmenter; verdicts are still open."""
-    names = list(design.training_sets)
-    noises = {metric: seed_noise([_units(results, name, metric) for name in names]) for metric in METRICS}
     arms = []
-    for name in track(names, f"compare {segmenter}"):
-        arm = _describe(design, segmenter, name, results, noises)
+    for name in track(list(design.training_sets), f"compare {segmenter}"):
+        arm = _describe(design, segmenter, name, results)
         if name != design.reference:
             arm = replace(
-                arm, evidence=evidence(design, name, results), statistics=difference_statistics(design, name, results)
+                arm,
+                reference=design.reference_of(name),
+                evidence=evidence(design, name, results),
+                statistics=difference_statistics(design, name, results),
             )
         arms.append(arm)
     return arms
 
 
-def _describe(design: Design, segmenter: str, name: str, results: Results, noises: Mapping[str, Noise]) -> Arm:
+def _mean(design: Design, name: str, results: Results, metric: str) -> tuple[float, float, float]:
+    """Return the mean of a training set with its interval; sets of one limit share the noise of their seeds."""
+    sets = design.training_sets
+    alike = [_units(results, other, metric) for other in sets if sets[other].pair_limit == sets[name].pair_limit]
+    mean = estimate(_units(results, name, metric), seed_noise(alike), design.compare.confidence)
+    return _clipped(mean, least=0.0, most=1.0)
+
+
+def _describe(design: Design, segmenter: str, name: str, results: Results) -> Arm:
     """Return the means of one training set."""
     training_set, dice = design.training_sets[name], results.tables[name, "test", "dice"]
-    means = [estimate(_units(results, name, m), noises[m], design.compare.confidence) for m in METRICS]
-    mean_dice, mean_iou = (_clipped(mean, least=0.0, most=1.0) for mean in means)
+    mean_dice, mean_iou = (_mean(design, name, results, metric) for metric in METRICS)
     return Arm(
         segmenter,
         name,
@@ -132,7 +141,7 @@ def difference_statistics(design: Design, name: str, results: Results) -> Differ
     compare, difference = design.compare, paired_difference(design, name, results)
     rng = seeding.numpy_rng(design.seed, "compare", name, "bootstrap")
     iou = paired_difference(design, name, results, "iou")
-    validation = results.tables[name, "val", "dice"] - results.tables[design.reference, "val", "dice"]
+    validation = results.tables[name, "val", "dice"] - results.tables[design.reference_of(name), "val", "dice"]
     return DifferenceStatistics(
         *_clipped(estimate(iou.units, iou.noise, compare.confidence)),
         *bootstrap_interval(difference, compare, rng),
@@ -155,8 +164,8 @@ def needs(design: Design, name: str, results: Results) -> RequiredSizes:
 
 def paired_difference(design: Design, name: str, results: Results, metric: str = "dice") -> PairedDifference:
     """Return the difference of a training set to the reference on test images."""
-    scores, reference = results.tables[name, "test", metric], results.tables[design.reference, "test", metric]
-    images = scores - reference
+    own = design.reference_of(name)
+    images = results.tables[name, "test", metric] - results.tables[own, "test", metric]
     return results.test_difference(images, _difference_noise(design, name, results, metric))
 
 
@@ -185,15 +194,16 @@ def _units(results: Results, name: str, metric: str) -> Table:
 
 
 def _difference_noise(design: Design, name: str, results: Results, metric: str) -> Noise:
-    """Return the noise of seeds in the difference, pooled over all synthetic sets that share its seeds."""
-    sets, reference = design.training_sets, _units(results, design.reference, metric)
-    if sets[name].seed_offset != sets[design.reference].seed_offset:
+    """Return the noise of seeds in the difference, pooled over all synthetic sets with its seeds and reference."""
+    sets, own = design.training_sets, design.reference_of(name)
+    reference = _units(results, own, metric)
+    if sets[name].seed_offset != sets[own].seed_offset:
         return unpaired_noise(_units(results, name, metric), reference)
     pooled = [
         other
         for other, arm in sets.items()
         if arm.seed_offset == sets[name].seed_offset
-        and (other == name or (arm.generator and other != design.reference))
+        and (other == name or (arm.generator and other != design.reference and design.reference_of(other) == own))
     ]
     return seed_noise([_units(results, other, metric) - reference for other in pooled])
 

@@ -7,7 +7,7 @@ arm that the verdict speaks of is chosen on validation images, its numbers come 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
+from pipeline.stages.compare import exchange, generator_level, machines, multipliers, segmenter_comparison, subgroups
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.chosen_again import with_other_choice
-from pipeline.stages.compare.claim import Claim, headline
+from pipeline.stages.compare.claim import Claim, headline, with_harm
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
+from pipeline.stages.compare.exchange import ExchangeRates
+from pipeline.stages.compare.exchange_rows import LearningPoint, Rate, rates_as_metrics
 from pipeline.stages.compare.generator_level import TreatmentEffect, conclude_treatments
 from pipeline.stages.compare.machines import Machine
 from pipeline.stages.compare.multipliers import Choice, CurvePoint, MultiplierTrend
@@ -31,6 +33,7 @@ from pipeline.stages.compare.results import METRICS, Record, Results, ResultsRea
 from pipeline.stages.compare.rivals import with_rival
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
 from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdraw_headline, withdrawn
+from pipeline.stages.compare.subgroups import SubgroupDifference
 from pipeline.stages.compare.verdict import conclude
 from pipeline.stages.finetune.params import rival_generators
 from pipeline.stages.mix.treatments import Treatment, treatments
@@ -53,9 +56,11 @@ class Comparison:
     noise: Sequence[NoiseComponents] = ()  # by segmenter, for planning
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
+    subgroups: list[SubgroupDifference] = field(default_factory=list)
+    exchange: Sequence[ExchangeRates] = ()  # by segmenter; nothing where no training sets differ in `limit`
 
     def record(self) -> Record:
-        """Return what comparison.json holds; of segmenters only where they are compared."""
+        """Return what comparison.json holds; of segmenters and subgroups only where they are compared."""
         settings = self.compare.model_dump(mode="json", exclude_none=True)
         record = {
             "arms": [arm.record() for arm in self.arms],
@@ -72,7 +77,9 @@ class Comparison:
         if self.segmenters:
             record["segmenters"] = [row.record() for row in self.segmenters]
             record["segmenters_verdict"] = self.segmenters_verdict
-        return record
+        if self.subgroups:
+            record["subgroups"] = [row.record() for row in self.subgroups]
+        return record | exchange.record(self.exchange)
 
 
 def _columns(row: type[Any]) -> tuple[str, ...]:
@@ -85,7 +92,11 @@ TABLES = {
     "trend": ("trend.csv", _columns(MultiplierTrend)),
     "generator_seeds": ("generator_seeds.csv", generator_level.COLUMNS),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
+    "subgroups": ("subgroups.csv", subgroups.COLUMNS),
+    "learning_curve": ("learning_curve.csv", _columns(LearningPoint)),
+    "exchange": ("exchange.csv", _columns(Rate)),
 }
+EXCHANGE = ("exchange", "learning_curve", "learning_fits")  # what exchange.json holds
 
 
 def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
@@ -95,14 +106,13 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     UserError without a score.
     """
     confirmation = read_confirmation(params.study) if read is None and params.confirm else None
+    pairs = exchange.pair_counts(params.study, params.seed, params.training_sets) if read is None else {}
     read = read or partial(read_results, params.study, params.segment.seeds)
     others = rival_generators(params.generators)
     design = Design(params.compare, params.training_sets, len(params.segmenters), params.seed, others)
     grouped = treatments(params.training_sets, params.generators, design.reference)
-    arms: list[Arm] = []
-    choice: list[Choice] = []
-    trend: list[MultiplierTrend] = []
-    effects: list[TreatmentEffect] = []
+    arms, effects = list[Arm](), list[TreatmentEffect]()
+    choice, trend = list[Choice](), list[MultiplierTrend]()
     noise: list[NoiseComponents | None] = []
     cells: list[Machine] = []
     grids: dict[str, Results] = {}
@@ -120,20 +130,19 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
+    of_subgroups = _subgroups(params.study, design, arms, grids, confirmation)
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
-        return with_rival(claim, design, arms, grids, confirmation)
+        claim = claim and replace(claim, reference=design.reference_of(claim.training_sets[0]))
+        return with_harm(with_rival(claim, design, arms, grids, confirmation), of_subgroups)
 
     claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}
     if claim or not segmenters_verdict:
         verdict = sentence(claim, arms, params.compare)
-        verdicts = {
-            name: sentence(claimed(rows), rows, params.compare)
-            for name in params.segmenters
-            for rows in [[arm for arm in arms if arm.segmenter == name]]
-        }
+        by_segmenter = {name: [arm for arm in arms if arm.segmenter == name] for name in params.segmenters}
+        verdicts = {name: sentence(claimed(rows), rows, params.compare) for name, rows in by_segmenter.items()}
     return Comparison(
         withdraw_claims(arms),
         multipliers.multiplier_curve(design, arms),
@@ -147,6 +156,8 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         [one for one in noise if one],
         segmenters,
         segmenters_verdict,
+        of_subgroups,
+        exchange.rates_by_segmenter(design, params.generators, pairs, grids, arms),
     )
 
 
@@ -161,6 +172,19 @@ def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> C
     return Claim(choice["segmenter"], treatment.training_sets, evidence, conclusion, confirmed=True)
 
 
+def _subgroups(
+    study: str,
+    design: Design,
+    arms: Sequence[Arm],
+    grids: Mapping[str, Results],
+    confirmation: tuple[Record, Results] | None,
+) -> list[SubgroupDifference]:
+    """Return the comparison by subgroup; where a control failed, its segmenter's rows have no verdict."""
+    attributes = subgroups.read_attributes(study, design.compare)
+    rows = subgroups.compare_subgroups(design, attributes, grids, confirmation)
+    return [withdrawn(row, failed_controls(arms, row.segmenter)) for row in rows]
+
+
 def publish_comparison(study: str, comparison: Comparison) -> None:
     """Publish arms.csv, the TABLES of what the comparison holds, and comparison.json."""
     record = comparison.record()
@@ -170,6 +194,8 @@ def publish_comparison(study: str, comparison: Comparison) -> None:
     for key, (name, header) in TABLES.items():
         if key in record:
             tables.write_table(folder / name, [_line(row, header) for row in record[key]], header)
+    if "exchange" in record:
+        files.write_json(folder / "exchange.json", {key: record[key] for key in EXCHANGE})
     files.write_json(folder / "comparison.json", record)
     files.publish(folder, paths.comparison(study))
 
@@ -182,7 +208,7 @@ def read_comparison(study: str) -> Record:
 def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
     """Return what numbers.json of a report holds: arms, judge.dice, faithfulness by generator and shuffled, verdict.
 
-    Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
+    Judge and faithfulness only where the study has them, segmenters and subgroups only where they are compared.
     """
     comparison = read_comparison(study)
     scores = {name: read_output(paths.scores(study, name) / "metrics.json") for name in generators}
@@ -197,6 +223,10 @@ def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -
         metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
     if comparison.get("segmenters"):
         metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
+    if comparison.get("subgroups"):
+        metrics["subgroups"] = subgroups.as_metrics(comparison["subgroups"])
+    if comparison.get("exchange"):
+        metrics["exchange"] = rates_as_metrics(comparison["exchange"])
     return metrics | {"verdict": comparison["verdict"]}
 
 

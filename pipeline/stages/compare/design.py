@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import UserError
-from pipeline.stages.compare.params import Compare
-from pipeline.stages.mix.params import TrainingSet, check_ladders, rivals
+from pipeline.stages.compare.params import Compare, check_ladders, reference_of, rivals
+from pipeline.stages.mix.params import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,16 @@ class Design:
 
     @property
     def reference(self) -> str:
-        """The training set to which all others are compared."""
+        """The training set to which all others are compared, but those of another limit (`reference_of`)."""
         return self.compare.reference
+
+    def reference_of(self, name: str) -> str:
+        """Return the training set to which another one is compared: the reference, or that of its own limit.
+
+        The latter is compared to the study's reference itself.
+        """
+        own = reference_of(self.training_sets, self.reference, name)
+        return self.reference if own == name else own
 
     def number_of(self, role: str) -> int:
         """Return the number of differences, over all segmenters, of the training sets with a role."""
@@ -40,7 +48,8 @@ class Design:
         """Return the role of a training set.
 
         reference; arm: images of a trained generator; rival: another way of getting more from the real images (pasted
-        lesions, strong augmentation, more steps, unlabelled images); control (A/A); repeated; ceiling.
+        lesions, strong augmentation, more steps, unlabelled images); control (A/A); repeated; ceiling; baseline (the
+        real images alone of another limit than the reference's).
         """
         training_set = self.training_sets[name]
         if name == self.reference:
@@ -51,6 +60,8 @@ class Design:
             return "arm"
         if training_set.real == "all":
             return "ceiling"  # more real images: a difference is what one hopes to reach, not a fault
+        if training_set.pair_limit != self.training_sets[self.reference_of(name)].pair_limit:
+            return "baseline"  # other real images: a difference says what they are worth
         return "control" if training_set.repeat == 1 else "repeated"
 
     def is_arm(self, name: str) -> bool:
@@ -60,9 +71,9 @@ class Design:
     def ladders(self) -> list[Ladder]:
         """Return the ladders in the order of their first set; screened sets and those with other seeds stand on none.
 
-        Sets of one ladder are alike in all but the multiplier. The reference is the first rung, unless its real images,
-        steps, augmentation or unlabelled images are not those of the ladder. Raises UserError where the reference holds
-        synthetic images itself.
+        Sets of one ladder are alike in all but the multiplier. Their reference is the first rung, unless its real
+        images, steps, augmentation or unlabelled images are not those of the ladder. Raises UserError where the
+        reference holds synthetic images itself, or a limit has none.
         """
         try:
             check_ladders(self.training_sets, self.reference)
@@ -76,10 +87,10 @@ class Design:
 
     def _with_reference(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the sets of one ladder in the order of their multipliers, the reference first where it fits."""
-        sets, reference = self.training_sets, self.training_sets[self.reference]
-        fits = all(_beside_synthesis(sets[name]) == _beside_synthesis(reference) for name in names)
-        return (*([self.reference] if fits else []), *sorted(names, key=lambda name: sets[name].multiplier))
+        sets, reference = self.training_sets, self.reference_of(names[0])
+        fits = all(_beside_synthesis(sets[name]) == _beside_synthesis(sets[reference]) for name in names)
+        return (*([reference] if fits else []), *sorted(names, key=lambda name: sets[name].multiplier))
 
 
 def _beside_synthesis(one: TrainingSet) -> tuple[object, ...]:
-    return one.real, one.repeat, *one.effort
+    return one.real_pairs, one.repeat, *one.effort

@@ -96,16 +96,17 @@ def treatment_difference(design: Design, treatment: Treatment, results: Results)
 
 def _differences(design: Design, treatment: Treatment, results: Results) -> Table:
     """Return the test scores of every set of a treatment minus those of the reference [generators, seeds, images]."""
-    reference = results.tables[design.reference, "test", "dice"]
+    reference = results.tables[design.reference_of(treatment.training_sets[0]), "test", "dice"]
     return np.stack([results.tables[name, "test", "dice"] - reference for name in treatment.training_sets])
 
 
 def _seed_noise(design: Design, treatment: Treatment, results: Results, images: Table) -> Noise:
     """Return the noise of seeds of a treatment; its sets share their seeds with the reference or have others."""
-    offsets = {design.training_sets[name].seed_offset for name in (design.reference, treatment.training_sets[0])}
+    own = design.reference_of(treatment.training_sets[0])
+    offsets = {design.training_sets[name].seed_offset for name in (own, treatment.training_sets[0])}
     if len(offsets) == 1:
         return seed_noise([results.by_unit(images, "test")])
-    reference = results.tables[design.reference, "test", "dice"]
+    reference = results.tables[own, "test", "dice"]
     return unpaired_noise(results.by_unit(images + reference, "test"), results.by_unit(reference, "test"))
 
 

@@ -1,15 +1,23 @@
-"""The section `compare` of a study: how arms are compared, and segmenters with each other on one training set."""
+"""The section `compare` of a study: how arms are compared, and segmenters with each other on one training set.
+
+Also what follows from it for training sets: the reference of each, the rivals, and the multipliers on a ladder.
+"""
 
 import math
-from collections.abc import Mapping
-from typing import Self
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Section
+from pipeline.stages.mix.params import TrainingSet
 
 LOWER_IS_BETTER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
 DISTANCES = ("hd95", "msd", "volume_error")  # metrics that are no share of 1: compare.margin means nothing for them
+SOURCE, LESION_SIZE = "source", "lesion_size"  # subgroups that need no column of data.attributes
 
 
 class SegmenterComparison(Section):
@@ -56,6 +64,34 @@ class SegmenterComparison(Section):
         return self
 
 
+class Exchange(Section):
+    """What labels and synthetic images cost, for the exchange rate of training sets that differ in `limit`."""
+
+    minutes_per_label: float | None = Field(default=None, gt=0)
+    """Minutes that it takes to annotate one image; `null` states no minutes."""
+    gpu_hours_per_image: float | None = Field(default=None, gt=0)
+    """GPU hours per synthetic image, with its share of the fine-tuning if you want it counted; `null` states none."""
+    step: int = Field(default=50, gt=0)
+    """Number of labels whose worth is compared with that of `step` times `multiplier` synthetic images."""
+
+
+class Bands(Section):
+    """A column of numbers, whose subgroups are bands."""
+
+    column: str
+    """A column of `data.attributes` that holds numbers."""
+    edges: tuple[float, ...] = Field(min_length=1)
+    """Where one band ends and the next begins, ascending: `[40, 60]` makes `below 40`, `40 to below 60` and `60 or
+    more`.
+    """
+
+    @model_validator(mode="after")
+    def edges_ascend(self) -> Self:
+        if not all(map(math.isfinite, self.edges)) or any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError(f"edges must be finite and ascend, found {list(self.edges)}")
+        return self
+
+
 class Compare(Section):
     """Comparison of arms with a reference arm."""
 
@@ -71,6 +107,72 @@ class Compare(Section):
     """Probability with which a difference of the margin should be found, for the sample sizes in the tables."""
     segmenters: SegmenterComparison | None = None
     """Also compare the segmenters with each other."""
+    exchange: Exchange | None = None
+    """Costs of labels and of synthetic images; `null` states the annotation exchange rate without costs."""
+    subgroups: tuple[str | Bands, ...] = ()
+    """Also compare every arm with the reference in each subgroup of the test images: columns of `data.attributes`,
+    `source` (the test set) and `lesion_size` (thirds by the area of the foreground). A column of numbers needs `edges`.
+    """
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key not in ("exchange", "subgroups") or value}
+
+
+def reference_of(sets: Mapping[str, TrainingSet], reference: str, name: str) -> str:
+    """Return the training set that another one is compared with: the one without images, of the same real pairs.
+
+    That is the study's `reference`, unless the set has another limit. Then it is the first set without a generator of
+    this limit that is otherwise like the study's reference; without any, it is the study's reference too.
+    """
+    first, one = sets[reference], sets[name]
+    if one.pair_limit == first.pair_limit:
+        return reference
+    alike = (first.real, first.repeat, first.seed_offset, first.effort)
+    plain = (
+        other
+        for other, its in sets.items()
+        if its.generator is None and its.pair_limit == one.pair_limit
+        if (its.real, its.repeat, its.seed_offset, its.effort) == alike
+    )
+    return next(plain, reference)
+
+
+def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], reference: str) -> list[str]:
+    """Return the training sets that get more from the real images of what they are compared with, without synthesis.
+
+    Their synthetic images, where they have some, come from generators `without_learning`; where they have none, their
+    steps, augmentation or unlabelled images are not their reference's. More real images are a ceiling, not a rival.
+    """
+    found = []
+    for name, one in sets.items():
+        own = reference_of(sets, reference, name)
+        more = one.real_pairs == sets[own].real_pairs and one.effort != sets[own].effort
+        if name != reference and (one.generator in without_learning if one.generator else more):
+            found.append(name)
+    return found
+
+
+def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
+    """Raise ValueError where an arm has nothing of its real images to be compared with but synthetic ones.
+
+    That is a reference with synthetic images where multipliers are to be compared, or a limit that no set without a
+    generator has.
+    """
+    first = sets[reference]
+    if first.multiplier and any(one.on_ladder for name, one in sets.items() if name != reference):
+        raise ValueError(
+            f"compare.reference is {reference!r}, whose multiplier is {first.multiplier}; multipliers are compared with"
+            " multiplier 0, so name a training set of multiplier 0"
+        )
+    for name, one in sets.items():
+        if one.generator and sets[reference_of(sets, reference, name)].pair_limit != one.pair_limit:
+            keys = f"limit: {one.limit}" + (f", limit_draw: {one.limit_draw}" if one.limit_draw else "")
+            raise ValueError(
+                f"training_sets.{name} has no reference of its {one.pair_limit or 'pairs, which are all'}; add a set"
+                f" without a generator, such as real_{one.limit or 'all'}: {{{keys if one.limit else ''}}}"
+            )
 
 
 def check_resamples(compare: Compare, comparisons: int) -> None:
@@ -82,6 +184,26 @@ def check_resamples(compare: Compare, comparisons: int) -> None:
             f"compare.resamples is {compare.resamples}: with {comparisons} comparisons no p can fall below half of"
             f" {level:.3g}; use at least {fewest}"
         )
+
+
+def check_subgroups(compare: Compare, attributes: Sequence[str]) -> None:
+    """Raise ValueError where a subgroup is named twice or is no column; `attributes` are those of data.attributes."""
+    known = (SOURCE, LESION_SIZE, *attributes)
+    columns = [column_of(subgroup) for subgroup in compare.subgroups]
+    if unknown := [column for column in columns if column not in known]:
+        raise ValueError(
+            f"compare.subgroups names {unknown[0]!r}; the available ones are: {', '.join(known)}"
+            " (data.attributes.columns adds columns of a table)"
+        )
+    if twice := [column for column, times in Counter(columns).items() if times > 1]:
+        raise ValueError(f"compare.subgroups names {twice[0]!r} twice; keep one")
+    if banded := [one.column for one in compare.subgroups if isinstance(one, Bands) and one.column not in attributes]:
+        raise ValueError(f"compare.subgroups: {banded[0]} takes no edges; write {banded[0]} alone")
+
+
+def column_of(subgroup: str | Bands) -> str:
+    """Return the column that defines a subgroup."""
+    return subgroup if isinstance(subgroup, str) else subgroup.column
 
 
 def common_training_set(compare: Compare) -> str:

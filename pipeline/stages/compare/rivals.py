@@ -32,20 +32,23 @@ def with_rival(
 ) -> Claim | None:
     """Return the claim with its difference to the best rival; unchanged where the study has none.
 
-    `grids` holds the results by segmenter. A confirmed claim meets the rival that its confirmation trained.
+    `grids` holds the results by segmenter. A confirmed claim meets the rival that its confirmation trained, any other
+    the best of those with the same real images.
     """
     if claim is None:
         return None
+    own = design.reference_of(claim.training_sets[0])
+    there = [n for n in design.training_sets if design.role(n) == "rival" and design.reference_of(n) == own]
     if claim.confirmed:
         assert confirmation
         choice, results = confirmation
         rival = choice.get("rival")
     else:
-        results, rival = grids[claim.segmenter], best_rival(arms, claim.segmenter)
+        results = grids[claim.segmenter]
+        rival = best_rival([arm for arm in arms if arm.training_set in there], claim.segmenter)
     if rival is None:
         return claim
-    rivals = design.number_of("rival") // design.segmenters
-    return replace(claim, rival=rival_difference(design, claim.training_sets, rival, results, rivals))
+    return replace(claim, rival=rival_difference(design, claim.training_sets, rival, results, len(there)))
 
 
 def rival_difference(

@@ -14,6 +14,7 @@ from pipeline.stages.compare.claim import Claim
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
+from pipeline.stages.compare.subgroups import SubgroupDifference
 from pipeline.stages.compare.verdict import CLOSE, Conclusion, Verdict, close_call
 
 OPENINGS = {
@@ -23,7 +24,7 @@ OPENINGS = {
     Verdict.NOT_ZERO: "Synthetic data made a difference too small to matter:",
     Verdict.INCONCLUSIVE: "Inconclusive:",
 }
-Concluded = TypeVar("Concluded", Arm, TreatmentEffect, Claim)
+Concluded = TypeVar("Concluded", Arm, TreatmentEffect, Claim, SubgroupDifference)
 
 
 def failed_controls(arms: Sequence[Arm], segmenter: str) -> list[Arm]:
@@ -42,7 +43,7 @@ def withdrawn(one: Concluded, failed: Sequence[Arm]) -> Concluded:
     conclusion = one.conclusion
     if not failed or conclusion is None or conclusion.verdict == Verdict.INCONCLUSIVE:
         return one
-    reason = " ".join(map(_control_note, failed))
+    reason = " ".join(map(control_note, failed))
     return replace(one, conclusion=replace(conclusion, verdict=Verdict.INCONCLUSIVE, reason=reason))
 
 
@@ -54,7 +55,8 @@ def withdraw_headline(claim: Claim, failed: Sequence[Arm]) -> Claim:
     return withdrawn(replace(claim, rival=replace(claim.rival, conclusion=conclusion)), failed)
 
 
-def _control_note(control: Arm) -> str:
+def control_note(control: Arm) -> str:
+    """Return, as a sentence, that an A/A control differs from its reference."""
     gap = f"{100 * _parts(control)[0].difference:+.1f} points"
     return f"The control {control.training_set}, trained on the same images, differs too ({gap})."
 
@@ -66,6 +68,7 @@ def sentence(claim: Claim | None, arms: Sequence[Arm], compare: Compare) -> str:
     failed = failed_controls(arms, claim.segmenter)
     verdict = Verdict.INCONCLUSIVE if failed else claim.conclusion.verdict
     numbers = "; ".join(filter(None, [_numbers(claim, compare), close_call(claim.evidence, claim.conclusion, compare)]))
+    numbers += _harm(claim)
     controls = [one for one in arms if one.role == "control" and one.segmenter == claim.segmenter]
     rival = [] if failed else _rival_note(claim, compare)
     notes = [*rival, *_caveats(claim, failed), *_close_choice(claim), *_close_controls(claim, controls, compare)]
@@ -81,11 +84,25 @@ def _parts(arm: Arm) -> tuple[Evidence, Conclusion]:
 def _numbers(claim: Claim, compare: Compare) -> str:
     evidence = claim.evidence
     mean, low, high = (100 * end for end in (evidence.difference, evidence.difference_low, evidence.difference_high))
+    reference = claim.reference or compare.reference
     seeds = f"{evidence.n_seeds} {'fresh ' if claim.confirmed else ''}seed{'s' if evidence.n_seeds != 1 else ''}"
     return (
         f"{claim.segmenter}, {' and '.join(claim.training_sets)} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
-        f" over {compare.reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
+        f" over {reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
     )
+
+
+def _harm(claim: Claim) -> str:
+    """Say in which subgroups the treatment is worse; an empty text where there is none."""
+    parts = []
+    for one in claim.harmed:
+        arm = f", {one.training_sets[0]}" if len(one.training_sets) < len(claim.training_sets) else ""
+        assert one.evidence
+        ends = (one.difference, one.evidence.difference_low, one.evidence.difference_high)
+        mean, low, high = (100 * end for end in ends)
+        parts.append(f"{one.column} {one.level} ({mean:+.1f} [{low:.1f}, {high:.1f}]{arm})")
+    joint = ", also" if claim.conclusion.verdict == Verdict.WORSE else ", but"
+    return f"{joint} worse for {' and '.join(parts)}" if parts else ""
 
 
 def _generators(evidence: Evidence) -> str:
@@ -104,7 +121,7 @@ def _rival_note(claim: Claim, compare: Compare) -> list[str]:
     word = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}.get(conclusion.verdict, "not better")
     if claim.conclusion.verdict == Verdict.BETTER:
         joint = {"better": " and", "worse": " but"}.get(word, "")
-        word = f"better than {compare.reference} alone,{joint} {word}"
+        word = f"better than {claim.reference or compare.reference} alone,{joint} {word}"
     place = (
         f"the best of {claim.rival.rivals} rivals on validation images" if claim.rival.rivals > 1 else "its one rival"
     )
@@ -117,7 +134,7 @@ def _caveats(claim: Claim, failed: Sequence[Arm]) -> list[str]:
     notes = []
     if conclusion.reason:
         notes.append(conclusion.reason)
-    notes += map(_control_note, failed)
+    notes += map(control_note, failed)
     excludes_zero = not evidence.difference_low <= 0 <= evidence.difference_high
     if conclusion.verdict == Verdict.INCONCLUSIVE and not conclusion.reason and excludes_zero:
         p = conclusion.largest_p

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
+from pipeline.stages.compare.params import reference_of, rivals
 from pipeline.stages.confirm.choice import RECORD, Choice, best_rival, candidates, choose, validation_dice
 from pipeline.stages.confirm.params import Confirm
 from pipeline.stages.finetune.params import rival_generators
-from pipeline.stages.mix.params import rivals
 from pipeline.stages.mix.treatments import treatments
 from pipeline.stages.segment.cells import SegmenterSetup
 from pipeline.stages.segment.grid import plan, run_cells
@@ -57,7 +57,9 @@ def choose_arm(params: Params, settings: Confirm) -> Choice:
     chosen = choose(found)
     if chosen is None:
         raise UserError("params.yaml: confirm has no arm to choose; set confirm: null")
-    return Choice(chosen, reference, settings.seeds, tuple(found), best_rival(means, chosen.segmenter, against))
+    own = reference_of(params.training_sets, reference, chosen.training_sets[0])
+    alike = [name for name in against if reference_of(params.training_sets, reference, name) == own]
+    return Choice(chosen, own, settings.seeds, tuple(found), best_rival(means, chosen.segmenter, alike))
 
 
 def confirmation_setup(params: Params, choice: Choice) -> SegmenterSetup:

@@ -11,6 +11,7 @@ from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGener
 from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
+from pipeline.data.limited import training_pairs
 from pipeline.data.loading import Pairs
 from pipeline.stages.finetune import generator, memory, presets, previews
 from pipeline.stages.finetune.fingerprint import of_finished_run, trajectory
@@ -27,14 +28,16 @@ log = logging.getLogger(__name__)
 def finetune(params: Params, name: str) -> None:
     """Publish a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work.
 
-    A finished run goes on to a larger finetune.max_steps where finetune.schedule_steps gives the length of its
-    schedule.
+    Training sees the pairs within the limit of the entry. Of such entries in two processes at once, as in the jobs of a
+    cluster, one trains and the other waits for it. A finished run goes on to a larger finetune.max_steps where
+    finetune.schedule_steps gives the length of its schedule.
     """
     runtime = Runtime.start(params.threads)
     real = ImageSet.open(paths.real(params.study))
-    work = paths.work("finetune", trajectory(params, name, real.split("train")))
-    run = FinetuneRun(params, name, real, runtime, work)
-    with locks.exclusive(work.name) if runtime.is_main else nullcontext():
+    train = training_pairs(real, params.generators[name].pair_limit, params.seed, f"generators.{name}")
+    work = paths.work("finetune", trajectory(params, name, train))
+    run = FinetuneRun(params, name, real, train, runtime, work)
+    with locks.wait_for(work.name) if runtime.is_main else nullcontext():
         folder = run.finished_folder()
         if runtime.is_main:
             files.publish(folder, paths.generator(params.study, name))
@@ -49,6 +52,7 @@ class FinetuneRun:
     params: Params
     name: str
     real: ImageSet
+    train: ImageSet  # the training pairs within the limit of the entry
     runtime: Runtime
     work: Path
 
@@ -87,7 +91,7 @@ class FinetuneRun:
         return folder
 
     def _train(self, folder: Path) -> None:
-        params, runtime, train = self.params, self.runtime, self.real.split("train")
+        params, runtime, train = self.params, self.runtime, self.train
         settings = self._fitted_settings()
         model = generator.build(params.study, params.seed, self.name, self.entry, train.spec, runtime)
         if isinstance(model, TrainingFreeGenerator):

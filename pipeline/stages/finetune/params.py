@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from pipeline.core.pair_limit import UNUSED, Limited
 from pipeline.core.section import MethodEntry, Section
 
 
@@ -162,7 +163,7 @@ class Guidance(Section):
         return value
 
 
-class GeneratorEntry(MethodEntry):
+class GeneratorEntry(Limited, MethodEntry):
     """A method, how often each mask is used, and the method's own keys."""
 
     seed: int = Field(default=0, ge=0)
@@ -224,7 +225,7 @@ class GeneratorEntry(MethodEntry):
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
         later = ("keep_background", "from_image", "image_weight", "guidance", "learning_rate")
-        unused = {"control": "mask"} | dict.fromkeys(later)
+        unused = UNUSED | {"control": "mask"} | dict.fromkeys(later)
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     def settings(self, common: Finetune) -> Finetune:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pipeline
 from pipeline.core.contracts import ConditioningMask
+from pipeline.core.pair_limit import UNUSED
 from pipeline.stages.finetune.params import OUTSIDE, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 
@@ -39,6 +40,7 @@ def set_columns(
     weights: str,
     unlabelled: int = 0,
     image_weight: float | None = None,
+    training_pairs: int | None = None,
 ) -> dict[str, Any]:
     """Return the columns that all images of a set share; `weights` is the hash of the trained generator's files.
 
@@ -46,12 +48,16 @@ def set_columns(
     their training image as a hint have the columns `control` and `image_weight`.
 
     `unlabelled` counts the images without masks that the base was pretrained on; where there are none it has no column.
+    An entry that sees only some of the training pairs has the columns `limit`, `training_pairs` (how many these are)
+    and, of other draws, `limit_draw`.
     """
     about = {"generator": name, "method": entry.method_of(name), "generator_sha256": weights, "synthetic": True}
+    if entry.limit is not None:
+        about |= entry.model_dump(include={*UNUSED}) | {"training_pairs": training_pairs}
     if entry.method_of(name) in OUTSIDE:
         made_by = str(entry.options.get("made_by", ""))
         return {**about, "made_by": made_by, "masks": entry.masks, "version": pipeline.__version__}
-    settings = generate.model_dump(mode="json", exclude={"batch_size"})
+    settings = generate.model_dump(mode="json", exclude={"batch_size", "shards"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
     shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import PairLimit
 from pipeline.core.progress import track
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
@@ -43,6 +44,32 @@ def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
         _refuse(_with_masks(part, masks), part, f"have masks {THEIRS}")
 
 
+def check_limit(images: ImageSet, real: ImageSet, within: ImageSet, limit: PairLimit | None, where: str) -> None:
+    """Raise UserError where synthetic images come from real pairs beyond the limit of their training set.
+
+    `within` holds the pairs of `real` within it. Refused are images of a generator that was fine-tuned on more pairs,
+    on those of another draw or on all; an image that follows the mask of another pair, transformed or not; one with
+    pixels that another pair lent, or drawn with one as a hint.
+    """
+    if limit is None:
+        return
+    seen = {_limit_of(row) for row in images}
+    if wrong := [other for other in seen if other is None or other.draw != limit.draw or other.pairs > limit.pairs]:
+        found = "no limit" if wrong[0] is None else f"the limit {wrong[0]}"
+        raise UserError(
+            f"{images.folder}: the images are of a generator with {found}, but {where}.limit is {limit}; run the stages"
+            " finetune and generate again"
+        )
+    others = {*real.ids} - {*within.ids}
+    beyond = [row["id"] for row in images if {row["source_id"], *lenders(row)} & others]
+    fault = f"come from real pairs beyond {where}.limit, which is {limit}"
+    _refuse(beyond, images, fault, "the arm would get more real pairs than it says")
+
+
+def _limit_of(row: Row) -> PairLimit | None:
+    return PairLimit(row["limit"], row.get("limit_draw", 0)) if row.get("limit") else None
+
+
 def _names_its_mask(row: Row) -> bool:
     return bool(row["source_id"] and row.get("mask_id")) and row.get("transform") is not None
 
@@ -56,9 +83,9 @@ def _with_masks(part: ImageSet, masks: Collection[str]) -> list[str]:
     return [row["id"] for row in part if matches[row["mask_sha256"]]]
 
 
-def _refuse(ids: list[str], part: ImageSet, fault: str) -> None:
+def _refuse(
+    ids: list[str], part: ImageSet, fault: str, harm: str = "training with it would make the test worthless"
+) -> None:
     if ids:
         listed = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-        raise UserError(
-            f"{part.folder}: {listed} {fault}; training with it would make the test worthless. Make the set again"
-        )
+        raise UserError(f"{part.folder}: {listed} {fault}; {harm}. Make the set again")

@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet, Row, files_of
+from pipeline.data.limited import training_pairs
 from pipeline.data.splitting import RESERVE
-from pipeline.stages.mix.leaks import check_leaks
+from pipeline.stages.mix.leaks import check_leaks, check_limit
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.mix.relabelling import relabel
 from pipeline.stages.mix.resampling import resampled
@@ -27,11 +28,12 @@ def mix(params: Params, name: str) -> ImageSet:
     """
     real = ImageSet.open(paths.real(params.study))
     recipe = params.training_sets[name]
-    parts, record = real_parts(real, recipe), None
+    parts, record = real_parts(real, recipe, params.seed, f"training_sets.{name}"), None
     if recipe.generator is None:
         check_leaks(parts, real)
         return _publish(parts, None, name, params.study)
     images = _images(params.study, name, recipe, real)
+    check_limit(images, real, parts[0], recipe.pair_limit, f"training_sets.{name}")
     changed = relabel(params.study, name, recipe, images, real) if recipe.relabelled else None
     if recipe.chosen:
         screened = screen(params.study, name, recipe, images, changed)
@@ -54,12 +56,14 @@ def _images(study: str, name: str, recipe: TrainingSet, real: ImageSet) -> Image
     return first if recipe.resample is None else resampled(study, name, generator, synthetic, recipe.multiplier)
 
 
-def real_parts(real: ImageSet, recipe: TrainingSet) -> list[ImageSet]:
+def real_parts(real: ImageSet, recipe: TrainingSet, seed: int, where: str) -> list[ImageSet]:
     """Return the real images of a training set, `recipe.repeat` times; ids of repetitions end in _again<number>.
 
-    Raises UserError if there is none, or if all pairs are requested and the split reserve is empty.
+    `seed` is the study's, which decides about the pairs within a limit, and `where` the entry of params.yaml. Raises
+    UserError if there is none, if the limit is larger than the split train, or if all pairs are requested and the split
+    reserve is empty.
     """
-    images = real.split("train")
+    images = training_pairs(real, recipe.pair_limit, seed, where)
     if not len(images):
         raise UserError(f"{real.folder} holds no image of the split train; run the stage prepare again")
     if recipe.real == "all":

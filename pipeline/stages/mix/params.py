@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from pipeline.core.pair_limit import Limited, PairLimit, check_generator_limit
 from pipeline.core.section import Section
 
 
@@ -54,7 +55,7 @@ def _kind(value: Any) -> str:
 Screen = Annotated[Annotated[Share, Tag("share")] | Annotated[PixelScreen, Tag("section")], Discriminator(_kind)]
 
 
-class TrainingSet(Section):
+class TrainingSet(Limited, Section):
     """Real training images plus the first `multiplier` copies of one generator's images, screened or not."""
 
     real: Literal["train", "all"] = "train"
@@ -145,6 +146,11 @@ class TrainingSet(Section):
         return ", ".join(f"{key} {value}" for key, value in chosen.items())
 
     @property
+    def real_pairs(self) -> tuple[str, PairLimit | None]:
+        """Which real training pairs the set holds."""
+        return self.real, self.pair_limit
+
+    @property
     def effort(self) -> tuple[float, str | None, str | None]:
         """What is done beside the images to learn more: the factor on steps, augmentation, unlabelled images."""
         return self.steps, self.augment, self.unlabelled
@@ -187,6 +193,18 @@ class TrainingSet(Section):
         return self
 
     @model_validator(mode="after")
+    def only_pairs_within_the_limit_decide(self) -> Self:
+        if self.limit is not None and self.real == "all":
+            raise ValueError(f"limit is {self.limit}, which counts pairs of the split train; remove it or real: all")
+        if self.limit is not None and (self.by_dice or self.judge_rules):
+            key = self.judge_rules[0] if self.judge_rules else "screen" if self.share is not None else "screen_min_dice"
+            raise ValueError(
+                f"{key} rests on the judge, which has learnt from all training pairs, but limit is {self.limit}; remove"
+                " one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def one_schedule_of_synthetic_images(self) -> Self:
         if self.phase is not None and self.synthetic_share is not None:
             raise ValueError("phase and synthetic_share exclude each other; leave one of them out")
@@ -195,31 +213,18 @@ class TrainingSet(Section):
         return self
 
 
-def rivals(sets: Mapping[str, TrainingSet], without_learning: Collection[str], reference: str) -> list[str]:
-    """Return the training sets that get more from the reference's real images without any synthesis.
-
-    Their synthetic images, where they have some, come from generators `without_learning`; where they have none, their
-    steps, augmentation or unlabelled images are not the reference's. More real images are a ceiling, not a rival.
-    """
-    first = sets[reference]
-    return [
-        name
-        for name, one in sets.items()
-        if name != reference
-        and (
-            one.generator in without_learning
-            if one.generator
-            else (one.real == first.real and one.effort != first.effort)
-        )
-    ]
-
-
 def check_training_sets(
-    sets: Mapping[str, TrainingSet], copies: Mapping[str, int], metrics: Collection[str], *, judge_maps: bool = False
+    sets: Mapping[str, TrainingSet],
+    copies: Mapping[str, int],
+    metrics: Collection[str],
+    limits: Mapping[str, PairLimit | None],
+    *,
+    judge_maps: bool = False,
 ) -> None:
     """Raise ValueError with the dotted path of what is impossible.
 
-    `copies` by generator, `metrics` of score, and whether it publishes what the judge thinks of every pixel.
+    `copies` and `limits` by generator, `metrics` of score, and whether it publishes what the judge thinks of every
+    pixel.
     """
     for name, arm in sets.items():
         where = f"training_sets.{name}"
@@ -234,6 +239,7 @@ def check_training_sets(
                 f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
                 f" {copies[arm.generator]}; raise copies or lower the multiplier"
             )
+        check_generator_limit(name, arm.pair_limit, arm.generator, limits[arm.generator])
         if arm.resample and not 1 < arm.multiplier < copies[arm.generator]:
             raise ValueError(
                 f"{where}.resample takes more copies of hard masks and fewer of easy ones, so multiplier must be above"
@@ -280,17 +286,6 @@ def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
                     f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; use for example {free}"
                 )
             used |= {seed + offset: name for seed in seeds}
-
-
-def check_ladders(sets: Mapping[str, TrainingSet], reference: str) -> None:
-    """Raise ValueError where multipliers are to be compared with a reference that holds synthetic images itself."""
-    multiplier, others = sets[reference].multiplier, [name for name in sets if name != reference]
-    if multiplier and any(sets[name].on_ladder for name in others):
-        raise ValueError(
-            f"compare.reference is {reference!r}, whose multiplier is {multiplier}; multipliers are compared with"
-            " multiplier 0, so"
-            " name a training set of multiplier 0"
-        )
 
 
 def _check_real(where: str, arm: TrainingSet) -> None:

@@ -19,9 +19,11 @@ from pipeline.core.progress import track
 from pipeline.data import nifti
 from pipeline.data.image_set import ImageSet, write_image, write_native
 from pipeline.data.labels import IGNORED_PIXELS, foreground
+from pipeline.data.limited import check_limits
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
+from pipeline.stages.prepare.attributes import write_attributes
 from pipeline.stages.prepare.checked_set import CheckedSet, load_checked_set
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import UnlabelledImages
@@ -34,6 +36,7 @@ PROMPTS = "prompts.jsonl"
 def prepare(params: Params) -> ImageSet:
     """Publish the real image set with splits train, val and test. Raises UserError naming every fault."""
     checked = load_checked_set(params.data, params.seed)
+    check_limits(params.pair_limits, sum(sample.split == "train" for sample in checked.samples))
     test_sets = [sample.source for sample in checked.samples if sample.split == "test"]
     for name in params.segmenters:  # a wrong name should not wait for the stage that needs it
         entry_settings(params.segment, name, params.segmenters[name]).check_unseen(test_sets)
@@ -48,6 +51,8 @@ def prepare(params: Params) -> ImageSet:
     write_names(params.study, [*((s.id, s.origin) for s in checked.samples), *checked.unlabelled.files])
     files.sweep(report_path(params.study).parent)
     files.write_json(report_path(params.study), data_report(params.study, params.data, checked))
+    columns = params.data.attributes.columns if params.data.attributes else ()
+    write_attributes(params.study, columns, checked.attributes)
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed
     publish_unlabelled(params.study, spec, checked.unlabelled)

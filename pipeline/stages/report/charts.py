@@ -18,6 +18,7 @@ from pipeline.stages.report import (
     attention_maps,
     boundary_weights,
     convergence,
+    exchange,
     figures,
     gallery,
     losses,
@@ -42,6 +43,7 @@ def charts(params: Params, comparison: Record) -> Charts:
     loss_curves = [figures.loss_curves(run.name, run.curves) for run in runs]
     return {
         "curve": list(_curves(comparison)),
+        "exchange": list(exchange.drawings(segmenters, comparison)),
         "differences": list(_differences(segmenters, params.compare, comparison["arms"])),
         "segmenters": list(segmenter_comparison.drawings(params.compare, comparison.get("segmenters", ()))),
         "sampling": list(rater_samples.drawings(study, segmenters)),
@@ -112,7 +114,9 @@ def _differences(segmenters: Iterable[str], compare: Compare, arms: Sequence[Rec
             if arm["segmenter"] == segmenter and arm["role"] != "reference" and arm["difference_low"] is not None
         ]
         if rows:
-            yield figures.differences(segmenter, rows, compare.reference, compare.margin)
+            own = {arm.get("reference") or compare.reference for arm in arms if arm["role"] != "reference"}
+            name = compare.reference if own == {compare.reference} else "the reference of its limit"
+            yield figures.differences(segmenter, rows, name, compare.margin)
 
 
 def _screened(study: str, training_sets: Mapping[str, TrainingSet]) -> Iterator[Drawing]:

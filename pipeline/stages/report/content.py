@@ -27,6 +27,7 @@ from pipeline.stages.report import (
     rater_samples,
     screening,
     segmenter_comparison,
+    subgroups,
     training_history,
 )
 from pipeline.stages.report.attention_maps import Heatmap
@@ -83,9 +84,13 @@ class PageContent:
     choice: list[Record]
     trend: list[Record]
     generator_seeds: list[Record]
+    exchange: list[Record]  # exchange rates; nothing where no training sets differ in `limit`
+    learning_curve: list[Record]
     test_sets: list[str]
     segmenters: Mapping[str, list[Record]]  # rows of their comparison by metric
     segmenters_verdict: str | None
+    subgroups: Mapping[str, list[Record]]  # rows of their comparison by column
+    subgroups_summary: str
     claims: list[ClaimTable]  # of papers; nothing where the study is none of a paper
     extra_tables: list[ScoreTable]
     judge_dice: float | None
@@ -97,6 +102,11 @@ class PageContent:
     hashes: list[identity.Line]
     versions: list[tuple[str, str]]
     yaml: str  # all parameters
+
+    @property
+    def references(self) -> set[str]:
+        """The training sets that others are compared with: one, unless arms have limits of their own."""
+        return {arm["reference"] for arm in self.arms if arm.get("reference")}
 
     @property
     def required_sizes(self) -> list[Record]:
@@ -147,9 +157,13 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         choice=comparison["choice"],
         trend=comparison["trend"],
         generator_seeds=comparison["generator_seeds"],
+        exchange=comparison.get("exchange", []),
+        learning_curve=comparison.get("learning_curve", []),
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         segmenters=segmenter_comparison.rows_by_metric(params.compare.segmenters, comparison.get("segmenters", ())),
         segmenters_verdict=comparison.get("segmenters_verdict"),
+        subgroups=subgroups.rows_by_column(comparison.get("subgroups", ())),
+        subgroups_summary=subgroups.summary(comparison.get("subgroups", ())),
         claims=claimed_and_measured.claim_tables(scored),
         extra_tables=extra_tables.score_tables(study, params.segmenters),
         judge_dice=read_output(judge).get("dice"),

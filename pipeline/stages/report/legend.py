@@ -8,6 +8,7 @@ Key = tuple[tuple[str, str], ...]  # a symbol of SYMBOLS, and its meaning in thi
 SYMBOLS: Mapping[str, str] = {
     "line": '<path d="M1 6H31" fill="none" stroke="currentColor" stroke-width="2"/>',
     "dashed": '<path d="M1 6H31" fill="none" stroke="currentColor" stroke-width="2" stroke-dasharray="4 3"/>',
+    "dotted": '<path d="M1 6H31" fill="none" stroke="currentColor" stroke-width="2" stroke-dasharray="1.5 3"/>',
     "band": '<rect x="1" y="1" width="30" height="10" fill="currentColor" fill-opacity=".25"/>',
     "bar": '<path d="M16 1V11M12 1H20M12 11H20" fill="none" stroke="currentColor" stroke-width="1.5"/>',
     "sign": '<circle cx="16" cy="6" r="4" fill="currentColor"/>',
@@ -62,19 +63,39 @@ BOUNDARY: Key = (
     ("line", "the weight at one time t, named in the figure"),
     ("signs", "distinguish the lines"),
 )
+EXCHANGE: Key = (
+    ("line", "the curve of real images alone; other lines are named in the figure"),
+    ("signs", "the numbers of real pairs that were measured"),
+    ("bar", "confidence interval of a mean"),
+    ("band", "confidence interval of the curve, or of the line of the same colour"),
+    ("dashed", "grey: the power law fitted to real images alone"),
+    ("dotted", "the reading of the exchange rate: from an arm to the number of real pairs that reach its Dice"),
+)
 KEPT: Key = (("filled", "images that were kept"), ("hatched", "images that were dropped"))
 
 COLUMNS: Mapping[str, str] = {
+    "real pairs": "the number of real pairs on which the segmenter was trained, beside the images of the line",
+    "line": "real images alone, or what was added to them: a multiplier of a generator, or the settings of a control",
+    "equals real pairs": "the number of real pairs that reach the same Dice without synthetic images; at least and at"
+    " most mark the ends of what was measured",
+    "exchange rate": "that number divided by the real pairs of the row",
+    "by the power law": "the number of real pairs at which the fitted power law reaches the same Dice",
+    "worth of labels": "how much Dice rises with the labels that the row names, along the curve of real images",
+    "worth of images": "how much Dice rises with the images that the row names: their share of the whole gain",
+    "models": "the number of trained segmenters",
+    "Dice minus power law": "the residual of the fitted power law",
     "segmenter": "the entry of the section segmenters",
     "generator": "the entry of the section generators",
     "training set": "the entry of the section training_sets: the images on which the segmenter was trained",
     "multiplier": "the number of synthetic images per real training image",
     "method": "the method of the generators, with the options that they share",
+    "subgroup": "the test images with one value, or in one band, of this column",
     "seeds": "the seeds of the generators over which this row averages",
     "Dice": "the mean Dice on real test images over seeds and images; 1 is a perfect mask",
     "IoU": "the mean intersection over union on the same images",
     "mean": "the mean of the metric over seeds and test images",
-    "verdict": "better, worse, equivalent or inconclusive; then the role of an arm that is a control, rival or ceiling",
+    "verdict": "better, worse, equivalent or inconclusive; then the role of an arm that is a control, rival, ceiling or"
+    " baseline",
     "difference": "the mean of the paired differences from the reference",
     "faithfulness": "the mean Dice between the judge’s prediction on the generator’s images and their masks",
     "Fréchet distance": "between the features of the generator’s images and of the training images; less is better",

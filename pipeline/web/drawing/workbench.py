@@ -18,6 +18,7 @@ from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Train
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.limited import training_pairs
 from pipeline.data.mask_hashes import held_out_digests, mask_digest
 from pipeline.evaluation.judges import Judges, judged_by
 from pipeline.metrics.segmentation.overlap import mean_dice
@@ -239,8 +240,11 @@ class Workbench:
         generate = self.params.generate.model_copy(update=settings)
         weights = files.tree_sha256(paths.generator(self.params.study, request.generator))
         entry = self.params.generators[request.generator]
-        unlabelled = unlabelled_images(self.params.study) if entry.uses_base(request.generator) else 0
-        shared = provenance.set_columns(request.generator, entry, generate, weights, unlabelled)
+        known = len(training_pairs(self.real, entry.pair_limit, self.params.seed, f"generators.{request.generator}"))
+        beyond = len(self.train) - known
+        unlabelled = unlabelled_images(self.params.study, beyond) if entry.uses_base(request.generator) else 0
+        about = request.generator, entry, generate, weights, unlabelled
+        shared = provenance.set_columns(*about, training_pairs=known)
         shared |= {"control_scale": request.control_scale, "masks": "drawn"}
         return mask, provenance.image_columns(shared, mask, 0, request.seed)
 

@@ -26,7 +26,7 @@ from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.networks import pretrained
-from pipeline.stages.audit import copy_search
+from pipeline.stages.audit import copy_search, training_images
 from pipeline.stages.audit.output import RED, image_rows, sheet, spaces
 from pipeline.stages.report.audit import audits
 from pipeline.study import Params
@@ -406,3 +406,16 @@ def test_a_held_out_set_of_training_images_is_refused(toy_study: Params) -> None
     leaked = real.select([*train, *({**row, "split": "test"} for row in train)])
     with pytest.raises(UserError, match="8 of 8 held-out images look like training images"):
         copy_search.find_copies(leaked, synthetic, open_spaces(toy_study), toy_study.audit, "x")
+
+
+def test_the_audit_searches_what_generator_and_base_have_seen(toy_study: Params) -> None:
+    real, images = ImageSet.open(paths.real("toy")), ImageSet.open(paths.synthetic("toy", "siamese"))
+    limited = images.select(row | {"limit": 3, "method": "siamese"} for row in images)
+    pasted = images.select(row | {"limit": 3, "method": "copy_paste"} for row in images)
+    few = training_images.fine_tuned_on(real, limited, toy_study.seed).ids
+    assert len(few) == 3 and training_images.fine_tuned_on(real, images, toy_study.seed).ids == real.split("train").ids
+    seen = functools.partial(training_images.seen_pairs, "toy", real, seed=toy_study.seed)
+    assert seen(limited).ids == few  # no base, or one from elsewhere
+    files.write_json(paths.base("toy") / "manifest.json", {"source": "scratch"})
+    assert seen(limited).ids == real.split("train").ids  # the base has seen them all
+    assert seen(pasted).ids == few

@@ -26,6 +26,7 @@ from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate import generate as generation
 from pipeline.stages.generate.plan import Plan
+from pipeline.stages.generate.store import Store
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -267,7 +268,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(study: Params, monkeypatch
     generation.fill(job(study), Runtime.alone(1), Path("work"))
     (Path("work/set") / MANIFEST).unlink()
     for number in (5, 6, 7):
-        generation._row_file(Path("work"), number).unlink()
+        Store(Path("work"), job(study).plan).row_file(number).unlink()
     kept = {path: path.stat().st_mtime_ns for path in Path("work/rows").rglob("*.json")}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
@@ -427,3 +428,26 @@ def words(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from words(item)
+
+
+def test_a_limit_leaves_masks_of_other_pairs_out_and_the_columns_say_so(study: Params) -> None:
+    made, limited = make(study), make(changed({"limit": 3}), "limited")
+    known = job(changed({"limit": 3})).train.ids
+    assert len(known) == 3 and {row["source_id"] for row in limited} == set(known)
+    assert {(row["limit"], row["training_pairs"], row["base_unlabelled_images"]) for row in limited} == {(3, 3, 5)}
+    by_id = {row["id"]: row["sha256"] for row in made}
+    same = ImageSet.open(Path("limited") / "set")
+    assert [made.image(row).tolist() for row in made if row["id"] in set(same.ids)] == [
+        same.image(row).tolist() for row in same
+    ]  # the same weights draw the same images
+    assert len(by_id) == 16 and not {"limit", "training_pairs", "base_unlabelled_images"} & made.rows[0].keys()
+    card_text = (limited.folder / "README.md").read_text(encoding="utf-8")
+    assert "fine-tuned on 3 of the real training images of the study (`limit: 3`)" in card_text
+    assert "and on 5 real images without masks" in card_text
+
+
+def test_a_limit_is_part_of_the_fingerprints(study: Params) -> None:
+    other = [changed({"limit": 3}), changed({"limit": 3, "limit_draw": 1}), changed({"limit": 8})]
+    assert len({job(params).fingerprint for params in (study, *other)}) == 4
+    trained = [fingerprint(params, "siamese", job(params).train) for params in (study, *other)]
+    assert len(set(trained[:3])) == 3 and trained[3] == trained[0]  # all pairs are all pairs

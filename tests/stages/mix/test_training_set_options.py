@@ -11,8 +11,9 @@ from pipeline.data.loading import Batches, Pairs
 from pipeline.data.mixtures import FixedShare
 from pipeline.segmentation.params import Segment
 from pipeline.segmentation.train import TrainingOptions, mixture
+from pipeline.stages.compare.params import rivals
 from pipeline.stages.mix.mix import mix
-from pipeline.stages.mix.params import TrainingSet, rivals
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 

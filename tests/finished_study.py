@@ -104,6 +104,14 @@ def write_audit(folder: Path) -> None:
     record = {"images": 8, "suspects": 1, "share": 0.125, "share_low": 0.02, "share_high": 0.47}
     record |= {"expected_false_alarms": 0.08, "near_share": 0.75, "near_p": 0.031, "spaces": [{"name": "pixels"}]}
     files.write_json(folder / "audit.json", record)
+    found = [
+        {"false_positive_rate": 0.05, "share": 0.3456, "low": 0.1, "high": 0.6, "reason": None},
+        {"false_positive_rate": 0.01, "share": None, "low": None, "high": None, "reason": "too few"},
+    ]
+    attack = {"score": "loss", "auc": 0.6789, "low": 0.5432, "high": 0.8, "interval_reason": None, "found": found}
+    absent = {"autoencoder": "there is none"}
+    attacks = {"members": 8, "controls": 7, "attacks": [attack], "absent": absent}
+    files.write_json(folder / "membership.json", attacks)
     suspect = {"id": "p0_c0", "nearest": "p<1>", "own_source": 1, "space": "pixels", "flip": "horizontal"}
     tables.write_table(folder / "suspects.csv", [suspect])
     pair = {"id": "train_0_c1", "nearest": "train_3", "suspect": 1, "own_source": 0, "space": "pixels"}

@@ -124,6 +124,15 @@ class Generator(ImageSampler, Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol):
+    """A generator whose network can be asked for the noise in given images: what attacks on its weights need."""
+
+    def denoiser(self, images: Tensor, masks: Tensor, prompts: Sequence[str]) -> Any:
+        """Return a diffusion.membership.Denoiser of images [B, 3, H, W] in [0, 1], with label maps [B, H, W]."""
+        ...
+
+
+@runtime_checkable
 class TrainingFreeGenerator(ImageSampler, Protocol):
     """A generator that makes images from the training pairs themselves and learns nothing (copy_paste)."""
 

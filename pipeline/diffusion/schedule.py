@@ -47,6 +47,13 @@ class Schedule:
             return predicted
         return signal * noisy - sigma * predicted
 
+    def predict_noise(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the noise that a prediction implies, (noisy - sqrt(abar) x0) / sqrt(1 - abar)."""
+        if self.prediction == "epsilon":
+            return predicted
+        signal, sigma = self._weights(timesteps, noisy)
+        return (noisy - signal * self.predict_x0(predicted, noisy, timesteps)) / sigma
+
     def prediction_of(self, x0: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Return the prediction that implies these clean latents; the inverse of `predict_x0`."""
         if self.prediction == "sample":

@@ -18,7 +18,8 @@ from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
 from pipeline.data.loading import Pairs
 from pipeline.data.sample import DatasetSpec
-from pipeline.diffusion.schedule import noise_of
+from pipeline.diffusion.membership import Denoiser
+from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.methods.generators._known_latents import KnownLatents, blend
 from pipeline.methods.generators._sampling import (
     DenoisingNetworks,
@@ -118,6 +119,25 @@ class ControlledDiffusion:
 
             drawn = self.model.images(denoise(predict, self.model.scheduler, noise, settings, known, watch, guide))
             return drawn if real is None else blend(drawn, real)
+
+    @torch.no_grad()
+    def denoiser(self, images: Tensor, masks: Tensor, prompts: Sequence[str]) -> Denoiser:
+        """Return the networks under the masks' control and the prompts, for images [B, 3, H, W] in [0, 1].
+
+        Latents are the means of the autoencoder's posterior. There is no guidance, as in training. Of a method that is
+        trained with images as a second hint, the branch of the mask is asked.
+        """
+        device, model = self.model.unet.device, self.model
+        images, masks = images.to(device), masks.to(device)
+        moments = model.moments(images)
+        latents = at_least_float32(model.latents(moments, torch.zeros_like(moments.chunk(2, dim=1)[0])))
+        conditions = model.embed(prompts), self.embed(self.hint(masks, images))
+        predict = Predictor(self.networks(Sampling(steps=1, guidance_scale=1.0)), conditions)
+
+        def predicted(noisy: Tensor, timestep: int) -> Tensor:
+            return predict(noisy, timestep, False, False)[0]
+
+        return Denoiser(model.schedule, latents, predicted, lambda: model.images(latents) - images)
 
     def embed(self, hints: Tensor) -> list[Tensor]:
         """Embed hints [B, 3, H, W] for the control network, before it sees the noisy latents."""

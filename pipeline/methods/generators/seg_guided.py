@@ -24,6 +24,7 @@ from pipeline.core.device import to_device
 from pipeline.core.errors import UserError
 from pipeline.data.loading import Batches, Pairs, flip
 from pipeline.data.sample import DatasetSpec
+from pipeline.diffusion.membership import Denoiser
 from pipeline.diffusion.schedule import Schedule, at_least_float32, noise_of
 from pipeline.methods.generators._known_latents import KnownLatents, blend
 from pipeline.methods.generators._sampling import called, denoise, watching
@@ -147,6 +148,17 @@ class SegGuidedDiffusion:
 
         drawn = to_unit_range(denoise(predict, self.objective.scheduler, noise, settings, known, watch, guide))
         return drawn if real is None else blend(drawn, real)
+
+    @torch.no_grad()
+    def denoiser(self, images: Tensor, masks: Tensor, prompts: Sequence[str]) -> Denoiser:
+        """Return the network under the whole masks [B, H, W], for images [B, C, H, W] in [0, 1]; no prompt is seen."""
+        device = self.network.device
+        predict = self.predictor(masks.to(device), Sampling(steps=1, guidance_scale=1.0))
+
+        def predicted(noisy: Tensor, timestep: int) -> Tensor:
+            return predict(noisy, timestep, False, False)[0]
+
+        return Denoiser(self.objective.schedule, images.to(device) * 2 - 1, predicted)
 
     def predictor(self, masks: Tensor, settings: Sampling) -> "PixelPredictor":
         """Return what predicts the noise of images that follow the masks [B, H, W]."""

@@ -26,7 +26,7 @@ from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.metrics.images import copies
 from pipeline.metrics.images.copies import Calibration, Excluded, Nearest
 from pipeline.networks.pretrained import Unavailable
-from pipeline.stages.audit import drawn_lesions, own_images
+from pipeline.stages.audit import drawn_lesions, own_images, training_images
 from pipeline.stages.audit.drawn_lesions import DrawnLesions
 from pipeline.stages.audit.own_images import OwnImages
 from pipeline.stages.audit.params import Audit
@@ -132,8 +132,7 @@ def find_copies(
 
     `stream` names the permutation test's random numbers. Raises UserError on too few images.
     """
-    seen = set(unlabelled.ids if unlabelled else ())  # training images beyond data.train_limit among them
-    held_out = real.select(row for row in real if row["split"] != "train" and row["id"] not in seen)
+    held_out = training_images.held_out(real, unlabelled)
     _check_sets(real.split("train"), held_out, synthetic)
     train = TrainingImages(real.split("train"), unlabelled)
     of_synthetic = _nearest(synthetic, train, cache, audit.neighbours, train.excluded(synthetic))

@@ -12,7 +12,9 @@ from pipeline.data.image_set import png
 from pipeline.data.mosaic import mosaic
 from pipeline.metrics.images.copies import FLIPS
 from pipeline.metrics.statistics.proportion import wilson_interval
+from pipeline.stages.audit import membership_output
 from pipeline.stages.audit.copy_search import PIXELS, SAME, Findings
+from pipeline.stages.audit.membership import Inference
 from pipeline.stages.audit.params import Audit
 
 Record = dict[str, Any]
@@ -22,13 +24,13 @@ PER_LINE = 4  # pairs
 STATISTIC = "share of pairs in which the first copy of a mask is closer to the training images than a held-out image"
 
 
-def publish_audit(target: Path, work: Path, findings: Findings, audit: Audit) -> None:
-    """Write audit.json, metrics.json, images.csv, suspects.csv and closest.png into `work` and publish them."""
+def publish_audit(target: Path, work: Path, findings: Findings, audit: Audit, inference: Inference | None) -> None:
+    """Write the files of the search for copies and of the membership attacks into `work` and publish them."""
     record, rows = summary(findings, audit), image_rows(findings)
     files.write_json(work / "audit.json", record)
-    tables.write_metrics(
-        work / "metrics.json", {key: record[key] for key in ("suspects", "share", "near_share", "near_p")}
-    )
+    numbers = {key: record[key] for key in ("suspects", "share", "near_share", "near_p")}
+    tables.write_metrics(work / "metrics.json", numbers | membership_output.metrics(inference))
+    membership_output.write(work, inference, audit.membership)
     tables.write_table(work / "images.csv", rows)
     tables.write_table(work / "suspects.csv", [row for row in rows if row["suspect"]], list(rows[0]))
     files.write_bytes(work / "closest.png", png(sheet(findings, audit.pictures)))

@@ -21,6 +21,12 @@ def unlabelled_of(study: str) -> ImageSet | None:
     return ImageSet.open(paths.unlabelled(study)) if unlabelled_images(study) else None
 
 
+def held_out(real: ImageSet, unlabelled: ImageSet | None) -> ImageSet:
+    """Return the real images that neither the generator nor the base was trained on."""
+    seen = set(unlabelled.ids if unlabelled else ())  # training images beyond data.train_limit among them
+    return real.select(row for row in real if row["split"] != "train" and row["id"] not in seen)
+
+
 def seen_pairs(study: str, real: ImageSet, synthetic: ImageSet, seed: int) -> ImageSet:
     """Return the training pairs whose images the generator of a set has seen, its base included.
 
@@ -78,10 +84,10 @@ class TrainingImages:
         if not any("keep_background" in row for row in synthetic):
             return []
         rows = [row for images in self.sets for row in images]
-        units = {row["id"]: _unit(row) for row in self.train}
+        units = {row["id"]: unit_of(row) for row in self.train}
         members: dict[str, list[int]] = {}
         for position, row in enumerate(rows):
-            members.setdefault(_unit(row), []).append(position)
+            members.setdefault(unit_of(row), []).append(position)
         found = [members[units[row["background_id"]]] if row.get("background_id") in units else [] for row in synthetic]
         if len(rows) - max(map(len, found), default=0) < 2:
             raise UserError(
@@ -97,6 +103,6 @@ class TrainingImages:
         return self.unlabelled, self.unlabelled.rows[position - count]
 
 
-def _unit(row: Row) -> str:
+def unit_of(row: Row) -> str:
     """Return the group of a row, or its id where it has none; no id holds a slash."""
     return f"group/{row['group']}" if row.get("group") else row["id"]

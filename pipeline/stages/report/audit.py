@@ -9,6 +9,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.report import pictures
 from pipeline.stages.report.gallery import colours_last
+from pipeline.stages.report.membership import Attacks, attacks
 
 TOP = 12  # suspects listed per generator
 PIXELS = "pixels"  # the space in which a mirrored image is found too
@@ -36,6 +37,7 @@ class GeneratorAudit:
     record: dict[str, Any]  # audit.json
     suspects: list[dict[str, str]]  # the first TOP rows of suspects.csv
     pairs: list[ClosestPair]  # the closest first
+    attacks: Attacks
 
 
 def audits(study: str, generators: Iterable[str], pairs: int, side: int = pictures.SIDE) -> list[GeneratorAudit]:
@@ -50,6 +52,7 @@ def _audit(study: str, generator: str, pairs: int, side: int) -> GeneratorAudit:
         files.read_json(folder / "audit.json"),
         tables.read_table(folder / "suspects.csv")[:TOP],
         list(_closest_pairs(study, generator, pairs, side)),
+        attacks(folder),
     )
 
 

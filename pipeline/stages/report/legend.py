@@ -139,6 +139,16 @@ COLUMNS: Mapping[str, str] = {
     "closer than held-out": "the share of pairs in which a synthetic image is closer to the training images than a"
     " held-out real one is; 0.5 means no difference",
     "spaces": "the distances that were used: of pixels, or of the features of an extractor",
+    "attack": "the score by which an image is called a training image",
+    "attacker has": "what the attacker needs to compute the score, apart from the image with its mask and prompt",
+    "members": "the training images of the generator",
+    "controls": "held-out real images that resemble no training image and share no patient with one",
+    "AUC": "the chance that a training image has a larger score than a held-out one, with its 95 % interval; 0.5 is"
+    " guessing",
+    "found at 5 % false alarms": "the share of the training images above the threshold that at most 5 % of the controls"
+    " exceed, with its exact 95 % interval; – with fewer than 20 controls",
+    "found at 1 % false alarms": "the same for 1 % of the controls; – with fewer than 100 controls",
+    "what it means": "the result in words",
     "image": "the id of the synthetic image",
     "nearest training image": "its id",
     "own source": "whether the synthetic image was made for the mask of that training image",

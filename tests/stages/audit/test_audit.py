@@ -237,7 +237,8 @@ def stage(toy_study: Params) -> Callable[..., None]:
     return runpy.run_path(str(REPOSITORY / "stages" / "audit.py"))["stage"]
 
 
-NAMES = [".sums.json", "audit.json", "closest.png", "images.csv", "metrics.json", "suspects.csv"]
+NAMES = [".sums.json", "audit.json", "closest.png", "images.csv", "membership.csv", "membership.json"]
+NAMES += ["metrics.json", "suspects.csv"]
 
 
 def test_the_stage_writes_the_same_files_again(stage: Callable[..., None], toy_study: Params) -> None:

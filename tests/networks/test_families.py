@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from pipeline.data.loading import Pairs
 from pipeline.methods.generators import t2i_adapter
 from pipeline.methods.generators._control import control_network
+from pipeline.methods.generators._sampling import DenoisingNetworks
 from pipeline.networks.stable_diffusion import families, sd15, sd21, sdxl, split_unet
 from pipeline.networks.stable_diffusion.acceleration import frozen_half
 from pipeline.networks.stable_diffusion.added_conditions import with_added
@@ -226,3 +227,14 @@ def test_ids_of_the_hub_tell_the_family_before_anything_is_here() -> None:
     assert families.published("stabilityai/stable-diffusion-2-1-base") == families.Published(families.SD2)
     assert families.published("someone/else").family == families.SD1
     assert families.published(families.XL_BASE).family == families.SDXL
+
+
+@torch.no_grad()
+def test_a_reused_encoder_adds_the_prompt_to_the_new_timestep(xl: StableDiffusion) -> None:
+    networks = DenoisingNetworks(xl.unet, control_network(xl, "sparse", 0.1), split_unet.UNetDecoder(xl.unet))
+    text, noisy, hint = xl.embed(PROMPTS, SIZE), torch.randn(2, 4, 8, 8), torch.randn(2, 32, 8, 8)
+    before, after = torch.tensor([700, 700]), torch.tensor([680, 680])
+    features = networks.encode(noisy, before, (text, [hint]))
+    reused = networks.reuse_encoder(features, noisy, after, text)
+    assert torch.equal(reused[0][2], split_unet.encode(xl.unet, noisy, after, text)[2])
+    assert all(torch.equal(old, new) for old, new in zip(features[0][1], reused[0][1], strict=True))

@@ -1,18 +1,20 @@
 """Training of a segmenter on a CPU: a step and a whole cell, against a plain loop and against the path before.
 
 Plain: the same U-Net of segmentation-models-pytorch with a DataLoader of one process, the same flips and quarter turns,
-loss and AdamW, as a tutorial would write it. Before: this package without pipeline/networks/small_grids.py and with the
-unfused optimiser. The three take turns, and the fastest of the repeats counts. The images are noise.
+loss and AdamW, as a tutorial would write it. Before: this package without pipeline/networks/small_grids.py, with the
+unfused optimiser, and with an allocator that returns freed memory to the system. The images are noise.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -24,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.core import seeding
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.contracts import Batch
 from pipeline.core.recipes import Recipe
 from pipeline.core.runtime import Runtime
@@ -37,6 +40,8 @@ from pipeline.training.loop import fit
 
 ENCODER = "tu-tf_efficientnet_lite0"
 RATE = 1e-3
+PATHS = ("ours", "plain", "before")
+WHAT = ("step", "cell")
 
 
 def main() -> None:
@@ -46,14 +51,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--steps", type=int, default=20, help="of a cell")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="processes of each path")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu-time", action="store_true", help="time of the processor: for a machine with other work")
+    parser.add_argument("--path", choices=PATHS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
-    result = measure(arguments, clock)
-    result |= {"pixels": arguments.pixels, "batch": arguments.batch, "threads": arguments.threads}
+    if arguments.path:
+        sys.stdout.write(json.dumps(seconds(arguments)))
+        return
+    result = measure(arguments)
     sys.stderr.write(
         f"{result['ms_per_step']} ms per step, {result['vs_before_step']} times as fast as before,"
         f" {result['vs_plain_step']} times as fast as a plain loop; a cell of {arguments.steps} steps"
@@ -63,53 +69,58 @@ def main() -> None:
         sys.stdout.write(json.dumps(result) + "\n")
 
 
-def measure(arguments: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Any]:
-    """Return the milliseconds of a step, and the ratios."""
-    pairs = noise(arguments.images, arguments.pixels)
-    steps = {"ours": our_step(pairs, arguments.batch), "plain": plain_step(pairs, arguments.batch)}
-    with before():
-        steps["before"] = our_step(pairs, arguments.batch)
-    cells = {
-        "ours": lambda: our_cell(pairs, arguments.batch, arguments.steps),
-        "plain": lambda: plain_cell(pairs, arguments.batch, arguments.steps),
-        "before": lambda: our_cell(pairs, arguments.batch, arguments.steps),
-    }
-    step, cell = (
-        fastest(runs, repeats, clock) for runs, repeats in ((steps, 4 * arguments.repeats), (cells, arguments.repeats))
-    )
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the milliseconds of a step, and the ratios of medians over the processes of each path, which take turns.
+
+    Each path has processes of its own, because the settings of the allocator hold for a whole process.
+    """
+    settings = [f"--{name}={getattr(arguments, name)}" for name in ("pixels", "batch", "images", "steps", "threads")]
+    command = [sys.executable, __file__, *settings, *(["--cpu-time"] if arguments.cpu_time else [])]
+    found: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
+    for _ in range(arguments.repeats):
+        for path in PATHS:
+            printed = subprocess.run([*command, f"--path={path}"], check=True, stdout=subprocess.PIPE).stdout
+            found[path].append(json.loads(printed))
+    step, cell = ({path: median(run[what] for run in runs) for path, runs in found.items()} for what in WHAT)
     return {
         "ms_per_step": round(step["ours"] * 1000, 1),
-        **{f"vs_{name}_step": round(step[name] / step["ours"], 2) for name in ("plain", "before")},
-        **{f"vs_{name}_cell": round(cell[name] / cell["ours"], 2) for name in ("plain", "before")},
+        **{f"vs_{path}_step": round(step[path] / step["ours"], 2) for path in ("plain", "before")},
+        **{f"vs_{path}_cell": round(cell[path] / cell["ours"], 2) for path in ("plain", "before")},
+        **{name: getattr(arguments, name) for name in ("pixels", "batch", "threads")},
     }
 
 
-def fastest(runs: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Return the seconds of the fastest of several turns, after one to warm up."""
-    best = dict.fromkeys(runs, float("inf"))
-    for turn in range(repeats + 1):
-        for name, run in runs.items():
-            with before(name == "before"):
-                start = clock()
-                run()
-                seconds = clock() - start
-            if turn:
-                best[name] = min(best[name], seconds)
-    return best
+def seconds(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return the seconds of a step (the median of 40, after 10 to warm up) and of a cell on one path."""
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    pairs, batch = noise(arguments.images, arguments.pixels), arguments.batch
+    if arguments.path == "ours":
+        keep_freed_memory()
+    with before() if arguments.path == "before" else nullcontext():
+        step = plain_step(pairs, batch) if arguments.path == "plain" else our_step(pairs, batch)
+        times = [timed(step, clock) for _ in range(50)]
+        cell = plain_cell if arguments.path == "plain" else our_cell
+        return {"step": median(times[10:]), "cell": timed(lambda: cell(pairs, batch, arguments.steps), clock)}
+
+
+def timed(run: Callable[[], Any], clock: Callable[[], float]) -> float:
+    """Return the seconds of one call."""
+    start = clock()
+    run()
+    return clock() - start
 
 
 @contextmanager
-def before(active: bool = True) -> Iterator[None]:
+def before() -> Iterator[None]:
     """Within, convolutions of small maps and optimisers are those of the path before."""
-    if not active:
-        yield
-        return
     plain = torch.optim.AdamW
 
     def unfused(*arguments: Any, fused: bool = False, **settings: Any) -> torch.optim.Optimizer:
         return plain(*arguments, **settings)
 
-    with mock.patch.object(small_grids, "POSITIONS", 0), mock.patch.object(torch.optim, "AdamW", unfused):
+    keep = mock.patch("pipeline.core.runtime.keep_freed_memory")
+    with keep, mock.patch.object(small_grids, "POSITIONS", 0), mock.patch.object(torch.optim, "AdamW", unfused):
         yield
 
 

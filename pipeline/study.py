@@ -16,7 +16,7 @@ from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
 from pipeline.stages.base.params import Base
-from pipeline.stages.compare.params import Compare, check_resamples, common_training_set
+from pipeline.stages.compare.params import Compare, check_resamples, check_subgroups, common_training_set
 from pipeline.stages.confirm.params import Confirm, check_fresh
 from pipeline.stages.finetune.params import (
     OUTSIDE,
@@ -221,6 +221,13 @@ class Params(Section):
             _known("compare.segmenters.training_set", common_training_set(self.compare), self.training_sets)
             if len(self.segmenters) < 2:
                 raise ValueError("compare.segmenters needs a second entry of segmenters")
+        return self
+
+    @model_validator(mode="after")
+    def subgroups_are_of_columns(self) -> Self:
+        if self.compare.subgroups and not self.generators:
+            raise ValueError("compare.subgroups compares arms with synthetic images, and there is no generator")
+        check_subgroups(self.compare, self.data.attributes.columns if self.data.attributes else ())
         return self
 
     @model_validator(mode="after")

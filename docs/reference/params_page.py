@@ -74,7 +74,8 @@ def rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     texts = described(model)
     for name, field in model.model_fields.items():
         yield row(f"{prefix}{name}", field, texts[name])
-        of_names = "NAME." if get_origin(field.annotation) not in (None, types.UnionType, Union, Annotated) else ""
+        is_mapping = get_origin(field.annotation) not in (None, types.UnionType, Union, Annotated, tuple)
+        of_names = "NAME." if is_mapping else ""
         for inner in models_in(field.annotation):
             yield from rows(inner, f"{prefix}{name}.{of_names}")
 

@@ -61,7 +61,8 @@ def concatenate(folds: Sequence[Results], studies: Sequence[str]) -> Results:
     clusters = {"val": tuple(unit for fold in folds for unit in _units(fold, "val"))}
     if any(fold.clusters for fold in folds):
         clusters["test"] = tuple(unit for fold in folds for unit in _units(fold, "test"))
-    return Results(tables, folds[0].seeds, images, clusters)
+    areas = {split: tuple(area for fold in folds for area in fold.areas.get(split, ())) for split in images}
+    return Results(tables, folds[0].seeds, images, clusters, areas=areas)
 
 
 def _units(fold: Results, split: str) -> tuple[str, ...]:

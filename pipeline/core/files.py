@@ -17,7 +17,7 @@ from pipeline.core.errors import UserError
 
 TEMPORARY = ".*.tmp"  # names of what is being written; a killed process may leave some behind
 SEAL = ".sums.json"  # the hashes of a finished folder's files, written last
-PICTURES = (".png", ".nii.gz")  # not in a seal: their hashes stand in the manifest of their set
+PICTURES = (".png", ".nii.gz", ".tar")  # not in a seal: the manifest of their set has the hashes of all pictures
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 FULL_SIGNS = (
     "os error 28",

@@ -53,6 +53,11 @@ def unlabelled(study: str) -> Path:
     return outputs(study) / "unlabelled"
 
 
+def attributes(study: str) -> Path:
+    """What is known about the real images, for comparisons by subgroup: a table with a row for each, or none."""
+    return outputs(study) / "attributes.csv"
+
+
 def base(study: str) -> Path:
     """The Stable-Diffusion-shaped base, an ordinary diffusers folder."""
     return outputs(study) / "base"

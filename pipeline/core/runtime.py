@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from pipeline.core.allocator import keep_freed_memory
 from pipeline.core.errors import UserError
 
 Sharding = Literal["none", "fsdp2", "zero2"]
@@ -170,9 +171,10 @@ class Tracker:
 
 
 def pin_threads(threads: int) -> None:
-    """Fix the number of threads of this process."""
+    """Fix the number of threads of this process, and let it keep freed memory for the next step."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def counter(runtime: Runtime, name: str) -> "Counter":

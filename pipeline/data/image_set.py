@@ -1,6 +1,7 @@
 """ImageSet, the data format between stages: a folder of images, masks and one line of metadata per image.
 
-`images/*.png`, `masks/*.png` (label maps), `metadata.jsonl`, `spec.json`; Hugging Face's imagefolder loads it.
+`images/*.png`, `masks/*.png` (label maps), `metadata.jsonl`, `spec.json`; Hugging Face's imagefolder loads it. Of very
+large sets, the files may lie in tar shards (data/shards.py) instead; their names remain those of files to be unpacked.
 Volumes are *.nii.gz. If several raters drew the mask of each image, `masks/r0/`, `masks/r1/` ... hold their masks, and
 the mask beside them is the majority vote.
 """
@@ -20,6 +21,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_files import file_suffix, image_bytes, majority_vote, mask_bytes, png, read_image, read_mask
 from pipeline.data.manifest import MANIFEST, Row, read, writing
 from pipeline.data.sample import DatasetSpec, Sample
+from pipeline.data.shards import SHARD, ShardWriter, is_in_shard, read_from_shard, stored_path
 
 __all__ = ["MANIFEST", "ImageSet", "Row", "files_of", "finishing", "png", "write_image", "write_native", "write_pair"]
 SPEC = "spec.json"
@@ -99,7 +101,8 @@ class ImageSet:
 
     def image(self, row: Row) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Return [C, H, W] uint8, of volumes [C, X, Y, Z] float32 in [0, 1]."""
-        return read_image(self._verified(row["file_name"], row.get("sha256")), self.spec)
+        path, content = self._located(row, "file_name")
+        return read_image(path, self.spec, content)
 
     def picture(self, row: Row) -> NDArray[np.uint8]:
         """Return [C, H, W] uint8, for code that supports pictures only. Raises UserError for volumes."""
@@ -109,7 +112,8 @@ class ImageSet:
 
     def mask(self, row: Row) -> NDArray[np.uint8]:
         """Return the label map [*spatial] uint8; 0 is background. Of several raters the majority vote."""
-        return read_mask(self._verified(row["mask"], row.get("mask_sha256")), self.spec)
+        path, content = self._located(row, "mask")
+        return read_mask(path, self.spec, content)
 
     def masks(self, row: Row) -> NDArray[np.uint8]:
         """Return the label maps [R, *spatial] of all raters; the mask of a synthetic image is repeated R times."""
@@ -124,16 +128,37 @@ class ImageSet:
         """Return the label map [H, W] at the image's own size, of a set that has `native_columns`."""
         return read_mask(self._verified(row[NATIVE], row.get(f"{NATIVE}_sha256")), self.spec)
 
+    def content(self, row: Row, column: str) -> bytes:
+        """Return the file in the column `file_name` or `mask` as it is stored, without comparing its hash.
+
+        Raises UserError where it should lie in a shard and does not, OSError where it is a file that cannot be read.
+        """
+        if is_in_shard(row, column):
+            return read_from_shard(self.folder, row, column)
+        return (self.folder / row[column]).read_bytes()
+
+    def _located(self, row: Row, column: str) -> tuple[Path, bytes | None]:
+        """Return the path of a row's file and, where it lies in a shard, its bytes. Raises UserError if it differs."""
+        name, sha256 = row[column], row.get(HASHES[column])
+        if not is_in_shard(row, column):
+            return self._verified(name, sha256), None
+        path, content = self.folder / row[SHARD] / Path(name).name, read_from_shard(self.folder, row, column)
+        if sha256 is not None and files.sha256_of(content) != sha256:
+            raise self._damage(path)
+        return path, content
+
     def _verified(self, name: str, sha256: str | None) -> Path:
         """Return a file of a row. Raises UserError if its hash differs from the manifest."""
         path = self.folder / name
         if sha256 is not None and path.is_file() and files.sha256(path) != sha256:
-            raise UserError(
-                f"{path} is damaged and differs from what was written; remove {self.folder} and run the stage that"
-                " makes it"
-                " (dvc repro does both)"
-            )
+            raise self._damage(path)
         return path
+
+    def _damage(self, path: Path) -> UserError:
+        return UserError(
+            f"{path} is damaged and differs from what was written; remove {self.folder} and run the stage that makes it"
+            " (dvc repro does both)"
+        )
 
     @property
     def native_columns(self) -> tuple[str, str]:
@@ -154,8 +179,12 @@ class ImageSet:
 
 
 def files_of(row: Row) -> tuple[str, ...]:
-    """Return the image and the masks of all raters of a row, relative to its folder, without the native mask."""
-    return row["file_name"], row["mask"], *row.get(RATERS, ())
+    """Return the files of image and masks of all raters of a row, relative to its folder, without the native mask.
+
+    Of a pair in a shard it is the shard.
+    """
+    stored = dict.fromkeys(stored_path(row, column) for column in FOLDERS)
+    return *stored, *row.get(RATERS, ())
 
 
 @contextmanager
@@ -174,24 +203,48 @@ def write_pair(
     `text` is embedded into the image file; `subfolder` lies below images/ and masks/, for sets of very many files.
     """
     row = write_image(folder, sample, text, subfolder)
-    mask = _file_name(sample, "mask", subfolder)
-    files.write_bytes(folder / mask, mask_bytes(sample, majority_vote(sample.masks)))
+    mask, content = _file_name(sample, "mask", subfolder), mask_bytes(sample, majority_vote(sample.masks))
+    files.write_bytes(folder / mask, content)
     return {
         **row,
         "mask": mask,
-        HASHES["mask"]: files.sha256(folder / mask),
+        HASHES["mask"]: files.sha256_of(content),
         **_write_raters(folder, sample, Path(subfolder) / Path(mask).name),
         **extra,
     }
 
 
+def add_pair(
+    shard: ShardWriter,
+    key: int,
+    sample: Sample,
+    extra: Mapping[str, Any],
+    text: Mapping[str, str] | None = None,
+    subfolder: str = "",
+) -> Row:
+    """Append a picture with one mask to a shard, under the number `key`, and return its row; the rest as `write_pair`.
+
+    The image is encoded faster than by `write_pair`, so it has the same pixels but another hash.
+    """
+    image, mask = image_bytes(sample, text, fast=True), mask_bytes(sample, majority_vote(sample.masks))
+    row = _image_row(sample, image, subfolder)
+    row = {**row, "mask": _file_name(sample, "mask", subfolder), HASHES["mask"]: files.sha256_of(mask), **extra}
+    return {**row, **shard.add(key, image, row, mask)}
+
+
 def write_image(folder: Path, sample: Sample, text: Mapping[str, str] | None = None, subfolder: str = "") -> Row:
     """Write the image of one sample and return its row, which names no mask; `text` is embedded into the file."""
-    name = _file_name(sample, "file_name", subfolder)
-    files.write_bytes(folder / name, image_bytes(sample, text))
+    content = image_bytes(sample, text)
+    row = _image_row(sample, content, subfolder)
+    files.write_bytes(folder / row["file_name"], content)
+    return row
+
+
+def _image_row(sample: Sample, content: bytes, subfolder: str) -> Row:
     metadata = {"id": sample.id, "prompt": sample.prompt, "split": sample.split, "source": sample.source}
     defaults = {"source_id": sample.id, "copy": 0, "generator": None, "synthetic": False}
-    return {**defaults, **metadata, "file_name": name, HASHES["file_name"]: files.sha256(folder / name)}
+    name = _file_name(sample, "file_name", subfolder)
+    return {**defaults, **metadata, "file_name": name, HASHES["file_name"]: files.sha256_of(content)}
 
 
 def _file_name(sample: Sample, column: str, subfolder: str) -> str:

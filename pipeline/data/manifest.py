@@ -11,14 +11,16 @@ from typing import IO, Any
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
+from pipeline.data.shards import SHARD, SPANS
 
 MANIFEST = "metadata.jsonl"
-FILES = ("file_name", "mask", "native_mask")  # columns that name files
+FILES = ("file_name", "mask", "native_mask", SHARD)  # columns that name files
+PLACES = tuple(column for span in SPANS.values() for column in span)  # bytes in a shard
 COLUMN_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("id", "prompt", "source", *FILES, "sha256", "mask_sha256"), str),
     **dict.fromkeys(("background_id", "control_image_id", "placed"), str),
     **dict.fromkeys(("split", "source_id", "generator"), (str, type(None))),
-    "copy": int,
+    **dict.fromkeys(("copy", *PLACES), int),
     "synthetic": bool,
     "raters": list,
 }
@@ -100,6 +102,8 @@ def _fault(row: Row) -> str | None:
     ]
     if wrong_types:
         return f"has {row[wrong_types[0]]!r:.80} as {wrong_types[0]}"
+    if negative := [column for column in PLACES if row.get(column, 0) < 0]:
+        return f"has {row[negative[0]]} as {negative[0]}"
     names = [row[column] for column in FILES if column in row]
     names += row.get("raters", [])
     if outside := [name for name in names if not (isinstance(name, str) and _is_below_folder(name))]:

@@ -1,5 +1,6 @@
 """Checks of an image set before scoring: a stray mask, a file of another size or a copy would bias every number."""
 
+import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from PIL import Image
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.data import nifti
+from pipeline.data import nifti, shards
 from pipeline.data.decoding import InvalidData
 from pipeline.data.image_files import RGB_CHANNELS
 from pipeline.data.image_set import HASHES, RATERS, ImageSet, Row
@@ -31,7 +32,7 @@ def verify(images: ImageSet) -> None:
 
 
 def is_intact(folder: Path, row: Row) -> bool:
-    """Return whether all files of a row exist with the hashes in the row."""
+    """Return whether all files of a row, none of which lies in a shard, exist with the hashes in the row."""
     try:
         expected = [(row[name], row[column]) for name, column in HASHES.items()]
         expected += zip(row.get(RATERS, []), row.get(f"{RATERS}_sha256", []), strict=True)
@@ -41,7 +42,7 @@ def is_intact(folder: Path, row: Row) -> bool:
 
 
 def _unlisted(images: ImageSet) -> Iterator[str]:
-    listed = {Path(row["file_name"]) for row in images}
+    listed = {Path(shards.stored_path(row, "file_name")) for row in images}
     for parent in sorted({path.parent for path in listed}):
         for path in sorted((images.folder / parent).iterdir()):
             if path.relative_to(images.folder) not in listed:
@@ -49,16 +50,30 @@ def _unlisted(images: ImageSet) -> Iterator[str]:
 
 
 def _wrong_formats(images: ImageSet) -> Iterator[str]:
-    check = _wrong_volume if images.spec.ndim == 3 else _wrong_picture
     for row in images:
-        yield from check(images.folder / row["file_name"], images.spec)
+        path = images.folder / row["file_name"]
+        if images.spec.ndim == 3:
+            yield from _wrong_volume(path, images.spec)
+        elif shards.is_in_shard(row, "file_name"):
+            yield from _wrong_packed_picture(images, row)
+        else:
+            yield from _wrong_picture(path, path, images.spec)
 
 
-def _wrong_picture(path: Path, spec: DatasetSpec) -> Iterator[str]:
+def _wrong_packed_picture(images: ImageSet, row: Row) -> Iterator[str]:
+    try:
+        picture = io.BytesIO(images.content(row, "file_name"))
+    except UserError as error:
+        yield str(error)
+    else:
+        yield from _wrong_picture(images.folder / row[shards.SHARD] / row["file_name"], picture, images.spec)
+
+
+def _wrong_picture(path: Path, source: Path | io.BytesIO, spec: DatasetSpec) -> Iterator[str]:
     colours = spec.channels == RGB_CHANNELS
     expected = (spec.size, spec.size * (1 if colours else spec.channels))  # contrasts lie one below the other
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(source, formats=["PNG"]) as picture:
             size, mode = picture.size, picture.mode
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         yield f"{path} cannot be opened ({error})"

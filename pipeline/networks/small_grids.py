@@ -102,6 +102,8 @@ def _weight_gradient(
     ]
     for row, (above, below) in enumerate(places[0]):
         for column, (left, right) in enumerate(places[1]):
+            if above.start == above.stop or left.start == left.stop:
+                continue  # this place of the kernel only ever lies on the zeros around the map
             sums[row, column] = (gradient[:, above, left] * maps[:, below, right]).sum((0, 1, 2))
     return sums.permute(2, 0, 1).unsqueeze(1)
 

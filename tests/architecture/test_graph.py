@@ -21,7 +21,10 @@ G, T, S = "${item.g}", "${item.t}", "${item.s}"
 STUDY = "${study}"
 OUTPUTS = {
     "records": {paths.records(STUDY), *paths.entries(STUDY)},
-    "prepare": {paths.real(STUDY), paths.unlabelled(STUDY), paths.outputs(STUDY) / "real_report.json"},
+    "prepare": {
+        *(paths.real(STUDY), paths.unlabelled(STUDY)),
+        *(paths.outputs(STUDY) / "real_report.json", paths.attributes(STUDY)),
+    },
     "base": {paths.base(STUDY)},
     "finetune": {paths.generator(STUDY, G), paths.finetune_seconds(STUDY, G)},
     "generate": {paths.synthetic(STUDY, G), paths.generate_seconds(STUDY, G)},
@@ -72,7 +75,10 @@ DATA = {
         *(paths.real(STUDY), paths.unlabelled(STUDY)),
         *(paths.training_set(STUDY, "x").parent, paths.segmentation(STUDY, "x").parent),
     },
-    "compare": {paths.real(STUDY), paths.segmentation(STUDY, "x").parent, paths.confirmation(STUDY)},
+    "compare": {
+        *(paths.real(STUDY), paths.attributes(STUDY)),
+        *(paths.segmentation(STUDY, "x").parent, paths.confirmation(STUDY)),
+    },
 }
 
 

@@ -63,7 +63,11 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("records", ("records",), ("records-*",)),
-        Stage("prepare", ("real", "unlabelled", "real_report.json"), ("prepare-*", "unlabelled-*", "names")),
+        Stage(
+            "prepare",
+            ("real", "unlabelled", "real_report.json", "attributes.csv"),
+            ("prepare-*", "unlabelled-*", "names"),
+        ),
         Stage("base", ("base",), ("base-*",)),
         Stage("finetune", ("generators/siamese",), ("finetune-*", "moments"), shared=True),
         Stage("generate", ("synthetic/siamese",), ("generate-*",), shared=True),

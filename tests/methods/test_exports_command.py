@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli.main import main
 from pipeline.core import files, paths, plugins
-from pipeline.data.image_set import ImageSet
+from pipeline.data.image_set import ImageSet, Row
 from pipeline.methods.exports import _export, _format
 from tests.conftest import REPOSITORY
 from tests.exported import run, splits, write_study
@@ -155,9 +155,9 @@ def test_a_full_disk_leaves_nothing(
 ) -> None:
     calls = iter(range(100))
 
-    def full(path: Path, sha256: str) -> bytes:
+    def full(images: ImageSet, row: Row, column: str) -> bytes:
         if next(calls) < 9:
-            return path.read_bytes()
+            return images.content(row, column)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(_format, "_read_verified", full)

@@ -20,7 +20,7 @@ LARGEST = 4e9  # bytes of one output that are hashed; of larger ones number and 
 def unwatched_data(data: Data) -> Iterator[Finding]:
     """Find data that DVC does not watch."""
     root = data.options.get("root") or data.options.get("file")
-    for place in (root, data.unlabelled and data.unlabelled.folder):
+    for place in (root, data.unlabelled and data.unlabelled.folder, data.attributes and data.attributes.file):
         if place and not Path(str(place)).resolve().is_relative_to(Path("data").resolve()):
             message = f"the data lies outside data/ ({place}), so DVC does not see it change"
             yield note("dvc", message, "after a change of the data: dvc repro --force prepare")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.data.image_set import ImageSet, Row
+from pipeline.data.image_set import HASHES, ImageSet, Row
+from pipeline.data.shards import described
 
 Splits = Mapping[str, ImageSet]  # "train" first, then "val" and "test" where real images go along; none is empty
 PUBLIC_NAMES = {"train": "train", "val": "validation", "test": "test"}  # as Hugging Face's loaders know them
 TEXT = ("id", "prompt", "source", "source_id", "generator", "seed", "sha256", "mask_sha256")
-FILES = ("file_name", "mask", "raters", "raters_sha256")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class ExportOptions:
 
 def read_pair(images: ImageSet, row: Row) -> tuple[bytes, bytes]:
     """Return the files of image and mask. Raises UserError where a file does not have the hash in the manifest."""
-    image = _read_verified(images.folder / row["file_name"], row["sha256"])
-    return image, _read_verified(images.folder / row["mask"], row["mask_sha256"])
+    return _read_verified(images, row, "file_name"), _read_verified(images, row, "mask")
 
 
 def copy_pair(images: ImageSet, row: Row, image: Path, mask: Path) -> None:
@@ -41,18 +40,13 @@ def copy_pair(images: ImageSet, row: Row, image: Path, mask: Path) -> None:
         path.write_bytes(content)
 
 
-def all_columns(row: Row) -> dict[str, Any]:
-    """Return all columns of a row except the names of its files."""
-    return {key: value for key, value in row.items() if key not in FILES}
-
-
 def flat_columns(row: Row) -> dict[str, Any]:
     """Return the same columns with the same types for every row, real or synthetic.
 
     These are TEXT ("" where there is no value), `copy`, `synthetic`, and `more`, which is JSON of all other columns.
     """
     text = {key: "" if row.get(key) is None else str(row[key]) for key in TEXT}
-    more = {key: value for key, value in all_columns(row).items() if key not in (*TEXT, "copy", "synthetic", "split")}
+    more = {key: value for key, value in described(row).items() if key not in (*TEXT, "copy", "synthetic", "split")}
     typed = {"copy": int(row["copy"]), "synthetic": bool(row["synthetic"])}
     return {**text, **typed, "more": json.dumps(more, sort_keys=True)}
 
@@ -69,8 +63,9 @@ def class_names(num_classes: int) -> list[str]:
     return ["background", *(f"class_{label}" for label in range(1, num_classes))]
 
 
-def _read_verified(path: Path, sha256: str) -> bytes:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
+def _read_verified(images: ImageSet, row: Row, column: str) -> bytes:
+    content = images.content(row, column)
+    if hashlib.sha256(content).hexdigest() != row[HASHES[column]]:
+        path = images.folder / row[column]
         raise UserError(f"{path} is not the file that the manifest lists (sha256); run the stage that makes it again")
     return content

@@ -3,15 +3,14 @@
 Equal sets give equal bytes: times, owners and the file system's order of names are not written.
 """
 
-import io
-import json
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.core.progress import track
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.methods.exports._format import ExportOptions, Splits, all_columns, chunks, read_pair
+from pipeline.data.shards import ShardWriter
+from pipeline.methods.exports._format import ExportOptions, Splits, chunks, read_pair
 
 
 def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
@@ -25,10 +24,7 @@ def write(splits: Splits, folder: Path, options: ExportOptions) -> None:
 
 def _write_shard(images: ImageSet, rows: Iterable[Row], path: Path, first: int) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        shard = ShardWriter(tar, path.name)
         for key, row in enumerate(rows, first):
             image, mask = read_pair(images, row)
-            columns = json.dumps(all_columns(row), sort_keys=True).encode()
-            for ending, content in (("image.png", image), ("json", columns), ("mask.png", mask)):
-                entry = tarfile.TarInfo(f"{key:09d}.{ending}")  # its time and owner are 0 unless set
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+            shard.add(key, image, row, mask)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def read(data: Data, params: Params) -> Iterator[Item]:
     if not file.is_file():
         raise UserError(f"data.file: {file} does not exist")
     root = _folders.existing(params.root or file.parent, "data.root")
-    parsed = [_parse(file.name, *numbered) for numbered in _numbered(file)]
+    attributes = data.attributes.columns if data.attributes else ()
+    parsed = [_parse(file.name, *numbered, attributes) for numbered in _numbered(file)]
     lines = [item for item in parsed if isinstance(item, tuple)]
     yield from (item for item in parsed if isinstance(item, Fault))
     yield from _faults(file.name, [line for _, line in lines])
@@ -58,10 +59,14 @@ def _numbered(file: Path) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
-def _parse(name: str, number: int, text: str) -> tuple[int, Line] | Fault:
+def _parse(name: str, number: int, text: str, attributes: Sequence[str] = ()) -> tuple[int, Line] | Fault:
+    """Return the line without its `attributes`, which prepare reads from the file, or its faults."""
     location = f"{name}, line {number}"
     try:
-        return number, Line.model_validate(json.loads(text))
+        values = json.loads(text)
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if key in Line.model_fields or key not in attributes}
+        return number, Line.model_validate(values)
     except ValidationError as error:
         return Fault(location, "; ".join(_explain(fault) for fault in error.errors()))
     except (ValueError, RecursionError) as error:

@@ -5,12 +5,13 @@ one test, decided at the full level. Otherwise it comes from the grid, with the 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pipeline.stages.compare.arms import Arm
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.results import Record
+from pipeline.stages.compare.subgroups import SubgroupDifference
 from pipeline.stages.compare.verdict import Conclusion
 from pipeline.stages.confirm.choice import candidates, choose
 from pipeline.stages.mix.treatments import Treatment
@@ -42,6 +43,7 @@ class Claim:
     confirmed: bool = False  # whether the evidence comes from seeds that took no part in the choice
     rival: RivalDifference | None = None  # None: the study has no rival
     other_choice: float | None = None  # chance that validation, trained again, chooses another arm (chosen_again)
+    harmed: tuple[SubgroupDifference, ...] = ()  # subgroups of compare.subgroups in which the treatment is worse
 
     def record(self) -> Record:
         """Return what comparison.json holds under `headline`."""
@@ -52,7 +54,8 @@ class Claim:
             "other_choice": self.other_choice,
         }
         record = about | asdict(self.evidence) | asdict(self.conclusion)
-        return record | ({"rival": self.rival.record()} if self.rival else {})
+        harmed: Record = {"harmed": [one.record() for one in self.harmed]} if self.harmed else {}
+        return record | ({"rival": self.rival.record()} if self.rival else {}) | harmed
 
 
 def headline(
@@ -77,3 +80,17 @@ def headline(
     source = source or synthetic[chosen.segmenter, chosen.training_sets[0]]
     assert source.evidence and source.conclusion
     return Claim(chosen.segmenter, chosen.training_sets, source.evidence, source.conclusion)
+
+
+def with_harm(claim: Claim | None, subgroups: Sequence[SubgroupDifference]) -> Claim | None:
+    """Return the claim with the subgroups in which its treatment is worse, by the models that the claim rests on."""
+    if claim is None:
+        return None
+    harmed = [
+        one
+        for one in subgroups
+        if one.is_harmed
+        and (one.segmenter, one.confirmed) == (claim.segmenter, claim.confirmed)
+        and {*one.training_sets} <= {*claim.training_sets}
+    ]
+    return replace(claim, harmed=tuple(harmed))

@@ -16,10 +16,10 @@ import numpy as np
 
 from pipeline.core import files, paths, tables
 from pipeline.core.errors import UserError
-from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison
+from pipeline.stages.compare import generator_level, machines, multipliers, segmenter_comparison, subgroups
 from pipeline.stages.compare.arms import Arm, compare_arms, conclude_arms
 from pipeline.stages.compare.chosen_again import with_other_choice
-from pipeline.stages.compare.claim import Claim, headline
+from pipeline.stages.compare.claim import Claim, headline, with_harm
 from pipeline.stages.compare.components import NoiseComponents, noise_components
 from pipeline.stages.compare.confirmation import read_confirmation
 from pipeline.stages.compare.design import Design
@@ -31,6 +31,7 @@ from pipeline.stages.compare.results import METRICS, Record, Results, ResultsRea
 from pipeline.stages.compare.rivals import with_rival
 from pipeline.stages.compare.segmenter_comparison import SegmenterScore
 from pipeline.stages.compare.sentence import failed_controls, sentence, withdraw_claims, withdraw_headline, withdrawn
+from pipeline.stages.compare.subgroups import SubgroupDifference
 from pipeline.stages.compare.verdict import conclude
 from pipeline.stages.finetune.params import rival_generators
 from pipeline.stages.mix.treatments import Treatment, treatments
@@ -53,9 +54,10 @@ class Comparison:
     noise: Sequence[NoiseComponents] = ()  # by segmenter, for planning
     segmenters: list[SegmenterScore] = field(default_factory=list)
     segmenters_verdict: str | None = None
+    subgroups: list[SubgroupDifference] = field(default_factory=list)
 
     def record(self) -> Record:
-        """Return what comparison.json holds; of segmenters only where they are compared."""
+        """Return what comparison.json holds; of segmenters and subgroups only where they are compared."""
         settings = self.compare.model_dump(mode="json", exclude_none=True)
         record = {
             "arms": [arm.record() for arm in self.arms],
@@ -72,6 +74,8 @@ class Comparison:
         if self.segmenters:
             record["segmenters"] = [row.record() for row in self.segmenters]
             record["segmenters_verdict"] = self.segmenters_verdict
+        if self.subgroups:
+            record["subgroups"] = [row.record() for row in self.subgroups]
         return record
 
 
@@ -85,6 +89,7 @@ TABLES = {
     "trend": ("trend.csv", _columns(MultiplierTrend)),
     "generator_seeds": ("generator_seeds.csv", generator_level.COLUMNS),
     "segmenters": ("segmenters.csv", segmenter_comparison.COLUMNS),
+    "subgroups": ("subgroups.csv", subgroups.COLUMNS),
 }
 
 
@@ -120,20 +125,18 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
     confirmed = _confirmed(design, confirmation)
     segmenters = segmenter_comparison.compare_segmenters(params.compare, list(params.segmenters), params.seed, read)
     segmenters_verdict = segmenter_comparison.sentence(segmenters, params.compare) if segmenters else None
+    of_subgroups = _subgroups(params.study, design, arms, grids, confirmation)
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
-        return with_rival(claim, design, arms, grids, confirmation)
+        return with_harm(with_rival(claim, design, arms, grids, confirmation), of_subgroups)
 
     claim = claimed(arms)
     verdict, verdicts = segmenters_verdict or "", {}
     if claim or not segmenters_verdict:
         verdict = sentence(claim, arms, params.compare)
-        verdicts = {
-            name: sentence(claimed(rows), rows, params.compare)
-            for name in params.segmenters
-            for rows in [[arm for arm in arms if arm.segmenter == name]]
-        }
+        by_segmenter = {name: [arm for arm in arms if arm.segmenter == name] for name in params.segmenters}
+        verdicts = {name: sentence(claimed(rows), rows, params.compare) for name, rows in by_segmenter.items()}
     return Comparison(
         withdraw_claims(arms),
         multipliers.multiplier_curve(design, arms),
@@ -147,6 +150,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         [one for one in noise if one],
         segmenters,
         segmenters_verdict,
+        of_subgroups,
     )
 
 
@@ -159,6 +163,19 @@ def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> C
     evidence = generator_level.treatment_evidence(design, treatment, results)
     (conclusion,) = conclude([evidence], design.compare)
     return Claim(choice["segmenter"], treatment.training_sets, evidence, conclusion, confirmed=True)
+
+
+def _subgroups(
+    study: str,
+    design: Design,
+    arms: Sequence[Arm],
+    grids: Mapping[str, Results],
+    confirmation: tuple[Record, Results] | None,
+) -> list[SubgroupDifference]:
+    """Return the comparison by subgroup; where a control failed, its segmenter's rows have no verdict."""
+    attributes = subgroups.read_attributes(study, design.compare)
+    rows = subgroups.compare_subgroups(design, attributes, grids, confirmation)
+    return [withdrawn(row, failed_controls(arms, row.segmenter)) for row in rows]
 
 
 def publish_comparison(study: str, comparison: Comparison) -> None:
@@ -182,7 +199,7 @@ def read_comparison(study: str) -> Record:
 def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -> Record:
     """Return what numbers.json of a report holds: arms, judge.dice, faithfulness by generator and shuffled, verdict.
 
-    Judge and faithfulness only where the study has them, segmenters only where they are compared with each other.
+    Judge and faithfulness only where the study has them, segmenters and subgroups only where they are compared.
     """
     comparison = read_comparison(study)
     scores = {name: read_output(paths.scores(study, name) / "metrics.json") for name in generators}
@@ -197,6 +214,8 @@ def collect_numbers(study: str, generators: Sequence[str], *, has_judge: bool) -
         metrics["faithfulness"] = {**faithfulness, "shuffled": float(np.mean(shuffled)) if shuffled else None}
     if comparison.get("segmenters"):
         metrics["segmenters"] = segmenters_as_metrics(comparison["segmenters"])
+    if comparison.get("subgroups"):
+        metrics["subgroups"] = subgroups.as_metrics(comparison["subgroups"])
     return metrics | {"verdict": comparison["verdict"]}
 
 

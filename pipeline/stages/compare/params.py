@@ -1,15 +1,19 @@
 """The section `compare` of a study: how arms are compared, and segmenters with each other on one training set."""
 
 import math
-from collections.abc import Mapping
-from typing import Self
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Section
 
 LOWER_IS_BETTER = ("hd95", "msd", "ged", "volume_error")  # metrics of scores.csv of which less is better
 DISTANCES = ("hd95", "msd", "volume_error")  # metrics that are no share of 1: compare.margin means nothing for them
+SOURCE, LESION_SIZE = "source", "lesion_size"  # subgroups that need no column of data.attributes
 
 
 class SegmenterComparison(Section):
@@ -56,6 +60,23 @@ class SegmenterComparison(Section):
         return self
 
 
+class Bands(Section):
+    """A column of numbers, whose subgroups are bands."""
+
+    column: str
+    """A column of `data.attributes` that holds numbers."""
+    edges: tuple[float, ...] = Field(min_length=1)
+    """Where one band ends and the next begins, ascending: `[40, 60]` makes `below 40`, `40 to below 60` and `60 or
+    more`.
+    """
+
+    @model_validator(mode="after")
+    def edges_ascend(self) -> Self:
+        if not all(map(math.isfinite, self.edges)) or any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError(f"edges must be finite and ascend, found {list(self.edges)}")
+        return self
+
+
 class Compare(Section):
     """Comparison of arms with a reference arm."""
 
@@ -71,6 +92,15 @@ class Compare(Section):
     """Probability with which a difference of the margin should be found, for the sample sizes in the tables."""
     segmenters: SegmenterComparison | None = None
     """Also compare the segmenters with each other."""
+    subgroups: tuple[str | Bands, ...] = ()
+    """Also compare every arm with the reference in each subgroup of the test images: columns of `data.attributes`,
+    `source` (the test set) and `lesion_size` (thirds by the area of the foreground). A column of numbers needs `edges`.
+    """
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out subgroups where there are none, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "subgroups" or value}
 
 
 def check_resamples(compare: Compare, comparisons: int) -> None:
@@ -82,6 +112,26 @@ def check_resamples(compare: Compare, comparisons: int) -> None:
             f"compare.resamples is {compare.resamples}: with {comparisons} comparisons no p can fall below half of"
             f" {level:.3g}; use at least {fewest}"
         )
+
+
+def check_subgroups(compare: Compare, attributes: Sequence[str]) -> None:
+    """Raise ValueError where a subgroup is named twice or is no column; `attributes` are those of data.attributes."""
+    known = (SOURCE, LESION_SIZE, *attributes)
+    columns = [column_of(subgroup) for subgroup in compare.subgroups]
+    if unknown := [column for column in columns if column not in known]:
+        raise ValueError(
+            f"compare.subgroups names {unknown[0]!r}; the available ones are: {', '.join(known)}"
+            " (data.attributes.columns adds columns of a table)"
+        )
+    if twice := [column for column, times in Counter(columns).items() if times > 1]:
+        raise ValueError(f"compare.subgroups names {twice[0]!r} twice; keep one")
+    if banded := [one.column for one in compare.subgroups if isinstance(one, Bands) and one.column not in attributes]:
+        raise ValueError(f"compare.subgroups: {banded[0]} takes no edges; write {banded[0]} alone")
+
+
+def column_of(subgroup: str | Bands) -> str:
+    """Return the column that defines a subgroup."""
+    return subgroup if isinstance(subgroup, str) else subgroup.column
 
 
 def common_training_set(compare: Compare) -> str:

@@ -42,6 +42,7 @@ class Results:
     images: Mapping[str, tuple[tuple[str, str], ...]]  # split -> (test set, image) in the order of the columns
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # split -> patient or sequence of each image
     machines: Machines = field(default_factory=dict)  # where the cells were trained; {}: pooled from several studies
+    areas: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # split -> share of foreground of each mask
 
     def units(self, split: str) -> tuple[str, ...]:
         """Return what is drawn at random in a split: clusters where they are known, else images."""
@@ -105,11 +106,11 @@ def read_cells(
 ) -> Results:
     """Read the scores.csv of an intact folder that the stage segment or confirm has published, as `read_results`."""
     cells: dict[tuple[str, str, str], dict[tuple[str, str], Record]] = defaultdict(dict)
-    images: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+    images: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for row in tables.read_table(path):
         image = row["test_set"], row["image"]
         cells[row["training_set"], row["split"], row["seed"]][image] = row
-        images[row["split"]][image] = None
+        images[row["split"]][image] = float(row.get("area") or np.nan)
     if missing := set(SPLITS) - set(images):
         lacking = ", ".join(sorted(missing))
         raise UserError(f"{path} holds no image of the splits {lacking}; run the stage that makes it again")
@@ -122,7 +123,8 @@ def read_cells(
     }
     columns = {split: tuple(names) for split, names in images.items()}
     machines = read_machines(path.parent, training_sets, seed_names)
-    return Results(scores, tuple(seed_names), columns, _clusters(study, columns), machines)
+    areas = {split: tuple(by_image.values()) for split, by_image in images.items()}
+    return Results(scores, tuple(seed_names), columns, _clusters(study, columns), machines, areas)
 
 
 def _clusters(study: str, images: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, tuple[str, ...]]:

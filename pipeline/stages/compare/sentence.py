@@ -14,6 +14,7 @@ from pipeline.stages.compare.claim import Claim
 from pipeline.stages.compare.generator_level import TreatmentEffect
 from pipeline.stages.compare.paired_difference import Evidence
 from pipeline.stages.compare.params import Compare
+from pipeline.stages.compare.subgroups import SubgroupDifference
 from pipeline.stages.compare.verdict import CLOSE, Conclusion, Verdict, close_call
 
 OPENINGS = {
@@ -23,7 +24,7 @@ OPENINGS = {
     Verdict.NOT_ZERO: "Synthetic data made a difference too small to matter:",
     Verdict.INCONCLUSIVE: "Inconclusive:",
 }
-Concluded = TypeVar("Concluded", Arm, TreatmentEffect, Claim)
+Concluded = TypeVar("Concluded", Arm, TreatmentEffect, Claim, SubgroupDifference)
 
 
 def failed_controls(arms: Sequence[Arm], segmenter: str) -> list[Arm]:
@@ -66,6 +67,7 @@ def sentence(claim: Claim | None, arms: Sequence[Arm], compare: Compare) -> str:
     failed = failed_controls(arms, claim.segmenter)
     verdict = Verdict.INCONCLUSIVE if failed else claim.conclusion.verdict
     numbers = "; ".join(filter(None, [_numbers(claim, compare), close_call(claim.evidence, claim.conclusion, compare)]))
+    numbers += _harm(claim)
     controls = [one for one in arms if one.role == "control" and one.segmenter == claim.segmenter]
     rival = [] if failed else _rival_note(claim, compare)
     notes = [*rival, *_caveats(claim, failed), *_close_choice(claim), *_close_controls(claim, controls, compare)]
@@ -86,6 +88,19 @@ def _numbers(claim: Claim, compare: Compare) -> str:
         f"{claim.segmenter}, {' and '.join(claim.training_sets)} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
         f" over {compare.reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
     )
+
+
+def _harm(claim: Claim) -> str:
+    """Say in which subgroups the treatment is worse; an empty text where there is none."""
+    parts = []
+    for one in claim.harmed:
+        arm = f", {one.training_sets[0]}" if len(one.training_sets) < len(claim.training_sets) else ""
+        assert one.evidence
+        ends = (one.difference, one.evidence.difference_low, one.evidence.difference_high)
+        mean, low, high = (100 * end for end in ends)
+        parts.append(f"{one.column} {one.level} ({mean:+.1f} [{low:.1f}, {high:.1f}]{arm})")
+    joint = ", also" if claim.conclusion.verdict == Verdict.WORSE else ", but"
+    return f"{joint} worse for {' and '.join(parts)}" if parts else ""
 
 
 def _generators(evidence: Evidence) -> str:

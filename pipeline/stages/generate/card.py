@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.core import files
+from pipeline.data import shards
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
 from pipeline.stages.finetune.params import FROM_NOTHING
@@ -17,6 +18,7 @@ from pipeline.stages.generate.provenance import KEYWORD, notice
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 LOADED = (MANIFEST, "images/**")  # what Hugging Face's viewer loads; masks are named in the rows
+LOADED_SHARDS = (f"{shards.FOLDER}/**",)
 NAMES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
 TEXT = """
 # {title}
@@ -32,14 +34,13 @@ TEXT = """
 {settings}
 
 ## Files
-- `images/`: PNG. Each file says in its text chunks that it is synthetic and, under `{keyword}`, how it was made.
-- `masks/`: PNG, label maps with the values 0 (background) to {last}.
+{files}
 - `metadata.jsonl`: one line per image: id, files and their sha256, the mask's source and transform, prompt, seed,
   settings.
 - `croissant.json`: the same described for machines. Its `url` stands for this folder and its `datePublished` for the
   release of the software: replace both when you publish the set.
 
-`datasets.load_dataset("imagefolder", data_dir=...)` opens the folder.
+`datasets.load_dataset({loaded})` opens the {container}.
 
 ## Intended use
 Training data for segmentation models, beside real images, in research. Not for clinical use: not for diagnosis, not for
@@ -53,6 +54,14 @@ audit looks for such copies. An image may not follow its mask exactly; the study
 ## Licence
 {licence}
 """
+FILES = """\
+- `images/`: PNG. Each file says in its text chunks that it is synthetic and, under `{keyword}`, how it was made.
+- `masks/`: PNG, label maps with the values 0 (background) to {last}."""
+SHARDS = """\
+- `shards/`: tar archives as WebDataset reads them. A pair is `NUMBER.image.png`, `NUMBER.json` and `NUMBER.mask.png`, a
+  label map with the values 0 (background) to {last}. Each image says in its text chunks that it is synthetic and, under
+  `{keyword}`, how it was made. In `metadata.jsonl`, `shard`, `image_offset`, `image_size`, `mask_offset` and
+  `mask_size` say where the bytes of a pair lie; `file_name` and `mask` are names for files to be unpacked."""
 DRAWN = (
     "twinsynth {version} drew {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) with its generator\n"
     "`{method}`, fine-tuned on the real training images of the study. Masks of validation and test images are never"
@@ -100,6 +109,7 @@ class SetSummary:
     columns: Mapping[str, Any]  # that all rows share
     choices: Mapping[str, Any] = field(default_factory=dict)  # further settings: seed, those of the masks
     unlabelled: int = 0  # images without masks that the base was pretrained on too
+    sharded: bool = False  # whether the pairs lie in tar shards
 
     @property
     def name(self) -> str:
@@ -146,6 +156,7 @@ def size_category(images: int) -> str:
 
 def _header(summary: SetSummary) -> str:
     terms = "training-data" if summary.base is None else "training-data-and-base-model"
+    loaded = LOADED_SHARDS if summary.sharded else LOADED
     header = {
         "pretty_name": f"{summary.spec.name}, synthetic by {summary.columns['generator']}",
         "license": "other",
@@ -153,7 +164,7 @@ def _header(summary: SetSummary) -> str:
         "task_categories": ["image-segmentation"],
         "tags": ["synthetic", "medical", "segmentation", "diffusion", "twinsynth"],
         "size_categories": [size_category(summary.images)],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": list(LOADED)}]}],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": list(loaded)}]}],
     }
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style = False
@@ -180,11 +191,12 @@ def _body(summary: SetSummary) -> str:
         images=summary.images,
         size=summary.spec.size,
         classes=summary.spec.num_classes,
-        last=summary.spec.num_classes - 1,
         study=summary.spec.name,
         origin=origin,
         settings=table,
-        keyword=KEYWORD,
+        files=(SHARDS if summary.sharded else FILES).format(keyword=KEYWORD, last=summary.spec.num_classes - 1),
+        loaded='"webdataset", data_files="shards/**"' if summary.sharded else '"imagefolder", data_dir=...',
+        container="shards" if summary.sharded else "folder",
         licence=summary.licence,
     )
 

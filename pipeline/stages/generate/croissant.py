@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import files
+from pipeline.data import shards
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST
 from pipeline.stages.generate.card import SetSummary
@@ -61,8 +62,8 @@ def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
         "keywords": ["synthetic", "medical imaging", "segmentation"],
         "version": "1.0.0",
         "isLiveDataset": False,
-        "distribution": [_table(manifest_sha256), *(_pictures(column) for column in PICTURES)],
-        "recordSet": [_images(summary), _masks()],
+        "distribution": [_table(manifest_sha256), *_containers(summary)],
+        "recordSet": [_images(summary)] if summary.sharded else [_images(summary), _masks()],
     }
 
 
@@ -78,6 +79,15 @@ def _table(sha256: str) -> dict[str, Any]:
     return {"@type": "cr:FileObject", "@id": TABLE, "description": "One line per image.", **about}
 
 
+def _containers(summary: SetSummary) -> list[dict[str, Any]]:
+    if not summary.sharded:
+        return [_pictures(column) for column in PICTURES]
+    includes = [f"{shards.FOLDER}/*.tar", f"{shards.FOLDER}/*/*.tar"]
+    about = {"name": "shards", "encodingFormat": "application/x-tar", "includes": includes}
+    told = "Images, masks and their rows as WebDataset; README.md says where the table places their bytes."
+    return [{"@type": "cr:FileSet", "@id": "shards", "description": told, **about}]
+
+
 def _pictures(column: str) -> dict[str, Any]:
     name, folder = PICTURES[column], FOLDERS[column]
     about = {"encodingFormat": "image/png", "includes": [f"{folder}/*.png", f"{folder}/*/*.png"]}
@@ -85,11 +95,15 @@ def _pictures(column: str) -> dict[str, Any]:
 
 
 def _images(summary: SetSummary) -> dict[str, Any]:
-    """Return the record set of the images: all columns, and the pixels."""
+    """Return the record set of the images: all columns, and the pixels where they are files of their own."""
     lent = {name: str for shared, names in OF_REAL_IMAGES.items() if shared in summary.columns for name in names}
     types = {**OWN_COLUMNS, **lent, **{key: type(value) for key, value in summary.columns.items()}}
+    about = "One record per synthetic image."
+    if summary.sharded:
+        types |= {"file_name": str, **shards.COLUMN_TYPES}
+        return _records("images", about, [_column("images", name, TYPES[kind]) for name, kind in types.items()])
     columns = [_column("images", name, TYPES[kind]) for name, kind in types.items()]
-    return _record_set("images", "One record per synthetic image.", "file_name", columns, "image")
+    return _record_set("images", about, "file_name", columns, "image")
 
 
 def _masks() -> dict[str, Any]:
@@ -99,7 +113,10 @@ def _masks() -> dict[str, Any]:
 
 
 def _record_set(name: str, about: str, column: str, columns: list[dict[str, Any]], content: str) -> dict[str, Any]:
-    fields = [*columns, _path(name, column), _content(name, content, column)]
+    return _records(name, about, [*columns, _path(name, column), _content(name, content, column)])
+
+
+def _records(name: str, about: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
     header = {"name": name, "description": about, "key": {"@id": f"{name}/id"}, "field": fields}
     return {"@type": "cr:RecordSet", "@id": name, **header}
 

@@ -1,8 +1,9 @@
 """The section `generate` of params.yaml: how images are drawn from a trained generator."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Section
 
@@ -35,6 +36,15 @@ class Generate(Section):
     """Reuse the encoder's features of the previous step: at every n-th step, or at the listed steps, counted from 0. It
     changes the images.
     """
+    shards: int | None = Field(default=None, gt=0)
+    """Images per tar shard, rounded up to whole batches, for sets of more than about 10^5 images; `null` writes a file
+    per image and per mask. The pixels are the same.
+    """
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `shards` where there are none, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "shards" or value is not None}
 
     @property
     def reused(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ class PlannedImage:
 
     mask: ConditioningMask
     copy: int
+    position: int  # in the plan
     shelf: str  # folder below images/ and masks/; empty: none
     background: Background | None = None  # the training image that lends its pixels; None: every pixel is drawn
 
@@ -60,4 +61,4 @@ class Plan(Sequence[list[PlannedImage]]):
         copy, place = divmod(position, len(self.masks))
         shelf = f"{position // SHELF:06d}" if self.images > FLAT else ""
         mask = self.masks[place]
-        return PlannedImage(mask, copy, shelf, self.background(mask, copy) if self.background else None)
+        return PlannedImage(mask, copy, position, shelf, self.background(mask, copy) if self.background else None)

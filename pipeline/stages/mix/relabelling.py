@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.core import files, paths, tables
 from pipeline.core.contracts import IGNORED
 from pipeline.core.errors import UserError
-from pipeline.data import judge_maps
+from pipeline.data import judge_maps, shards
 from pipeline.data.holes import Region, hole_of
 from pipeline.data.image_set import ImageSet, Row, png
 from pipeline.data.judge_maps import Levels
@@ -179,9 +179,11 @@ def _write(images: ImageSet, row: Row, mask: Mask, change: Changes, recipe: Trai
     columns = {IGNORED_PIXELS: sum(change.ignored)} if recipe.pixel_screen else {}
     columns |= {CORRECTED_PIXELS: change.corrected} if recipe.labels else {}
     files.write_bytes(work / name, png(mask, {"Description": _description(columns)}))
-    (work / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
-    files.link_or_copy(images.folder / row["file_name"], work / row["file_name"])
-    return {**row, "mask": name, "mask_sha256": files.sha256(work / name), **columns}
+    stored = shards.stored_path(row, "file_name")
+    (work / stored).parent.mkdir(parents=True, exist_ok=True)
+    if not (work / stored).exists():  # of a shard, an earlier row has made the link
+        files.link_or_copy(images.folder / stored, work / stored)
+    return {**shards.outside(row, "mask"), "mask": name, "mask_sha256": files.sha256(work / name), **columns}
 
 
 def _description(columns: Mapping[str, int]) -> str:

@@ -1,7 +1,7 @@
 """From a reader to a data set without faults: decode, check, split, name. Nothing is written."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.core import files, plugins
@@ -11,6 +11,7 @@ from pipeline.data import hashing, splitting
 from pipeline.data.decoding import Fault, Item
 from pipeline.data.sample import Sample
 from pipeline.stages.prepare import set_checks, unlabelled
+from pipeline.stages.prepare.attributes import Values, read_attributes
 from pipeline.stages.prepare.pair_checks import Candidate, check_pair
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import UnlabelledImages
@@ -49,6 +50,7 @@ class InspectedSet:
     faults: tuple[Fault, ...]
     units: tuple[str, ...]  # of every pair: what a drawn split or a fold does not divide
     unlabelled: tuple[Candidate, ...] = ()  # images without masks of data.unlabelled.folder
+    attributes: tuple[Values, ...] = ()  # of every pair, by column of data.attributes
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class CheckedSet:
     moved: tuple[str, ...]  # ids that regrouping moved into train
     digest: str  # of images, masks, names and splits
     unlabelled: UnlabelledImages = field(default_factory=UnlabelledImages)
+    attributes: Mapping[str, Values] = field(default_factory=dict)  # by id
 
 
 def load_checked_set(data: Data, seed: int) -> CheckedSet:
@@ -96,7 +99,9 @@ def inspect(data: Data, seed: int) -> InspectedSet:
     faults += set_checks.set_faults(candidates, splits, pairs.lost_splits, data)
     more, more_faults = unlabelled.read_folder(data)
     faults += [*more_faults, *unlabelled.held_out_faults(more, candidates, splits, data)]
-    parts = tuple(original), tuple(splits), tuple(near), tuple(faults), tuple(units), tuple(more)
+    attributes, table_faults = read_attributes(data, [c.location for c in candidates])
+    faults += table_faults
+    parts = tuple(original), tuple(splits), tuple(near), tuple(faults), tuple(units), tuple(more), tuple(attributes)
     return InspectedSet(candidates, *parts)
 
 
@@ -208,7 +213,8 @@ def assign_names(inspected: InspectedSet, data: Data, seed: int) -> CheckedSet:
     content = [
         (s.id, s.split, s.origin, s.prompt, s.source, images[s.id], hashing.content_hash(s.masks)) for s in by_id
     ]
-    return CheckedSet(tuple(by_id), near, tuple(moved), files.fingerprint(content))
+    attributes = dict(zip(ids, inspected.attributes, strict=True))
+    return CheckedSet(tuple(by_id), near, tuple(moved), files.fingerprint(content), attributes=attributes)
 
 
 def _drop_unused_native(sample: Sample, split: str) -> Sample:

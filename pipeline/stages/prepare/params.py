@@ -7,7 +7,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry, Section
 
-LATER = ("unlabelled", "picture_window", "palette", "ignore_label")
+LATER = ("unlabelled", "picture_window", "palette", "ignore_label", "attributes")
 OPTIONAL = ("channels", "shape", "spacing", *LATER)  # keys that are written only if they are set
 Extent = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
@@ -28,6 +28,27 @@ class Unlabelled(Section):
     def names_images(self) -> Self:
         if self.folder is None and not self.rest:
             raise ValueError("give folder (of pictures), rest: true (training images beyond train_limit), or both")
+        return self
+
+
+class Attributes(Section):
+    """Columns of a table about the images, such as site or device, for `compare.subgroups`."""
+
+    columns: tuple[str, ...] = Field(min_length=1)
+    """Columns to keep. Their values are published in `outputs/<study>/attributes.csv`, so name none that identifies a
+    patient.
+    """
+    file: str | None = Field(default=None, min_length=1)
+    """The table: CSV with a column `id`, or JSON lines with a key `id` or `target` (stem, file name or path of each
+    image). `null`: `manifest.csv` in the folder of the data set, or the file of the reader `jsonl`.
+    """
+
+    @model_validator(mode="after")
+    def columns_are_free(self) -> Self:
+        if taken := [name for name in self.columns if name in ("id", "group", "source", "lesion_size")]:
+            raise ValueError(f"columns names {taken[0]!r}, which has a meaning of its own; rename the column")
+        if len({*self.columns}) < len(self.columns):
+            raise ValueError(f"columns must differ, found {list(self.columns)}")
         return self
 
 
@@ -71,6 +92,8 @@ class Data(Entry):
     """Use at most this many training pairs, as in a study with few labels; `null` for all."""
     unlabelled: Unlabelled | None = None
     """Images without masks. A base from scratch and arms with a mean teacher learn from them."""
+    attributes: Attributes | None = None
+    """Columns of a table about the images that are kept for `compare.subgroups`."""
     folds: int | None = Field(default=None, ge=2)
     """Number of folds of a cross-validation; the test split is one of them."""
     fold: int = Field(default=0, ge=0)

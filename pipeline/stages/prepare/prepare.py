@@ -22,6 +22,7 @@ from pipeline.data.labels import IGNORED_PIXELS, foreground
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.splitting import RESERVE, SPLITS
 from pipeline.segmentation.params import entry_settings
+from pipeline.stages.prepare.attributes import write_attributes
 from pipeline.stages.prepare.checked_set import CheckedSet, load_checked_set
 from pipeline.stages.prepare.params import Data
 from pipeline.stages.prepare.unlabelled import UnlabelledImages
@@ -48,6 +49,8 @@ def prepare(params: Params) -> ImageSet:
     write_names(params.study, [*((s.id, s.origin) for s in checked.samples), *checked.unlabelled.files])
     files.sweep(report_path(params.study).parent)
     files.write_json(report_path(params.study), data_report(params.study, params.data, checked))
+    columns = params.data.attributes.columns if params.data.attributes else ()
+    write_attributes(params.study, columns, checked.attributes)
     files.publish(work, paths.real(params.study))
     shutil.rmtree(work)  # real images should not lie in more places than needed
     publish_unlabelled(params.study, spec, checked.unlabelled)

@@ -27,6 +27,7 @@ from pipeline.stages.report import (
     rater_samples,
     screening,
     segmenter_comparison,
+    subgroups,
     training_history,
 )
 from pipeline.stages.report.attention_maps import Heatmap
@@ -86,6 +87,8 @@ class PageContent:
     test_sets: list[str]
     segmenters: Mapping[str, list[Record]]  # rows of their comparison by metric
     segmenters_verdict: str | None
+    subgroups: Mapping[str, list[Record]]  # rows of their comparison by column
+    subgroups_summary: str
     claims: list[ClaimTable]  # of papers; nothing where the study is none of a paper
     extra_tables: list[ScoreTable]
     judge_dice: float | None
@@ -150,6 +153,8 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         test_sets=sorted({name for arm in comparison["arms"] for name in arm["test_sets"]}),
         segmenters=segmenter_comparison.rows_by_metric(params.compare.segmenters, comparison.get("segmenters", ())),
         segmenters_verdict=comparison.get("segmenters_verdict"),
+        subgroups=subgroups.rows_by_column(comparison.get("subgroups", ())),
+        subgroups_summary=subgroups.summary(comparison.get("subgroups", ())),
         claims=claimed_and_measured.claim_tables(scored),
         extra_tables=extra_tables.score_tables(study, params.segmenters),
         judge_dice=read_output(judge).get("dice"),

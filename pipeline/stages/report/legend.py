@@ -70,6 +70,7 @@ COLUMNS: Mapping[str, str] = {
     "training set": "the entry of the section training_sets: the images on which the segmenter was trained",
     "multiplier": "the number of synthetic images per real training image",
     "method": "the method of the generators, with the options that they share",
+    "subgroup": "the test images with one value, or in one band, of this column",
     "seeds": "the seeds of the generators over which this row averages",
     "Dice": "the mean Dice on real test images over seeds and images; 1 is a perfect mask",
     "IoU": "the mean intersection over union on the same images",

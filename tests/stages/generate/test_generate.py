@@ -26,6 +26,7 @@ from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.generate import card, croissant, provenance
 from pipeline.stages.generate import generate as generation
 from pipeline.stages.generate.plan import Plan
+from pipeline.stages.generate.store import Store
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
 from tests.tiny_base import write_tiny_base
@@ -267,7 +268,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(study: Params, monkeypatch
     generation.fill(job(study), Runtime.alone(1), Path("work"))
     (Path("work/set") / MANIFEST).unlink()
     for number in (5, 6, 7):
-        generation._row_file(Path("work"), number).unlink()
+        Store(Path("work"), job(study).plan).row_file(number).unlink()
     kept = {path: path.stat().st_mtime_ns for path in Path("work/rows").rglob("*.json")}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))

@@ -48,10 +48,14 @@ class Drawer:
         return torch.stack([torch.rand((3, *masks.shape[1:]), generator=rng) for rng in rngs])
 
 
-def study(shard: int | None, copies: int = 3, batch_size: int = 2) -> Params:
-    """The toy study, whose eight training masks get so many images each."""
+def study(shard: int | None, copies: int = 3, batch_size: int = 2, **keys: Any) -> Params:
+    """The toy study, whose eight training masks get so many images each; `keys` are further ones of its generator."""
     settings = {**TOY_STUDY["generate"], "batch_size": batch_size, "shards": shard}
-    changes = {"generators": {"siamese": {"copies": copies}}, "training_sets": {"real": {}}, "generate": settings}
+    changes = {
+        "generators": {"siamese": {"copies": copies, **keys}},
+        "training_sets": {"real": {}},
+        "generate": settings,
+    }
     return parse(Params, {**TOY_STUDY, **changes})
 
 

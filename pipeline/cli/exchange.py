@@ -15,6 +15,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from pipeline.cli.plan import training_pairs
 from pipeline.core.errors import UserError
+from pipeline.core.pair_limit import UNUSED
 from pipeline.core.section import parse
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.mix.params import TrainingSet
@@ -138,7 +139,8 @@ def _set_data(data: CommentedMap, section: Data, pairs: Sequence[int], most: int
 def _generators(there: Mapping[str, Any], study: Source, axes: Exchange) -> CommentedMap:
     own = dict(there[axes.generator] or {})
     own |= {"method": study.generators[axes.generator].method_of(axes.generator), "copies": max(axes.multipliers)}
-    own.pop("limit", None)
+    for key in UNUSED:  # the limits of the other study
+        own.pop(key, None)
     keys = {"method": own.pop("method"), **own}
     return CommentedMap({f"{axes.generator}_{n}": _flow(CommentedMap(keys | {"limit": n})) for n in axes.pairs})
 
@@ -158,10 +160,11 @@ def _training_sets(study: Source, axes: Exchange) -> CommentedMap:
 
 
 def _replace(values: CommentedMap, key: str, section: CommentedMap) -> None:
-    """Set a section, and an empty line before what follows it, which the old one had at its end."""
+    """Set a section, and an empty line before what follows it, if anything does, which the old one had at its end."""
     values[key] = section
     names = list(values)
-    values.yaml_set_comment_before_after_key(names[names.index(key) + 1], before="\n")
+    for following in names[names.index(key) + 1 :][:1]:
+        values.yaml_set_comment_before_after_key(following, before="\n")
 
 
 def _flow(collection: Any) -> Any:

@@ -3,6 +3,7 @@
 Which pairs these are is decided by `pipeline.data.limited`.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
@@ -19,6 +20,11 @@ class PairLimit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.pairs} pairs" + (f" (draw {self.draw})" if self.draw else "")
+
+
+def recorded_limit(row: Mapping[str, Any]) -> PairLimit | None:
+    """Return the limit of the generator of a synthetic image, by the columns of its row; None for no limit."""
+    return PairLimit(row["limit"], row.get("limit_draw", 0)) if row.get("limit") else None
 
 
 class Limited(BaseModel):

@@ -14,13 +14,13 @@ def mask_digest(pixels: NDArray[np.uint8]) -> str:
 
 
 def held_out_digests(real: ImageSet) -> frozenset[str]:
-    """Return the digests of the masks that only held-out images have (the rule of stages.mix.leaks.check_leaks).
+    """Return the digests of the masks that only held-out images have (the rule of stages.mix.leaks.check_leaks)."""
+    return digests_beyond(real.select(row for row in real if row["split"] in HELD_OUT), real.split("train"))
 
-    An empty mask is not counted, and a mask that a training image has too may be used.
-    """
-    train = real.split("train")
-    held_out = real.select(row for row in real if row["split"] in HELD_OUT)
-    masks = (held_out.mask(row) for row in held_out)
+
+def digests_beyond(images: ImageSet, known: ImageSet) -> frozenset[str]:
+    """Return the digests of the masks that `images` have and `known` images do not; an empty mask is not counted."""
+    masks = (images.mask(row) for row in images)
     return frozenset(mask_digest(mask) for mask in masks if mask.any()) - {
-        mask_digest(train.mask(row)) for row in train
+        mask_digest(known.mask(row)) for row in known
     }

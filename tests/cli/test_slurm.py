@@ -5,6 +5,7 @@ tests/e2e/test_slurm_cluster.py runs a study under a real SLURM.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,10 +85,10 @@ def test_dry_run_prints_graph_and_valid_scripts_without_slurm(
         "commit": {"last"},
     }
     script = jobs["each@siamese"]["script"]
-    assert script.startswith("#!/bin/sh\n#SBATCH --job-name=toy:each@siamese\n")
+    assert script.startswith("#!/bin/bash\n#SBATCH --job-name=toy:each@siamese\n")
     assert {"#SBATCH --mem=8G", "#SBATCH --exclusive", "#SBATCH --gpus-per-node=1"} <= set(script.splitlines())
     assert "--time" not in script and "#SBATCH --time=00:10:00" in jobs["last"]["script"]
-    checked = subprocess.run(["/bin/sh", "-n"], input=script, capture_output=True, text=True, check=False)
+    checked = subprocess.run(["/bin/bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert not Path("work").exists() and not Path("dvc.lock").exists()
     assert main([*SUBMIT, "--dry-run"]) == 0
@@ -167,6 +168,55 @@ def test_a_partition_that_is_not_there_cancels_what_was_accepted(
     assert submitted is not None and submitted.jobs == {}
 
 
+def replace_command(slurm: Path, name: str, text: str) -> None:
+    (slurm / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+
+
+def test_jobs_that_cannot_be_cancelled_stay_in_the_records(
+    study: Path, slurm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = study / "configs" / "slurm" / "toy.yaml"
+    file.write_text(file.read_text().replace("stages:", "stages:\n  last: {partition: absent}"))
+    replace_command(slurm, "scancel", "echo 'scancel: error: Unable to contact slurm controller' >&2; exit 1\n")
+    (slurm / "queue").write_text("101|PENDING|JobHeldUser|N/A\n102|COMPLETED|None|N/A\n")
+    assert main(SUBMIT) == 2
+    message = capsys.readouterr().err
+    assert "invalid partition specified: absent" in message and "run twinsynth jobs --cancel when" in message
+    assert "scancel failed: Unable to contact slurm controller; these jobs still run or wait: 101;" in message
+    submitted = submission.read()
+    assert submitted is not None and list(submitted.jobs.values()) == ["101", "102", "103"]
+    assert main(["jobs", "--cancel"]) == 2
+    (slurm / "queue").write_text("101|COMPLETED|None|N/A\n")  # it has ended between the two commands
+    scheduler.cancel(["101"])
+
+
+@pytest.mark.parametrize(("printed", "job_id"), [("Welcome to 2 clusters\n77", "77"), ("78;north", "78"), ("OK", None)])
+def test_the_job_id_is_found_in_what_sbatch_prints(printed: str, job_id: str | None, study: Path, slurm: Path) -> None:
+    replace_command(slurm, "sbatch", f"echo '{printed}'\n")
+    if job_id is None:
+        with pytest.raises(UserError, match="without printing a job id; it printed: OK; look for the job with squeue"):
+            scheduler.submit(Path("script.sh"), [])
+    else:
+        assert scheduler.submit(Path("script.sh"), []) == job_id
+
+
+def test_options_reach_sbatch_as_one_word(study: Path) -> None:
+    options = {
+        "time": "01:00:00",
+        "constraint": "[a*1&b*2]",
+        "comment": "it's",
+        "reservation": "a b",
+        "exclusive": True,
+    }
+    assert resources.lines(options) == [
+        "#SBATCH --time=01:00:00",
+        "#SBATCH --constraint=[a*1&b*2]",
+        """#SBATCH --comment='it'"'"'s'""",
+        "#SBATCH --reservation='a b'",
+        "#SBATCH --exclusive",
+    ]
+
+
 def test_without_slurm_one_line_says_so(
     study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,6 +269,7 @@ def test_a_killed_stage_goes_back_into_the_queue_as_often_as_allowed(
     assert calls(slurm, "scontrol").count("requeue 101") == 1
     end = submission.read_end("first")
     assert end is not None and (end.result, end.attempts) == ("failed", 2)
+    assert signal.getsignal(job.TIME_LIMIT) is signal.SIG_IGN  # near the limit, the record is written all the same
 
 
 def test_a_job_near_its_time_limit_goes_back_into_the_queue(
@@ -285,6 +336,8 @@ def test_states_are_told_apart(tmp_path: Path) -> None:
         ("stages: {finetun: {}}", "stages.finetun is no stage of dvc.yaml; they are: commit, each, first, last"),
         ("default: {}", "default is not a parameter; did you mean defaults"),
         ("defaults: {--time: 1}", "defaults"),
+        ("defaults: {array: 0-3}", "array cannot be combined with twinsynth submit"),
+        ('defaults: {comment: "two\\nlines"}', "comment has several lines, but an option of sbatch takes one"),
     ],
 )
 def test_faults_of_a_file_of_resources_are_named(study: Path, text: str, message: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.cli import exchange
 from pipeline.cli.exchange import Exchange, Source
@@ -73,6 +74,21 @@ def test_comments_are_kept_and_the_head_is_its_own() -> None:
     assert text.startswith('# The study "mine": how many labels synthetic images are worth, made from the study demo')
     assert "# 0: every lesion is plain; 1: most are faint" in text and "sizes that two cores" not in text
     assert "\n\n\n" not in text and "\nconfirm: null\n" in text
+
+
+def test_a_study_that_ends_with_its_training_sets_becomes_one_too(tmp_path: Path) -> None:
+    """Sections may stand in any order, and a limit of the other study's generator is replaced with its draw."""
+    path = tmp_path / "last.yaml"
+    yaml = YAML()
+    values = yaml.load((STUDIES / "demo.yaml").read_text(encoding="utf-8"))
+    values["training_sets"] = values.pop("training_sets")
+    values["generators"]["siamese"] = (values["generators"]["siamese"] or {}) | {"limit": 16, "limit_draw": 1}
+    yaml.dump(values, path)
+    text = exchange.exchange_text(
+        path.read_text(encoding="utf-8"), source_of(path), Exchange("mine", (16, 64), (2,), "siamese")
+    )
+    study = loaded(text, tmp_path)
+    assert [one.pair_limit for one in study.generators.values()] == [(16, 0), (64, 0)]
 
 
 def test_all_pairs_need_no_limit_and_leave_no_rest(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
+from pipeline.core.section import parse
 from pipeline.data import shards
 from pipeline.data.image_files import fast_png, png
 from pipeline.data.image_set import MANIFEST, ImageSet, files_of
@@ -17,7 +18,9 @@ from pipeline.data.loading import Batches, Pairs
 from pipeline.data.verification import verify
 from pipeline.stages.mix.mix import mix
 from pipeline.study import Params
+from tests.conftest import TOY_STUDY
 from tests.sharded import packed
+from tests.stages.mix.judged import agreeing, write_maps
 
 
 def as_files(images: ImageSet) -> ImageSet:
@@ -94,6 +97,21 @@ def test_a_training_set_holds_the_same_pairs(toy_study: Params, loose: ImageSet)
         assert row["id"] == name
         assert np.array_equal(made.image(row), image)
         assert np.array_equal(made.mask(row), mask)
+
+
+def test_corrected_masks_of_a_set_in_shards_are_those_of_its_files(toy_study: Params, loose: ImageSet) -> None:
+    sets = {"real": {}, "arm": {"generator": "siamese", "multiplier": 1, "labels": "corrected"}}
+    study = parse(Params, {**TOY_STUDY, "score": {"judge_maps": True}, "training_sets": sets})
+    write_maps({row["id"]: agreeing(np.roll(loose.mask(row), 1, axis=0)) for row in loose})
+    corrected = {row["id"]: whole.mask(row) for whole in [mix(study, "arm")] for row in whole}
+    assert any(not np.array_equal(loose.mask(row), corrected.get(row["id"], loose.mask(row))) for row in loose)
+    place, stored = paths.synthetic("toy", "siamese"), packed(loose, Path("packed"))
+    place.rename("files")
+    stored.folder.rename(place)
+    made = mix(study, "arm")
+    assert made.ids == [*corrected]
+    assert all(np.array_equal(made.mask(row), corrected[row["id"]]) for row in made)
+    assert [shards.is_in_shard(row, "mask") for row in made if row["synthetic"]] == [False] * 8
 
 
 def test_a_mask_can_leave_its_shard(stored: ImageSet) -> None:

@@ -67,6 +67,7 @@ def _record(name: str, stage: Any, inputs: dict[str, str | None]) -> None:
     if changed := graph.differences(inputs, graph.input_hashes(stage)):
         raise UserError(f"{', '.join(changed)} changed while {name} ran; run {submission.SUBMIT} again")
     outputs = graph.output_hashes(stage)
+    signal.signal(TIME_LIMIT, signal.SIG_IGN)  # the stage is done, so there is nothing to try again
     if absent := [path for path, value in outputs.items() if value is None]:
         raise UserError(f"{name} ended without an error but did not write {absent[0]}")
     submission.write_end(name, End("done", _failures(name), inputs=inputs, outputs=outputs))
@@ -92,6 +93,7 @@ def commit(submitted: Submission) -> int:
 
 def _failed(name: str, submitted: Submission, reason: str, status: int) -> int:
     """Record a failure, and put the job back into the queue if another attempt may help and one is left."""
+    signal.signal(TIME_LIMIT, signal.SIG_IGN)  # what follows is the same when the time limit is near
     attempts = 1 + _failures(name)
     submission.write_end(name, End("failed", attempts, reason))
     _tell(f"error: {name}: {reason} (attempt {attempts} of {submitted.attempts})", sys.stderr)

@@ -63,9 +63,9 @@ def script(name: str, study: str, wanted: Resources) -> str:
     }
     binaries = shlex.quote(Path(sys.executable).parent.as_posix())
     lines = [
-        "#!/bin/sh",
+        "#!/bin/bash",  # clusters export the function `module` to bash, and other shells do not import functions
         *resources.lines(own | wanted.options(name)),
-        "set -eu",
+        "set -e",  # without -u, under which scripts such as those of conda and modules fail
         *wanted.setup.splitlines(),
         f'export PATH={binaries}:"$PATH"',
         f"exec python -m {MODULE} {shlex.quote(name)}",

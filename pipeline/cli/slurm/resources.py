@@ -12,10 +12,13 @@ from pipeline.core.errors import UserError
 from pipeline.core.section import Section, parse, read_yaml
 
 FOLDER = Path("configs/slurm")
+PLAIN = re.compile(r"""[^\s'"\\#]+""")  # what sbatch reads as it stands
 COMMIT = "commit"  # the name of the last job, beside the names of stages
 Option = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")]
 Options = dict[Option, str | int | bool | None]
 OWN = ("dependency", "hold", "job-name", "kill-on-invalid-dep", "open-mode", "output", "parsable", "requeue", "signal")
+# With these, a job would not be one stage that runs in the project's folder and writes to its log.
+REFUSED = ("array", "chdir", "error", "test-only", "wait", "wrap")
 
 
 class Resources(Section):
@@ -52,6 +55,10 @@ class Resources(Section):
 def _check_free(options: Options) -> Options:
     if taken := sorted(set(options) & set(OWN)):
         raise ValueError(f"{taken[0]} is set by twinsynth submit itself; leave it out")
+    if refused := sorted(set(options) & set(REFUSED)):
+        raise ValueError(f"{refused[0]} cannot be combined with twinsynth submit; leave it out")
+    if long := [key for key, value in options.items() if len(str(value).splitlines()) > 1]:
+        raise ValueError(f"{long[0]} has several lines, but an option of sbatch takes one")
     return options
 
 
@@ -81,6 +88,6 @@ def lines(options: Options) -> list[str]:
     """Return the options as the lines of a job script."""
     written = []
     for key, value in options.items():
-        text = "" if value is True else f"={value if re.fullmatch(r'[^ ]+', str(value)) else shlex.quote(str(value))}"
-        written.append(f"#SBATCH --{key}{text}")
+        plain = str(value) if PLAIN.fullmatch(str(value)) else shlex.quote(str(value))
+        written.append(f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={plain}")
     return written

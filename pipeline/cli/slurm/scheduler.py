@@ -1,6 +1,7 @@
 """The commands of SLURM that are used here: sbatch, scontrol, scancel, squeue and sinfo."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 
+JOB_ID = re.compile(r"^(\d+)(?:;\S+)?$", re.MULTILINE)  # of sbatch --parsable; a cluster may follow the id
 ENDED = (
     "BOOT_FAIL",
     "CANCELLED",
@@ -49,7 +51,8 @@ def check_available() -> None:
 def submit(script: Path, after: Sequence[str]) -> str:
     """Submit a script that starts once all jobs `after` have succeeded; without any, it is held until `release`.
 
-    Returns the job's id. Raises UserError with what sbatch says, and the partitions if it refuses the partition.
+    Returns the job's id. Raises UserError with what sbatch says, and the partitions if it refuses the partition. Lines
+    of text that a cluster's own sbatch prints beside the id are passed over.
     """
     start = f"--dependency=afterok:{':'.join(after)}" if after else "--hold"
     ended = _run("sbatch", "--parsable", start, script.as_posix())
@@ -60,7 +63,13 @@ def submit(script: Path, after: Sequence[str]) -> str:
             there = ", ".join(sorted(set(known.stdout.split()))) if known and not known.returncode else "see sinfo"
             reason += f"; the partitions are: {there}"
         raise UserError(f"sbatch refuses {script}: {reason}")
-    return ended.stdout.strip().partition(";")[0]
+    if not (found := JOB_ID.findall(ended.stdout)):
+        printed = _words(ended.stdout + ended.stderr) or "nothing"
+        raise UserError(
+            f"sbatch accepted {script} without printing a job id; it printed: {printed}; look for the job with squeue,"
+            " and cancel it with scancel"
+        )
+    return found[-1]
 
 
 def release(jobs: Iterable[str]) -> None:
@@ -69,9 +78,13 @@ def release(jobs: Iterable[str]) -> None:
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """Cancel jobs; those that have ended are left alone."""
-    if listed := list(jobs):
-        _run("scancel", *listed)
+    """Cancel jobs; those that have ended are left alone. Raises UserError where some run or wait all the same."""
+    listed = list(jobs)
+    if not listed or not (ended := _run("scancel", *listed)).returncode:
+        return
+    known = queue()  # scancel also fails where a job has ended meanwhile
+    if left := [job for job in listed if job in known and known[job].active and known[job].state != "COMPLETING"]:
+        raise UserError(f"scancel failed: {_words(ended.stderr)}; these jobs still run or wait: {', '.join(left)}")
 
 
 def requeue(job: str) -> str | None:

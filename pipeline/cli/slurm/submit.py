@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.cli.slurm import scheduler, submission
 from pipeline.cli.slurm.planning import Job
 from pipeline.cli.slurm.submission import Submission
+from pipeline.core.errors import UserError
 
 
 def active_jobs(submitted: Submission | None) -> dict[str, str]:
@@ -19,7 +20,8 @@ def submit(jobs: Sequence[Job], empty: Submission) -> Submission:
     """Submit the jobs of a plan and return the submission with their ids.
 
     Jobs that wait for no other are held until SLURM has accepted all, so that nothing starts if one is refused; then
-    UserError is raised and the others are cancelled.
+    UserError is raised and the others are cancelled. Where not even that succeeds, they stay in the records, so that
+    twinsynth jobs --cancel finds them.
     """
     submission.begin(empty, {job.name: job.script for job in jobs})
     made = empty
@@ -29,8 +31,11 @@ def submit(jobs: Sequence[Job], empty: Submission) -> Submission:
             made = made.with_job(job.name, scheduler.submit(submission.script(job.name), after))
             made.write()  # so that jobs of a submission that is killed here can be found
         scheduler.release(made.jobs[job.name] for job in jobs if not job.after)
-    except BaseException:
-        scheduler.cancel(made.jobs.values())
+    except BaseException as error:
+        try:
+            scheduler.cancel(made.jobs.values())
+        except UserError as failure:
+            raise UserError(f"{error}; {failure}; run twinsynth jobs --cancel when SLURM answers again") from error
         empty.write()
         raise
     return made

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.core import paths
 from pipeline.core.errors import UserError
-from pipeline.core.pair_limit import PairLimit
+from pipeline.core.pair_limit import recorded_limit
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.limited import training_pairs
 from pipeline.evaluation.feature_cache import FeatureCache
@@ -42,8 +42,7 @@ def seen_pairs(study: str, real: ImageSet, synthetic: ImageSet, seed: int) -> Im
 def fine_tuned_on(real: ImageSet, synthetic: ImageSet, seed: int) -> ImageSet:
     """Return the training pairs within the limit of the generator of a set; `seed` is the study's."""
     row = synthetic.rows[0] if len(synthetic) else {}
-    limit = PairLimit(row["limit"], row.get("limit_draw", 0)) if row.get("limit") else None
-    return training_pairs(real, limit, seed, f"generators.{row.get('generator')}")
+    return training_pairs(real, recorded_limit(row), seed, f"generators.{row.get('generator')}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from pipeline.core.errors import UserError
-from pipeline.core.pair_limit import PairLimit
+from pipeline.core.pair_limit import PairLimit, recorded_limit
 from pipeline.core.progress import track
 from pipeline.data import hashing, mask_hashes
 from pipeline.data.image_set import ImageSet, Row
@@ -49,11 +49,12 @@ def check_limit(images: ImageSet, real: ImageSet, within: ImageSet, limit: PairL
 
     `within` holds the pairs of `real` within it. Refused are images of a generator that was fine-tuned on more pairs,
     on those of another draw or on all; an image that follows the mask of another pair, transformed or not; one with
-    pixels that another pair lent, or drawn with one as a hint.
+    pixels that another pair lent, or drawn with one as a hint; one whose mask is that of another pair, wherever it came
+    from (unless it is empty, or a pair within the limit has it too).
     """
     if limit is None:
         return
-    seen = {_limit_of(row) for row in images}
+    seen = {recorded_limit(row) for row in images}
     if wrong := [other for other in seen if other is None or other.draw != limit.draw or other.pairs > limit.pairs]:
         found = "no limit" if wrong[0] is None else f"the limit {wrong[0]}"
         raise UserError(
@@ -62,12 +63,11 @@ def check_limit(images: ImageSet, real: ImageSet, within: ImageSet, limit: PairL
         )
     others = {*real.ids} - {*within.ids}
     beyond = [row["id"] for row in images if {row["source_id"], *lenders(row)} & others]
-    fault = f"come from real pairs beyond {where}.limit, which is {limit}"
-    _refuse(beyond, images, fault, "the arm would get more real pairs than it says")
-
-
-def _limit_of(row: Row) -> PairLimit | None:
-    return PairLimit(row["limit"], row.get("limit_draw", 0)) if row.get("limit") else None
+    theirs = f"real pairs beyond {where}.limit, which is {limit}"
+    harm = "the arm would get more real pairs than it says"
+    _refuse(beyond, images, f"come from {theirs}", harm)
+    masks = mask_hashes.digests_beyond(real.select(row for row in real if row["id"] in others), within)
+    _refuse(_with_masks(images, masks), images, f"have masks of {theirs}", harm)
 
 
 def _names_its_mask(row: Row) -> bool:

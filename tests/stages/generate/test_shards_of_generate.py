@@ -33,8 +33,10 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_shards_hold_the_pixels_and_rows_of_the_folder() -> None:
-    loose, stored = fill(study(None), Path("loose")), fill(study(PER_SHARD), Path("stored"))
+@pytest.mark.parametrize("keys", [{}, {"keep_background": {}}, {"limit": 8}], ids=["plain", "background", "limit"])
+def test_shards_hold_the_pixels_and_rows_of_the_folder(keys: dict[str, Any]) -> None:
+    loose, stored = fill(study(None, **keys), Path("loose")), fill(study(PER_SHARD, **keys), Path("stored"))
+    assert ("background_id" in loose.rows[0], "limit" in loose.rows[0]) == ("keep_background" in keys, "limit" in keys)
     assert stored.ids == loose.ids and len(stored) == 24
     verify(stored)
     for row, other in zip(stored, loose, strict=True):

@@ -1,5 +1,6 @@
 """Training sets with a limit hold these real pairs alone, and no synthetic image may come from another pair."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_images_of_other_pairs_are_refused(change: dict[str, Any], message: str,
     with pytest.raises(UserError, match=message):
         mix(study(), "arm")
     assert not paths.training_set("toy", "arm").exists()
+
+
+def test_a_mask_of_a_pair_beyond_the_limit_is_refused_wherever_it_came_from(toy_study: Params) -> None:
+    few = mix(study(), "real_4").ids
+    drawn({"limit": 4}, few)
+    images = ImageSet.open(paths.synthetic("toy", "siamese"))
+    real = ImageSet.open(paths.real("toy"))
+    other = next(row for row in real.split("train") if row["id"] not in few)
+    shutil.copy(real.folder / other["mask"], images.folder / "masks" / "own.png")
+    of_a_bank = {"source_id": "bank/own", "mask_id": "bank_0", "transform": "{}", "mask": "masks/own.png"}
+    first, *rest = images.rows
+    ImageSet.finish(images.folder, images.spec, [first | of_a_bank | {"mask_sha256": other["mask_sha256"]}, *rest])
+    with pytest.raises(UserError, match=rf"{first['id']} have masks of real pairs beyond training_sets\.arm\.limit"):
+        mix(study(), "arm")
 
 
 def test_a_limit_beyond_the_split_is_refused(toy_study: Params, tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def _set_data(data: CommentedMap, section: Data, pairs: Sequence[int], most: int
 def _generators(there: Mapping[str, Any], study: Source, axes: Exchange) -> CommentedMap:
     own = dict(there[axes.generator] or {})
     own |= {"method": study.generators[axes.generator].method_of(axes.generator), "copies": max(axes.multipliers)}
-    own.pop("limit", None)
+    for key in ("limit", "limit_draw"):  # of the other study's arms
+        own.pop(key, None)
     keys = {"method": own.pop("method"), **own}
     return CommentedMap({f"{axes.generator}_{n}": _flow(CommentedMap(keys | {"limit": n})) for n in axes.pairs})
 

@@ -1,9 +1,9 @@
 """How well a score tells members of a training set from others: AUC, and members found at few false positives.
 
 Scores are large for a member. Intervals resample whole units (patients) of both sides; images without one are units of
-their own. A rate of false positives that the controls cannot resolve is refused, not extrapolated, and so is an interval of
-few units: by chance alone, all of three members score above all of three controls in one of 20 cases, and every
-resample repeats that.
+their own. A rate of false positives that the controls cannot resolve is refused, not extrapolated. An interval of few
+units is refused too: by chance alone, all of three members score above all of three controls in one of 20 cases, and
+every resample repeats that.
 """
 
 import math

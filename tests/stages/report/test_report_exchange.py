@@ -45,9 +45,10 @@ def study(toy_study: Params) -> Params:
     fit |= {"high": [0.78] * 4, "power_law": [0.6, 0.66, 0.71, 0.74]}
     rates = [rate(50, sentence=f"50 real + 4x siamese: no rate is stated. {REFUSAL}", refusal=REFUSAL)]
     rates += [rate(100, **MEASURED)]
-    control = {"line": "steps 2.0", "generator": None, "multiplier": 0, "images": 0, "cost": None}
-    unknown = {key: None for key in MEASURED if key.startswith("images_worth")}
-    rates += [rate(100, **MEASURED | control | unknown | {"sentence": "100 real, steps 2.0 = 110 real pairs [90, 130]"})]
+    control: dict[str, Any] = {"line": "steps 2.0", "generator": None, "multiplier": 0, "images": 0, "cost": None}
+    control |= {"sentence": "100 real, steps 2.0 = 110 real pairs [90, 130]"}
+    control |= dict.fromkeys(key for key in MEASURED if key.startswith("images_worth"))
+    rates += [rate(100, **MEASURED | control)]
     more = {"learning_curve": points, "learning_fits": [fit], "exchange": rates}
     files.write_json(path, files.read_json(path) | more)
     return toy_study
@@ -60,7 +61,7 @@ def test_the_page_says_what_images_are_worth_and_what_they_cost(study: Params) -
     assert f"none: {REFUSAL}" in text
     assert "163 real pairs [121, 240]</td>" in text
     assert "50 labels: 0.023" in text and "200 images: 0.012" in text
-    assert "130]" in text and "0 images" not in text.replace("200 images", "").replace("400 images", "")
+    assert "110 real pairs [90, 130]</td>" in text and ">0 images" not in text
     assert "exchange" in sections(text) and unexplained(text) == []
 
 

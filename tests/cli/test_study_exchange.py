@@ -50,6 +50,15 @@ def test_shipped_studies_are_what_the_command_writes() -> None:
         assert (STUDIES / f"{name}.yaml").read_text(encoding="utf-8") == text
 
 
+def test_limits_of_the_other_study_are_left_out(tmp_path: Path) -> None:
+    text = (STUDIES / "exchange_cpu.yaml").read_text(encoding="utf-8").replace("limit: 16", "limit: 16, limit_draw: 1")
+    path = tmp_path / "drawn.yaml"
+    path.write_text(text, encoding="utf-8")
+    axes = Exchange("mine", (16, 64), (0, 2), "siamese_16")
+    study = loaded(exchange.exchange_text(text, source_of(path), axes), tmp_path)
+    assert {(one.limit, one.limit_draw) for one in study.generators.values()} == {(16, 0), (64, 0)}
+
+
 def test_every_rung_has_its_generator_and_its_arms(tmp_path: Path) -> None:
     study = loaded(written("demo", multipliers=(0, 1, 4), seeds=(3, 4)), tmp_path)
     assert {name: (one.method, one.limit, one.copies) for name, one in study.generators.items()} == {

@@ -1,6 +1,7 @@
 """Membership scores against the literal ones in float64, for every kind of prediction, and of all generators."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base import tiny
 from pipeline.stages.base.params import Autoencoder
 from pipeline.stages.base.params import Denoiser as BaseDenoiser
+from tests.family_bases import NAMES, SIZE, Name, write_family_base
 from tests.reference import membership_literal as literal
 
 KINDS = ["epsilon", "v_prediction", "sample"]
@@ -109,11 +111,12 @@ def base() -> StableDiffusion:
     return StableDiffusion(vae, tiny.text_tower(16), tiny.tokenizer(), unet, tiny.scheduler("epsilon"))
 
 
-def built(method: str, options: dict[str, Any]) -> Any:
+def built(method: str, options: dict[str, Any], over: StableDiffusion | None = None, size: int = 16) -> Any:
     torch.manual_seed(1)
     params = plugins.read_params("generators", method, options, "generators.g")
-    spec = DatasetSpec(name="x", size=16)
-    generator = plugins.load("generators", method).build(params, None if method == "seg_guided" else base(), spec)
+    spec = DatasetSpec(name="x", size=size)
+    over = None if method == "seg_guided" else over or base()
+    generator = plugins.load("generators", method).build(params, over, spec)
     for weight in generator.objective.parameters():
         if not weight.any():  # zero convolutions, which hide the hint until they are trained
             torch.nn.init.normal_(weight.data, std=0.1)
@@ -174,6 +177,17 @@ def batch_of(generator: Any, drawn: tuple[Tensor, ...], text: Tensor, images: Te
     _, noise, t = drawn
     moments = generator.model.moments(images)
     return LatentBatch(moments, text, images, masks, ("a", "b"), Draws(torch.zeros_like(noise), noise, t))
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_bases_of_other_families_are_attacked_too(family: Name, tmp_path: Path) -> None:
+    """Stable Diffusion XL is conditioned on the size of the images."""
+    generator = built("controlnet", {"start": 0.1}, StableDiffusion.open(write_family_base(tmp_path, family)), SIZE)
+    images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    asked = generator.denoiser(images, (images[:, 0] > 0.5).long(), ["A photo of a polyp.", ""])
+    noise = torch.randn(1, *asked.clean.shape[1:], generator=torch.Generator().manual_seed(3))
+    for scores in (membership.loss(asked, noise, (200,)), membership.pia(asked, (200,)), membership.secmi(asked)):
+        assert scores.shape == (2,) and scores.isfinite().all()
 
 
 def test_the_mask_and_the_prompt_matter_and_nothing_is_trained() -> None:

@@ -150,14 +150,16 @@ def test_several_draws_of_the_subset_are_what_varies() -> None:
     several = Runs(50, scores)
     assert several.replicates.shape == (4, 50)
     assert several.squared_error == pytest.approx(scores.mean((1, 2)).var(ddof=1) / 4)
-    assert Runs(50, scores[:2]).replicates.shape == (6, 50)  # two draws say too little on their spread
+    two = Runs(50, scores[:2])  # say too little on their spread: what varies are the three seeds
+    assert two.replicates.shape == (3, 50) and two.models == 6
+    assert two.squared_error == pytest.approx(scores[:2].mean((0, 2)).var(ddof=1) / 3)
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
     curve, arm = study(0.8)
     with pytest.raises(ValueError, match="same test units"):
         resample(curve, Runs(100, arm.scores[..., 1:]), bootstrap())
-    with pytest.raises(ValueError, match="at least two models"):
+    with pytest.raises(ValueError, match="at least two seeds or three draws"):
         resample(curve, Runs(100, arm.scores[:, :1]), bootstrap())
     with pytest.raises(ValueError, match="at least 3 sizes above 0 that increase"):
         fit_power_law(SIZES[:2], noisy_means(1, 0)[:, :2], np.ones(2))

@@ -61,6 +61,18 @@ def test_a_rate_that_the_controls_cannot_resolve_is_refused() -> None:
     assert found[2].reason == "0.1% false positives need at least 1000 controls; there are 199"
 
 
+@pytest.mark.parametrize(("members", "controls"), [(3, 40), (40, 3)])
+def test_few_units_have_no_interval(members: int, controls: int) -> None:
+    """However far apart the scores are, because a bootstrap of three of them repeats their order."""
+    found = evaluate(*map(side, drawn(members, controls, 100.0, 0)), 200, np.random.default_rng(0))
+    assert (found.auc, found.interval.low, found.interval.high) == (1.0, None, None)
+    which = "training" if members < controls else "held-out"
+    assert found.interval.reason == f"an interval needs 6 {which} images, but there are fewer (3)"
+    patients = side(np.arange(40.0), ["a", "b"] * 20)
+    reason = evaluate(patients, patients, 200, np.random.default_rng(0)).interval.reason
+    assert reason == "an interval needs 6 training groups (such as patients), but there are fewer (2)"
+
+
 @pytest.mark.parametrize("count", [0, 3, 20])
 def test_exact_intervals_are_those_of_clopper_and_pearson(count: int) -> None:
     reference = stats.binomtest(count, 20).proportion_ci(0.95, method="exact")

@@ -132,7 +132,7 @@ class ControlledDiffusion:
         images, masks = images.to(device), masks.to(device)
         moments = model.moments(images)
         latents = at_least_float32(model.latents(moments, torch.zeros_like(moments.chunk(2, dim=1)[0])))
-        conditions = model.embed(prompts), self.embed(self.hint(masks, images))
+        conditions = model.embed(prompts, masks.shape[-1]), self.embed(self.hint(masks, images))
         predict = Predictor(self.networks(Sampling(steps=1, guidance_scale=1.0)), conditions)
 
         def predicted(noisy: Tensor, timestep: int) -> Tensor:

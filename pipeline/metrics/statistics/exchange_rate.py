@@ -28,7 +28,6 @@ from pipeline.metrics.statistics.paired import Table, cell_noise
 
 FEWEST_SIZES = 4  # a power law has three parameters
 FEWEST_DRAWS = 3  # of a subset, with which the interval covers another draw
-CENSORED = 0.1  # share of resamples without an equivalent from which on only one end of the interval is stated
 CLEAR = 2.0  # standard errors by which a curve must rise, or may fall at most
 
 
@@ -46,9 +45,12 @@ class Runs:
 
     @property
     def replicates(self) -> Table:
-        """What varies from training to training [replicates, units]: draws where they are several, else models."""
-        draws, _, units = self.scores.shape
-        return self.scores.mean(1) if draws >= FEWEST_DRAWS else self.scores.reshape(-1, units)
+        """What varies from training to training [replicates, units]: draws where they are several, else seeds.
+
+        Two draws do not show how draws vary, so their mean counts as fixed. Their models of one seed are not two
+        independent ones, because they share their initial weights.
+        """
+        return self.scores.mean(1) if len(self.scores) >= FEWEST_DRAWS else self.scores.mean(0)
 
     @property
     def squared_error(self) -> float:
@@ -149,10 +151,6 @@ def exchange_rate(drawn: Resampled, bootstrap: Bootstrap) -> ExchangeRate:
     power_law = float(drawn.power_law.inverse(drawn.arm[:1])[0])
     above, below = (float((sizes[1:] == end).mean()) for end in (np.inf, -np.inf))
     equivalent = bootstrap.interval(float(sizes[0]), sizes[1:])
-    if above > CENSORED:
-        equivalent = Interval(equivalent.value, equivalent.low, np.inf)
-    if below > CENSORED:
-        equivalent = Interval(equivalent.value, -np.inf, equivalent.high)
     score = bootstrap.interval(float(drawn.arm[0]), drawn.arm[1:])
     refusal = _refusal(drawn)
     return ExchangeRate(drawn.n, score, equivalent, power_law, above, below, refusal)
@@ -254,4 +252,4 @@ def _check_runs(runs: Sequence[Runs]) -> None:
     if len(units) > 1 or min(units) < 2:
         raise ValueError(f"all runs must be scored on the same test units, at least two; found {sorted(units)}")
     if any(len(one.replicates) < 2 for one in runs):
-        raise ValueError("every point of the curve and the arm need at least two models")
+        raise ValueError("every point of the curve and the arm need at least two seeds or three draws")

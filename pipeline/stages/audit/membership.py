@@ -90,7 +90,7 @@ def infer(
         scores[RELEASED] = released_scores(attacked, synthetic, cache)
     for name in [name for name, sides in scores.items() if not np.isfinite(np.concatenate(sides)).all()]:
         del scores[name]
-        absent[name] = "some scores are not finite numbers; has the training of the generator diverged?"
+        absent[name] = "some scores are not finite numbers; the training of the generator may have diverged"
     attacks = {
         name: evaluate(*attacked.sides(sides), settings.bootstrap, seeding.numpy_rng(trained.seed, "attack", name))
         for name, sides in scores.items()

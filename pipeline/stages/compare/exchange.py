@@ -100,15 +100,17 @@ def pair_counts(study: str, seed: int, sets: Mapping[str, TrainingSet]) -> dict[
 def lines(design: Design, generators: Mapping[str, GeneratorEntry], pairs: Mapping[str, int]) -> list[Line]:
     """Return the line of real images alone, then all others; [] where it has fewer than two sizes.
 
-    Sets with another `seed_offset` than the reference (A/A controls) and those of `real: all` belong to none.
+    Sets with another `seed_offset` than the reference (A/A controls) and those of `real: all` belong to none. All pairs
+    are the same pairs in every draw: of sets without a generator that hold all of them, a line takes the first.
     """
     reference = design.training_sets[design.reference]
     groups: dict[str, dict[int, list[str]]] = {}
     whole = max(pairs.values(), default=0)
     for name, one in design.training_sets.items():
         if (one.seed_offset, one.real) == (reference.seed_offset, "train"):
-            line = _line_name(one, reference, generators)
-            groups.setdefault(line, {}).setdefault(one.limit or whole, []).append(name)
+            alike = groups.setdefault(_line_name(one, reference, generators), {}).setdefault(one.limit or whole, [])
+            if one.generator or one.limit not in (None, whole) or not alike:
+                alike.append(name)
     if len(groups.get(REAL, {})) < 2 or not pairs:
         return []
     ordered = [REAL, *(name for name in groups if name != REAL)]
@@ -188,7 +190,8 @@ def _too_little(curve: Sequence[Runs]) -> str | None:
     if seeds < FEWEST_SEEDS:
         return f"{seeds} seed{'s are' if seeds > 1 else ' is'} too few; a rate needs {FEWEST_SEEDS}, better five."
     if units < FEWEST_UNITS:
-        return f"Only {units} independent test images (or groups); a rate needs {FEWEST_UNITS}."
+        images = f"{units} independent test image{'s' if units > 1 else ''} (or group{'s' if units > 1 else ''})"
+        return f"Only {images}; a rate needs {FEWEST_UNITS}."
     return None
 
 

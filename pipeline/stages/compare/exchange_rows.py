@@ -93,18 +93,19 @@ def refused_row(about: About, arm: Runs, reason: str) -> Rate:
 def rate_row(about: About, rate: ExchangeRate, next_ones: Worth | None, sizes: Array, settings: Exchange) -> Rate:
     """Return the row of a training set; `sizes` are those at which the curve was measured."""
     row: Record = _start(about, rate.n, rate.score.value) | {"low": rate.score.low, "high": rate.score.high}
-    row |= {"power_law": _finite(rate.power_law), "above": rate.above, "below": rate.below}
+    row |= {"above": rate.above, "below": rate.below}
     if next_ones is not None:
-        row |= _columns("labels_worth", next_ones.labels) | _columns("images_worth", next_ones.images)
-        row["step"] = settings.step
+        row |= _columns("labels_worth", next_ones.labels) | {"step": settings.step}
+        row |= _columns("images_worth", next_ones.images) if row["images"] else {}
     if rate.refusal is not None:
         return Rate(**row, sentence=f"{_what(about, rate.n)}: no rate is stated. {rate.refusal}", refusal=rate.refusal)
     equivalent, n = rate.equivalent, rate.n
     shares = Interval(*(value / n for value in (equivalent.value, equivalent.low, equivalent.high)))
-    row |= _columns("equivalent", equivalent) | _columns("rate", shares)
+    row |= _columns("equivalent", equivalent) | _columns("rate", shares) | {"power_law": _finite(rate.power_law)}
     ends = f"[{_size(equivalent.low, sizes)}, {_size(equivalent.high, sizes)}]"
     sentence = f"{_what(about, n)} = {_size(equivalent.value, sizes)} real pairs {ends}"
-    row |= _costs(equivalent, n, row["images"], sizes, settings)
+    if row["images"]:
+        row |= _costs(equivalent, n, row["images"], sizes, settings)
     return Rate(**row, sentence=sentence)
 
 
@@ -129,7 +130,7 @@ def _what(about: About, n: int) -> str:
 
 
 def _costs(equivalent: Interval, n: int, images: int, sizes: Array, settings: Exchange) -> Record:
-    """Return the label minutes that the images replace and the GPU hours that they took, as columns and a sentence."""
+    """Return the label minutes that the images replace and the GPU hours that they take, as columns and in words."""
     row: Record = {}
     parts: list[str] = []
     if settings.minutes_per_label is not None:
@@ -140,7 +141,7 @@ def _costs(equivalent: Interval, n: int, images: int, sizes: Array, settings: Ex
         limits = [(size - n) * settings.minutes_per_label for size in (sizes[0], sizes[-1])]
         value, low, high = (_minutes(end, limits) for end in (minutes.value, minutes.low, minutes.high))
         parts.append(f"the synthetic images replace {value} minutes of labelling [{low}, {high}]")
-    if settings.gpu_hours_per_image is not None and images:
+    if settings.gpu_hours_per_image is not None:
         row["gpu_hours"] = images * settings.gpu_hours_per_image
         parts.append(f"{images} images take {row['gpu_hours']:.3g} GPU hours")
     return row | ({"cost": "; ".join(parts)} if parts else {})
@@ -165,4 +166,4 @@ def _size(n: float, sizes: Array) -> str:
 def _minutes(value: float, limits: Sequence[float]) -> str:
     if math.isinf(value):
         return f"at least {limits[1]:.0f}" if value > 0 else f"at most {limits[0]:.0f}"
-    return f"{value:.0f}"
+    return f"{round(value)}"  # never -0

@@ -67,8 +67,8 @@ def sentence(claim: Claim | None, arms: Sequence[Arm], compare: Compare) -> str:
         return "Inconclusive: no training set holds synthetic images."
     failed = failed_controls(arms, claim.segmenter)
     verdict = Verdict.INCONCLUSIVE if failed else claim.conclusion.verdict
-    numbers = "; ".join(filter(None, [_numbers(claim, compare), close_call(claim.evidence, claim.conclusion, compare)]))
-    numbers += _harm(claim)
+    found = _numbers(claim, compare) + _harm(claim)
+    numbers = "; ".join(filter(None, [found, close_call(claim.evidence, claim.conclusion, compare)]))
     controls = [one for one in arms if one.role == "control" and one.segmenter == claim.segmenter]
     rival = [] if failed else _rival_note(claim, compare)
     notes = [*rival, *_caveats(claim, failed), *_close_choice(claim), *_close_controls(claim, controls, compare)]

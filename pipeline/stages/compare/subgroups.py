@@ -25,8 +25,8 @@ from pipeline.stages.compare.verdict import Conclusion, Verdict, conclude, no_ve
 from pipeline.stages.mix.treatments import Treatment
 
 COLUMNS = (
-    *("column", "level", "definition", "segmenter", "training_set", "models", "n_images", "n_units", "n_seeds"),
-    *("reference_dice", "dice", "difference", "difference_low", "difference_high"),
+    *("column", "level", "definition", "segmenter", "training_set", "reference", "models", "n_images", "n_units"),
+    *("n_seeds", "reference_dice", "dice", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "p_images", "p_images_holm", "p_equivalent", "p_equivalent_holm", "verdict", "reason"),
 )
 Attributes = Mapping[str, Mapping[str, str]]  # value by image id and column; an empty value is not known
@@ -44,6 +44,7 @@ class SubgroupDifference:
     definition: str  # of the level in words, where its name is not enough
     segmenter: str
     training_sets: tuple[str, ...]  # one; of a confirmed treatment one for each trained generator
+    reference: str  # with which they are compared
     confirmed: bool  # whether the models are those of the stage confirm
     n_images: int
     n_units: int
@@ -161,13 +162,15 @@ def subgroup_difference(
 ) -> SubgroupDifference:
     """Return the means of an arm and of the reference on a level, `part` of the results; evidence is still missing."""
     dice = float(np.mean([part.tables[name, "test", "dice"] for name in training_sets]))
-    reference = float(part.tables[design.reference_of(training_sets[0]), "test", "dice"].mean())
+    own = design.reference_of(training_sets[0])
+    reference = float(part.tables[own, "test", "dice"].mean())
     return SubgroupDifference(
         level.column,
         level.name,
         level.definition,
         segmenter,
         training_sets,
+        own,
         confirmed=False,
         n_images=len(part.images["test"]),
         n_units=len(set(part.units("test"))),

@@ -146,7 +146,7 @@ COLUMNS: Mapping[str, str] = {
     "AUC": "the chance that a training image has a larger score than a held-out one, with its 95 % interval; 0.5 is"
     " guessing",
     "found at 5 % false alarms": "the share of the training images above the threshold that at most 5 % of the controls"
-    " exceed, with its exact 95 % interval; – with fewer than 20 controls",
+    " exceed, with its exact 95 % interval, which counts images as independent; – with fewer than 20 controls",
     "found at 1 % false alarms": "the same for 1 % of the controls; – with fewer than 100 controls",
     "what it means": "the result in words",
     "image": "the id of the synthetic image",

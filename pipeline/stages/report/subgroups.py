@@ -17,8 +17,11 @@ def rows_by_column(rows: Sequence[Record]) -> dict[str, list[Record]]:
 def summary(rows: Sequence[Record]) -> str:
     """Return in a sentence how many comparisons were made, and in which subgroups an arm is worse or better."""
     tested = [row for row in rows if row["p"] is not None]
+    if not tested:
+        return "No comparison could be tested, because each has too few images or seeds." if rows else ""
+    several = len({row["segmenter"] for row in rows}) > 1
     parts = [
-        f"{word} in {len(found)} ({', '.join(_place(row) for row in found)})" if found else f"{word} in none"
+        f"{word} in {len(found)} ({'; '.join(_place(row, several) for row in found)})" if found else f"{word} in none"
         for word in ("worse", "better")
         for found in [[row for row in tested if row["verdict"] == word]]
     ]
@@ -28,6 +31,8 @@ def summary(rows: Sequence[Record]) -> str:
     return f"Of {tests}, the arm is {' and '.join(parts)}.{untested}"
 
 
-def _place(row: Record) -> str:
+def _place(row: Record, several: bool) -> str:
+    """Return in words where a row belongs; `several` segmenters are named."""
+    segmenter = f"{row['segmenter']}, " if several else ""
     models = ", trained again" if row["models"] == "confirmation" else ""
-    return f"{row['training_set']} on {row['column']} {row['level']}{models}"
+    return f"{segmenter}{row['training_set']} on {row['column']} {row['level']}{models}"

@@ -90,6 +90,13 @@ def test_draws_of_one_limit_are_one_point_and_other_generators_another_line() ->
     assert (point.n_real, point.models) == (25, 10)
 
 
+def test_all_pairs_are_the_same_pairs_in_every_draw() -> None:
+    sets = SETS | {f"real_800_{draw}": {"limit": ALL, "limit_draw": draw} for draw in range(3)}
+    params = study(sets)
+    design = Design(params.compare, params.training_sets, 1, params.seed)
+    assert exchange.lines(design, params.generators, pairs(params))[0].by_limit[ALL] == ("real",)
+
+
 def test_a_study_without_limits_has_no_curve() -> None:
     params = study(
         {"real": {}, "x4": {"generator": "siamese_all", "multiplier": 4}},
@@ -115,7 +122,8 @@ def test_the_sentence_says_what_the_images_are_worth_and_what_they_cost() -> Non
     assert first.images_worth == pytest.approx((level(163) - level(100)) / 2)
     assert second.rate_low and second.rate_high and second.rate_low < 1 < second.rate_high
     assert control.sentence.startswith("100 real, steps 2.0 = 1") and control.gpu_hours is None
-    assert "nothing" not in str(control.cost)
+    assert control.cost is control.images_worth is control.label_minutes is None  # it has no synthetic images
+    assert control.labels_worth == pytest.approx(level(150) - level(100), abs=0.002)
     residuals = [point.residual for point in found.points if point.line == "real"]
     assert residuals == pytest.approx([0] * 6, abs=1e-4)
     (fit,) = found.fits
@@ -145,7 +153,7 @@ def test_too_little_gives_no_rate_and_says_why(change: dict[str, Any], reason: s
     params = study()
     row, *_ = rates(params, scores(params, WORTH, **change)).rates
     assert reason in str(row.refusal) and reason in row.sentence
-    assert row.equivalent is None and row.dice == pytest.approx(level(163))
+    assert row.equivalent is row.power_law is None and row.dice == pytest.approx(level(163))
 
 
 def test_three_sizes_are_too_few() -> None:

@@ -1,5 +1,6 @@
 """Arms with limits on real pairs are compared with the real images of their own limit."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,20 @@ def test_the_sentence_names_the_reference_and_the_rival_of_the_limit(compared: C
     assert (compared.headline.reference, compared.headline.rival.training_set) == ("real_16", "paste_16")
     assert compared.headline.rival.rivals == 1
     assert "siamese_x2_16 +3.0 Dice points" in compared.verdict and "over real_16" in compared.verdict
+
+
+def test_a_subgroup_is_compared_with_the_real_images_of_the_same_limit() -> None:
+    found = replace(simulated(), areas={"test": tuple(k / 100 for k in range(1, 41))})
+    section = limited().compare.model_copy(update={"subgroups": ("lesion_size",)})
+    rows = compare(limited(compare=section), lambda segmenter, training_sets, metrics=(): found).subgroups
+    small = {row.training_sets[0]: row for row in rows if row.level == "small"}
+    assert {name: row.reference for name, row in small.items()} == {
+        "siamese_x1_8": "real_8",
+        "siamese_x2_8": "real_8",
+        "siamese_x2_16": "real_16",
+    }
+    assert small["siamese_x2_8"].difference == pytest.approx(0.04, abs=0.003)
+    assert small["siamese_x2_8"].record()["reference"] == "real_8"
 
 
 def test_a_confirmation_trains_the_reference_of_the_limit() -> None:

@@ -1,5 +1,6 @@
 """Comparisons by subgroup: what a level is, what is corrected, what is refused, what the sentence says."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +235,19 @@ def test_the_sentence_names_a_harmed_subgroup() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_the_sentence_names_the_harm_before_it_calls_itself_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stages.compare.sentence.close_call", lambda *_: "close: p = 0.04")
+    comparison = whole(study("site"), drawn({"siamese_x1": np.where(HARM < 0, -0.05, 0.1), "siamese_x2": -0.2}))
+    assert re.search(r"generator, but worse for site B \([^)]*\); close: p = 0.04", comparison.verdict)
+
+
+@pytest.mark.usefixtures("here")
 def test_the_tables_are_published() -> None:
     comparison = whole(study("site"), drawn(GAIN))
     publish_comparison("toy", comparison)
     rows = tables.read_table(paths.comparison("toy") / "subgroups.csv")
     assert tuple(rows[0]) == COLUMNS and len(rows) == 6
+    assert {row["reference"] for row in rows} == {"real"}
     record = files.read_json(paths.comparison("toy") / "comparison.json")
     assert record["about"]["subgroups"] == ["site"]
     numbers = as_metrics(record["subgroups"])["grid"]["site"]["B"]["unet"]["siamese_x1"]

@@ -45,6 +45,10 @@ def study(toy_study: Params) -> Params:
     fit |= {"high": [0.78] * 4, "power_law": [0.6, 0.66, 0.71, 0.74]}
     rates = [rate(50, sentence=f"50 real + 4x siamese: no rate is stated. {REFUSAL}", refusal=REFUSAL)]
     rates += [rate(100, **MEASURED)]
+    control: dict[str, Any] = {"line": "steps 2.0", "generator": None, "multiplier": 0, "images": 0, "cost": None}
+    control |= {"sentence": "100 real, steps 2.0 = 110 real pairs [90, 130]"}
+    control |= dict.fromkeys(key for key in MEASURED if key.startswith("images_worth"))
+    rates += [rate(100, **MEASURED | control)]
     more = {"learning_curve": points, "learning_fits": [fit], "exchange": rates}
     files.write_json(path, files.read_json(path) | more)
     return toy_study
@@ -52,11 +56,12 @@ def study(toy_study: Params) -> Params:
 
 def test_the_page_says_what_images_are_worth_and_what_they_cost(study: Params) -> None:
     text = page(study)
-    assert f"unet: {SENTENCE}. For that, the synthetic images replace 189 minutes of labelling [63, 420];" in text
+    assert f"unet: {SENTENCE}. Costs: the synthetic images replace 189 minutes of labelling [63, 420];" in text
     assert f"no rate is stated. {REFUSAL}</p>" in text
     assert f"none: {REFUSAL}" in text
     assert "163 real pairs [121, 240]</td>" in text
     assert "50 labels: 0.023" in text and "200 images: 0.012" in text
+    assert "110 real pairs [90, 130]</td>" in text and ">0 images" not in text
     assert "exchange" in sections(text) and unexplained(text) == []
 
 

@@ -46,6 +46,18 @@ def test_the_page_shows_a_table_per_column_and_opens_what_is_harmed(study: Param
     assert "Only 4 test images." in text and "(trained again)" in text
 
 
+def test_rows_name_a_reference_of_their_own(study: Params) -> None:
+    path = paths.comparison("toy") / "comparison.json"
+    comparison = files.read_json(path)
+    comparison["subgroups"] = [*ROWS, row("site", "A", "better", reference="real_8")]
+    for arm, reference in zip(comparison["arms"][-2:], ("real", "real_8"), strict=True):
+        arm["reference"] = reference
+    files.write_json(path, comparison)
+    text = page(study)
+    assert '<br><span class="quiet">against real_8</span></td><td class="sentence">better' in text
+    assert "compares an arm with the real images of its limit alone on the test images" in text
+
+
 def test_without_subgroups_there_is_no_section(toy_study: Params) -> None:
     leave_results()
     assert 'id="subgroups"' not in page(toy_study)
@@ -55,6 +67,12 @@ def test_the_summary_counts_what_was_tested() -> None:
     assert summary(ROWS) == (
         "Of 2 tested comparisons, the arm is worse in 1 (siamese_x1 on site <B>) and better in 1 (siamese_x1 on site A,"
         " trained again). 1 had too few images or seeds for a test."
+    )
+    assert summary(ROWS[2:]) == "No comparison could be tested, because each has too few images or seeds."
+    assert summary([]) == ""
+    other = row("site", "A", "better", segmenter="nnunet")
+    assert "better in 2 (unet, siamese_x1 on site A, trained again; nnunet, siamese_x1 on site A)" in summary(
+        [*ROWS, other]
     )
     assert summary(ROWS[:1]).startswith("Of 1 tested comparison, the arm is worse in none and better in 1")
 

@@ -113,7 +113,9 @@ class Resampled:
     """A learning curve and one arm with all their resamples; row 0 is the estimate itself."""
 
     sizes: Array
+    weights: Array  # models of each size
     means: Array  # [1 + resamples, K] of the curve
+    plain: Array  # the same with normal tails, whose standard deviations are standard errors
     arm: Array  # [1 + resamples]
     n: int
     curve: LearningCurve
@@ -132,12 +134,18 @@ def resample(curve: Sequence[Runs], arm: Runs, bootstrap: Bootstrap) -> Resample
     means = np.array([one.scores.mean() for one in runs])
     errors = np.array([one.squared_error for one in runs])
     df = _degrees_of_freedom(sizes, weights, means, errors, [len(one.replicates) for one in runs])
-    draws = means + _unit_noise(runs, bootstrap) + _model_noise(errors, df, bootstrap)
-    draws = np.minimum(np.concatenate([means[None], draws]), 1.0)  # the scale of the scores ends there
+    of_units, tails_of_units = _unit_noise(runs, bootstrap)
+    of_models, tails_of_models = _model_noise(errors, df, bootstrap)
+    plain, draws = (
+        np.minimum(np.concatenate([means[None], means + noise]), 1.0)  # the scale of the scores ends there
+        for noise in (of_units + of_models, of_units * tails_of_units + of_models * tails_of_models)
+    )
     fitted = draws[:, :-1]
     return Resampled(
         sizes,
+        weights,
         fitted,
+        plain[:, :-1],
         draws[:, -1],
         arm.n,
         fit_monotone(sizes, fitted, weights),
@@ -172,13 +180,14 @@ def worth(drawn: Resampled, step: int, bootstrap: Bootstrap) -> Worth | None:
 
 def _refusal(drawn: Resampled) -> str | None:
     """Return why no rate can be stated, as a sentence; None where it can."""
-    falls = drawn.means[:, :-1] - drawn.means[:, 1:]
+    falls = drawn.plain[:, :-1] - drawn.plain[:, 1:]
     places = np.flatnonzero(falls[0] > CLEAR * falls[1:].std(0))
     if len(places):
         first, second = drawn.sizes[places[0] : places[0] + 2]
         return f"The curve of real images falls from {first:.0f} to {second:.0f} pairs by more than its error allows."
     low, high = _around(drawn.n, drawn.sizes)
-    rise = drawn.curve.at(high) - drawn.curve.at(low)
+    curve = fit_monotone(drawn.sizes, drawn.plain, drawn.weights)
+    rise = curve.at(high) - curve.at(low)
     if rise[0] < CLEAR * rise[1:].std():
         return (
             f"From {low:.0f} to {high:.0f} real pairs the curve rises by {100 * rise[0]:.1f} points, less than twice"
@@ -193,8 +202,11 @@ def _around(n: float, sizes: Array) -> tuple[float, float]:
     return low, min(2 * low, sizes[-1])
 
 
-def _unit_noise(runs: Sequence[Runs], bootstrap: Bootstrap) -> Array:
-    """Return the deviations [resamples, A] of the means when units are drawn again, the same ones for all runs."""
+def _unit_noise(runs: Sequence[Runs], bootstrap: Bootstrap) -> tuple[Array, Array]:
+    """Return the deviations [resamples, A] of the means when units are drawn again, the same ones for all runs.
+
+    Also factors [resamples, 1] that give them the tails of Student's t.
+    """
     table = _without_cell_noise(runs)
     units, count, rng = len(table), bootstrap.resamples, bootstrap.rng
     noise = np.empty((count, table.shape[1]))
@@ -202,7 +214,7 @@ def _unit_noise(runs: Sequence[Runs], bootstrap: Bootstrap) -> Array:
         drawn = rng.integers(units, size=(len(part), units)) + units * np.arange(len(part))[:, None]
         times = np.bincount(drawn.ravel(), minlength=units * len(part)).reshape(len(part), units)
         noise[part] = times @ table / units
-    return noise * np.sqrt(units / (units - 1)) * _student(units - 1, bootstrap)
+    return noise * np.sqrt(units / (units - 1)), _student(units - 1, bootstrap)
 
 
 def _without_cell_noise(runs: Sequence[Runs]) -> Array:
@@ -223,10 +235,10 @@ def _root(matrix: Array) -> Array:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def _model_noise(errors: Array, df: float, bootstrap: Bootstrap) -> Array:
-    """Return the deviations [resamples, A] of the means when the models are trained again."""
+def _model_noise(errors: Array, df: float, bootstrap: Bootstrap) -> tuple[Array, Array]:
+    """Return the deviations [resamples, A] of the means when the models are trained again, and factors for t tails."""
     normal = bootstrap.rng.standard_normal((bootstrap.resamples, len(errors)))
-    return normal * np.sqrt(errors) * _student(df, bootstrap)
+    return normal * np.sqrt(errors), _student(df, bootstrap)
 
 
 def _student(df: float, bootstrap: Bootstrap) -> Array:

@@ -23,12 +23,8 @@ from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
 FEWEST = 16  # pairs of the first rung, unless others are asked for
-COPIED = (
-    "synthetic_share",
-    "synthetic_until",
-    "steps",
-    "augment",
-)  # options of arms, for every n
+OF_IMAGES = ("synthetic_share", "synthetic_until")  # options of the arm that all arms with images get
+OF_ALL = ("steps", "augment")  # and that real images alone get too, so that no rate is due to them
 
 
 @dataclass(frozen=True)
@@ -149,12 +145,12 @@ def _training_sets(study: Source, axes: Exchange) -> CommentedMap:
     alike = (one for one in study.training_sets.values() if one.generator == axes.generator)
     first = next(alike, None)
     dumped = {} if first is None else first.model_dump(mode="json", exclude_defaults=True)
-    options = {key: dumped[key] for key in COPIED if key in dumped}
+    of_all, of_images = ({key: dumped[key] for key in keys if key in dumped} for keys in (OF_ALL, OF_IMAGES))
     sets: dict[str, Any] = {}
     for n in axes.pairs:
-        sets[f"real_{n}"] = _flow(CommentedMap({"limit": n}))
+        sets[f"real_{n}"] = _flow(CommentedMap({"limit": n, **of_all}))
         for m in filter(None, axes.multipliers):
-            keys = {"generator": f"{axes.generator}_{n}", "multiplier": m, "limit": n, **options}
+            keys = {"generator": f"{axes.generator}_{n}", "multiplier": m, "limit": n, **of_all, **of_images}
             sets[f"{axes.generator}_x{m}_{n}"] = _flow(CommentedMap(keys))
     return CommentedMap(sets)
 

@@ -59,6 +59,19 @@ def test_limits_of_the_other_study_are_left_out(tmp_path: Path) -> None:
     assert {(one.limit, one.limit_draw) for one in study.generators.values()} == {(16, 0), (64, 0)}
 
 
+def test_real_images_alone_are_trained_like_the_arms(tmp_path: Path) -> None:
+    """Otherwise the rate would count what longer training or stronger augmentation adds as worth of the images."""
+    text = (STUDIES / "demo.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "longer.yaml"
+    path.write_text(
+        text.replace("multiplier: 1, synthetic_share", "multiplier: 1, steps: 2.0, synthetic_share"), encoding="utf-8"
+    )
+    axes = Exchange("mine", (16, 64), (0, 2), "siamese")
+    study = loaded(exchange.exchange_text(path.read_text(encoding="utf-8"), source_of(path), axes), tmp_path)
+    assert {one.steps for one in study.training_sets.values()} == {2.0}
+    assert study.training_sets["real_16"].synthetic_share is None
+
+
 def test_every_rung_has_its_generator_and_its_arms(tmp_path: Path) -> None:
     study = loaded(written("demo", multipliers=(0, 1, 4), seeds=(3, 4)), tmp_path)
     assert {name: (one.method, one.limit, one.copies) for name, one in study.generators.items()} == {

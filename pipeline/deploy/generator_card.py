@@ -16,6 +16,7 @@ from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.methods.conditioning.mask import palette
 from pipeline.metrics.images.score import current_record
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
 
@@ -82,6 +83,7 @@ class GeneratorSummary:
     eta: float
     settings: Mapping[str, Any]
     scores: tuple[Mapping[str, Any], ...]  # records of metrics.score.Score
+    privacy: str = ""  # what is guaranteed; empty: nothing
 
     @property
     def is_stable_diffusion(self) -> bool:
@@ -120,6 +122,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
             "seed": params.seed,
         },
         scores=_scores(params.study, name),
+        privacy=privacy_record.statement(paths.generator(params.study, name)),
     )
 
 
@@ -189,6 +192,7 @@ def _body(summary: GeneratorSummary) -> str:
         settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in summary.settings.items()),
         scores=_score_table(summary),
         licence=_licence(summary),
+        privacy=f"\n\n{summary.privacy}" if summary.privacy else "",
     )
 
 

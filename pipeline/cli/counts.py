@@ -116,7 +116,7 @@ def base_bytes(base: Base, size: int) -> float:
         from pipeline.stages.finetune.empty_base import empty_base
 
         empty = empty_base(base, size)
-        parts = (empty.vae, empty.text_encoder, empty.unet)
+        parts = (*empty.helpers, empty.unet)
         return float(WEIGHT_BYTES * sum(weight.numel() for part in parts for weight in part.parameters()))
 
     return kept("base", (_base(base), size), count)
@@ -200,6 +200,6 @@ def _base(base: Base | None) -> list[Any]:
     """Return what decides about the networks of a base: its parameters and, of a folder, its files of shapes."""
     if base is None:
         return []
-    configs = [Path(base.source) / part / "config.json" for part in ("unet", "vae", "text_encoder")]
+    configs = [Path(base.source) / part / "config.json" for part in ("unet", "vae", "text_encoder", "text_encoder_2")]
     shapes = [path.read_text(encoding="utf-8") if path.is_file() else "" for path in configs]
     return [base.model_dump(mode="json", exclude=UNCOUNTED_OF_BASE), shapes if any(shapes) else []]

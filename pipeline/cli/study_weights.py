@@ -14,6 +14,7 @@ from pipeline.core import plugins
 from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.pretrained import HUB, Weights
+from pipeline.networks.stable_diffusion import families
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base import base_source
 from pipeline.stages.base.params import Base
@@ -56,13 +57,14 @@ def base_state(base: Base, fetch: bool) -> WeightsState:
 
 def _hub_state(what: str, base: Base, fetch: bool) -> WeightsState:
     """Return the state of a base on the hub. Raises UserError where it can be neither found nor fetched."""
-    size = float(sum(base_source.SIZES.values()))
-    about = Weights("its weights", f"{HUB}{base_source.repository(base.source)}", None, STATED, size=size)
+    size = float(sum(families.SIZES[families.published(base.source).family].values()))
+    repository = base_source.repository(base.source)
+    about = Weights("its weights", f"{HUB}{repository}", None, STATED, size=size)
     missing = base_source.missing_files(base)
     if missing is None:
         return WeightsState(what, "present", "in the hub's cache", about)
     if not fetch:
-        return WeightsState(what, "missing", f"{missing}; hf download {base.source}", about)
+        return WeightsState(what, "missing", f"{missing}; hf download {repository}", about)
     base_source.on_hub(base)
     return WeightsState(what, "fetched", "into the hub's cache", about)
 

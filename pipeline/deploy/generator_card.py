@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 from ruamel.yaml import YAML
 
 import pipeline
 from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.deploy.base_terms import TERMS, Terms
 from pipeline.methods.conditioning.mask import palette
 from pipeline.metrics.images.score import current_record
+from pipeline.networks.stable_diffusion.families import SD1, Family
+from pipeline.networks.stable_diffusion.model_index import CONTROL_PIPELINES
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options
@@ -22,7 +25,6 @@ from pipeline.study import Params
 
 DATA_FILES = ("generator_card.md",)
 TEMPLATE = Path(__file__).with_name(DATA_FILES[0])
-STABLE_DIFFUSION_1 = re.compile(r"stable-diffusion-v?1|v1-5|sd-?v?1[-.]?[45]", re.IGNORECASE)
 SCRATCH = (
     "The base model was trained from scratch on the same training images, so these weights are bound by the terms of"
     " those images alone. Look up whether they allow a model made from them to be passed on, and put their terms here."
@@ -35,13 +37,6 @@ SCRATCH_UNLABELLED = (
 FOREIGN = (
     "Two sets of terms travel with these weights, whatever the licence of the code that made them: those of the"
     " training images and those of the base model ({base}). {rail}"
-)
-RAIL = (
-    "Stable Diffusion 1.5 is under"
-    " [CreativeML OpenRAIL-M](https://huggingface.co/spaces/CompVis/stable-diffusion-license), and so is all that is"
-    " derived from it, such as these weights. Whoever passes them on must hand over a copy of that licence, say that"
-    " the files were changed, keep the notices, and bind the receiver to the use restrictions of its Attachment A,"
-    " which forbid, among others, medical advice and the interpretation of medical results."
 )
 DENSE = (
     "The hint enters through a Dense Hint Input, which diffusers does not know: `controlnet/dense_hint_controlnet.py`"
@@ -75,6 +70,7 @@ class GeneratorSummary:
     dense: bool
     conditioning: str  # what the ControlNet sees, a file of pipeline/methods/conditioning
     base: str | None  # where the base model comes from; None: trained from scratch on the study's images
+    family: Family
     unlabelled: int  # images without masks that it was pretrained on too
     prompts: tuple[str, ...]
     dropout: float  # share of empty prompts
@@ -86,9 +82,14 @@ class GeneratorSummary:
     privacy: str = ""  # what is guaranteed; empty: nothing
 
     @property
+    def terms(self) -> Terms:
+        """The licence of the family of the base."""
+        return TERMS[self.family]
+
+    @property
     def is_stable_diffusion(self) -> bool:
-        """Whether the base is known to be Stable Diffusion 1."""
-        return self.base is not None and STABLE_DIFFUSION_1.search(self.base) is not None
+        """Whether the name of the base tells that it is under that licence."""
+        return self.base is not None and self.terms.is_of(self.base)
 
 
 def gather(params: Params, name: str, train: ImageSet, dense: bool) -> GeneratorSummary:
@@ -106,6 +107,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
         dense=dense,
         conditioning=str(getattr(method_params, "conditioning", "mask")),
         base=None if base["source"] == "scratch" else str(base["source"]),
+        family=cast(Family, base.get("family", SD1)),
         unlabelled=unlabelled_images(params.study, _beyond(params.study, train)),
         prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts.values())),
         dropout=params.finetune.prompt_dropout,
@@ -152,7 +154,7 @@ def _scores(study: str, generator: str) -> tuple[Mapping[str, Any], ...]:
 
 def _header(summary: GeneratorSummary) -> dict[str, Any]:
     if summary.is_stable_diffusion:
-        terms = {"license": "creativeml-openrail-m"}
+        terms = {"license": summary.terms.hub}
     else:
         whose = "training-data" if summary.base is None else "training-data-and-base-model"
         terms = {"license": "other", "license_name": f"terms-of-{whose}"}
@@ -175,6 +177,7 @@ def _body(summary: GeneratorSummary) -> str:
         method=summary.method,
         version=pipeline.__version__,
         size=spec.size,
+        pipeline=CONTROL_PIPELINES[summary.family],
         trust=", trust_remote_code=True" if summary.dense else "",
         code=DENSE if summary.dense else SPARSE,
         hint=OF_MASK.format(colours=rows, last=spec.num_classes - 1) if of_mask else OF_PICTURE,
@@ -204,8 +207,9 @@ def _colours(num_classes: int) -> list[list[float]]:
 def _licence(summary: GeneratorSummary) -> str:
     if summary.base is None:
         return SCRATCH_UNLABELLED.format(images=summary.unlabelled) if summary.unlabelled else SCRATCH
-    unknown = "Look them up; if it descends from Stable Diffusion 1.5, this holds: "
-    return FOREIGN.format(base=summary.base, rail=RAIL if summary.is_stable_diffusion else unknown + RAIL)
+    terms = summary.terms
+    unknown = "" if summary.is_stable_diffusion else f"Look them up; if it descends from {terms.model}, this holds: "
+    return FOREIGN.format(base=summary.base, rail=unknown + terms.text)
 
 
 def _base(summary: GeneratorSummary) -> str:

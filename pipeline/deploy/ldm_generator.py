@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.core import files
 from pipeline.core.errors import UserError
-from pipeline.networks.stable_diffusion import ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
+from pipeline.networks.stable_diffusion import families, ldm_base, ldm_control, ldm_keys, ldm_shape, weight_file
 from pipeline.networks.stable_diffusion.ldm_base import Part
 from pipeline.networks.stable_diffusion.ldm_keys import Table
 from pipeline.networks.stable_diffusion.sd15 import PartConfigs
@@ -105,6 +105,12 @@ def _read_configs(base: Path) -> PartConfigs:
     for part, name in ldm_base.FILES.items():
         _published_file(base / part / "config.json", "base")
         _published_file(base / part / name, "base")
+    family = families.family_of_unet(files.read_json(base / "unet" / "config.json"))
+    if family != families.SD1:
+        raise UserError(
+            f"{base} is of the family {family}, but the layout of the authors holds Stable Diffusion 1.5 only; export a"
+            " diffusers folder instead: twinsynth export generator"
+        )
     return ldm_base.read_configs(base)
 
 

@@ -30,3 +30,17 @@ def test_three_classes_differ_from_smoke_in_nothing_else() -> None:
     smoke, three = (load_params(REPOSITORY / "configs" / "studies" / f"{name}.yaml") for name in ("smoke", "smoke3"))
     data = smoke.data.model_copy(update={"num_classes": 3})
     assert three == smoke.model_copy(update={"study": "smoke3", "data": data})
+
+
+def test_the_studies_of_two_bases_differ_in_the_base_alone() -> None:
+    two, xl = (load_params(REPOSITORY / "configs" / "studies" / f"polyps_{name}.yaml") for name in ("sd21", "sdxl"))
+    assert xl == two.model_copy(update={"study": "polyps_sdxl", "base": xl.base, "report": xl.report})
+
+
+def test_the_studies_of_other_bases_train_as_the_study_of_the_paper() -> None:
+    paper, two = (
+        load_params(REPOSITORY / "configs" / "studies" / f"{name}.yaml") for name in ("polyps", "polyps_sd21")
+    )
+    assert two.finetune == paper.finetune.model_copy(update={"validate_every": None, "sample_every": None})
+    assert two.data == paper.data.model_copy(update={"size": 512})
+    assert (two.segment, two.generate, two.confirm) == (paper.segment, paper.generate, paper.confirm)

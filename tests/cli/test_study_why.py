@@ -85,7 +85,8 @@ def test_nothing_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_comment_in_one_generator_runs_its_stages_and_no_others() -> None:
     file = "pipeline/methods/generators/siamese.py"
     edit(file)
-    assert found() == {f"{stage}@siamese": {("code", file)} for stage in ("finetune", "generate", "snapshots")}
+    stages = ("finetune", "generate", "snapshots", "audit")
+    assert found() == {f"{stage}@siamese": {("code", file)} for stage in stages}
 
 
 def test_an_edit_of_the_style_sheet_runs_the_report_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,7 +300,8 @@ def test_a_scratch_base_leaves_the_terms_of_the_data_alone(tmp_path: Path) -> No
 
 
 def test_images_without_masks_that_the_base_saw_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.deploy.generator_card.unlabelled_images", lambda study: 900 if study == "toy" else 0)
+    seen = {"toy": 900}
+    monkeypatch.setattr("pipeline.deploy.generator_card.unlabelled_images", lambda study, beyond: seen[study])
     text = (export("siamese", tmp_path) / "README.md").read_text()
     assert "| base model | trained from scratch on the same images and on 900 images without masks |" in text
     assert "on 900 images without masks, so these weights are bound by the terms of both" in text

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.diffusion.schedule import Schedule
 from pipeline.methods.generators import siamese
 from pipeline.methods.generators._control import control_network
+from pipeline.methods.generators._focused_loss import WeightedError
 from pipeline.methods.generators._sampling import MaskImageDenoisingNetworks
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput, PatchMerging
 from pipeline.networks.stable_diffusion.model import StableDiffusion
@@ -72,16 +73,27 @@ def losses(fast: siamese.SiameseObjective, step: Step, progress: float) -> dict[
     return fast.losses(step.latents, step.noise, step.t, step.text, torch.cat([step.mask, step.image]), progress)
 
 
-@pytest.mark.parametrize(("k", "fixed_sizes"), [(0, False), (100, False), (180, False), (299, False), (299, True)])
-def test_fast_step_equals_the_literal_one(model: StableDiffusion, step: Step, k: int, fixed_sizes: bool) -> None:
+@pytest.mark.parametrize(
+    ("k", "fixed_sizes", "prediction"),
+    [
+        *((k, False, "epsilon") for k in (0, 100, 180, 299)),
+        (299, True, "epsilon"),
+        (100, False, "v_prediction"),
+        (299, False, "v_prediction"),
+    ],
+)
+def test_fast_step_equals_the_literal_one(
+    model: StableDiffusion, step: Step, k: int, fixed_sizes: bool, prediction: Any
+) -> None:
     """With fixed sizes, too: two passes of two for three samples, the last filled up."""
+    model.scheduler = tiny.scheduler(prediction)
     fast = objective(model)
     fast.fixed_sizes = fixed_sizes
     unet, network = copy.deepcopy(model.unet), copy.deepcopy(fast.network)
     unet.up_blocks.requires_grad_(True), unet.conv_norm_out.requires_grad_(True), unet.conv_out.requires_grad_(True)
     expected = siamese_literal.step(
         unet, network, fast.schedule.alphas_cumprod.double(), step.latents, step.noise, step.t, step.text,
-        step.mask, step.image, k, 300,
+        step.mask, step.image, k, 300, velocity=prediction == "v_prediction",
     )  # fmt: skip
     expected.backward()
     found = sum(losses(fast, step, k / 300).values(), torch.zeros(()))
@@ -230,6 +242,29 @@ def test_prediction_types_agree_with_each_other(prediction: str) -> None:
     t = torch.tensor([0, 500, 999])
     noisy = schedule.q_sample(x0, noise, t)
     assert torch.allclose(schedule.predict_x0(schedule.target(x0, noise, t), noisy, t), x0, atol=1e-9)
+
+
+def test_losses_of_velocities_keep_their_proportions() -> None:
+    """At every timestep a squared distance of velocities is that of noises over abar: of L_m, L_i and L_c alike.
+
+    With min-SNR weights the losses are equal, whatever is predicted.
+    """
+    alphas = tiny.scheduler("epsilon").alphas_cumprod.double()
+    noises, velocities = Schedule(alphas, "epsilon"), Schedule(alphas, "v_prediction")
+    x0, noise, of_mask, of_mix = torch.randn(4, 4, 4, 2, 2, dtype=torch.float64)
+    t = torch.tensor([3, 200, 700, 999])
+    noisy, abar = noises.q_sample(x0, noise, t), alphas[t]
+    found: list[list[Tensor]] = []
+    for schedule in (noises, velocities):
+        mask, mix = (schedule.prediction_of(guess, noisy, t) for guess in (of_mask, of_mix))
+        pairs = [(mask, schedule.target(x0, noise, t)), (mask, mix)]
+        weighted = WeightedError(schedule, lesion_weight=0.0, min_snr=5.0)
+        plain = [((a - b) ** 2).flatten(1).mean(1) for a, b in pairs]
+        found.append([*plain, *(weighted(a, b, t) for a, b in pairs)])
+    for of_noise, of_velocity in zip(found[0][:2], found[1][:2], strict=True):
+        assert torch.allclose(of_velocity, of_noise / abar, rtol=1e-9)
+    for of_noise, of_velocity in zip(found[0][2:], found[1][2:], strict=True):
+        assert float(of_velocity) == pytest.approx(float(of_noise), rel=1e-9)
 
 
 def test_image_weight_grows_with_progress_or_is_constant(model: StableDiffusion, step: Step) -> None:

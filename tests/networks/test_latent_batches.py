@@ -20,7 +20,7 @@ def batches() -> LatentBatches:
     rng = torch.Generator().manual_seed(0)
     model: Any = SimpleNamespace(keep=None, schedule=range(1000), offload=lambda: None)
     model.moments = lambda image: torch.randn(len(image), 2 * SHAPE[0], *SHAPE[1:], generator=rng)
-    model.embed = lambda prompts: torch.full((1, 7, 16), float(len(prompts[0])))
+    model.embed = lambda prompts, size: torch.full((1, 7, 16), float(len(prompts[0])))
     return LatentBatches(model, pairs(16, 10), 4, "s", flip=True, dropout=0.5)
 
 

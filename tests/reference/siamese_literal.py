@@ -9,11 +9,16 @@ from torch import Tensor
 
 def step(
     unet: Any, controlnet: Any, alphas: Tensor, z0: Tensor, eps: Tensor, t: Tensor, text: Tensor, mask: Tensor,
-    image: Tensor, k: int, n: int, w_c: float = 1.0, w_a: float = 1.0, t_tau: int = 200,
+    image: Tensor, k: int, n: int, w_c: float = 1.0, w_a: float = 1.0, t_tau: int = 200, velocity: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Loss of one batch; gradients flow into unet (decoder) and controlnet. eps-prediction."""
+    """Loss of one batch; gradients flow into unet (decoder) and controlnet.
+
+    The networks predict eps or, with `velocity`, v = sqrt(abar) eps - sqrt(1 - abar) z0; then what is called eps_m,
+    eps_x and eps_a here are velocities.
+    """
     abar = alphas[t].view(-1, 1, 1, 1)
     zt = abar.sqrt() * z0 + (1 - abar).sqrt() * eps
+    target = abar.sqrt() * eps - (1 - abar).sqrt() * z0 if velocity else eps
     eps_m = predict(unet, zt, t, text, residuals(controlnet, zt, t, text, mask))
 
     controlnet_copy, unet_copy = copy.deepcopy(controlnet), copy.deepcopy(unet)
@@ -23,12 +28,16 @@ def step(
     mix = [a + (k / n) * b for a, b in zip(c_m, c_i, strict=True)]
     eps_x = predict(unet_copy, zt, t, text, mix)
 
-    per_sample = mse(eps_m, eps) + mse(eps_x, eps) + w_c * mse(eps_m, eps_x.detach())
+    per_sample = mse(eps_m, target) + mse(eps_x, target) + w_c * mse(eps_m, eps_x.detach())
     if k > n / 3:
-        z0_new = (zt - (1 - abar).sqrt() * eps_x) / abar.sqrt()
+        if velocity:
+            z0_new = (abar.sqrt() * zt - (1 - abar).sqrt() * eps_x).detach()
+            target = abar.sqrt() * eps - (1 - abar).sqrt() * z0_new
+        else:
+            z0_new = (zt - (1 - abar).sqrt() * eps_x) / abar.sqrt()
         zt_new = (abar.sqrt() * z0_new + (1 - abar).sqrt() * eps).detach()
         eps_a = predict(unet, zt_new, t, text, residuals(controlnet, zt_new, t, text, mask))
-        per_sample = per_sample + w_a * (t <= t_tau).to(z0.dtype) * mse(eps_a, eps)
+        per_sample = per_sample + w_a * (t <= t_tau).to(z0.dtype) * mse(eps_a, target)
     return per_sample.mean()
 
 

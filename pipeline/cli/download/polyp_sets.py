@@ -4,7 +4,7 @@ from pipeline.cli.download.published_set import Files, Layout, PublishedSet, Spl
 
 PICTURE = r"\.(?:tiff?|png|bmp|jpe?g)"
 NUMBER = rf"(?P<key>\d+){PICTURE}"
-STUDIES = ("polyps", "polyps_ablations", "polyps_adc", "bench")
+STUDIES = ("polyps", "polyps_ablations", "polyps_adc", "polyps_sd21", "polyps_sdxl", "bench")
 BENCHMARK, TRAIN = "data/polyps", "TrainDataset"
 SHARED = (f"{TRAIN}/images", f"{TRAIN}/masks")
 RESEARCH = "research and education only, with citation"
@@ -59,7 +59,7 @@ KVASIR = PublishedSet(
             ("kvasir_96", "kvasir_96_levers", "kvasir_cpu"),
             (KVASIR_PAIRS,),
         ),
-        Layout("data/kvasir_few", ("kvasir_few",), (KVASIR_PAIRS,)),
+        Layout("data/kvasir_few", ("kvasir_few", "exchange_kvasir"), (KVASIR_PAIRS,)),
         _benchmark(
             Split("training pairs", *_kvasir(f"{TRAIN}/"), 900, unlisted="Kvasir"),
             Split("test pairs", *_kvasir("TestDataset/Kvasir/"), 100, listed="Kvasir"),

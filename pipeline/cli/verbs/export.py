@@ -134,7 +134,7 @@ def _export_generator(arguments: argparse.Namespace) -> Path:
     from pipeline.deploy.generator_export import export
 
     export(params, arguments.name, arguments.to)
-    tell(f"{arguments.to}: load it with StableDiffusionControlNetPipeline; README.md shows how")
+    tell(f"{arguments.to}: load it with diffusers; README.md shows how")
     return arguments.to
 
 

@@ -103,13 +103,14 @@ class ControlledDiffusion:
             hints.append(_required(images))
         embedded = [part for hint in hints for part in self.embed(hint)]
         with self.model.onload():
-            texts, guide = [self.model.embed(prompts)], None
+            size = masks.shape[-1]
+            texts, guide = [self.model.embed(prompts, size)], None
             if weaker is not None:
                 seen = [part for hint in hints for part in weaker.embed(hint)]
                 guide = Predictor(weaker.networks(settings), (texts[0], seen))
             elif settings.guidance_scale > 1:
-                texts.insert(0, self.model.embed(["" for _ in prompts]))
-            side = masks.shape[-1] // self.model.factor
+                texts.insert(0, self.model.embed(["" for _ in prompts], size))
+            side = size // self.model.factor
             shape = (self.model.unet.config["in_channels"], side, side)
             conditions = torch.cat(texts), [torch.cat([part] * len(texts)) for part in embedded]
             known = None if real is None else KnownLatents.of(self.model, real)

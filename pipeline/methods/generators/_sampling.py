@@ -107,7 +107,7 @@ class Predictor:
         noisy = torch.cat([latents] * (rows // len(latents)))
         times = torch.full((rows,), timestep, device=latents.device)
         if reuse and self.features is not None and len(self.features[0][0]) == rows:
-            self.features = self.networks.reuse_encoder(self.features, noisy, times)
+            self.features = self.networks.reuse_encoder(self.features, noisy, times, text)
         else:
             self.features = self.networks.encode(noisy, times, (text, embedded))
         predicted = at_least_float32(self.networks.decode(self.features, text))
@@ -133,10 +133,10 @@ class DenoisingNetworks:
         residuals = scaled(self._call(split_unet.control, self.control, noisy, times, text, *embedded), self.scale)
         return self._call(split_unet.encode, self.unet, noisy, times, text), residuals
 
-    def reuse_encoder(self, features: EncoderFeatures, noisy: Tensor, times: Tensor) -> EncoderFeatures:
+    def reuse_encoder(self, features: EncoderFeatures, noisy: Tensor, times: Tensor, text: Tensor) -> EncoderFeatures:
         """Return the features of an earlier step; only the decoder's time embedding is new (Li et al. 2024)."""
         (hidden, skips, _), residuals = features
-        return (hidden, skips, split_unet.embed_time(self.unet, times, noisy)), residuals
+        return (hidden, skips, split_unet.embed_time(self.unet, times, noisy, text)), residuals
 
     def decode(self, features: EncoderFeatures, text: Tensor) -> Tensor:
         """Predict [B, C, h, w]."""

@@ -1,1 +1,1 @@
-"""Stable Diffusion 1.5 and small bases of its shape: loading, LDM checkpoints, control inputs, acceleration."""
+"""Stable Diffusion 1, 2 and XL and small bases of their shape: loading, LDM checkpoints, control, acceleration."""

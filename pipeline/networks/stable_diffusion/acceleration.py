@@ -102,7 +102,8 @@ def use_xformers(*networks: nn.Module) -> None:
 
 def frozen_half(unet: UNet2DConditionModel) -> tuple[nn.Module, ...]:
     """Return the parts of a U-Net that no ControlNet method trains."""
-    return unet.conv_in, unet.time_embedding, unet.down_blocks, cast(nn.Module, unet.mid_block)
+    parts = [unet.conv_in, unet.time_embedding, unet.down_blocks, unet.mid_block, getattr(unet, "add_embedding", None)]
+    return tuple(cast(nn.Module, part) for part in parts if part is not None)
 
 
 def blocks_to_compile(

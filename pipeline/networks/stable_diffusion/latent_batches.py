@@ -48,7 +48,7 @@ class LatentBatch:
     """One process's share of a global batch, in latents."""
 
     moments: Tensor  # [B, 2C, h, w] mean and log-variance of the posterior; sampled anew in every step
-    text: Tensor  # [B, L, D]
+    text: Tensor  # [B, L, D] as StableDiffusion.embed returns it
     image: Tensor  # [B, 3, H, W] in [0, 1]
     mask: Tensor  # [B, H, W] long
     streams: tuple[str, ...]
@@ -124,7 +124,8 @@ class LatentBatches:
         self.pairs, self.batch_size, self.seed, self.flip, self.dropout = pairs, batch_size, seed, flip, dropout
         self.plan = Batches(pairs, batch_size, seed).plan
         self.moments = [moments_of(model, pairs.image, flipped) for flipped in ((False, True) if flip else (False,))]
-        self.prompts = {prompt: model.embed([prompt])[0].cpu() for prompt in sorted({*pairs.prompts, ""})}
+        prompts, size = sorted({*pairs.prompts, ""}), pairs.image.shape[-1]
+        self.prompts = {prompt: model.embed([prompt], size)[0].cpu() for prompt in prompts}
         self.timesteps = len(model.schedule)
         model.offload()
 

@@ -8,7 +8,10 @@ from pipeline.networks.stable_diffusion import ldm_keys
 from pipeline.networks.stable_diffusion.weight_file import Shapes
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
-ADVICE = "name a file of Stable Diffusion 1.5, for example v1-5-pruned.safetensors"
+ADVICE = (
+    "name a file of Stable Diffusion 1.5, for example v1-5-pruned.safetensors; Stable Diffusion 2 and XL are read from"
+    " a diffusers folder or the hub"
+)
 LORA = ("lora_unet_", "lora_te_", "lora_down", "lora_up", "lora.down", "lora_A", "lora_B", "hada_w1")
 OTHER_MODELS = (  # a part of a key, and the model that has it
     ("conditioner.embedders.", "Stable Diffusion XL"),

@@ -1,4 +1,4 @@
-"""A fine-tuned model as a diffusers folder: all parts of StableDiffusionControlNetPipeline, and remote code."""
+"""A fine-tuned model as a diffusers folder: all parts of the pipeline with a ControlNet, and remote code."""
 
 import ast
 from importlib.metadata import version
@@ -12,8 +12,12 @@ from pipeline.core import files
 from pipeline.networks.stable_diffusion import dense_hint_controlnet, dense_hint_input
 from pipeline.networks.stable_diffusion.dense_hint_controlnet import DenseHintControlNetModel
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
+from pipeline.networks.stable_diffusion.families import family_of_unet
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.model_index import CONTROL_PIPELINES, index_path
 
+STOCK: dict[str, Any] = {"requires_safety_checker": False, "safety_checker": [None, None]}
+XL: dict[str, Any] = {"add_watermarker": False}  # which would change the images where its package is installed
 MODULE = "dense_hint_controlnet"  # name of the code file in the folder controlnet/
 HEADER = '''# SPDX-License-Identifier: Apache-2.0
 """ControlNet with a Dense Hint Input, for diffusers: loaded with trust_remote_code=True. Written by twinsynth."""
@@ -22,11 +26,12 @@ HEADER = '''# SPDX-License-Identifier: Apache-2.0
 
 def write(folder: Path, model: StableDiffusion, network: ControlNetModel, scheduler: SchedulerMixin) -> None:
     """Write the pipeline. `model` holds the trained decoder in its U-Net; configs name no path of this machine."""
-    dense = is_dense(network)
+    dense, second = is_dense(network), model.second
     parts: dict[str, Any] = {
         "vae": model.vae,
         "text_encoder": model.text_encoder,
         "tokenizer": model.tokenizer,
+        **({} if second is None else {"text_encoder_2": second.text_encoder, "tokenizer_2": second.tokenizer}),
         "unet": model.unet,
         "scheduler": scheduler,
         "controlnet": with_dense_hint(network, model.factor) if dense else network,
@@ -36,7 +41,8 @@ def write(folder: Path, model: StableDiffusion, network: ControlNetModel, schedu
     if dense:
         files.write_bytes(folder / "controlnet" / f"{MODULE}.py", remote_code().encode())
     remove_origin(folder)
-    files.write_json(folder / "model_index.json", _index(parts))
+    own = STOCK if second is None else {**XL, "force_zeros_for_empty_prompt": second.zeros_for_empty}
+    files.write_json(index_path(folder), _index(parts) | own)
 
 
 def is_dense(network: ControlNetModel) -> bool:
@@ -87,10 +93,8 @@ def _index(parts: dict[str, Any]) -> dict[str, Any]:
         index["controlnet"][0] = MODULE
     return {
         **index,
-        "_class_name": "StableDiffusionControlNetPipeline",
+        "_class_name": CONTROL_PIPELINES[family_of_unet(parts["unet"].config)],
         "_diffusers_version": version("diffusers"),
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
     }

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from pipeline.networks.stable_diffusion.families import Prediction
 from pipeline.networks.stable_diffusion.model import DDIM
 
 VOCABULARY = 49408  # 256 bytes, each alone and at a word's end, 48,894 merges, two special tokens
@@ -63,6 +64,7 @@ class PartConfigs:
     unet: Mapping[str, Any] = field(default_factory=lambda: UNET)
     vae: Mapping[str, Any] = field(default_factory=lambda: VAE)
     text: Mapping[str, Any] = field(default_factory=lambda: TEXT)
+    text_2: Mapping[str, Any] | None = None  # of the second text tower; only SDXL has one
 
 
 def empty_unet(configs: PartConfigs) -> UNet2DConditionModel:
@@ -83,9 +85,17 @@ def empty_text_tower(configs: PartConfigs) -> CLIPTextModel:
         return CLIPTextModel(CLIPTextConfig(**configs.text))
 
 
-def scheduler() -> DDIMScheduler:
-    """Return the noise schedule; the network predicts the noise."""
-    return DDIMScheduler(**SCHEDULE, **DDIM)
+def empty_second_tower(configs: PartConfigs) -> CLIPTextModelWithProjection | None:
+    """Build the second text tower on the meta device; None where there is one tower only."""
+    if configs.text_2 is None:
+        return None
+    with torch.device("meta"):
+        return CLIPTextModelWithProjection(CLIPTextConfig(**configs.text_2))
+
+
+def scheduler(prediction: Prediction = "epsilon") -> DDIMScheduler:
+    """Return the noise schedule, which SD 2.1 and SDXL share; SD 1.5 and SDXL predict the noise."""
+    return DDIMScheduler(**SCHEDULE, prediction_type=prediction, **DDIM)
 
 
 def tokenizer(length: int = 77) -> CLIPTokenizer:

@@ -1,6 +1,7 @@
 """A U-Net of diffusers in its parts: encoder and middle, decoder, control branch.
 
-Control enters at the skips and the middle only, so all hints of one noisy latent share the encoder's output.
+Control enters at the skips and the middle only, so all hints of one noisy latent share the encoder's output. Of every
+family of Stable Diffusion a prompt is one tensor [B, L, D] (added_conditions.py).
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
+
+from pipeline.networks.stable_diffusion.added_conditions import embed_added, states_of
 
 Encoded = tuple[Tensor, tuple[Tensor, ...], Tensor]  # hidden state, skips, time embedding
 
@@ -28,7 +31,7 @@ def encode(
     device = noisy.device.type
     with torch.autocast(device, enabled=False):
         features = [feature.to(dtype) for feature in features]
-        hidden, skips, embedding = _encode(unet, noisy.to(dtype), timesteps, text.to(dtype), features)
+        hidden, skips, embedding = _encode(unet, noisy.to(dtype), timesteps, text, features)
     if torch.is_autocast_enabled(device):
         return hidden, skips, embedding
     return hidden.to(noisy.dtype), tuple(skip.to(noisy.dtype) for skip in skips), embedding.to(noisy.dtype)
@@ -37,8 +40,11 @@ def encode(
 def _encode(
     unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, text: Tensor, features: Sequence[Tensor]
 ) -> Encoded:
-    embedding = embed_time(unet, timesteps, noisy)
-    hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, text, features)
+    embedding = embed_time(unet, timesteps, noisy, text)
+    states = states_of(unet, text)
+    if noisy.dtype in (torch.bfloat16, torch.float16):
+        states = states.to(noisy.dtype)
+    hidden, skips = _descend(unet, unet.conv_in(noisy), embedding, states, features)
     return hidden, skips, embedding
 
 
@@ -48,10 +54,13 @@ def no_control(encoded: Encoded) -> list[Tensor]:
     return [hidden.new_zeros(()) for _ in (*skips, hidden)]
 
 
-def embed_time(network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor) -> Tensor:
-    """Return the embedding [B, D] of timesteps, in the precision of the noisy latents."""
+def embed_time(
+    network: UNet2DConditionModel | ControlNetModel, timesteps: Tensor, noisy: Tensor, text: Tensor
+) -> Tensor:
+    """Return the embedding [B, E] of timesteps and of what the prompt adds, in the precision of the noisy latents."""
     dtype = network.time_embedding.linear_1.weight.dtype
-    return network.time_embedding(network.time_proj(timesteps).to(dtype)).to(noisy.dtype)
+    embedding, added = network.time_embedding(network.time_proj(timesteps).to(dtype)), embed_added(network, text)
+    return (embedding if added is None else embedding + added).to(noisy.dtype)
 
 
 class UNetDecoder(nn.Module):
@@ -62,6 +71,7 @@ class UNetDecoder(nn.Module):
         self.recompute = (
             False  # gradient checkpointing: keep the inputs of blocks only, and recompute the rest for the gradient
         )
+        self.has_added = getattr(unet, "add_embedding", None) is not None  # the prompt's last row is not attended to
         self.up_blocks, self.conv_out = unet.up_blocks, unet.conv_out
         self.conv_norm_out = cast(nn.GroupNorm, unet.conv_norm_out)  # every Stable Diffusion has one
 
@@ -73,6 +83,7 @@ class UNetDecoder(nn.Module):
         hidden, skips, embedding = encoded
         hidden = hidden + control[-1]
         remaining = [skip + c for skip, c in zip(skips, control[:-1], strict=True)]
+        text = text[:, :-1] if self.has_added else text
         for block in self.up_blocks:
             count = len(cast(nn.ModuleList, block.resnets))
             block_skips, remaining = tuple(remaining[-count:]), remaining[:-count]
@@ -102,8 +113,9 @@ def control(
 
     `hint_embedding` is the hint module's output, so that it is computed once per hint and not once per step.
     """
-    embedding = embed_time(network, timesteps, noisy)
-    hidden, skips = _descend(network, network.conv_in(noisy) + hint_embedding, embedding, text)
+    embedding = embed_time(network, timesteps, noisy, text)
+    states = states_of(network, text)
+    hidden, skips = _descend(network, network.conv_in(noisy) + hint_embedding, embedding, states)
     residuals = [zero(skip) for zero, skip in zip(network.controlnet_down_blocks, skips, strict=True)]
     return [*residuals, network.controlnet_mid_block(hidden)]
 

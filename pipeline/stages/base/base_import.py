@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import files
-from pipeline.networks.stable_diffusion import base_shape, ldm_base, weight_file
-from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
+from pipeline.networks.stable_diffusion import base_shape, families, ldm_base, weight_file
+from pipeline.networks.stable_diffusion.families import Family
+from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, XL_MODEL_INDEX, index_path
 from pipeline.networks.stable_diffusion.sd15 import PartConfigs
 from pipeline.stages.base import base_source
 from pipeline.stages.base.base_source import BaseFiles
 from pipeline.stages.base.params import Base
 
-PLAIN = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+PLAIN = {name: stems[0] for name, stems in base_source.STEMS.items()}
 PRECISION = ("dtype", "torch_dtype")  # how a text tower's config names it
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 
@@ -20,9 +21,10 @@ LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 def import_base(base: Base, folder: Path, configs: PartConfigs | None = None) -> dict[str, Any]:
     """Write an existing base into `folder` as a diffusers folder with standard file names.
 
-    Returns what the manifest records of it: the kind of source, the hub's commit, which weights of the U-Net were
-    taken, and the sha256 of every file. `configs` are those of a single file's parts (default: SD 1.5). Raises
-    UserError, before any network is built, where files are missing or not SD 1.5-shaped.
+    Returns what the manifest records of it: the kind of source, the family and what its U-Net predicts, the hub's
+    commit, which weights of the U-Net were taken, and the sha256 of every file. `configs` are those of a single file's
+    parts (default: SD 1.5). Raises UserError, before any network is built, where files are missing or of no family
+    that can be a base.
     """
     kind = base_source.kind_of(base.source)
     if kind == "file":
@@ -40,18 +42,20 @@ def import_base(base: Base, folder: Path, configs: PartConfigs | None = None) ->
 def _from_file(base: Base, folder: Path, configs: PartConfigs) -> dict[str, Any]:
     source = base_source.single_file(base.source)
     prefix = ldm_base.unpack(source, base.weights, folder, configs)
-    return {"unet_from": f"{prefix}*", "file_sha256": files.sha256(source)}
+    about = {"unet_from": f"{prefix}*", "file_sha256": files.sha256(source)}
+    return {**about, "family": families.SD1, "prediction": "epsilon"}
 
 
 def _from_files(base: Base, source_files: BaseFiles, folder: Path) -> dict[str, Any]:
-    configs = [source_files.files[f"{part}/config.json"] for part in PLAIN]
-    base_shape.check_configs(base.source, configs[0], configs[1], configs[2])
+    configs = {part: path for part in PLAIN if (path := source_files.files.get(f"{part}/config.json"))}
+    configs["scheduler"] = source_files.files["scheduler/scheduler_config.json"]
+    family = base_shape.check_configs(base.source, configs)
     for name, path in source_files.files.items():
         _copy(name, path, folder)
-    _complete_index(index_path(folder))
+    _complete_index(index_path(folder), family)
     clean_configs(folder)
     unet = next(name for name in source_files.files if name.startswith("unet/diffusion"))
-    about = {"unet_from": unet}
+    about = {"unet_from": unet, "family": family, "prediction": base_shape.prediction_of(configs["scheduler"])}
     return about if source_files.commit is None else {**about, "revision": base.revision, "commit": source_files.commit}
 
 
@@ -75,10 +79,13 @@ def _link(path: Path, target: Path) -> None:
     files.link_or_copy(path.resolve(), target)
 
 
-def _complete_index(path: Path) -> None:
+def _complete_index(path: Path, family: Family) -> None:
     """Remove from the pipeline's index what a base does not hold; write an index where there is none."""
-    index = files.read_json(path) if path.is_file() else MODEL_INDEX
-    kept = {**index, **{name: [None, None] for name in LEFT_OUT if name in index}, "requires_safety_checker": False}
+    plain = XL_MODEL_INDEX if family == families.SDXL else MODEL_INDEX
+    index = files.read_json(path) if path.is_file() else plain
+    kept = {**index, **{name: [None, None] for name in LEFT_OUT if name in index}}
+    if family != families.SDXL:  # its pipeline has no checker
+        kept["requires_safety_checker"] = False
     if kept != index or not path.is_file():
         files.write_json(path, kept)
 

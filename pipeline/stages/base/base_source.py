@@ -10,25 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.core import files
 from pipeline.core.errors import UserError
 from pipeline.networks import pretrained as downloads
+from pipeline.networks.stable_diffusion import families
+from pipeline.networks.stable_diffusion.families import SDXL, WITHDRAWN, Family
 from pipeline.stages.base.params import Base
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-WITHDRAWN = {"runwayml/stable-diffusion-v1-5": SD15}
+INDEX = "model_index.json"
 SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-SIZES = {"unet": 3.44e9, "text_encoder": 0.49e9, "vae": 0.33e9}  # bytes of SD 1.5's parts in 32 bits
 STEMS = {  # of the weight files, as safetensors and in torch's format
     "unet": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
     "text_encoder": ("model", "pytorch_model"),
+    "text_encoder_2": ("model", "pytorch_model"),
     "vae": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
 }
-CONFIGS = (
-    *(f"{part}/config.json" for part in SIZES),
-    "scheduler/scheduler_config.json",
-    "tokenizer/tokenizer_config.json",
-)
 
 Kind = Literal["scratch", "folder", "file", "hub"]
 FindFile = Callable[[str], Path | None]
@@ -75,25 +73,41 @@ def repository(source: str) -> str:
     """Return the hub id that holds the base today; a withdrawn id is an alias, logged as a warning."""
     now = WITHDRAWN.get(source, source)
     if now != source:
-        logger.warning(
-            "base.source: %s was withdrawn from the hub; taking %s, which holds the same weights", source, now
-        )
+        logger.warning("base.source: %s was withdrawn from the hub; taking %s, which holds a copy of it", source, now)
     return now
 
 
-def required_files(base: Base) -> list[RequiredFile]:
-    """List the files of a diffusers folder that a base is made of."""
+def required_files(base: Base, family: Family) -> list[RequiredFile]:
+    """List the files of a diffusers folder that a base of a family is made of."""
+    sizes, tokenizers = families.SIZES[family], ("tokenizer", "tokenizer_2") if family == SDXL else ("tokenizer",)
+    configs = [f"{part}/config.json" for part in sizes] + ["scheduler/scheduler_config.json"]
+    configs += [f"{name}/tokenizer_config.json" for name in tokenizers]
     vocabulary = [
-        RequiredFile((f"tokenizer/{name}", "tokenizer/tokenizer.json")) for name in ("vocab.json", "merges.txt")
+        RequiredFile((f"{name}/{file}", f"{name}/tokenizer.json"))
+        for name in tokenizers
+        for file in ("vocab.json", "merges.txt")
     ]
-    configs = [RequiredFile((name,)) for name in CONFIGS]
-    others = [
-        RequiredFile((name,), optional=True) for name in ("model_index.json", "tokenizer/special_tokens_map.json")
-    ]
-    return [*configs, *vocabulary, *others, *(_weights(part, base) for part in SIZES)]
+    optional = [INDEX, *(f"{name}/special_tokens_map.json" for name in tokenizers)]
+    others = [RequiredFile((name,), optional=True) for name in optional]
+    weights = [_weights(part, base, size) for part, size in sizes.items()]
+    return [*(RequiredFile((name,)) for name in configs), *vocabulary, *others, *weights]
 
 
-def _weights(part: str, base: Base) -> RequiredFile:
+def _family(source: str, find: FindFile) -> Family:
+    """Return the family of a folder or repository, as far as its files differ: by its index, or else by its id.
+
+    Raises UserError for the index of another kind of model.
+    """
+    known, index = families.published(source).family, find(INDEX)
+    if index is None:
+        return SDXL if find("text_encoder_2/config.json") else known
+    try:
+        return families.family_of_pipeline(source, dict(files.read_json(index))) or known
+    except (ValueError, TypeError):
+        raise UserError(f"base.source: {index} is not a JSON object; download it again") from None
+
+
+def _weights(part: str, base: Base, size: float) -> RequiredFile:
     """Prefer safetensors to torch's format, and a variant to the plain file, which does not replace the U-Net's."""
     variant = base.variant or ("non_ema" if base.weights == "non_ema" and part == "unet" else None)
     infixes = ["" if variant is None else f".{variant}"]
@@ -101,7 +115,7 @@ def _weights(part: str, base: Base) -> RequiredFile:
         infixes.append("")
     ends = list(zip(STEMS[part], (".safetensors", ".bin"), strict=True))
     names = [f"{part}/{stem}{infix}{end}" for infix in infixes for stem, end in ends]
-    return RequiredFile(tuple(names), SIZES[part])
+    return RequiredFile(tuple(names), size)
 
 
 def single_file(source: str) -> Path:
@@ -118,7 +132,11 @@ def single_file(source: str) -> Path:
 def in_folder(base: Base) -> BaseFiles:
     """Find the files of a local diffusers folder. Raises UserError naming those that are missing."""
     folder = Path(base.source)
-    present, missing = _collect(required_files(base), lambda name: path if (path := folder / name).is_file() else None)
+
+    def find(file: str) -> Path | None:
+        return path if (path := folder / file).is_file() else None
+
+    present, missing = _collect(required_files(base, _family(base.source, find)), find)
     if missing:
         raise UserError(
             f"base.source: {folder} is not a Stable Diffusion folder with these weights, because it lacks"
@@ -134,7 +152,7 @@ def on_hub(base: Base) -> BaseFiles:
     """
     name = repository(base.source)
     hub = _Hub(name, base.revision)
-    present, missing = _collect(required_files(base), hub.find)
+    present, missing = _collect(required_files(base, _family(name, hub.find)), hub.find)
     if missing:
         raise _unavailable(name, base.revision, missing, hub)
     return BaseFiles(present, hub.commit)
@@ -150,7 +168,7 @@ def missing_files(base: Base) -> str | None:
         path = try_to_load_from_cache(name, file, revision=base.revision)
         return Path(path) if isinstance(path, str) else None
 
-    _, missing = _collect(required_files(base), find)
+    _, missing = _collect(required_files(base, _family(name, find)), find)
     return f"about {sum(file.size for file in missing) / 1e9:.1f} GB, {_summary(missing)}" if missing else None
 
 

@@ -25,11 +25,10 @@ def blank_batch(generator: Any, size: int, samples: int) -> LatentBatch | Batch:
 def blank_latents(base: StableDiffusion, size: int, samples: int) -> LatentBatch:
     """Return samples in the latents of a base."""
     side, channels = size // base.factor, 2 * base.vae.config["latent_channels"]
-    text = base.text_encoder.config
     with META:
         return LatentBatch(
             torch.empty(samples, channels, side, side),
-            torch.empty(samples, text.max_position_embeddings, text.hidden_size),
+            torch.empty(samples, *base.text_shape),
             torch.empty(samples, 3, size, size),
             torch.zeros(samples, size, size, dtype=torch.long),
             tuple(map(str, range(samples))),

@@ -21,7 +21,7 @@ from pipeline.core.runtime import Runtime, Sharding
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch
-from pipeline.networks.stable_diffusion.split_unet import encode
+from pipeline.networks.stable_diffusion.split_unet import UNetDecoder, encode, no_control
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.blank_batches import META, base_of, blank_batch, blank_latents, blank_pixels
 from pipeline.stages.finetune.costs import Cost
@@ -252,10 +252,11 @@ def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float
     model = empty_base(base, size)
     batch, unet = blank_latents(model, size, 1), model.unet
     decode: Any = model.vae.decode  # diffusers asks for FloatTensor
-    noisy = batch.moments[:, : batch.moments.shape[1] // 2]
+    noisy, decoder = batch.moments[:, : batch.moments.shape[1] // 2], UNetDecoder(unet)
     with META, torch.no_grad(), FlopCounterMode(display=False) as step:
         times = torch.zeros(1, dtype=torch.long)
-        unet(noisy, times, batch.text)
+        encoded = encode(unet, noisy, times, batch.text)
+        decoder(encoded, no_control(encoded), batch.text)
         for _ in range(hints):
             encode(unet, noisy, times, batch.text)  # a control branch is a copy of the encoder
     with META, torch.no_grad(), FlopCounterMode(display=False) as decoding:

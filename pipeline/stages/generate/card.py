@@ -92,8 +92,9 @@ OWN_BASE_UNLABELLED = (
 )
 FOREIGN_BASE = (
     "Two sets of terms travel with the images: those of the real training images, and those of the base model ({base})."
-    " Stable Diffusion 1.5 and what is derived from it are under CreativeML OpenRAIL-M: its authors claim no rights in"
-    " the output, but the use restrictions of its Attachment A bind whoever uses the output, and must be passed on."
+    " Stable Diffusion 1.5 and what is derived from it are under CreativeML OpenRAIL-M, Stable Diffusion 2 and XL under"
+    " CreativeML Open RAIL++-M: their authors claim no rights in the output, but the use restrictions of Attachment A"
+    " bind whoever uses the output, and must be passed on."
 )
 
 

@@ -18,7 +18,7 @@ def write(folder: Path, finetune: str) -> None:
     (folder / "mine.yaml").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["1x24g", "1x80g", "8x24g", "8x80g"])
+@pytest.mark.parametrize("name", ["1x24g", "1x80g", "8x24g", "8x80g", "8x80g_sdxl"])
 def test_shipped_preset_changes_hardware_only(name: str) -> None:
     fitted = presets.under(SETTINGS, presets.load(name, SHIPPED))
     changed = {key for key in Finetune.model_fields if getattr(fitted, key) != getattr(SETTINGS, key)}

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.core.errors import UserError
 from pipeline.core.pair_limit import PairLimit
+from pipeline.core.privacy import check_private
 from pipeline.core.section import Section, parse, read_yaml
 from pipeline.segmentation.params import Segment, SegmenterEntry, entry_settings
 from pipeline.stages.audit.params import Audit
@@ -161,6 +162,12 @@ class Params(Section):
                 raise ValueError(
                     f"generators.{name}.learning_rate: {entry.method_of(name)} is not fine-tuned; remove it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def private_training_is_possible(self) -> Self:
+        for name, entry in self.generators.items():
+            check_private(name, entry, entry.settings(self.finetune), self.base and self.base.source)
         return self
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ HINTS = {"mask": 1, "mask_image": 2}  # passes of the control network per step a
 UNCOUNTED = {  # keys of `finetune` that change neither memory nor operations
     *("max_steps", "schedule_steps", "learning_rate", "weight_decay", "schedule", "max_grad_norm", "flip"),
     *("prompt_dropout", "checkpoint_every", "keep_checkpoints", "validate_every", "sample_every", "tracker"),
-    "snapshots",
+    *("snapshots", "privacy"),
 }
 UNCOUNTED_OF_BASE = {part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")}
 

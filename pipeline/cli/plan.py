@@ -208,7 +208,7 @@ def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
     first: dict[str, str] = {}
     sources = {}
     for name, entry in generators.items():
-        own = entry.seed, entry.learning_rate, entry.pair_limit
+        own = entry.seed, entry.learning_rate, entry.privacy, entry.pair_limit
         key = f"{entry.method_of(name)} {sorted(entry.options.items())} {own}"
         sources[name] = first.setdefault(key, name)
     return sources

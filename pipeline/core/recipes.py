@@ -34,6 +34,7 @@ class Recipe:
     adversary: AdversaryRecipe | None = None  # of the objective's part `adversary`; None: it has no such part
     warm_up: WarmUpRecipe | None = None  # of schedule warmup_cosine
     plateau: PlateauRecipe | None = None  # of schedule plateau
+    privacy: PrivacyRecipe | None = None  # DP-SGD (training.privacy); None: ordinary gradients
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,16 @@ class AdversaryRecipe:
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class PrivacyRecipe:
+    """DP-SGD (Abadi et al. 2016): gradients are clipped per sample and summed, and noise is added to the sum.
+
+    The standard deviation of the noise is noise_multiplier x max_grad_norm. The sum is divided by the expected size of
+    a batch, not by its own.
+    """
+
+    noise_multiplier: float
+    max_grad_norm: float  # limit of the norm of the gradient of one sample
+    expected_batch: int

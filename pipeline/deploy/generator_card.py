@@ -19,6 +19,7 @@ from pipeline.metrics.images.score import current_record
 from pipeline.networks.stable_diffusion.families import SD1, Family
 from pipeline.networks.stable_diffusion.model_index import CONTROL_PIPELINES
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options
 from pipeline.study import Params
 
@@ -78,6 +79,7 @@ class GeneratorSummary:
     eta: float
     settings: Mapping[str, Any]
     scores: tuple[Mapping[str, Any], ...]  # records of metrics.score.Score
+    privacy: str = ""  # what is guaranteed; empty: nothing
 
     @property
     def terms(self) -> Terms:
@@ -122,6 +124,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
             "seed": params.seed,
         },
         scores=_scores(params.study, name),
+        privacy=privacy_record.statement(paths.generator(params.study, name)),
     )
 
 
@@ -192,6 +195,7 @@ def _body(summary: GeneratorSummary) -> str:
         settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in summary.settings.items()),
         scores=_score_table(summary),
         licence=_licence(summary),
+        privacy=f"\n\n{summary.privacy}" if summary.privacy else "",
     )
 
 

@@ -57,8 +57,8 @@ class Losses:
         """Return the rows since the last call, by one all-reduce. Raises UserError naming the first step not finite."""
         if not self.pending:
             return []
-        values = torch.stack([value for losses in self.pending for value in losses.values()])
-        means = iter(self.runtime.mean(values).tolist())
+        values = [value for losses in self.pending for value in losses.values()]  # an empty Poisson batch has none
+        means = iter(self.runtime.mean(torch.stack(values)).tolist() if values else ())
         new = [{name: next(means) for name in losses} for losses in self.pending]
         self.pending.clear()
         for row in new:

@@ -225,13 +225,15 @@ class TrainingRun:
     def _accumulate(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Accumulate the gradients of all micro-batches; return their losses' mean weighted by size."""
         total: dict[str, Tensor] = {}
-        micro_batches = list(split(batch, self.recipe.micro_batch or len(batch)))
+        size = self.recipe.micro_batch or max(len(batch), 1)  # of DP-SGD a batch may be empty
+        micro_batches = list(split(batch, size))
         for part in micro_batches:
             share = len(part) / len(batch)
             with self.strategy.no_sync(part is not micro_batches[-1]):
                 with self.runtime.autocast(self.recipe.precision):
                     losses: dict[str, Tensor] = self.strategy.wrapped(part, progress)
-                self.strategy.backward(sum(losses.values(), torch.zeros((), device=self.runtime.device)) * share)
+                loss = sum(losses.values(), torch.zeros((), device=self.runtime.device))
+                self.strategy.backward(loss * self.strategy.share(len(part), len(batch)))
             for name, loss in losses.items():
                 total[name] = total.get(name, 0.0) + loss.detach().double() * share
         return total

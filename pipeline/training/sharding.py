@@ -1,4 +1,4 @@
-"""Which strategy a launch asks for: replicas (DDP), FSDP2 shards, or DeepSpeed ZeRO-2."""
+"""Which strategy a launch or recipe asks for: replicas (DDP), FSDP2 shards, DeepSpeed ZeRO-2; or DP-SGD."""
 
 from torch import nn
 
@@ -9,6 +9,10 @@ from pipeline.training.strategy import Strategy
 
 def build_strategy(objective: nn.Module, recipe: Recipe, runtime: Runtime) -> Strategy:
     """Lay a float32 objective out as the launch asks (configs/accelerate). Raises UserError where that cannot be."""
+    if recipe.privacy is not None:
+        from pipeline.training.privacy import PrivateStrategy
+
+        return PrivateStrategy(objective, recipe, runtime)
     if runtime.sharding == "zero2":
         from pipeline.training.deepspeed import DeepSpeedStrategy
 

@@ -43,6 +43,10 @@ class Strategy:
         wrapped: Any = self.wrapped
         return wrapped.no_sync() if enabled and self.runtime.world > 1 else nullcontext()
 
+    def share(self, samples: int, whole: int) -> float:
+        """Return the factor of the mean loss of a micro-batch of so many `samples` of the `whole` batch."""
+        return samples / whole
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss."""
         loss.backward()

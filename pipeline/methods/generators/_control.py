@@ -33,6 +33,7 @@ from pipeline.networks.stable_diffusion.acceleration import accelerate
 from pipeline.networks.stable_diffusion.dense_hint_input import DenseHintInput
 from pipeline.networks.stable_diffusion.latent_batches import LatentBatch, LatentBatches, sample_noise
 from pipeline.networks.stable_diffusion.model import StableDiffusion
+from pipeline.networks.stable_diffusion.poisson_batches import PoissonBatches
 from pipeline.networks.stable_diffusion.split_unet import UNetDecoder
 from pipeline.stages.finetune.params import Finetune
 
@@ -73,8 +74,9 @@ class ControlledDiffusion:
         accelerate(self.model.unet, self.network, self.objective, settings)
 
     def batches(self, pairs: Pairs, settings: Finetune, seed: str) -> LatentBatches:
-        """Return the training data of the objective."""
-        return LatentBatches(self.model, pairs, settings.global_batch, seed, settings.flip, settings.prompt_dropout)
+        """Return the training data of the objective; with `privacy` every pair is drawn by chance in every step."""
+        kind = LatentBatches if settings.privacy is None else PoissonBatches
+        return kind(self.model, pairs, settings.global_batch, seed, settings.flip, settings.prompt_dropout)
 
     @torch.no_grad()
     def sample(

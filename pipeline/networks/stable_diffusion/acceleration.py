@@ -32,7 +32,7 @@ def accelerate(unet: UNet2DConditionModel, network: ControlNetModel, objective: 
     if settings.attention == "xformers":
         use_xformers(unet, *networks, *decoders)
     if settings.lora_rank is not None:
-        _add_lora(networks, decoders, settings.lora_rank)
+        _add_lora(networks, decoders, settings.lora_rank, settings.privacy is not None)
     _arithmetic([unet, *networks, *decoders], settings, unet.device, frozen_half(unet))
     if settings.gradient_checkpointing:
         for one in networks:
@@ -66,11 +66,11 @@ def trained_networks(network: ControlNetModel, objective: nn.Module) -> tuple[li
     return list(dict.fromkeys([network, *others])), decoders
 
 
-def _add_lora(networks: Sequence[ControlNetModel], decoders: Sequence[UNetDecoder], rank: int) -> None:
+def _add_lora(networks: Sequence[ControlNetModel], decoders: Sequence[UNetDecoder], rank: int, as_layers: bool) -> None:
     for network in networks:
-        lora.add_lora(network, rank, FRESH)
+        lora.add_lora(network, rank, FRESH, as_layers)
     for decoder in decoders:
-        lora.add_lora(decoder, rank)
+        lora.add_lora(decoder, rank, as_layers=as_layers)
 
 
 def _arithmetic(

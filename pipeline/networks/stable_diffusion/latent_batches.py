@@ -101,6 +101,12 @@ class HostBatch:
         whole = torch.full((), 255.0, device=device)  # CUDA would multiply by 1 / 255 were it a number, and round twice
         return LatentBatch(moments, text, image.float() / whole, mask.long(), self.streams, self.draws.to(device))
 
+    def none(self) -> "HostBatch":
+        """Return a batch of the same shapes without samples."""
+        mirrored = None if self.mirrored is None else self.mirrored[:0]
+        parts = self.moments[:0], self.text[:0], self.image[:0], self.mask[:0]
+        return HostBatch(*parts, mirrored, (), self.draws.part(slice(0)))
+
 
 def _mirror(values: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
@@ -125,10 +131,14 @@ class LatentBatches:
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> HostBatch:
         """Return the share of one process: every world-th sample of the global batch, counted from its rank."""
-        samples = list(enumerate(self.plan(step)))[rank::world]
-        streams = tuple(f"{self.seed}/{step}/{position}" for position, _ in samples)
-        indices = torch.tensor([index for _, index in samples])
-        views = [self._view(index, stream) for (_, index), stream in zip(samples, streams, strict=True)]
+        places = list(enumerate(self.plan(step)))[rank::world]
+        return self.gather([(index, f"{self.seed}/{step}/{position}") for position, index in places])
+
+    def gather(self, samples: Sequence[tuple[int, str]]) -> HostBatch:
+        """Return the batch of samples, each the index of a pair and the name of a random stream."""
+        streams = tuple(stream for _, stream in samples)
+        indices = torch.tensor([index for index, _ in samples])
+        views = [self._view(index, stream) for index, stream in samples]
         mirrored, moments, text = (list(column) for column in zip(*views, strict=True))
         pictures = self.pairs.image.index_select(0, indices), self.pairs.mask.index_select(0, indices)
         shape = (moments[0].shape[0] // 2, *moments[0].shape[1:])

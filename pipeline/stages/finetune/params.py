@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.pair_limit import UNUSED, Limited
+from pipeline.core.privacy import Privacy
 from pipeline.core.section import MethodEntry, Section
 
 
@@ -69,6 +70,13 @@ class Finetune(Section):
     """Experiment tracker that receives losses and learning rate, no images. Install its package yourself."""
     snapshots: tuple[int, ...] = ()
     """Optimiser steps whose weights are kept and scored too, for the quality over training."""
+    privacy: Privacy | None = None
+    """Differentially private fine-tuning, with `lora_rank`; `null` for none."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `privacy` where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "privacy" or value is not None}
 
     @model_validator(mode="after")
     def schedule_is_not_cut_off(self) -> Self:
@@ -174,6 +182,8 @@ class GeneratorEntry(Limited, MethodEntry):
     """Learning rate of this entry's fine-tuning; `null` for `finetune.learning_rate`. A network that starts from random
     weights needs a higher one than a ControlNet over a trained base.
     """
+    privacy: Privacy | None = None
+    """Private fine-tuning of this entry; `null` for `finetune.privacy`."""
     copies: int = Field(gt=0)
     """Images drawn per mask."""
     masks: str = "real"
@@ -224,14 +234,14 @@ class GeneratorEntry(Limited, MethodEntry):
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
-        later = ("keep_background", "from_image", "image_weight", "guidance", "learning_rate")
+        later = ("keep_background", "from_image", "image_weight", "guidance", "learning_rate", "privacy")
         unused = UNUSED | {"control": "mask"} | dict.fromkeys(later)
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     def settings(self, common: Finetune) -> Finetune:
-        """Return the settings of this entry's fine-tuning: the study's, with the entry's own rate if it has one."""
-        own = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
-        return common.model_copy(update=own)
+        """Return the settings of this entry's fine-tuning: the study's, with the entry's own rate and privacy."""
+        own = {"learning_rate": self.learning_rate, "privacy": self.privacy}
+        return common.model_copy(update={key: value for key, value in own.items() if value is not None})
 
     def uses_base(self, name: str) -> bool:
         """Whether the entry with this name needs the base of the study."""

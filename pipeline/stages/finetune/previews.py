@@ -65,7 +65,7 @@ class Validation:
     ) -> None:
         self.objective, self.runtime, self.tracker = model.objective, runtime, tracker
         self.folder, self.settings = work / "validation", settings
-        still = settings.model_copy(update={"flip": False, "prompt_dropout": 0.0})
+        still = settings.model_copy(update={"flip": False, "prompt_dropout": 0.0, "privacy": None})
         self.batches = model.batches(pairs, still, f"{seed}/validation")
         self.count = max(1, len(pairs) // still.global_batch)
 

@@ -13,6 +13,7 @@ from pipeline.core import files
 from pipeline.data import shards
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
+from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.params import FROM_NOTHING
 from pipeline.stages.generate.provenance import KEYWORD, notice
 
@@ -50,7 +51,7 @@ generator nor the segmenter has seen.
 ## Limits
 The images may repeat what the training images hold, bias included, and may resemble single training images; the study's
 audit looks for such copies. An image may not follow its mask exactly; the study's scores say how well it does.
-
+{privacy}
 ## Licence
 {licence}
 """
@@ -199,6 +200,7 @@ def _body(summary: SetSummary) -> str:
         loaded='"webdataset", data_files="shards/**"' if summary.sharded else '"imagefolder", data_dir=...',
         container="shards" if summary.sharded else "folder",
         licence=summary.licence,
+        privacy=f"\n{privacy_record.sentence(shared)}\n" if "epsilon" in shared else "",
     )
 
 

@@ -12,6 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.limited import training_pairs
 from pipeline.stages.base.manifest import base_source, unlabelled_images
+from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import card, guidance, provenance
@@ -98,7 +99,8 @@ class Job:
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         about = self.name, self.entry, self.params.generate, self.weights
-        return provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
+        shared = provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
+        return shared | privacy_record.columns(privacy_record.read(self.trained))
 
     @property
     def unlabelled(self) -> int:

@@ -24,6 +24,7 @@ from pipeline.evaluation.judges import Judges, judged_by
 from pipeline.metrics.segmentation.overlap import mean_dice
 from pipeline.stages.audit.training_images import TrainingImages, unlabelled_of
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.params import OUTSIDE
 from pipeline.stages.generate import provenance
 from pipeline.stages.judge.judge import load_judges
@@ -245,6 +246,7 @@ class Workbench:
         unlabelled = unlabelled_images(self.params.study, beyond) if entry.uses_base(request.generator) else 0
         about = request.generator, entry, generate, weights, unlabelled
         shared = provenance.set_columns(*about, training_pairs=known)
+        shared |= privacy_record.columns(privacy_record.read(paths.generator(self.params.study, request.generator)))
         shared |= {"control_scale": request.control_scale, "masks": "drawn"}
         return mask, provenance.image_columns(shared, mask, 0, request.seed)
 

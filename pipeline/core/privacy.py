@@ -34,9 +34,10 @@ class Privacy(Section):
 class PrivateEntry(Protocol):
     """What the check reads of an entry of `generators`."""
 
-    privacy: Privacy | None
-    control: str
-
+    @property
+    def privacy(self) -> Privacy | None: ...
+    @property
+    def control(self) -> str: ...
     @property
     def options(self) -> dict[str, Any]: ...
     @property

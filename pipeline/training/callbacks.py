@@ -59,7 +59,7 @@ class Losses:
             return []
         values = [value for losses in self.pending for value in losses.values()]  # an empty Poisson batch has none
         means = iter(self.runtime.mean(torch.stack(values)).tolist() if values else ())
-        new = [{name: next(means) for name in losses} for losses in self.pending]
+        new: list[LossRow] = [{name: next(means) for name in losses} for losses in self.pending]
         self.pending.clear()
         for row in new:
             if not all(map(math.isfinite, row.values())):

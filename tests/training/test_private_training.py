@@ -136,7 +136,7 @@ def test_noise_has_the_size_of_the_recipe_and_never_repeats() -> None:
 def poisson(size: int, count: int, batch: int, flip: bool = False) -> PoissonBatches:
     model: Any = SimpleNamespace(keep=None, schedule=range(1000), offload=lambda: None)
     model.moments = lambda image: image.float().mean((1, 2, 3)).view(-1, 1, 1, 1).expand(-1, 8, 4, 4)
-    model.embed = lambda prompts: torch.zeros(1, 7, 16)
+    model.embed = lambda prompts, size: torch.zeros(1, 7, 16)
     return PoissonBatches(model, pairs(size, count), batch, "s", flip, 0.5)
 
 

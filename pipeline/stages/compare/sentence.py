@@ -151,8 +151,8 @@ def _close_choice(claim: Claim) -> list[str]:
         return []
     arm, chance = " and ".join(claim.training_sets), 100 * claim.other_choice
     return [
-        f"The choice of {arm} is close: on another processor, validation chooses another arm with a chance of about"
-        f" {chance:.0f} %."
+        f"The choice of {arm} is close: on another processor, there is a chance of about {chance:.0f} % that validation"
+        " would choose a different arm."
     ]
 
 

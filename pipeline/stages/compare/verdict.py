@@ -98,8 +98,8 @@ def close_call(evidence: Evidence, conclusion: Conclusion, compare: Compare) -> 
     """Say that a verdict is close; None where it is not.
 
     It is close where a p that decides is within a factor of two of the level, or where training the segmenters again on
-    another processor changes the verdict with a chance of at least `CLOSE`. The p of equivalence and the p of the
-    difference can each change the verdict on their own.
+    another processor would change the verdict with a probability of at least `CLOSE`. The p of equivalence and the p of
+    the difference can each change the verdict on their own.
     """
     if conclusion.reason:
         return None

@@ -84,5 +84,5 @@ def test_the_sentence_says_that_the_choice_is_close(other: float | None, said: b
     found = claim_of(arms)
     assert isinstance(found, Claim)
     words = sentence(replace(found, other_choice=other), arms, Compare())
-    assert ("The choice of siamese_x1 is close: on another processor, validation chooses" in words) is said
-    assert not said or words.endswith(f"with a chance of about {100 * (other or 0):.0f} %.")
+    assert ("The choice of siamese_x1 is close: on another processor, there is a chance of" in words) is said
+    assert not said or words.endswith(f"about {100 * (other or 0):.0f} % that validation would choose a different arm.")

@@ -67,10 +67,10 @@ def test_few_units_have_no_interval(members: int, controls: int) -> None:
     found = evaluate(*map(side, drawn(members, controls, 100.0, 0)), 200, np.random.default_rng(0))
     assert (found.auc, found.interval.low, found.interval.high) == (1.0, None, None)
     which = "training" if members < controls else "held-out"
-    assert found.interval.reason == f"an interval needs 6 {which} images, but there are fewer (3)"
+    assert found.interval.reason == f"an interval needs at least 6 {which} images; found 3"
     patients = side(np.arange(40.0), ["a", "b"] * 20)
     reason = evaluate(patients, patients, 200, np.random.default_rng(0)).interval.reason
-    assert reason == "an interval needs 6 training groups (such as patients), but there are fewer (2)"
+    assert reason == "an interval needs at least 6 training groups (such as patients); found 2"
 
 
 @pytest.mark.parametrize("count", [0, 3, 20])
@@ -122,7 +122,7 @@ def test_intervals_cover_the_truth_by_patients_and_not_by_images() -> None:
 def test_one_patient_gives_no_interval_but_the_reason() -> None:
     found = evaluate(side(np.arange(4.0), ["a"] * 4), side(np.arange(30.0)), 200, np.random.default_rng(0))
     assert found.interval.low is None
-    assert found.interval.reason == "the images come from 1 group (such as a patient); an interval needs at least two"
+    assert found.interval.reason == "an interval needs at least 6 training groups (such as patients); found 1"
 
 
 def test_bad_scores_are_refused() -> None:

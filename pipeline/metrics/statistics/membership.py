@@ -128,6 +128,6 @@ def _interval(draws: Array, members: Side, controls: Side) -> Interval:
     for name, side in (("training", members), ("held-out", controls)):
         if len(side.units) < FEWEST_UNITS:
             what = "groups (such as patients)" if side.units.are_groups else "images"
-            reason = f"an interval needs {FEWEST_UNITS} {name} {what}, but there are fewer ({len(side.units)})"
+            reason = f"an interval needs at least {FEWEST_UNITS} {name} {what}; found {len(side.units)}"
             return Interval(None, None, interval.n_groups, reason)
     return interval

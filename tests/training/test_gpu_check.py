@@ -30,7 +30,7 @@ def test_every_line_runs_at_toy_size(monkeypatch: pytest.MonkeyPatch, capsys: py
     report = json.loads(printed.splitlines()[-1])
     found = {line["line"]: (line["result"], line["reason"]) for line in report["lines"]}
     assert status == 0, found
-    assert list(found) == list(lines.all_lines(Scale.of(toy=True))) and len(found) == 24
+    assert list(found) == list(lines.all_lines(Scale.of(toy=True))) and len(found) == 25
     for line, (result, reason) in found.items():
         if line in NEEDS_A_GPU:
             assert result == "not applicable" and NEEDS_A_GPU[line] in reason, line

@@ -10,7 +10,7 @@ from pipeline.cli.slurm import graph, resources, submission
 from pipeline.cli.slurm.graph import Node
 from pipeline.cli.slurm.resources import COMMIT, Resources
 
-GRACE = 120  # seconds before the time limit at which a job is told of it
+GRACE = 120  # seconds before the time limit at which SLURM sends a job its warning signal
 MODULE = "pipeline.cli.slurm.job"
 
 

@@ -127,8 +127,8 @@ class ControlledDiffusion:
     def denoiser(self, images: Tensor, masks: Tensor, prompts: Sequence[str]) -> Denoiser:
         """Return the networks under the masks' control and the prompts, for images [B, 3, H, W] in [0, 1].
 
-        Latents are the means of the autoencoder's posterior. There is no guidance, as in training. Of a method that is
-        trained with images as a second hint, the branch of the mask is asked.
+        Latents are the means of the autoencoder's posterior. As in training, guidance is not used. If a method
+        is trained with images as a second hint, only its mask branch predicts.
         """
         device, model = self.model.unet.device, self.model
         images, masks = images.to(device), masks.to(device)

@@ -33,7 +33,7 @@ class Design:
         return self.compare.reference
 
     def reference_of(self, name: str) -> str:
-        """Return the training set to which another one is compared: the reference, or that of its own limit.
+        """Return the training set with which another one is compared: the reference, or the one with the same limit.
 
         The latter is compared to the study's reference itself.
         """

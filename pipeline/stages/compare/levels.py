@@ -32,7 +32,8 @@ def levels(subgroup: str | Bands, results: Results, attributes: Mapping[str, Map
     """Return the levels of a column that hold a test image, `unknown` last; every image is in one of them.
 
     `attributes` holds the values by image id and column. Raises UserError where an image has no row, where a column of
-    numbers has no edges, where edges meet a value that is no number, or where there are too many levels or only one.
+    numbers has no edges, where a column with edges holds a value that is not a number, or where there are too many
+    levels or only one.
     """
     column = column_of(subgroup)
     found = _lesion_sizes(results) if column == LESION_SIZE else _levels_of_values(subgroup, results, attributes)

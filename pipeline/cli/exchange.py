@@ -54,7 +54,7 @@ def all_pairs(study: Source) -> int | None:
 
 
 def ladder(most: int | None) -> tuple[int, ...]:
-    """Return 16, 32, 64 ... up to the given number of pairs. Raises UserError if these are fewer than two sizes."""
+    """Return 16, 32, 64 ... up to the given number of pairs. Raises UserError if it is unknown or too small."""
     if most is None:
         raise UserError(
             "the number of training pairs is unknown until the data is here; give --pairs, such as 25,50,100"

@@ -52,6 +52,7 @@ OUTPUTS = {
             "figures",
             "numbers.json",
             "bench.csv",
+            "frontier.csv",
             "metrics.json",
             "multiplier_curve.csv",
             "losses",

@@ -20,6 +20,8 @@ from pipeline.stages.report import (
     convergence,
     exchange,
     figures,
+    frontier,
+    frontier_figure,
     gallery,
     losses,
     rater_samples,
@@ -40,11 +42,13 @@ def charts(params: Params, comparison: Record) -> Charts:
     """Return the drawings by section, each section in the order of params.yaml."""
     study, generators, segmenters = params.study, list(params.generators), list(params.segmenters)
     runs = [*losses.read_runs(study, generators), *losses.read_arms(study, segmenters)]
+    points = frontier.frontier_rows(study, params.generators, comparison)
     loss_curves = [figures.loss_curves(run.name, run.curves) for run in runs]
     return {
         "curve": list(_curves(comparison)),
         "exchange": list(exchange.drawings(segmenters, comparison)),
         "differences": list(_differences(segmenters, params.compare, comparison["arms"])),
+        "frontier": list(frontier_figure.drawings(segmenters, points, params.compare.reference)),
         "segmenters": list(segmenter_comparison.drawings(params.compare, comparison.get("segmenters", ()))),
         "sampling": list(rater_samples.drawings(study, segmenters)),
         "convergence": list(convergence.drawings(study, segmenters, common_training_set(params.compare))),

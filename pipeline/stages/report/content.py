@@ -20,6 +20,7 @@ from pipeline.stages.report import (
     boundary_weights,
     claimed_and_measured,
     extra_tables,
+    frontier,
     gallery,
     identity,
     losses,
@@ -38,6 +39,7 @@ from pipeline.stages.report.charts import Charts
 from pipeline.stages.report.claimed_and_measured import ClaimTable, ScoredStudy
 from pipeline.stages.report.drawing import Drawing
 from pipeline.stages.report.extra_tables import ScoreTable
+from pipeline.stages.report.frontier import FrontierRow
 from pipeline.stages.report.gallery import Example, JudgedImage
 from pipeline.stages.report.legend import Key
 from pipeline.stages.report.rater_samples import RaterSamples
@@ -81,6 +83,7 @@ class PageContent:
     curve: list[Record]
     arms: list[Record]
     bench: list[BenchRow]
+    frontier: list[FrontierRow]  # nothing where no generator has been attacked
     choice: list[Record]
     trend: list[Record]
     generator_seeds: list[Record]
@@ -154,6 +157,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         curve=comparison["curve"],
         arms=comparison["arms"],
         bench=bench_table.bench_rows(study, params.generators, params.score.extractors, comparison),
+        frontier=frontier.shown_rows(study, params.generators, comparison),
         choice=comparison["choice"],
         trend=comparison["trend"],
         generator_seeds=comparison["generator_seeds"],

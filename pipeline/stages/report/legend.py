@@ -71,6 +71,18 @@ EXCHANGE: Key = (
     ("dashed", "grey: the power law fitted to real images alone"),
     ("dotted", "the reading of the exchange rate: from an arm to the number of real pairs that reach its Dice"),
 )
+FRONTIER: Key = (
+    (
+        "signs",
+        "one generator in the arm that validation chose; colour and marker show its epsilon",
+    ),
+    (
+        "bar",
+        "confidence intervals: vertical for Dice, horizontal for the AUC; without a bar, there is none",
+    ),
+    ("dashed", "an AUC of 0.5: the attack only guesses"),
+    ("dotted", "no difference in Dice from the reference"),
+)
 KEPT: Key = (("filled", "images that were kept"), ("hatched", "images that were dropped"))
 
 COLUMNS: Mapping[str, str] = {
@@ -143,6 +155,8 @@ COLUMNS: Mapping[str, str] = {
     "attacker has": "what the attacker needs to compute the score, apart from the image with its mask and prompt",
     "members": "the training images of the generator",
     "controls": "held-out real images that resemble no training image and share no patient with one",
+    "epsilon": "the privacy budget that was spent on the generator, with delta and the unit that it protects; none:"
+    " there is no guarantee",
     "AUC": "the chance that a training image has a larger score than a held-out one, with its 95 % interval; 0.5 is"
     " guessing",
     "found at 5 % false alarms": "the share of the training images above the threshold that at most 5 % of the controls"

@@ -11,6 +11,8 @@ from pipeline.stages.report.bench_table import FILE, bench_rows, write_bench
 from pipeline.stages.report.charts import Charts, charts, sheets, write_figures
 from pipeline.stages.report.content import page_content, page_pictures
 from pipeline.stages.report.frame import render
+from pipeline.stages.report.frontier import FILE as FRONTIER
+from pipeline.stages.report.frontier import frontier_rows, write_frontier
 from pipeline.stages.report.index import NUMBERS, write_index
 from pipeline.stages.report.stage_outputs import stage_outputs
 from pipeline.stages.report.summary import summary
@@ -23,9 +25,7 @@ LARGEST = 15 * 1000**2  # bytes of a page with more pictures than SHARED holds
 
 
 def write_report(params: Params) -> None:
-    """Write metrics.json, numbers.json, multiplier_curve.csv, bench.csv, losses/, figures/ and index.html.
-
-    They lie below reports/<study>/.
+    """Write metrics.json, numbers.json, three tables (CSV), losses/, figures/ and index.html below reports/<study>/.
 
     The list of all reports follows.
     """
@@ -42,6 +42,7 @@ def write_report(params: Params) -> None:
     curve = paths.comparison(study) / "multiplier_curve.csv"
     files.write_bytes(folder / "multiplier_curve.csv", curve.read_bytes())
     write_bench(folder / FILE, bench_rows(study, params.generators, params.score.extractors, comparison))
+    write_frontier(folder / FRONTIER, frontier_rows(study, params.generators, comparison))
     runs = [*losses.read_runs(study, generators), *losses.read_arms(study, params.segmenters)]
     losses.write_totals(folder / "losses", runs)
     drawn = charts(params, comparison)

@@ -6,6 +6,10 @@ from pipeline.core import files, paths, tables
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec
+from pipeline.networks.stable_diffusion.families import SD1
+from pipeline.stages.finetune import privacy_record
+from pipeline.stages.finetune.fingerprint import fingerprint
+from pipeline.stages.generate import provenance
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs, copies
 from tests.finished_study import arm, leave_results, write_audit
@@ -55,23 +59,38 @@ AUC = {  # generator: score: AUC and the ends of its interval
 
 
 def attacked_study() -> Params:
-    """The study; the current folder holds what its stages leave."""
+    """The study; the current folder holds what its stages leave, without the weights of networks."""
     params, spec = parse(Params, STUDY), DatasetSpec(name="blobs", size=32)
     real = ImageSet.create(paths.real("toy"), spec, blobs(spec, {"train": 8, "val": 3, "test": 4}))
+    base = {"source": "public_base", "fingerprint": "1", "family": SD1, "commit": "c0ffee"}
+    files.write_json(paths.base("toy") / "manifest.json", base)
     leave_results()
     scores = {name: files.read_json(paths.scores("toy", "siamese") / name) for name in ("scores.json", "metrics.json")}
     for name, entry in params.generators.items():
-        ImageSet.create(paths.synthetic("toy", name), spec, copies(real, 2))
+        manifest: dict[str, Any] = {"fingerprint": fingerprint(params, name, real.split("train"))}
+        if entry.privacy:
+            manifest["privacy"] = SPENT | {"epsilon": entry.privacy.epsilon - 0.02}
+        files.write_json(paths.generator("toy", name) / "manifest.json", manifest)
+        draw_images(params, name, real)
         for file, content in scores.items():
             files.write_json(paths.scores("toy", name) / file, content)
         write_audit(paths.audit("toy", name))
         write_attacks(name)
-        manifest: dict[str, Any] = {"fingerprint": "1", "method": entry.method_of(name)}
-        if entry.privacy:
-            manifest["privacy"] = SPENT | {"epsilon": entry.privacy.epsilon - 0.02}
-        files.write_json(paths.generator("toy", name) / "manifest.json", manifest)
+        paths.snapshots("toy", name).mkdir(parents=True, exist_ok=True)
+    files.write_json(paths.confirmation("toy") / "choice.json", {"seeds": []})
+    for folder in (paths.records("toy"), *(paths.training_set("toy", name) for name in params.training_sets)):
+        folder.mkdir(parents=True)
     write_arms()
     return params
+
+
+def draw_images(params: Params, name: str, real: ImageSet) -> None:
+    """Leave two images per training mask, whose rows say by which generator they were made."""
+    weights = files.tree_sha256(paths.generator("toy", name))
+    about = provenance.set_columns(name, params.generators[name], params.generate, weights)
+    shared = about | privacy_record.columns(privacy_record.read(paths.generator("toy", name)))
+    drawn = ((sample, row | shared | {"mask_id": row["source_id"]}) for sample, row in copies(real, 2))
+    ImageSet.create(paths.synthetic("toy", name), real.spec, drawn)
 
 
 def write_attacks(name: str) -> None:

@@ -21,7 +21,7 @@ from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.study import Params
 from pipeline.web.rating import raters
 from pipeline.web.rating.study_database import begin_study
-from tests import exported, published_sets
+from tests import attacked_generators, exported, published_sets
 from tests.conftest import TOY_STUDY, blob, blobs, copies
 from tests.rated import fresh
 from tests.toy_outputs import ABSENT, untrained_segmenter, write_toy_outputs
@@ -85,6 +85,13 @@ def toy_generator(folder: Path) -> None:
         files.write_json(paths.generator("toy", "siamese") / "manifest.json", about)
 
 
+def attacked_study(folder: Path) -> None:
+    """A finished study `toy` whose generators have been attacked; params.yaml is its own."""
+    with inside(folder):
+        attacked_generators.attacked_study()
+        files.write_json(Path("params.yaml"), attacked_generators.STUDY)
+
+
 def kept_segmenter(folder: Path) -> None:
     """A segmenter that a study has kept, and a folder with two images."""
     (folder / "new_images").mkdir()
@@ -134,6 +141,7 @@ NEEDS: Mapping[str, Callable[[Path], None]] = {
     need.__name__: need
     for need in (
         archives,
+        attacked_study,
         environment,
         images_to_rate,
         kept_segmenter,

@@ -27,6 +27,7 @@ VERBS = (
         "try",
         "predict",
         "export",
+        "release",
         "import",
     ),
     "completion",

@@ -107,6 +107,43 @@ def test_the_arm_that_validation_chose_was_trained_again_with_a_fresh_seed(finis
     assert not {one["fingerprint"] for one in cells} & {one["fingerprint"] for one in grid}
 
 
+def test_a_release_card_describes_the_study_and_notices_a_changed_file(finished: Path, tmp_path: Path) -> None:
+    verb, target = [sys.executable, "-m", "pipeline.cli", "release"], tmp_path / "card"
+    call(finished, [*verb, "siamese", "--output", str(target)])
+    card = json.loads((target / "release_card.json").read_text())
+    assert (card["trained_on"]["images"], card["trained_on"]["base"]["source"]) == (12, "scratch")
+    assert {"dvc.lock", "params.yaml"} < {one["path"] for one in card["files"]}
+    assert {one["training_set"] for one in card["effect"]["arms"]} == {
+        "siamese_x1",
+        "siamese_x2",
+        "siamese_x2_screened",
+    }
+    assert len(card["audits"]["attacks"]["results"]) == 4
+    assert "are those that the card describes" in call(finished, [*verb, "--check", str(target)])
+    changed = tmp_path / "changed"
+    for one in card["files"]:
+        (changed / one["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(finished / one["path"], changed / one["path"])
+    weights = next(one["path"] for one in card["files"] if one["what"] == "generator")
+    (changed / weights).write_bytes(b"another")
+    command = [*verb, "--check", str(target), "--files", str(changed), "--json"]
+    done = subprocess.run(command, cwd=finished, env={**os.environ, "PYTHONPATH": str(finished)}, capture_output=True)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["problems"] == [{"path": weights, "problem": "differs"}]
+
+
+def test_the_frontier_has_a_point_for_each_generator(finished: Path) -> None:
+    with (finished / "reports" / "smoke" / "frontier.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["generator"], row["multiplier"]) for row in rows] == [
+        ("siamese", "1"),
+        ("siamese", "2"),
+        ("controlnet", "1"),
+    ]
+    assert {row["epsilon"] for row in rows} == {"none"} and all(0 <= float(row["auc"]) <= 1 for row in rows)
+    assert (finished / "reports" / "smoke" / "figures" / "frontier_unet.svg").is_file()
+
+
 def test_second_run_and_another_launch_have_nothing_to_do(finished: Path) -> None:
     for variables in ({}, {"LAUNCH": "cpu2"}):
         assert "Running stage" not in call(finished, [*DVC, "repro"], **variables)

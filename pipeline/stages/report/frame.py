@@ -6,15 +6,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-DATA_FILES = ("page.css", "page.js")  # read by stages/records, so that an edit of them re-runs the report
+DATA_FILES = (
+    "macros.html.j2",
+    "page.css",
+    "page.js",
+)  # read by stages/records, so that an edit of them re-runs the report
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a page from a template of this folder; it escapes everything but Markup."""
-    loader = PackageLoader("pipeline.stages.report", ".")
+REPORT = "pipeline.stages.report"
+
+
+def render(template: str, package: str = REPORT, **values: Any) -> str:
+    """Return a page from a template of a package, by default this one; it escapes everything but Markup.
+
+    Templates of other packages can use macros.html.j2 of this one.
+    """
+    loader = ChoiceLoader([PackageLoader(name, ".") for name in dict.fromkeys((package, REPORT))])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     frame = {"script": _text("page.js"), "style": _text("page.css"), "policy": policy()}
     return environment.get_template(template).render(frame, **values)

@@ -1,0 +1,127 @@
+"""What the audits and scores of a study say of a generator, and what its images did to segmenters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.core import files, paths
+from pipeline.deploy.release.card import (
+    ArmEffect,
+    AttackResult,
+    Attacks,
+    Audits,
+    Confirmation,
+    Copies,
+    Effect,
+    FoundRate,
+    Harm,
+    ImageScore,
+)
+from pipeline.deploy.release.finished import FinishedEntry
+from pipeline.metrics.images.score import current_record
+from pipeline.stages.compare.comparison import read_comparison, read_output
+from pipeline.stages.report.frontier import ROLES
+from pipeline.stages.report.membership import SEEN, meaning
+
+Record = Mapping[str, Any]
+WORSE = "worse"
+
+
+def audits(finished: FinishedEntry) -> Audits:
+    """Return the attacks, the search for copies and the scores. Raises UserError where a stage has not run."""
+    folder = paths.audit(finished.study, finished.name)
+    attacks = folder / "membership.json"
+    judge = paths.judge(finished.study) / "metrics.json"
+    return Audits(
+        attacks=_attacks(files.read_json(attacks)) if attacks.is_file() else None,
+        copies=_copies(read_output(folder / "audit.json")),
+        scores=_scores(finished),
+        judge_dice=files.read_json(judge).get("dice") if judge.is_file() else None,
+    )
+
+
+def _attacks(record: Record) -> Attacks | None:
+    """Return the attacks; None where the study asked for none."""
+    if not record["attacks"] and not record["absent"]:
+        return None
+    about = {key: record.get(key) for key in ("members", "controls", "member_groups", "control_groups")}
+    return Attacks(**about, results=tuple(map(_attack, record["attacks"])), absent=dict(record["absent"]))
+
+
+def _attack(record: Record) -> AttackResult:
+    rates = tuple(FoundRate(**{key: one.get(key) for key in FoundRate.model_fields}) for one in record["found"])
+    return AttackResult(
+        score=record["score"],
+        attacker_has=SEEN[record["score"]],
+        auc=record["auc"],
+        low=record["low"],
+        high=record["high"],
+        interval_reason=record["interval_reason"],
+        meaning=meaning(record),
+        found=rates,
+    )
+
+
+def _copies(record: Record) -> Copies:
+    values = {key: record.get(key) for key in Copies.model_fields.keys() - {"spaces", "absent"}}
+    return Copies(
+        **values, spaces=tuple(one["name"] for one in record["spaces"]), absent=dict(record.get("absent") or {})
+    )
+
+
+def _scores(finished: FinishedEntry) -> tuple[ImageScore, ...]:
+    """Return the scores that have a value."""
+    records = map(current_record, read_output(paths.scores(finished.study, finished.name) / "scores.json"))
+    keys = ImageScore.model_fields
+    return tuple(ImageScore(**{key: one.get(key) for key in keys}) for one in records if one["value"] is not None)
+
+
+def effect(finished: FinishedEntry) -> Effect:
+    """Return what the images of the entry did to segmenters: all arms that hold them, and the subgroups harmed."""
+    comparison, compare = read_comparison(finished.study), finished.params.compare
+    arms = [arm for arm in comparison["arms"] if arm["generator"] == finished.name and arm["role"] in ROLES]
+    names = {arm["training_set"] for arm in arms}
+    rows = [row for row in comparison.get("subgroups", ()) if names & {*row["training_set"].split(" and ")}]
+    return Effect(
+        reference=compare.reference,
+        confidence=compare.confidence,
+        margin=compare.margin,
+        arms=tuple(_arm(arm, compare.reference, arm is _best(arms, arm["segmenter"])) for arm in arms),
+        confirmation=_confirmation(comparison.get("headline"), names),
+        subgroups=len(rows),
+        harmed=tuple(_harm(row) for row in rows if row["verdict"] == WORSE),
+    )
+
+
+def _best(arms: Sequence[Record], segmenter: str) -> Record:
+    """Return the arm of a segmenter with the highest Dice on validation images, the first of equal ones."""
+    return max((arm for arm in arms if arm["segmenter"] == segmenter), key=lambda arm: arm["val_dice"])
+
+
+def _arm(arm: Record, reference: str, chosen: bool) -> ArmEffect:
+    keys = ("segmenter", "training_set", "role", "multiplier", "n_images", "n_seeds", "dice", "difference", "verdict")
+    return ArmEffect(
+        **{key: arm.get(key) for key in keys},
+        reference=arm.get("reference") or reference,
+        low=arm.get("difference_low"),
+        high=arm.get("difference_high"),
+        reason=arm.get("reason"),
+        chosen=chosen,
+    )
+
+
+def _confirmation(headline: Record | None, names: set[str]) -> Confirmation | None:
+    """Return the models of fresh seeds behind the study's sentence; None where it is about another generator."""
+    if headline is None or not headline.get("confirmed") or not names & {*headline["training_sets"]}:
+        return None
+    keys = ("segmenter", "difference", "verdict", "n_seeds")
+    return Confirmation(
+        **{key: headline[key] for key in keys},
+        training_sets=tuple(headline["training_sets"]),
+        low=headline["difference_low"],
+        high=headline["difference_high"],
+    )
+
+
+def _harm(row: Record) -> Harm:
+    keys = ("column", "level", "definition", "segmenter", "training_set", "n_images", "difference")
+    return Harm(**{key: row[key] for key in keys}, low=row["difference_low"], high=row["difference_high"])

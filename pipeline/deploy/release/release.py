@@ -1,0 +1,102 @@
+"""Writing of a release card into a new folder: release_card.json and a page that shows it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pipeline
+from pipeline.core import files, paths
+from pipeline.core.errors import UserError
+from pipeline.deploy.release.card import AttackResult, Findings, Kind, ReleaseCard
+from pipeline.deploy.release.finished import FinishedEntry
+from pipeline.deploy.release.hashes import CARD, PAGE, listed_files
+from pipeline.deploy.release.measured import audits, effect
+from pipeline.deploy.release.training import made, trained_on
+from pipeline.deploy.release.unknown import unknowns
+from pipeline.stages.report import legend
+from pipeline.stages.report.frame import render
+
+DATA_FILES = ("release_card.html.j2",)
+
+
+def write_release(finished: FinishedEntry, kind: Kind, terms: str | None, target: Path) -> str:
+    """Write the card of an entry of a finished study into the new folder `target` and return the SHA-256 of the card.
+
+    `terms` are those of the training images, None where they are not known. Raises UserError where the entry is
+    unknown, the study is not finished, its results do not belong together, or `target` exists.
+    """
+    if os.path.lexists(target):
+        raise UserError(f"{target} already exists; remove it, or name another folder with --output")
+    finished.check()
+    card = gather(finished, kind, terms)
+    work = paths.work("release", files.fingerprint(card, str(target.absolute())))
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed run
+    with files.writing_to(target):
+        try:
+            files.write_json(work / CARD, card.model_dump(mode="json"))
+            sha256 = files.sha256(work / CARD)
+            files.write_bytes(work / PAGE, page(card, sha256).encode())
+            files.publish(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return sha256
+
+
+def gather(finished: FinishedEntry, kind: Kind, terms: str | None) -> ReleaseCard:
+    """Return the card of an entry from the files of its study."""
+    found = Findings(
+        kind=kind,
+        trained_on=trained_on(finished, terms),
+        made=made(finished),
+        audits=audits(finished),
+        effect=effect(finished),
+    )
+    return ReleaseCard(
+        **dict(found),
+        twinsynth=pipeline.__version__,
+        study=finished.study,
+        entry=finished.name,
+        unknown=unknowns(found),
+        files=listed_files(finished.study, finished.name, kind),
+    )
+
+
+def page(card: ReleaseCard, sha256: str) -> str:
+    """Return the page of a card whose JSON file has this SHA-256; it needs nothing beside it."""
+    package = __package__ or "pipeline.deploy.release"
+    glance = list(at_a_glance(card))
+    return render(DATA_FILES[0], package, card=card, sha256=sha256, glance=glance, meanings=legend.COLUMNS)
+
+
+def strongest_attack(card: ReleaseCard) -> AttackResult | None:
+    """Return the attack with the highest AUC; None where there is none."""
+    attacks = card.audits.attacks
+    return max(attacks.results, key=lambda one: one.auc, default=None) if attacks else None
+
+
+def at_a_glance(card: ReleaseCard) -> Iterator[tuple[str, str]]:
+    """Yield what the page says first, each as a term and a sentence."""
+    trained, private, copies = card.trained_on, card.made.privacy, card.audits.copies
+    pairs = "not known" if trained.images is None else f"{trained.images} images with masks of {trained.data_set}"
+    yield "Training images", pairs
+    budget = f"epsilon {private.epsilon:.3g} at delta {private.delta:.3g} per {private.unit}" if private else "none"
+    yield "Privacy guarantee", "not known" if card.made.elsewhere else budget
+    attack = strongest_attack(card)
+    yield (
+        "Strongest attack",
+        "none was run"
+        if attack is None
+        else f"{attack.score}: AUC {_interval(attack.auc, attack.low, attack.high, 2)}",
+    )
+    yield "Suspected copies", f"{copies.suspects} of {copies.images} images"
+    for arm in card.effect.arms:
+        if arm.chosen and arm.difference is not None:
+            gain = _interval(arm.difference, arm.low, arm.high, 3)
+            yield f"Dice, {arm.segmenter}", f"{arm.training_set} minus {arm.reference}: {gain}, {arm.verdict}"
+    yield "Not known", f"{len(card.unknown)} points, which are listed below"
+
+
+def _interval(value: float, low: float | None, high: float | None, digits: int) -> str:
+    ends = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends}"

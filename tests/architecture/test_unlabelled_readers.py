@@ -1,4 +1,4 @@
-"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies."""
+"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies, a hash names them."""
 
 import ast
 from pathlib import Path
@@ -14,6 +14,7 @@ READERS = {
     "stages/audit/training_images.py",  # searches for copies of them
     "stages/report/audit.py",  # shows those that synthetic images resemble
     "stages/report/identity.py",  # their hash
+    "deploy/release/hashes.py",  # the hash of their manifest
 }
 DEPENDING = {"base", "segment", "confirm", "audit", "report"}
 

@@ -235,6 +235,12 @@ def test_results_that_do_not_belong_together_have_no_card(study: Params, capsys:
     assert "was trained with other parameters" in refused(capsys, "siamese")
 
 
+def test_outputs_of_an_older_version_are_refused(study: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    path = paths.audit("toy", "siamese") / "audit.json"
+    files.write_json(path, {key: value for key, value in files.read_json(path).items() if key != "share"})
+    assert "made by an older version (share is missing); run dvc repro" in refused(capsys, "siamese")
+
+
 def test_the_verb_takes_a_generator_or_a_card(study: Params, capsys: pytest.CaptureFixture[str]) -> None:
     assert "name either a generator" in refused(capsys)
     assert "name either a generator" in refused(capsys, "siamese", "--check", "x")

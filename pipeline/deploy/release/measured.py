@@ -1,6 +1,6 @@
 """What the audits and scores of a study say of a generator, and what its images did to segmenters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.core import files, paths
@@ -39,16 +39,21 @@ def audits(finished: FinishedEntry) -> Audits:
     )
 
 
+def _picked(record: Record, keys: Iterable[str]) -> dict[str, Any]:
+    """Return some values of a record; None where it lacks one, as a record of an earlier version may."""
+    return {key: record.get(key) for key in keys}
+
+
 def _attacks(record: Record) -> Attacks | None:
     """Return the attacks; None where the study asked for none."""
     if not record["attacks"] and not record["absent"]:
         return None
-    about = {key: record.get(key) for key in ("members", "controls", "member_groups", "control_groups")}
+    about = _picked(record, ("members", "controls", "member_groups", "control_groups"))
     return Attacks(**about, results=tuple(map(_attack, record["attacks"])), absent=dict(record["absent"]))
 
 
 def _attack(record: Record) -> AttackResult:
-    rates = tuple(FoundRate(**{key: one.get(key) for key in FoundRate.model_fields}) for one in record["found"])
+    rates = tuple(FoundRate(**_picked(one, FoundRate.model_fields)) for one in record["found"])
     return AttackResult(
         score=record["score"],
         attacker_has=SEEN[record["score"]],
@@ -62,7 +67,7 @@ def _attack(record: Record) -> AttackResult:
 
 
 def _copies(record: Record) -> Copies:
-    values = {key: record.get(key) for key in Copies.model_fields.keys() - {"spaces", "absent"}}
+    values = _picked(record, Copies.model_fields.keys() - {"spaces", "absent"})
     return Copies(
         **values, spaces=tuple(one["name"] for one in record["spaces"]), absent=dict(record.get("absent") or {})
     )
@@ -71,8 +76,7 @@ def _copies(record: Record) -> Copies:
 def _scores(finished: FinishedEntry) -> tuple[ImageScore, ...]:
     """Return the scores that have a value."""
     records = map(current_record, read_output(paths.scores(finished.study, finished.name) / "scores.json"))
-    keys = ImageScore.model_fields
-    return tuple(ImageScore(**{key: one.get(key) for key in keys}) for one in records if one["value"] is not None)
+    return tuple(ImageScore(**_picked(one, ImageScore.model_fields)) for one in records if one["value"] is not None)
 
 
 def effect(finished: FinishedEntry) -> Effect:
@@ -100,7 +104,7 @@ def _best(arms: Sequence[Record], segmenter: str) -> Record:
 def _arm(arm: Record, reference: str, chosen: bool) -> ArmEffect:
     keys = ("segmenter", "training_set", "role", "multiplier", "n_images", "n_seeds", "dice", "difference", "verdict")
     return ArmEffect(
-        **{key: arm.get(key) for key in keys},
+        **_picked(arm, keys),
         reference=arm.get("reference") or reference,
         low=arm.get("difference_low"),
         high=arm.get("difference_high"),
@@ -115,7 +119,7 @@ def _confirmation(headline: Record | None, names: set[str]) -> Confirmation | No
         return None
     keys = ("segmenter", "difference", "verdict", "n_seeds")
     return Confirmation(
-        **{key: headline[key] for key in keys},
+        **_picked(headline, keys),
         training_sets=tuple(headline["training_sets"]),
         low=headline["difference_low"],
         high=headline["difference_high"],
@@ -124,4 +128,4 @@ def _confirmation(headline: Record | None, names: set[str]) -> Confirmation | No
 
 def _harm(row: Record) -> Harm:
     keys = ("column", "level", "definition", "segmenter", "training_set", "n_images", "difference")
-    return Harm(**{key: row[key] for key in keys}, low=row["difference_low"], high=row["difference_high"])
+    return Harm(**_picked(row, keys), low=row["difference_low"], high=row["difference_high"])

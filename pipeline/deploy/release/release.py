@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import ValidationError
+
 import pipeline
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
@@ -44,14 +46,20 @@ def write_release(finished: FinishedEntry, kind: Kind, terms: str | None, target
 
 
 def gather(finished: FinishedEntry, kind: Kind, terms: str | None) -> ReleaseCard:
-    """Return the card of an entry from the files of its study."""
-    found = Findings(
-        kind=kind,
-        trained_on=trained_on(finished, terms),
-        made=made(finished),
-        audits=audits(finished),
-        effect=effect(finished),
-    )
+    """Return the card of an entry from the files of its study. Raises UserError where a stage wrote too little."""
+    try:
+        found = Findings(
+            kind=kind,
+            trained_on=trained_on(finished, terms),
+            made=made(finished),
+            audits=audits(finished),
+            effect=effect(finished),
+        )
+    except (ValidationError, KeyError) as error:  # what an earlier version's stages did not write
+        raise UserError(
+            f"the outputs of {finished.name} were made by an older version ({_missing(error)} is missing); run dvc"
+            " repro"
+        ) from None
     return ReleaseCard(
         **dict(found),
         twinsynth=pipeline.__version__,
@@ -60,6 +68,12 @@ def gather(finished: FinishedEntry, kind: Kind, terms: str | None) -> ReleaseCar
         unknown=unknowns(found),
         files=listed_files(finished.study, finished.name, kind),
     )
+
+
+def _missing(error: ValidationError | KeyError) -> str:
+    """Return the name of the value that is missing."""
+    place = error.args if isinstance(error, KeyError) else error.errors()[0]["loc"]
+    return ".".join(map(str, place))
 
 
 def page(card: ReleaseCard, sha256: str) -> str:

@@ -12,6 +12,7 @@ from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.deploy.release.card import ReleaseCard
 from pipeline.deploy.release.hashes import CARD, PAGE, read_card
+from pipeline.deploy.release.release import at_a_glance
 from pipeline.deploy.release.unknown import unknowns
 from pipeline.stages.report.stage_outputs import unfinished_stages
 from pipeline.study import Params
@@ -105,9 +106,25 @@ def test_unknown_is_what_is_absent(study: Params) -> None:
     assert {"one generator", "faithfulness", "clinicians", "subgroups", "confirmation"} <= plain
     unused = topics(released("unused"))
     assert {"attacks", "effect"} <= unused and not {"stronger attacks", "few controls", "other data"} & unused
+    images = topics(released("controlnet_eps8", "--images"))
+    assert not {"audit of the base", "attack on the images"} & images
+    edit(paths.audit("toy", "controlnet_eps8") / "membership.json", attacks=[])
+    shutil.rmtree("released/controlnet_eps8_images")
+    assert "attacks" in topics(released("controlnet_eps8", "--images"))
     copied = released("copy_paste", "--images")
+    assert "parts of real training images" in copied.made.notice  # and not that they show no patient
     assert {"attack loss", "interval of released"} <= topics(copied)
     assert not {"one generator", "training data of the base"} & topics(copied)
+
+
+def test_of_images_alone_the_attack_on_images_counts(study: Params) -> None:
+    assert ("Strongest attack", "loss: AUC 0.56 [0.48, 0.64]") in at_a_glance(released("controlnet_eps8"))
+    card = released("controlnet_eps8", "--images")
+    assert ("Strongest attack", "released: AUC 0.53 [0.45, 0.61]") in at_a_glance(card)
+    path = paths.audit("toy", "siamese") / "membership.json"
+    edit(path, attacks=files.read_json(path)["attacks"][:1])
+    card = released("siamese", "--images")
+    assert ("Strongest attack", "none was run") in at_a_glance(card) and "attack on the images" in topics(card)
 
 
 def test_what_becomes_known_is_no_longer_unknown(study: Params) -> None:

@@ -11,6 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.data import manifest, shards
 from pipeline.data.image_set import HASHES, MANIFEST, Row
 from pipeline.deploy.release.card import FORMAT, VERSION, Kind, ListedFile, ReleaseCard
+from pipeline.stages.base.manifest import unlabelled_images
 
 CARD, PAGE = "release_card.json", "release_card.html"
 MISSING, DIFFERS = "missing", "differs"
@@ -49,7 +50,8 @@ def _described(study: str, name: str, kind: Kind) -> Iterator[tuple[str, Path]]:
     yield "parameters", Path("params.yaml")
     yield "inputs and outputs of all stages", Path("dvc.lock")
     yield "manifest of the real images", paths.real(study) / MANIFEST
-    yield "manifest of the images without masks", paths.unlabelled(study) / MANIFEST
+    if unlabelled_images(study):
+        yield "manifest of the images without masks", paths.unlabelled(study) / MANIFEST
     for what, folder in (("base", paths.base(study)), ("generator", paths.generator(study, name))):
         if kind == "generator":
             yield from ((what, path) for path in _inside(folder))

@@ -15,7 +15,7 @@ from pipeline.deploy.release.finished import FinishedEntry
 from pipeline.deploy.release.hashes import CARD, PAGE, listed_files
 from pipeline.deploy.release.measured import audits, effect
 from pipeline.deploy.release.training import made, trained_on
-from pipeline.deploy.release.unknown import unknowns
+from pipeline.deploy.release.unknown import RELEASED, unknowns
 from pipeline.stages.report import legend
 from pipeline.stages.report.frame import render
 
@@ -84,9 +84,10 @@ def page(card: ReleaseCard, sha256: str) -> str:
 
 
 def strongest_attack(card: ReleaseCard) -> AttackResult | None:
-    """Return the attack with the highest AUC; None where there is none."""
-    attacks = card.audits.attacks
-    return max(attacks.results, key=lambda one: one.auc, default=None) if attacks else None
+    """Return the attack with the highest AUC that whoever gets the release can try; None where there is none."""
+    attacks = card.audits.attacks.results if card.audits.attacks else ()
+    possible = [one for one in attacks if card.kind == "generator" or one.score == RELEASED]
+    return max(possible, key=lambda one: one.auc, default=None)
 
 
 def at_a_glance(card: ReleaseCard) -> Iterator[tuple[str, str]]:

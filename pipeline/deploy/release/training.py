@@ -15,6 +15,11 @@ from pipeline.stages.finetune.params import OUTSIDE
 from pipeline.stages.generate.provenance import notice
 from pipeline.stages.mix.treatments import recipe
 
+COMPOSED = (
+    "The images are put together from parts of real training images. Protect them as those images are protected; they"
+    " are not for clinical use."
+)
+
 
 def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
     """Return what the generator was trained on; `terms` are those of the training images, None if they are not known.
@@ -80,7 +85,7 @@ def made(finished: FinishedEntry) -> Made:
         images=len(finished.images),
         image_masks=len({row.get("mask_id", row["source_id"]) for row in finished.images}),
         mask_source=entry.masks,
-        notice=notice(row),
+        notice=notice(row) if trained or elsewhere else COMPOSED,
     )
 
 

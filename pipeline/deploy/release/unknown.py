@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pipeline.deploy.release.card import Attacks, Findings, Unknown
 
 RATED = ("mos", "turing_accuracy")  # scores that come from clinicians
+RELEASED = "released"  # the attack on the images alone
 OWN_MASKS = "bank"  # the only masks that are not made of training masks
 
 
@@ -32,6 +33,8 @@ def _recognition(found: Findings) -> Lines:
             "Stronger attacks than those listed may find more, for example attacks that train reference models.",
         )
         yield from _rates(attacks)
+        if found.kind == "images" and RELEASED not in {one.score for one in attacks.results}:
+            yield "attack on the images", "No attack on the images alone was run (score released)."
     if attacks is not None:
         yield from (
             (f"attack {score}", f"The attack {score} could not be run: {reason}.")
@@ -103,7 +106,8 @@ def _base(found: Findings) -> Lines:
             f"The base was also trained on {base.unlabelled_images} images without masks. The attacks do not test"
             " whether these can be recognised.",
         )
-    if attacks is None or "autoencoder" not in {one.score for one in attacks.results}:
+    scores = {one.score for one in attacks.results} if attacks else set()
+    if found.kind == "generator" and "autoencoder" not in scores:
         yield (
             "audit of the base",
             "The base model was not attacked, so what its autoencoder reveals was not measured (score autoencoder).",

@@ -1,4 +1,4 @@
-"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies, a hash names them."""
+"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies."""
 
 import ast
 from pathlib import Path

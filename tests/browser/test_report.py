@@ -274,7 +274,7 @@ def test_text_and_signs_stand_out(chromium: Browser, report: Path, scheme: str) 
 def test_every_figure_says_what_it_shows(chromium: Browser, report: Path) -> None:
     page = opened(chromium, report).page
     figures = page.locator("figure:has(svg[role=img])")
-    assert figures.count() == 8
+    assert figures.count() == 9
     for figure in figures.all():
         assert figure.locator("figcaption").text_content()
         assert len(figure.locator("svg[role=img]").get_attribute("aria-label") or "") > 20

@@ -75,4 +75,4 @@ def test_a_difference_of_the_margin_is_seldom_called_equivalent(seeds: int, seed
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", NEEDED, ids=str)
 def test_needed_images(scenario: Scenario) -> None:
-    assert needed(scenario, 5000)["ratio"] == pytest.approx(1, abs=0.1)
+    assert needed(scenario, 1000)["ratio"] == pytest.approx(1, abs=0.1)

@@ -15,11 +15,6 @@ from pipeline.stages.finetune.params import OUTSIDE
 from pipeline.stages.generate.provenance import notice
 from pipeline.stages.mix.treatments import recipe
 
-COMPOSED = (
-    "The images are put together from parts of real training images. Protect them as those images are protected; they"
-    " are not for clinical use."
-)
-
 
 def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
     """Return what the generator was trained on; `terms` are those of the training images, None if they are not known.
@@ -40,7 +35,7 @@ def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
         limit=None if limit is None else str(limit),
         manifest_sha256=files.sha256(paths.real(finished.study) / MANIFEST),
         terms=terms,
-        base=_base(finished) if entry.learns(finished.name) and entry.uses_base(finished.name) else None,
+        base=_base(finished) if entry.learns_on_base(finished.name) else None,
     )
 
 
@@ -85,7 +80,7 @@ def made(finished: FinishedEntry) -> Made:
         images=len(finished.images),
         image_masks=len({row.get("mask_id", row["source_id"]) for row in finished.images}),
         mask_source=entry.masks,
-        notice=notice(row) if trained or elsewhere else COMPOSED,
+        notice=notice(row),
     )
 
 

@@ -136,7 +136,8 @@ def seal(folder: Path) -> None:
     """
     for path in (*(path for path in folder.rglob("*") if not path.match(TEMPORARY)), folder):
         flush(path)
-    sums = {p.relative_to(folder).as_posix(): sha256(p) for p in finished_files(folder) if not p.name.endswith(PICTURES)}
+    sealed = (path for path in finished_files(folder) if not path.name.endswith(PICTURES))
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in sealed}
     write_json(folder / SEAL, sums)
     flush(folder)
 

@@ -83,8 +83,8 @@ class FinishedEntry:
             )
         for folder in (paths.generator, paths.synthetic, paths.scores, paths.audit):
             files.check(folder(self.study, self.name))
-        for folder in (paths.base, paths.judge, paths.comparison, paths.confirmation):
-            files.check(folder(self.study))
+        for shared in (paths.base, paths.judge, paths.comparison, paths.confirmation):
+            files.check(shared(self.study))
         if self.manifest["fingerprint"] != fingerprint(self.params, self.name, self.train):
             raise UserError(
                 f"{paths.generator(self.study, self.name)} was trained with other parameters, data or base than the"

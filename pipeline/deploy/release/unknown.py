@@ -14,8 +14,8 @@ def unknowns(found: Findings, *, is_locked: bool) -> tuple[Unknown, ...]:
 
     `is_locked`: whether dvc.lock says that all results belong to the current parameters.
     """
-    parts = (_recognition(found), _privacy(found), _base(found), _training(found), _images(found), _effect(found))
-    parts += (_state(is_locked),)
+    about = (_recognition, _privacy, _base, _training, _images, _effect)
+    parts = [*(part(found) for part in about), _state(is_locked)]
     return tuple(Unknown(topic=topic, text=text) for part in parts for topic, text in part)
 
 

@@ -119,12 +119,13 @@ def sha256_of(content: bytes) -> str:
 def tree_sha256(folder: Path) -> str:
     """Return the SHA-256 of the names and contents of all files in a folder, temporary files and seals excepted."""
     total = hashlib.sha256()
-    for path in _finished(folder):
+    for path in finished_files(folder):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return total.hexdigest()
 
 
-def _finished(folder: Path) -> list[Path]:
+def finished_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of its subfolders, temporary files and seals excepted."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.match(TEMPORARY) and p.name != SEAL)
 
 
@@ -135,7 +136,8 @@ def seal(folder: Path) -> None:
     """
     for path in (*(path for path in folder.rglob("*") if not path.match(TEMPORARY)), folder):
         flush(path)
-    sums = {p.relative_to(folder).as_posix(): sha256(p) for p in _finished(folder) if not p.name.endswith(PICTURES)}
+    sealed = (path for path in finished_files(folder) if not path.name.endswith(PICTURES))
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in sealed}
     write_json(folder / SEAL, sums)
     flush(folder)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.core import files, paths, seeding
 from pipeline.core.contracts import Sampling, TrainingFreeGenerator
@@ -16,7 +17,7 @@ from pipeline.data.image_set import ImageSet
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.methods.generators import _poisson, copy_paste
 from pipeline.stages.finetune.finetune import finetune
-from pipeline.stages.generate import generate
+from pipeline.stages.generate import generate, provenance
 from pipeline.stages.snapshots import output
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
@@ -221,6 +222,19 @@ def test_it_runs_through_finetune_and_generate(toy_study: Params) -> None:
         assert abs(gap).mean() < 30  # its own lesion (noise of 160 to 220 on a background of 0 to 60), edges blended
         assert made.image(row)[:, ~inside].mean() < 60
     assert output.kept_steps("toy", "copy_paste", params.finetune.snapshots) == []
+    assert_marked_as_real(made)
+
+
+def assert_marked_as_real(made: ImageSet) -> None:
+    """Check that nothing calls the images drawn, or says that they show no patient."""
+    with Image.open(made.folder / made.rows[0]["file_name"]) as picture:
+        text = picture.text  # type: ignore[attr-defined]
+    assert text["Description"] == provenance.NOTICE_COMPOSED and "no patient" not in text["Description"]
+    assert "digitalsourcetype/compositeCapture" in text["XML:com.adobe.xmp"]
+    card = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "from parts of the real training images of the study" in card and "consist of parts of the study's" in card
+    assert provenance.NOTICE_COMPOSED in card and "fine-tuned" not in card and "base model" not in card
+    assert provenance.NOTICE_COMPOSED in files.read_json(made.folder / "croissant.json")["description"]
 
 
 def test_it_is_an_untrained_generator() -> None:

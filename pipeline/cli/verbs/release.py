@@ -1,6 +1,7 @@
 """twinsynth release: a card of what is released, with the hashes of the files that it describes, and its check."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.check is None) == (arguments.name is None):
         raise UserError("name either a generator of params.yaml or a card to check, as in --check released/siamese")
     if arguments.check is not None:
-        if arguments.images or arguments.terms or arguments.output:
+        if arguments.images or arguments.terms is not None or arguments.output is not None:
             raise UserError("--images, --terms and --output write a card; leave them out with --check")
         return _check(arguments)
     if arguments.files is not None:
         raise UserError("--files says where the files of a card lie; use it with --check")
+    if arguments.terms is not None and not arguments.terms.strip():
+        raise UserError("--terms is empty; give the terms of use, such as CC-BY-4.0, or leave it out")
     return _write(arguments)
 
 
@@ -79,30 +82,33 @@ def _refuse_outdated() -> None:
 
     if not LOCK.is_file():
         return
-    changed = [one for one in reasons() if one.kind in ("parameter", "input") and one.stage != LAST]
+    changed = [one for one in reasons() if one.kind in ("parameter", "input", "new") and one.stage != LAST]
     if changed:
         first = changed[0]
         raise UserError(
-            f"the results of {first.stage} do not belong to the current study ({first.kind} {first.name}:"
-            f" {first.change}), so a card of them would be wrong; run dvc repro"
+            f"the results of {first.stage} do not belong to the current study ({first.name}: {first.change}), so a card"
+            " of them would be wrong; run dvc repro"
         )
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from pipeline.data.decoding import display_path
     from pipeline.deploy.release.hashes import check
 
-    checked = check(arguments.check, arguments.files or Path())
+    root = arguments.files or Path()
+    if not root.is_dir():
+        raise UserError(f"--files: there is no folder {root}; name the one in which the files of the card lie")
+    checked = check(arguments.check, root)
     if arguments.json:
-        problems = [{"path": one.path, "problem": one.problem} for one in checked.problems]
-        tell_json({"card": arguments.check, "files": checked.files, "images": checked.images, "problems": problems})
+        tell_json({"card": arguments.check, **asdict(checked)})
+        return 1 if checked.problems else 0
+    images = f" and {checked.images} files of images and masks" if checked.images else ""
+    for one in checked.problems:
+        tell(f"{display_path(Path(one.path), Path())}: {one.problem}")
+    if checked.problems:
+        total, are = checked.files + checked.images, "are" if len(checked.problems) > 1 else "is"
+        tell(f"{len(checked.problems)} of {total} files {are} missing or different")
     else:
-        images = f" and {checked.images} files of images and masks" if checked.images else ""
-        for one in checked.problems:
-            tell(f"{one.path}: {one.problem}")
-        count = len(checked.problems)
-        tell(
-            f"{count} of {checked.files} files{images} {'are' if count > 1 else 'is'} missing or different"
-            if count
-            else f"{arguments.check}: {checked.files} files{images} are those that the card describes"
-        )
+        tell(f"{arguments.check}: {checked.files} files{images} are those that the card describes")
+    tell(f"SHA-256 of the card: {checked.sha256}")
     return 1 if checked.problems else 0

@@ -95,7 +95,7 @@ class AttackResult(Part):
     score: str
     attacker_has: str
     auc: float
-    low: float | None
+    low: float | None  # 95 % interval
     high: float | None
     interval_reason: str | None
     meaning: str
@@ -119,7 +119,7 @@ class Copies(Part):
     images: int
     suspects: int
     share: float
-    share_low: float
+    share_low: float  # 95 % interval, which counts images as independent
     share_high: float
     false_alarm_rate: float | None  # share of held-out images that may be called copies
     expected_false_alarms: float
@@ -178,6 +178,7 @@ class Confirmation(Part):
 
     segmenter: str
     training_sets: tuple[str, ...]
+    reference: str
     difference: float
     low: float
     high: float
@@ -193,6 +194,8 @@ class Harm(Part):
     definition: str
     segmenter: str
     training_set: str
+    models: str | None  # grid; or confirmation: trained again with fresh seeds
+    reference: str
     n_images: int
     difference: float
     low: float
@@ -208,6 +211,7 @@ class Effect(Part):
     arms: tuple[ArmEffect, ...]
     confirmation: Confirmation | None
     subgroups: int  # comparisons by subgroup that were made of these arms
+    subgroups_open: int  # of these, the ones without a possible verdict, such as for too few images
     harmed: tuple[Harm, ...]
 
 

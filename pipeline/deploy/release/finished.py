@@ -18,10 +18,15 @@ LISTED = 8  # stages named in an error
 
 @dataclass(frozen=True)
 class FinishedEntry:
-    """One entry of the section `generators` of a study in the current folder."""
+    """One entry of the section `generators` of a study in the current folder. Raises UserError where it is unknown."""
 
     params: Params
     name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in self.params.generators:
+            names = ", ".join(self.params.generators) or "none, the study has no generators"
+            raise UserError(f"there is no generator {self.name!r} in params.yaml; the available ones are: {names}")
 
     @property
     def study(self) -> str:
@@ -39,10 +44,19 @@ class FinishedEntry:
         return self.entry.method_of(self.name)
 
     @cached_property
+    def real(self) -> ImageSet:
+        """The real images of all splits."""
+        return ImageSet.open(paths.real(self.study))
+
+    @cached_property
     def train(self) -> ImageSet:
         """The training pairs within the limit of the entry."""
-        real = ImageSet.open(paths.real(self.study))
-        return training_pairs(real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+        return training_pairs(self.real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+
+    @property
+    def beyond_limit(self) -> int:
+        """The number of training images beyond the limit of the entry, which a base from scratch has seen too."""
+        return len(self.real.split("train")) - len(self.train)
 
     @cached_property
     def images(self) -> ImageSet:
@@ -60,10 +74,7 @@ class FinishedEntry:
         return files.tree_sha256(paths.generator(self.study, self.name))
 
     def check(self) -> None:
-        """Raise UserError where the entry is unknown, a stage is missing, or results do not belong together."""
-        if self.name not in self.params.generators:
-            names = ", ".join(self.params.generators) or "none, the study has no generators"
-            raise UserError(f"there is no generator {self.name!r} in params.yaml; the available ones are: {names}")
+        """Raise UserError where a stage is missing, an output is damaged, or results do not belong together."""
         if missing := [stage for stage in unfinished_stages(self.params) if stage != LAST]:
             more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             raise UserError(
@@ -72,7 +83,8 @@ class FinishedEntry:
             )
         for folder in (paths.generator, paths.synthetic, paths.scores, paths.audit):
             files.check(folder(self.study, self.name))
-        files.check(paths.comparison(self.study))
+        for shared in (paths.base, paths.judge, paths.comparison, paths.confirmation):
+            files.check(shared(self.study))
         if self.manifest["fingerprint"] != fingerprint(self.params, self.name, self.train):
             raise UserError(
                 f"{paths.generator(self.study, self.name)} was trained with other parameters, data or base than the"

@@ -1,6 +1,6 @@
 """What the audits and scores of a study say of a generator, and what its images did to segmenters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.core import files, paths
@@ -19,11 +19,12 @@ from pipeline.deploy.release.card import (
 from pipeline.deploy.release.finished import FinishedEntry
 from pipeline.metrics.images.score import current_record
 from pipeline.stages.compare.comparison import read_comparison, read_output
-from pipeline.stages.report.frontier import ROLES
+from pipeline.stages.compare.verdict import Verdict
+from pipeline.stages.report.bench_table import ROLES
+from pipeline.stages.report.frontier import best_on_validation
 from pipeline.stages.report.membership import SEEN, meaning
 
 Record = Mapping[str, Any]
-WORSE = "worse"
 
 
 def audits(finished: FinishedEntry) -> Audits:
@@ -84,21 +85,19 @@ def effect(finished: FinishedEntry) -> Effect:
     comparison, compare = read_comparison(finished.study), finished.params.compare
     arms = [arm for arm in comparison["arms"] if arm["generator"] == finished.name and arm["role"] in ROLES]
     names = {arm["training_set"] for arm in arms}
+    segmenters = dict.fromkeys(arm["segmenter"] for arm in arms)
+    best = [best_on_validation([arm for arm in arms if arm["segmenter"] == one]) for one in segmenters]
     rows = [row for row in comparison.get("subgroups", ()) if names & {*row["training_set"].split(" and ")}]
     return Effect(
         reference=compare.reference,
         confidence=compare.confidence,
         margin=compare.margin,
-        arms=tuple(_arm(arm, compare.reference, arm is _best(arms, arm["segmenter"])) for arm in arms),
-        confirmation=_confirmation(comparison.get("headline"), names),
+        arms=tuple(_arm(arm, compare.reference, any(arm is one for one in best)) for arm in arms),
+        confirmation=_confirmation(comparison.get("headline"), names, compare.reference),
         subgroups=len(rows),
-        harmed=tuple(_harm(row) for row in rows if row["verdict"] == WORSE),
+        subgroups_open=sum(row.get("reason") is not None for row in rows),
+        harmed=tuple(_harm(row, compare.reference) for row in rows if row["verdict"] == Verdict.WORSE),
     )
-
-
-def _best(arms: Sequence[Record], segmenter: str) -> Record:
-    """Return the arm of a segmenter with the highest Dice on validation images, the first of equal ones."""
-    return max((arm for arm in arms if arm["segmenter"] == segmenter), key=lambda arm: arm["val_dice"])
 
 
 def _arm(arm: Record, reference: str, chosen: bool) -> ArmEffect:
@@ -113,7 +112,7 @@ def _arm(arm: Record, reference: str, chosen: bool) -> ArmEffect:
     )
 
 
-def _confirmation(headline: Record | None, names: set[str]) -> Confirmation | None:
+def _confirmation(headline: Record | None, names: set[str], reference: str) -> Confirmation | None:
     """Return the models of fresh seeds behind the study's sentence; None where it is about another generator."""
     if headline is None or not headline.get("confirmed") or not names & {*headline["training_sets"]}:
         return None
@@ -121,11 +120,17 @@ def _confirmation(headline: Record | None, names: set[str]) -> Confirmation | No
     return Confirmation(
         **_picked(headline, keys),
         training_sets=tuple(headline["training_sets"]),
+        reference=headline.get("reference") or reference,
         low=headline["difference_low"],
         high=headline["difference_high"],
     )
 
 
-def _harm(row: Record) -> Harm:
-    keys = ("column", "level", "definition", "segmenter", "training_set", "n_images", "difference")
-    return Harm(**_picked(row, keys), low=row["difference_low"], high=row["difference_high"])
+def _harm(row: Record, reference: str) -> Harm:
+    keys = ("column", "level", "definition", "segmenter", "training_set", "models", "n_images", "difference")
+    return Harm(
+        **_picked(row, keys),
+        reference=row.get("reference") or reference,
+        low=row["difference_low"],
+        high=row["difference_high"],
+    )

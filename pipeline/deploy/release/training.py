@@ -12,13 +12,13 @@ from pipeline.networks.stable_diffusion.families import SD1, Family
 from pipeline.stages.base import manifest as base_manifest
 from pipeline.stages.finetune import generator, privacy_record
 from pipeline.stages.finetune.params import OUTSIDE
-from pipeline.stages.generate.provenance import notice
+from pipeline.stages.generate.provenance import NOTICE, notice
 from pipeline.stages.mix.treatments import recipe
 
-COMPOSED = (
-    "The images are put together from parts of real training images. Protect them as those images are protected; they"
-    " are not for clinical use."
-)
+DRAWN = (
+    "The images were made by a generative model, may resemble training images (see what the audits say), and are not"
+    " for clinical use."
+)  # on a card of audits, instead of the sentence that an image shows no patient
 
 
 def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
@@ -40,7 +40,7 @@ def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
         limit=None if limit is None else str(limit),
         manifest_sha256=files.sha256(paths.real(finished.study) / MANIFEST),
         terms=terms,
-        base=_base(finished) if entry.learns(finished.name) and entry.uses_base(finished.name) else None,
+        base=_base(finished) if entry.learns_on_base(finished.name) else None,
     )
 
 
@@ -56,7 +56,7 @@ def _base(finished: FinishedEntry) -> UsedBase:
         revision=record.get("revision"),
         commit=record.get("commit"),
         saw_training_images=True if scratch else None,
-        unlabelled_images=base_manifest.unlabelled_images(finished.study),
+        unlabelled_images=base_manifest.unlabelled_images(finished.study, finished.beyond_limit),
         terms=known.text if known.is_of(source) else None,
     )
 
@@ -85,7 +85,7 @@ def made(finished: FinishedEntry) -> Made:
         images=len(finished.images),
         image_masks=len({row.get("mask_id", row["source_id"]) for row in finished.images}),
         mask_source=entry.masks,
-        notice=notice(row) if trained or elsewhere else COMPOSED,
+        notice=DRAWN if notice(row) == NOTICE else notice(row),
     )
 
 

@@ -9,13 +9,27 @@ RELEASED = "released"  # the attack on the images alone
 OWN_MASKS = "bank"  # the only masks that are not made of training masks
 
 
-def unknowns(found: Findings) -> tuple[Unknown, ...]:
-    """Return everything that the findings leave open, in the order of the card."""
-    parts = (_recognition(found), _privacy(found), _base(found), _training(found), _images(found), _effect(found))
+def unknowns(found: Findings, *, is_locked: bool) -> tuple[Unknown, ...]:
+    """Return everything that the findings leave open, in the order of the card.
+
+    `is_locked`: whether dvc.lock says that all results belong to the current parameters.
+    """
+    about = (_recognition, _privacy, _base, _training, _images, _effect)
+    parts = [*(part(found) for part in about), _state(is_locked)]
     return tuple(Unknown(topic=topic, text=text) for part in parts for topic, text in part)
 
 
 Lines = Iterator[tuple[str, str]]
+
+
+def _state(is_locked: bool) -> Lines:
+    """Yield that the results may belong to other parameters, where nothing says with which ones they were made."""
+    if not is_locked:
+        yield (
+            "state of the study",
+            "There is no dvc.lock, so it is not known whether the scores, the audit and the comparison were made with"
+            " the parameters on this card.",
+        )
 
 
 def _recognition(found: Findings) -> Lines:
@@ -120,7 +134,7 @@ def _training(found: Findings) -> Lines:
         yield (
             "origin",
             "Another program made the images. What it was trained on, and how, is not known, and neither is what its"
-            " weights reveal.",
+            " weights reveal, or whether it was trained with differential privacy.",
         )
     if found.trained_on.terms is None:
         yield (
@@ -158,7 +172,11 @@ def _effect(found: Findings) -> Lines:
     """Yield what is not known of the effect on segmenters."""
     effect = found.effect
     if not effect.arms:
-        yield "effect", "No segmenter was trained on these images, so their effect on segmentation is not known."
+        yield (
+            "effect",
+            "No training set with these images was compared with its reference, so their effect on segmentation is not"
+            " known.",
+        )
         return
     if effect.confirmation is None:
         yield (
@@ -168,6 +186,12 @@ def _effect(found: Findings) -> Lines:
         )
     if not effect.subgroups:
         yield "subgroups", "Whether a subgroup of patients is harmed was not measured (compare.subgroups)."
+    elif effect.subgroups_open:
+        yield (
+            "undecided subgroups",
+            f"{effect.subgroups_open} of {effect.subgroups} comparisons by subgroup can have no verdict, for example"
+            " because there are too few images, so harm could not be found in them.",
+        )
     yield (
         "other data",
         f"The effect was measured on {effect.arms[0].n_images} test images of one data set. On images of other"

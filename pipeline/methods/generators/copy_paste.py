@@ -24,7 +24,7 @@ from pipeline.methods.generators import _poisson
 from pipeline.methods.generators._copy_paste_params import Params
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 
-VERSION = 2  # raised when results change
+VERSION = 3  # raised when results change
 RECORD = "copy_paste.json"
 RADIUS = 3  # pixels around a gap that inpainting looks at
 Image = NDArray[np.uint8]  # [3, H, W]

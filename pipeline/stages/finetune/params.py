@@ -97,6 +97,7 @@ class Finetune(Section):
 
 TRAINING_FREE = ("copy_paste", "folder")  # methods that learn nothing
 OUTSIDE = ("folder",)  # of these, the ones whose images another program has made; contracts.ImportedImages
+COMPOSED = ("copy_paste",)  # of these, the ones that put parts of real images together
 FROM_NOTHING = ("seg_guided",)  # trained methods that use no base: neither its latents nor its prompts
 
 
@@ -247,6 +248,10 @@ class GeneratorEntry(Limited, MethodEntry):
         """Whether the entry with this name needs the base of the study."""
         return self.method_of(name) not in FROM_NOTHING
 
+    def learns_on_base(self, name: str) -> bool:
+        """Whether the base of the study is part of what draws the images of the entry with this name."""
+        return self.learns(name) and self.uses_base(name)
+
     def guidance_scale(self, name: str, common: float) -> float:
         """Return the scale of the entry's guidance, whatever guides it: its own, or the `common` one of the study.
 
@@ -284,7 +289,5 @@ def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]
 
     Images from outside are no rivals: something drew them.
     """
-    found = frozenset(
-        name for name, entry in generators.items() if not entry.learns(name) and entry.method_of(name) not in OUTSIDE
-    )
+    found = frozenset(name for name, entry in generators.items() if entry.method_of(name) in COMPOSED)
     return frozenset() if len(found) == len(generators) else found

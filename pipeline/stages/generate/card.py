@@ -14,7 +14,7 @@ from pipeline.data import shards
 from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
 from pipeline.stages.finetune import privacy_record
-from pipeline.stages.finetune.params import FROM_NOTHING
+from pipeline.stages.finetune.params import COMPOSED, FROM_NOTHING
 from pipeline.stages.generate.provenance import KEYWORD, notice
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
@@ -69,6 +69,12 @@ DRAWN = (
     " used.\n"
     "The base model: {base}. Every image has a random stream of its own, named by seed, mask and copy."
 )
+PASTED = (
+    "twinsynth {version} put together {copies} image(s) for each of {masks} mask(s) (`masks: {source}`) by the method\n"
+    "`{method}`, from parts of {pairs}. No model was trained. Masks of\n"
+    "validation and test images are never used. Every image has a random stream of its own, named by seed, mask and"
+    " copy."
+)
 BROUGHT_IN = (
     "Another program made the images ({made_by}); twinsynth {version} took {copies} image(s) for each of {masks}\n"
     "mask(s) (`masks: {source}`) from a folder. How it was trained, and on what, is not known here: describe it\n"
@@ -77,6 +83,10 @@ BROUGHT_IN = (
 OUTSIDE_TERMS = (
     "The terms are those of the program that made the images, of what it was trained on, and of the masks. They are not"
     " known here: look them up before you pass the set on."
+)
+PASTED_TERMS = (
+    "The images consist of parts of the study's training images, so the set is bound by the terms of those images. Look"
+    " them up before you pass it on."
 )
 WITHOUT_BASE = (
     "The generator was trained from nothing on the study's training images, without a base model, so the set is bound"
@@ -122,6 +132,8 @@ class SetSummary:
         """The terms that bind users of the set."""
         if "made_by" in self.columns:
             return OUTSIDE_TERMS
+        if self.columns["method"] in COMPOSED:
+            return PASTED_TERMS
         if not self.uses_base:
             return WITHOUT_BASE
         if self.unlabelled:
@@ -175,7 +187,7 @@ def _header(summary: SetSummary) -> str:
 
 def _body(summary: SetSummary) -> str:
     shared = summary.columns
-    origin = (BROUGHT_IN if "made_by" in shared else DRAWN).format(
+    origin = _origin(shared).format(
         version=shared["version"],
         copies=summary.copies,
         masks=summary.masks,
@@ -202,6 +214,13 @@ def _body(summary: SetSummary) -> str:
         licence=summary.licence,
         privacy=f"\n{privacy_record.sentence(shared)}\n" if "epsilon" in shared else "",
     )
+
+
+def _origin(columns: Mapping[str, Any]) -> str:
+    """Return the template of how the images were made."""
+    if "made_by" in columns:
+        return BROUGHT_IN
+    return PASTED if columns["method"] in COMPOSED else DRAWN
 
 
 def _pairs(columns: Mapping[str, Any]) -> str:

@@ -106,7 +106,7 @@ class Job:
     def unlabelled(self) -> int:
         """How many images the base has seen without their masks; 0 where the generator uses no base."""
         beyond = len(self.real.split("train")) - len(self.train)
-        return unlabelled_images(self.params.study, beyond) if self.entry.uses_base(self.name) else 0
+        return unlabelled_images(self.params.study, beyond) if self.entry.learns_on_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:
         """Return the columns of one image."""
@@ -121,5 +121,5 @@ class Job:
         counts = (self.plan.images, len(self.plan.masks), self.copies)
         choices = {"seed": self.params.seed, "batch_size": self.plan.batch_size, "mask_params": self.entry.mask_params}
         sharded = self.params.generate.shards is not None
-        base = None if source == "scratch" or not self.entry.uses_base(self.name) else source
+        base = None if source == "scratch" or not self.entry.learns_on_base(self.name) else source
         return card.SetSummary(self.real.spec, *counts, base, self.columns, choices, self.unlabelled, sharded)

@@ -7,11 +7,15 @@ from typing import Any
 import pipeline
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.pair_limit import UNUSED
-from pipeline.stages.finetune.params import OUTSIDE, GeneratorEntry
+from pipeline.stages.finetune.params import COMPOSED, OUTSIDE, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
 NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."
+NOTICE_COMPOSED = (
+    "Image that was put together from parts of real training images, without a generative model. Protect it as those"
+    " images are protected; it is not for clinical use."
+)
 NOTICE_KEPT = (
     "Partly synthetic image: a generative model drew lesions into a real training image, whose other pixels it keeps."
     " Protect it as that image is protected; it is not for clinical use."
@@ -31,6 +35,7 @@ XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
 </rdf:RDF></x:xmpmeta><?xpacket end="r"?>"""
 XMP_KEPT = XMP.replace("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
+XMP_COMPOSED = XMP.replace("trainedAlgorithmicMedia", "compositeCapture")
 
 
 def set_columns(
@@ -87,6 +92,8 @@ def notice(columns: Mapping[str, Any]) -> str:
     """Return the sentences that say how real an image of a set with these columns is."""
     if "made_by" in columns:
         return NOTICE_OUTSIDE
+    if columns.get("method") in COMPOSED:
+        return NOTICE_COMPOSED
     if "keep_background" in columns:
         return NOTICE_KEPT
     return NOTICE_FROM_IMAGE if {"strength", "image_weight"} & columns.keys() else NOTICE
@@ -108,5 +115,10 @@ def text_chunks(name: str, prompt: str, columns: Mapping[str, Any]) -> dict[str,
     """Return one image's text chunks by keyword: standard ones, the digital source type, and all columns as JSON."""
     record = json.dumps({"id": name, "prompt": prompt, **columns}, sort_keys=True)
     software = f"twinsynth {pipeline.__version__}"
-    xmp = XMP_KEPT if "keep_background" in columns else XMP
-    return {"Description": notice(columns), "Software": software, KEYWORD: record, "XML:com.adobe.xmp": xmp}
+    return {"Description": notice(columns), "Software": software, KEYWORD: record, "XML:com.adobe.xmp": _xmp(columns)}
+
+
+def _xmp(columns: Mapping[str, Any]) -> str:
+    if columns.get("method") in COMPOSED:
+        return XMP_COMPOSED
+    return XMP_KEPT if "keep_background" in columns else XMP

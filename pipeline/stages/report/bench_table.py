@@ -14,6 +14,7 @@ from pipeline.stages.compare.comparison import read_output
 from pipeline.stages.finetune.params import GeneratorEntry
 
 FILE = "bench.csv"
+ROLES = ("arm", "rival")  # of training sets that hold a generator's images and are no control
 Record = dict[str, Any]
 
 
@@ -49,12 +50,13 @@ def bench_rows(
     Raises UserError where a generator has no scores.
     """
     about_images = {
-        name: _scores(study, name, extractors) | _audit(study, name) | _seconds(study, name) for name in generators
+        name: _scores(study, name, extractors) | copies_found(study, name) | _seconds(study, name)
+        for name in generators
     }
     rows = []
     for arm in comparison["arms"]:
         name = arm["generator"]
-        if name in generators and arm["role"] in ("arm", "rival"):
+        if name in generators and arm["role"] in ROLES:
             about = {key: arm[key] for key in ("segmenter", "training_set", "generator", "multiplier")}
             gain = {key: arm.get(key) for key in ("difference", "difference_low", "difference_high", "verdict")}
             rows.append(BenchRow(**about, method=generators[name].method_of(name), **gain, **about_images[name]))
@@ -63,7 +65,7 @@ def bench_rows(
 
 def write_bench(path: Path, rows: Sequence[BenchRow]) -> None:
     """Write the rows as CSV with six significant digits; the header alone where there is none."""
-    plain = [{key: _rounded(value) for key, value in asdict(row).items()} for row in rows]
+    plain = [{key: rounded(value) for key, value in asdict(row).items()} for row in rows]
     tables.write_table(path, plain, [field.name for field in fields(BenchRow)])
 
 
@@ -80,7 +82,8 @@ def _scores(study: str, generator: str, extractors: Sequence[str]) -> Record:
     }
 
 
-def _audit(study: str, generator: str) -> Record:
+def copies_found(study: str, generator: str) -> Record:
+    """Return the suspected copies among the images of a generator, and the number of images; None without an audit."""
     path = paths.audit(study, generator) / "audit.json"
     record = files.read_json(path) if path.is_file() else {}
     return {"suspects": record.get("suspects"), "audited": record.get("images")}
@@ -100,5 +103,6 @@ def _seconds(study: str, generator: str) -> Record:
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return a number with six significant digits, and anything else as it is."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -12,13 +12,14 @@ from typing import Any
 from pipeline.core import files, paths, tables
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.params import OUTSIDE, GeneratorEntry
+from pipeline.stages.report.bench_table import ROLES, copies_found, rounded
 
 FILE = "frontier.csv"
 OF_BASE = "autoencoder"  # the attack on the base, which the entries of a study share
-ROLES = ("arm", "rival")  # of training sets that hold a generator's images and are no control
 NO_ATTACK = "no attack was run; audit.membership asks for one"
 ONLY_BASE = "only the base was attacked (autoencoder)"
 NO_ARM = "no training set holds its images"
+DIFFERENCE = ("difference", "difference_low", "difference_high", "verdict")
 Record = Mapping[str, Any]
 
 
@@ -73,7 +74,7 @@ def frontier_rows(study: str, generators: Mapping[str, GeneratorEntry], comparis
     """
     rows = []
     for name, entry in generators.items():
-        about = _privacy(study, name, entry) | _attack(study, name) | _copies(study, name)
+        about = _privacy(study, name, entry) | _attack(study, name) | copies_found(study, name)
         rows += [FrontierRow(generator=name, **arm, **about) for arm in _arms(name, comparison)]
     return rows
 
@@ -91,7 +92,7 @@ def write_frontier(path: Path, rows: Sequence[FrontierRow]) -> None:
 
 def _line(row: FrontierRow) -> dict[str, Any]:
     values = asdict(row) | ({} if row.epsilon is not None else {"epsilon": row.epsilon_text})
-    return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in values.items()}
+    return {key: rounded(value) for key, value in values.items()}
 
 
 def _arms(generator: str, comparison: Record) -> Iterator[dict[str, Any]]:
@@ -102,18 +103,15 @@ def _arms(generator: str, comparison: Record) -> Iterator[dict[str, Any]]:
         yield dict.fromkeys(keys) | {"chosen": False, "no_arm": NO_ARM}
     for segmenter in dict.fromkeys(arm["segmenter"] for arm in arms):
         own = [arm for arm in arms if arm["segmenter"] == segmenter]
-        best = _best(own)
+        best = best_on_validation(own)
         for multiplier in sorted({arm["multiplier"] for arm in own}):
-            arm = _best([one for one in own if one["multiplier"] == multiplier])
+            arm = best_on_validation([one for one in own if one["multiplier"] == multiplier])
             about = {key: arm[key] for key in ("segmenter", "training_set", "multiplier")}
             numbers = {key: arm.get(key) for key in ("reference", *DIFFERENCE)}
             yield about | numbers | {"chosen": arm is best, "no_arm": None}
 
 
-DIFFERENCE = ("difference", "difference_low", "difference_high", "verdict")
-
-
-def _best(arms: Sequence[Record]) -> Record:
+def best_on_validation(arms: Sequence[Record]) -> Record:
     """Return the arm with the highest Dice on validation images, the first of equal ones."""
     return max(arms, key=lambda arm: arm["val_dice"])
 
@@ -149,9 +147,3 @@ def _no_attack(record: Record) -> str:
     if absent:
         return "; ".join(f"{score}: {reason}" for score, reason in absent.items())
     return ONLY_BASE if record["attacks"] or record["absent"] else NO_ATTACK
-
-
-def _copies(study: str, generator: str) -> dict[str, Any]:
-    path = paths.audit(study, generator) / "audit.json"
-    record = files.read_json(path) if path.is_file() else {}
-    return {"suspects": record.get("suspects"), "audited": record.get("images")}

@@ -38,7 +38,8 @@ def drawings(segmenters: Iterable[str], rows: Sequence[FrontierRow], reference: 
     for segmenter in segmenters:
         drawn = [row for row in rows if row.segmenter == segmenter and row.is_drawn]
         if drawn:
-            yield frontier(segmenter, drawn, reference)
+            of_rows = {row.reference or reference for row in drawn}  # arms of another limit have their own
+            yield frontier(segmenter, drawn, of_rows.pop() if len(of_rows) == 1 else "the reference of its limit")
 
 
 def frontier(title: str, rows: Sequence[FrontierRow], reference: str) -> Drawing:

@@ -243,7 +243,7 @@ class Workbench:
         entry = self.params.generators[request.generator]
         known = len(training_pairs(self.real, entry.pair_limit, self.params.seed, f"generators.{request.generator}"))
         beyond = len(self.train) - known
-        unlabelled = unlabelled_images(self.params.study, beyond) if entry.uses_base(request.generator) else 0
+        unlabelled = unlabelled_images(self.params.study, beyond) if entry.learns_on_base(request.generator) else 0
         about = request.generator, entry, generate, weights, unlabelled
         shared = provenance.set_columns(*about, training_pairs=known)
         shared |= privacy_record.columns(privacy_record.read(paths.generator(self.params.study, request.generator)))

@@ -1,5 +1,6 @@
 """The frontier in the report: which arm and which attack a row shows, what is absent and why, its figure and table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_the_figure_shows_one_labelled_point_per_attacked_generator(study: Param
     assert "siamese, epsilon none: Dice +0.050, AUC 0.81" in drawn.alt_text
     assert "copy_paste, epsilon none: Dice +0.010, AUC 0.97" in drawn.alt_text  # without an interval of the AUC
     assert drawn.svg() == drawn.svg()
+
+
+def test_the_figure_names_the_reference_of_its_arms(study: Params) -> None:
+    rows = [replace(row, reference="real_50") for row in rows_of(study)]
+    (drawn,) = frontier_figure.drawings(["unet"], rows, "real")
+    assert "Dice minus real_50" in drawn.alt_text and "Dice minus real_50" in drawn.inline()
+    (mixed,) = frontier_figure.drawings(["unet"], [*rows[:3], *rows_of(study)[3:]], "real")
+    assert mixed.alt_text.startswith("Dice minus the reference of its limit over the AUC")
 
 
 def test_each_segmenter_has_a_figure_and_rows(study: Params) -> None:

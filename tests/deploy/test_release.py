@@ -130,7 +130,7 @@ def test_unknown_is_what_is_absent(study: Params, capsys: pytest.CaptureFixture[
     assert "copy_paste has no weights to release, because copy_paste learns nothing" in refused(capsys, "copy_paste")
     copied = released("copy_paste", "--images")
     assert not [one.path for one in copied.files if one.what.endswith("base")]  # which it does not use
-    assert copied.made.notice == NOTICE_COMPOSED  # and not that they show no patient
+    assert copied.made.notice == NOTICE_COMPOSED
     assert {"attack loss", "interval of released"} <= topics(copied)
     assert not {"one generator", "training data of the base"} & topics(copied)
 

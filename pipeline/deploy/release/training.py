@@ -12,13 +12,8 @@ from pipeline.networks.stable_diffusion.families import SD1, Family
 from pipeline.stages.base import manifest as base_manifest
 from pipeline.stages.finetune import generator, privacy_record
 from pipeline.stages.finetune.params import OUTSIDE
-from pipeline.stages.generate.provenance import NOTICE, notice
+from pipeline.stages.generate.provenance import notice
 from pipeline.stages.mix.treatments import recipe
-
-DRAWN = (
-    "The images were made by a generative model, may resemble training images (see what the audits say), and are not"
-    " for clinical use."
-)  # on a card of audits, instead of the sentence that an image shows no patient
 
 
 def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
@@ -85,7 +80,7 @@ def made(finished: FinishedEntry) -> Made:
         images=len(finished.images),
         image_masks=len({row.get("mask_id", row["source_id"]) for row in finished.images}),
         mask_source=entry.masks,
-        notice=DRAWN if notice(row) == NOTICE else notice(row),
+        notice=notice(row),
     )
 
 

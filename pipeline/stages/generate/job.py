@@ -21,7 +21,7 @@ from pipeline.stages.generate.real_pixels import Backgrounds
 from pipeline.stages.prepare.control import check_control
 from pipeline.study import Params
 
-VERSION = 2  # raised when results change
+VERSION = 3  # raised when results change
 
 
 @dataclass(frozen=True)

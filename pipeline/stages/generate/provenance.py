@@ -11,7 +11,10 @@ from pipeline.stages.finetune.params import COMPOSED, OUTSIDE, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
-NOTICE = "Synthetic image made by a generative model. It shows no patient and is not for clinical use."
+NOTICE = (
+    "Synthetic image made by a generative model. It may resemble an image that the model was trained on; it is not for"
+    " clinical use."
+)
 NOTICE_COMPOSED = (
     "Image that was put together from parts of real training images, without a generative model. Protect it as those"
     " images are protected; it is not for clinical use."

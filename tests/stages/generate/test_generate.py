@@ -95,7 +95,7 @@ def test_standard_tools_read_where_an_image_comes_from(study: Params) -> None:
         assert isinstance(picture.info, dict)
         text = picture.text  # type: ignore[attr-defined]
     assert text["Software"] == f"twinsynth {pipeline.__version__}"
-    assert "Synthetic" in text["Description"] and "no patient" in text["Description"]
+    assert text["Description"] == provenance.NOTICE
     assert "digitalsourcetype/trainedAlgorithmicMedia" in text["XML:com.adobe.xmp"]
     record = json.loads(text[provenance.KEYWORD])
     absent = {"file_name", "mask", "sha256", "mask_sha256", "split", "source"}

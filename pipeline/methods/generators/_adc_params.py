@@ -21,7 +21,7 @@ class Params(Conditioned):
     w_d: float = Field(default=1.0, ge=0)
     """Weight of the distillation loss."""
     weighting: Literal["ratio", "normalised", "none"] = "ratio"
-    """How the distillation weights lesion and background: by each other's share of the image, as in the paper
+    """How the distillation weights lesion and background: by each other's share of the image, as in the public code
     (`ratio`); so that the weights of every image have the mean 1 (`normalised`, ours); or all alike (`none`).
     """
     detach_mask: bool = False

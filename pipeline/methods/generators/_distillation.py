@@ -26,7 +26,7 @@ def distillation(
 
 
 def balance(masks: Tensor, errors: Tensor, weighting: Literal["ratio", "normalised"]) -> Tensor:
-    """Return the weights W [B, h, w] of the cells of `errors`; the paper takes the nearest pixel of each cell."""
+    """Return the weights W [B, h, w] of the cells of `errors`; the public code takes the nearest pixel of each cell."""
     lesions, size = (masks > 0).to(errors.dtype)[:, None], (errors.shape[-2], errors.shape[-1])
     nearest = weighting == "ratio"
     cells = F.interpolate(lesions, size, mode="nearest") if nearest else F.adaptive_avg_pool2d(lesions, size)

@@ -11,6 +11,8 @@ from pipeline.core.pair_limit import PairLimit
 from pipeline.core.section import Section
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.audit.costs import AttackCost
+from pipeline.stages.audit.params import AUTOENCODER
 from pipeline.stages.base.params import Base
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
@@ -88,6 +90,23 @@ class GeneratorCounts:
 
         return kept("pass", self._networks(), count)
 
+    def attack(self) -> AttackCost | None:
+        """Return the cost of the membership attacks by the weights; None where the study has none on this entry."""
+        settings, entry = self.params.audit.membership, self.params.generators[self.name]
+        if settings is None or not entry.learns(self.name):
+            return None
+        scores = [name for name in settings.of_weights if name != AUTOENCODER or entry.uses_base(self.name)]
+        if not scores:
+            return None
+
+        def count() -> dict[str, float]:
+            from pipeline.stages.audit.attack_profile import attack_cost
+            from pipeline.stages.finetune.memory import GeneratorProfiler
+
+            return asdict(attack_cost(GeneratorProfiler(self.params, self.name), scores, settings))
+
+        return AttackCost(**kept("attack", (self._networks(), scores, settings.noises, settings.timesteps), count))
+
     def _networks(self) -> list[Any]:
         """Return what decides about the networks."""
         entry, data = self.params.generators[self.name], self.params.data
@@ -95,6 +114,12 @@ class GeneratorCounts:
         options = plugins.read_params("generators", method, entry.options, f"generators.{self.name}")
         base = _base(self.params.base) if entry.uses_base(self.name) else []
         return [method, options, base, data.size, data.num_classes]
+
+
+def attacks(params: Params) -> dict[str, AttackCost]:
+    """Return the cost of the membership attacks on every entry that is attacked by its weights."""
+    found = {name: GeneratorCounts(params, name).attack() for name in params.generators}
+    return {name: cost for name, cost in found.items() if cost is not None}
 
 
 def sampling_operations(base: Base, size: int, steps: int, guidance_scale: float, hints: int = 1) -> float:

@@ -1,7 +1,8 @@
 """The forecast of a study before it starts: steps, arithmetic, memory, disk and time.
 
 Counted (counts.py): parameters, operations and memory of fine-tuning, operations of the base, of sampling and of
-segmenters. Assumed: arithmetic per second of a device, bytes of an image on disk. Left out: scoring, reading, writing.
+segmenters, operations and memory of membership attacks. Assumed: arithmetic per second of a device, bytes of an image
+on disk. Left out: scoring, the search for copies, reading, writing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.cli import counts
 from pipeline.cli.counts import GeneratorCounts
 from pipeline.cli.plan import (
+    attacked_images,
     confirmations,
     equal_costs,
     fresh_seeds,
@@ -41,7 +43,7 @@ MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: the
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
-SINGLE_DEVICE = ("base", "judge")  # stages that run on one device whatever the launch
+SINGLE_DEVICE = ("base", "judge", "audit")  # stages that run on one device whatever the launch
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class StageWork:
 
     stage: str
     entry: str
-    steps: int | None  # optimiser steps of all its trainings; of generation: images; None: known with the data
+    steps: int | None  # optimiser steps of all its trainings; of generate, audit: images; None: known with the data
     operations: float | None  # floating-point operations, 2 per multiplication with addition; None: not counted
 
 
@@ -96,11 +98,12 @@ class MachineFit:
     hours: Mapping[str, float]  # by stage, of what was counted
     uncounted: tuple[str, ...] = ()  # stages with entries whose operations are unknown
     conflict: str | None = None  # why the settings of fine-tuning cannot run under the machine's launch
+    attacks: float | None = None  # bytes of the heaviest membership attacks; None: there are none
 
     @property
     def fits(self) -> bool:
-        """Whether fine-tuning can run and fits its devices."""
-        return self.conflict is None and (self.needed is None or self.needed <= self.memory)
+        """Whether fine-tuning can run and fits its devices, and the attacks fit one."""
+        return self.conflict is None and max(self.needed or 0.0, self.attacks or 0.0) <= self.memory
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     pairs = pairs or training_pairs(params.study, params.data)
     costs, heaviest = generator_costs(params)
     work = tuple(stage_work(params, costs, pairs))
-    fits = tuple(_fit(params.finetune, heaviest, work, machine) for machine in machines)
+    attacks = max((cost.bytes for cost in counts.attacks(params).values()), default=None)
+    fits = tuple(_fit(params.finetune, heaviest, work, machine, attacks) for machine in machines)
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
 
@@ -180,6 +184,9 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         each = GeneratorCounts(params, name).image_operations() if entry.learns(name) else 0.0
         training, drawing = masks[name]
         yield StageWork("generate", name, images, None if images is None else images * (each + drawing) + training)
+    for name, attack in counts.attacks(params).items():
+        images = attacked_images(params.generators[name], params.data, pairs)
+        yield StageWork("audit", name, images, _product(attack.operations, images, 1))
     yield from _segmenters(params, pairs)
 
 
@@ -269,7 +276,11 @@ def disk_usage(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 
 
 def _fit(
-    finetune: Finetune, heaviest: Sequence[GeneratorCounts], work: Sequence[StageWork], machine: Machine
+    finetune: Finetune,
+    heaviest: Sequence[GeneratorCounts],
+    work: Sequence[StageWork],
+    machine: Machine,
+    attacks: float | None,
 ) -> MachineFit:
     needed, conflict = None, None
     if heaviest:
@@ -284,4 +295,4 @@ def _fit(
         devices = 1 if part.stage in SINGLE_DEVICE else machine.devices
         hours[part.stage] = hours.get(part.stage, 0.0) + (part.operations or 0.0) / rate / devices
     uncounted = tuple(dict.fromkeys(part.stage for part in work if part.operations is None))
-    return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, uncounted, conflict)
+    return MachineFit(machine.name, machine.devices, machine.memory, needed, hours, uncounted, conflict, attacks)

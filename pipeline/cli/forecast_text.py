@@ -12,7 +12,8 @@ def lines(result: "Forecast") -> Iterator[str]:
     """Yield the forecast in words."""
     for name, cost in result.costs.items():
         yield f"  {name}: {'nothing to train' if cost is None else _cost(cost)}"
-    yield f"{'stage':<10}{'entry':<24}{'steps':>10}  operations, counted (steps of generate: images; no scoring)"
+    about = "operations, counted (steps of generate and audit: images; no scoring)"
+    yield f"{'stage':<10}{'entry':<24}{'steps':>10}  {about}"
     yield from map(_work, result.work)
     yield f"disk (estimate): {_disk(result.disk)}"
     yield "machines (memory of the heaviest fine-tuning per device; time from assumed arithmetic per second):"
@@ -51,7 +52,8 @@ def fit_line(fit: "MachineFit") -> str:
         memory = "nothing to fine-tune"
     else:
         verdict = f"NOT POSSIBLE: {fit.conflict}" if fit.conflict else "fits" if fit.fits else "DOES NOT FIT"
-        memory = f"{fit.needed / 1e9:.3g} GB of {fit.memory / 1e9:.3g}, {verdict}"
+        attacks = f" (attacks {fit.attacks / 1e9:.3g} GB)" if fit.attacks is not None else ""
+        memory = f"{fit.needed / 1e9:.3g} GB{attacks} of {fit.memory / 1e9:.3g}, {verdict}"
     hours = ", ".join(f"{stage} {_time(value)}" for stage, value in fit.hours.items() if value)
     total = f"all {_time(sum(fit.hours.values()))}" if hours and not fit.uncounted else ""
     uncounted = f"not counted: {', '.join(fit.uncounted)}" if fit.uncounted else ""

@@ -3,6 +3,7 @@
 Real images are those of train; where the split is drawn, validation is taken from them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,14 +149,45 @@ def published_pairs(study: str, data: Data) -> int | None:
 
 def listed_pairs(data: Data) -> int | None:
     """Return the number of training pairs that the reader lists, decoding none; None where it finds no data."""
+    sizes = listed_sizes(data)
+    return None if sizes is None else round(sizes["train"]) or None
+
+
+def listed_sizes(data: Data) -> dict[str, float] | None:
+    """Return the size of each split that the reader lists, decoding none; None where it finds no data.
+
+    Splits that are drawn from the training pairs have their expected size.
+    """
     params = plugins.read_params("readers", data.reader, data.options, "data")
     try:
         items = list(plugins.load("readers", data.reader).read(data, params))
     except UserError:
         return None
-    splits = [item.split or "train" for item in items if not isinstance(item, Fault)]
-    drawn = sum({"val": data.val_share, "test": data.test_share}[split] for split in {"val", "test"} - {*splits})
-    return round(splits.count("train") * (1 - drawn)) or None
+    sizes = Counter(item.split or "train" for item in items if not isinstance(item, Fault))
+    shares = {"val": data.val_share, "test": data.test_share}
+    drawn = {split: share * sizes["train"] for split, share in shares.items() if split not in sizes}
+    return {**sizes, **drawn, "train": sizes["train"] - sum(drawn.values())}
+
+
+def attacked_images(entry: Limited, data: Data, pairs: int | None) -> int | None:
+    """Return how many images a membership attack sees, members and controls; None where that depends on the data.
+
+    Controls are the images of validation and test, and training pairs beyond the limit of the data unless the base sees
+    these. Those that resemble a training image, which are left out, are not known here.
+    """
+    members, controls = within(entry, pairs), _controls(data)
+    return None if members is None or controls is None else members + controls
+
+
+def _controls(data: Data) -> int | None:
+    sizes: dict[str, Any] | None = {split: data.options.get(split) for split in ("train", "val", "test")}
+    if None in sizes.values():
+        sizes = listed_sizes(data)
+    if sizes is None:
+        return None
+    seen = data.unlabelled is not None and data.unlabelled.rest
+    beyond = 0 if data.train_limit is None or seen else max(0, sizes["train"] - data.train_limit)
+    return round(sizes["val"] + sizes["test"] + beyond)
 
 
 def unlabelled_images(data: Data) -> int:

@@ -44,3 +44,20 @@ def test_the_studies_of_other_bases_train_as_the_study_of_the_paper() -> None:
     assert two.finetune == paper.finetune.model_copy(update={"validate_every": None, "sample_every": None})
     assert two.data == paper.data.model_copy(update={"size": 512})
     assert (two.segment, two.generate, two.confirm) == (paper.segment, paper.generate, paper.confirm)
+
+
+def test_the_private_pairs_are_none_that_the_base_has_seen() -> None:
+    """Otherwise epsilon would say nothing of them; and delta has to be below 1 / pairs."""
+    demo, private = (
+        load_params(REPOSITORY / "configs" / "studies" / f"{name}.yaml") for name in ("demo", "demo_private")
+    )
+    assert private.base.source == "outputs/demo/base"
+    alike = ("size", "num_classes", "prompt", "reader")
+    assert [getattr(private.data, key) for key in alike] == [getattr(demo.data, key) for key in alike]
+    assert (private.data.options["seed"], demo.data.options.get("seed", 0)) == (1, 0)
+    budgets = {name: entry.privacy for name, entry in private.generators.items() if entry.privacy is not None}
+    assert budgets.keys() == {name for name in private.generators if name.startswith("private")}
+    for name, budget in budgets.items():
+        pairs = private.generators[name].limit or private.data.options["train"]
+        assert budget.epsilon == 8 and 0.09 < budget.delta * pairs <= 0.1
+    assert {entry.mask_params["folder"] for entry in private.generators.values()} == {"outputs/demo/real/masks"}

@@ -22,12 +22,15 @@ from pipeline.cli.forecast import (
     needed_memory,
     stage_work,
 )
+from pipeline.cli.forecast_text import fit_line
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
 from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
 from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.methods.masks import learnt
+from pipeline.stages.audit import attack_profile
+from pipeline.stages.audit.costs import AttackCost
 from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.costs import Cost
 from pipeline.stages.finetune.memory import GeneratorProfiler, Memory
@@ -213,6 +216,34 @@ def test_entries_that_share_weights_are_fine_tuned_once() -> None:
         "random": "siamese",
         "again": "again",
     }
+
+
+def test_attacks_cost_their_passes_for_members_and_controls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    monkeypatch.setattr(attack_profile, "attack_cost", lambda *_: AttackCost(5.0, 2.0 * GIB))
+    entries = {"siamese": {"copies": 1}, "few": {"method": "siamese", "copies": 1, "limit": 4}}
+    entries |= {"copy_paste": {"copies": 1}}
+    data = TOY_STUDY["data"] | {"train": 10, "val": 3, "test": 4}
+    attacked = {"data": data, "generators": entries, "training_sets": {"real": {}}, "audit": {"membership": {}}}
+
+    def found(pairs: int | None = 10, **changes: Any) -> dict[str, tuple[int | None, float | None]]:
+        work = stage_work(toy(**attacked | changes), {}, pairs)
+        return {part.entry: (part.steps, part.operations) for part in work if part.stage == "audit"}
+
+    assert found() == {"siamese": (17, 85.0), "few": (11, 55.0)}  # 7 controls
+    assert found(data=data | {"train_limit": 8}, pairs=8)["siamese"] == (8 + 7 + 2, 85.0)
+    seen = {"train_limit": 8, "unlabelled": {"rest": True}}
+    assert found(data=data | seen, pairs=8)["siamese"] == (8 + 7, 75.0)
+    assert found(audit={"membership": {"scores": ["released"]}}) == found(audit={}) == {}
+    assert found(pairs=None)["siamese"] == (None, None)
+    one, two = forecast(toy(**attacked), [Machine("one", 1, GIB, 1e-12), Machine("two", 2, 9 * GIB, 1e-12)]).fits
+    assert one.hours["audit"] == two.hours["audit"] == pytest.approx((85 + 55) / 3600)  # on one device
+    assert "(attacks 2.15 GB) of 9.66, fits" in fit_line(two)
+
+
+def test_attacks_that_do_not_fit_are_told() -> None:
+    assert MachineFit("m", 1, 2.0, 1.0, {}, attacks=2.0).fits
+    assert not MachineFit("m", 1, 2.0, 1.0, {}, attacks=3.0).fits
 
 
 def test_disk_counts_weights_checkpoints_and_pictures_of_pairs() -> None:

@@ -111,8 +111,8 @@ class StableDiffusion:
     @property
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder beside the U-Net, read again where it was offloaded."""
-        if self.vae.device.type == "meta":
-            self.vae = AutoencoderKL.from_pretrained(cast(Path, self.folder) / "vae").requires_grad_(False).eval()
+        if self.vae.device.type == "meta" and self.folder is not None:
+            self.vae = AutoencoderKL.from_pretrained(self.folder / "vae").requires_grad_(False).eval()
         return self.vae.to(self.unet.device)  # pyright: ignore[reportReturnType, reportArgumentType]
 
     @property

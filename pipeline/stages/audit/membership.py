@@ -25,12 +25,11 @@ from pipeline.metrics.statistics.membership import Attack, evaluate
 from pipeline.metrics.statistics.resampling import Array
 from pipeline.stages.audit.attacked import Attacked, nearest_share
 from pipeline.stages.audit.copy_search import HASHES, PIXELS
-from pipeline.stages.audit.params import Membership
+from pipeline.stages.audit.params import AUTOENCODER, RELEASED, Membership
 from pipeline.stages.finetune.generator import build
 from pipeline.stages.finetune.params import GeneratorEntry
 
 BATCH = 32  # images that the network sees at once
-RELEASED, AUTOENCODER = "released", "autoencoder"
 Sides = tuple[Array, Array]  # scores of members, scores of controls
 
 
@@ -78,9 +77,8 @@ def infer(
     attacked: Attacked, synthetic: ImageSet, cache: FeatureCache, settings: Membership, trained: Trained
 ) -> Inference:
     """Try every attack of the settings on members and controls."""
-    of_weights = [name for name in settings.scores if name != RELEASED]
-    absent = {name: reason for name in of_weights if (reason := trained.missing(name))}
-    usable = [name for name in of_weights if name not in absent]
+    absent = {name: reason for name in settings.of_weights if (reason := trained.missing(name))}
+    usable = [name for name in settings.of_weights if name not in absent]
     scores: dict[str, Sides] = {}
     if usable:
         model = trained.load(attacked.members)
@@ -108,11 +106,12 @@ def weight_scores(
         denoiser = _denoiser(model, images, rows)
         noises = _noises(denoiser, settings.noises, seed)
         for name in names:
-            parts[name].append(_functions(settings, noises)[name](denoiser).cpu())
+            parts[name].append(score_functions(settings, noises)[name](denoiser).cpu())
     return {name: torch.cat(part).numpy() for name, part in parts.items()}
 
 
-def _functions(settings: Membership, noises: Tensor) -> dict[str, Callable[[Denoiser], Tensor]]:
+def score_functions(settings: Membership, noises: Tensor) -> dict[str, Callable[[Denoiser], Tensor]]:
+    """Return the scores of the weights by name; `noises` are those of `loss` [N, C, h, w]."""
     return {
         "loss": lambda denoiser: membership.loss(denoiser, noises, settings.timesteps),
         "pia": lambda denoiser: membership.pia(denoiser, settings.timesteps),

@@ -9,7 +9,7 @@ from pipeline.core.section import Section
 
 OFFLINE = ("efficientnet_lite0", "gradient_histograms")  # feature extractors that need no download
 
-
+RELEASED, AUTOENCODER = "released", "autoencoder"  # scores of the synthetic images alone, and of the base
 AttackScore = Literal["loss", "pia", "pian", "secmi", "released", "autoencoder"]
 
 
@@ -26,6 +26,11 @@ class Membership(Section):
     """Timesteps over which `loss`, `pia` and `pian` are averaged, of 1000. Choose them before you see a result."""
     bootstrap: int = Field(default=2000, ge=200)
     """Resamples of the intervals."""
+
+    @property
+    def of_weights(self) -> list[str]:
+        """The scores that need the generator's weights."""
+        return [name for name in self.scores if name != RELEASED]
 
     @field_validator("scores", "timesteps")
     @classmethod

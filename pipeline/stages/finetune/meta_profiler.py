@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 PRODUCTS = ("linear", "conv2d")
 NORMS = ("group_norm", "layer_norm")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -164,3 +165,11 @@ def operations(forward: Callable[[], Tensor]) -> int:
     with FlopCounterMode(display=False) as counter, GpuEmulation(half=False):
         forward().backward()
     return counter.get_total_flops() + _Attention.operations - before
+
+
+def forward_operations(function: Callable[[], T]) -> tuple[T, int]:
+    """Return the result of a function that needs no gradient, and its floating-point operations."""
+    before = _Attention.operations
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, GpuEmulation(half=False):
+        result = function()
+    return result, counter.get_total_flops() + _Attention.operations - before

@@ -1,6 +1,6 @@
 """What is counted of a study's networks: parameters, operations and bytes; torch is loaded only to count anew."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,9 +116,9 @@ class GeneratorCounts:
         return [method, options, base, data.size, data.num_classes]
 
 
-def attacks(params: Params) -> dict[str, AttackCost]:
+def attacks(entries: Iterable[GeneratorCounts]) -> dict[str, AttackCost]:
     """Return the cost of the membership attacks on every entry that is attacked by its weights."""
-    found = {name: GeneratorCounts(params, name).attack() for name in params.generators}
+    found = {entry.name: entry.attack() for entry in entries}
     return {name: cost for name, cost in found.items() if cost is not None}
 
 

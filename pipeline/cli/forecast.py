@@ -134,7 +134,8 @@ def forecast(params: Params, machines: Sequence[Machine], pairs: int | None = No
     pairs = pairs or training_pairs(params.study, params.data)
     costs, heaviest = generator_costs(params)
     work = tuple(stage_work(params, costs, pairs))
-    attacks = max((cost.bytes for cost in counts.attacks(params).values()), default=None)
+    attacked = counts.attacks(GeneratorCounts(params, name) for name in params.generators)
+    attacks = max((cost.bytes for cost in attacked.values()), default=None)
     fits = tuple(_fit(params.finetune, heaviest, work, machine, attacks) for machine in machines)
     return Forecast(params.study, pairs, costs, work, disk_usage(params, costs, pairs), fits)
 
@@ -184,7 +185,7 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
         each = GeneratorCounts(params, name).image_operations() if entry.learns(name) else 0.0
         training, drawing = masks[name]
         yield StageWork("generate", name, images, None if images is None else images * (each + drawing) + training)
-    for name, attack in counts.attacks(params).items():
+    for name, attack in counts.attacks(GeneratorCounts(params, name) for name in params.generators).items():
         images = attacked_images(params.generators[name], params.data, pairs)
         yield StageWork("audit", name, images, _product(attack.operations, images, 1))
     yield from _segmenters(params, pairs)

@@ -36,7 +36,7 @@ class FrontierRow:
     reference: str | None  # with which the training set is compared
     multiplier: int | None
     chosen: bool  # whether it has the highest Dice on validation images of all arms of the generator and segmenter
-    epsilon: float | None  # None: there is no guarantee, or it is not known
+    epsilon: float | None  # None if the generator has no guarantee or if its guarantee is not known
     delta: float | None
     privacy_unit: str | None
     made_elsewhere: bool  # another program made the images, so that their privacy is not known

@@ -105,7 +105,7 @@ def _spot(row: FrontierRow) -> Spot:
 
 
 def _ends(value: float, low: float | None, high: float | None) -> tuple[float, float]:
-    """Return the ends of an interval around a value; both are the value where there is no interval."""
+    """Return the ends of the interval of a value, or the value twice if it has no interval."""
     return (value, value) if low is None or high is None else (min(low, value), max(high, value))
 
 

@@ -51,5 +51,9 @@ class PerceptualDistance(nn.Module):
 
     def unit_features(self, image: Tensor) -> list[Tensor]:
         """Return the feature maps [B, C, h, w] of images in [-1, 1], with vectors of length 1 at every pixel."""
+        return [F.normalize(one, dim=1, eps=NEARLY_ZERO) for one in self.feature_maps(image)]
+
+    def feature_maps(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps [B, C, h, w] of images in [-1, 1]."""
         maps = self.network(image.contiguous(memory_format=torch.channels_last))
-        return [F.normalize(at_least_float32(one), dim=1, eps=NEARLY_ZERO) for one in maps]
+        return [at_least_float32(one) for one in maps]

@@ -109,6 +109,33 @@ class Denoiser(Part):
         return self
 
 
+class Decoder(Part):
+    """Further training of the autoencoder's decoder, on latents that the denoiser made."""
+
+    max_steps: int = Field(gt=0)
+    """Optimiser steps."""
+    batch_size: int = Field(default=4, gt=0)
+    """Latents of noised training images per optimiser step, and as many latents that were sampled from noise."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Learning rate of AdamW."""
+    latents: int = Field(default=320, gt=0)
+    """How many latents of either kind are made before the training."""
+    sampling_steps: int = Field(default=25, gt=0)
+    """Steps of the DDIM sampler that makes the latents."""
+    eta: float = Field(default=1.0, ge=0, le=1)
+    """Share of the noise that the sampler adds again in every step; 0 adds none."""
+    pixel_weight: float = Field(default=0.5, ge=0)
+    """Weight of the absolute and squared differences from the training images."""
+    perceptual_weight: float = Field(default=0.25, ge=0)
+    """Weight of the distance from the training images in the features of the packaged EfficientNet-Lite0."""
+    adversarial_weight: float = Field(default=0.2, gt=0)
+    """Weight of the discriminator in the decoder's loss."""
+    discriminator_learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of the discriminator's own AdamW."""
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    """Decay of the moving average of the weights that is saved."""
+
+
 class Base(Section):
     """The base model: trained from scratch on the training images, or taken from elsewhere."""
 
@@ -128,17 +155,25 @@ class Base(Section):
     """Pretraining of the autoencoder, with `source: scratch`."""
     denoiser: Denoiser | None = None
     """Pretraining of the denoising U-Net, with `source: scratch`."""
+    decoder: Decoder | None = None
+    """Further training of the autoencoder's decoder on latents of the denoiser, with `source: scratch`, for sharper
+    images; `null` keeps the decoder as it is.
+    """
 
     def fingerprinted(self) -> dict[str, Any]:
         """Return all values, for fingerprints; keys of its parts that came later are left out at their defaults."""
         parts = {"autoencoder": self.autoencoder, "denoiser": self.denoiser}
         values = {name: None if part is None else part.fingerprinted() for name, part in parts.items()}
-        return self.model_dump(mode="json", exclude=set(parts)) | values
+        if self.decoder is not None:
+            values["decoder"] = self.decoder.fingerprinted()
+        return self.model_dump(mode="json", exclude={*parts, "decoder"}) | values
 
     @model_validator(mode="after")
     def scratch_needs_sizes(self) -> Self:
         if self.source == "scratch" and (self.autoencoder is None or self.denoiser is None):
             raise ValueError("source scratch needs the sections autoencoder and denoiser")
+        if self.source != "scratch" and self.decoder is not None:
+            raise ValueError("the section decoder needs source scratch; the decoder of another base stays as it is")
         return self
 
     @model_validator(mode="after")

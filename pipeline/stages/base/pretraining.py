@@ -1,4 +1,4 @@
-"""Pretraining of a small base model on a study's images: autoencoder, then denoiser."""
+"""Pretraining of a small base model on a study's images: autoencoder, denoiser and, where asked for, decoder."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pipeline.networks import packaged_efficientnet as packaged
 from pipeline.networks.stable_diffusion.model_index import MODEL_INDEX, index_path
 from pipeline.stages.base import tiny
 from pipeline.stages.base.autoencoder import train_autoencoder
+from pipeline.stages.base.decoder import train_decoder
 from pipeline.stages.base.denoiser import train_denoiser
 from pipeline.stages.base.params import Base, Denoiser
 from pipeline.training.callbacks import LossRow
@@ -36,7 +37,11 @@ def pretrain(base: Base, size: int, seed: int, pairs: Pairs, runtime: Runtime, w
     _save_losses(folder, "denoiser", losses)
     unet.save_pretrained(folder / "unet")
     files.write_json(index_path(folder), MODEL_INDEX)
-    if not base.autoencoder.perceptual_weight:
+    if base.decoder is not None:
+        vae, losses = train_decoder(base.decoder, base.precision, pairs, seed, runtime, work)
+        _save_losses(folder, "decoder", losses)
+        vae.save_pretrained(folder / "vae")
+    if not base.autoencoder.perceptual_weight and base.decoder is None:
         return {}
     return {"perceptual": {"network": packaged.ARCHITECTURE, "sha256": files.sha256(packaged.weights_file())}}
 

@@ -70,7 +70,7 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def _files(study: str, generators: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    for part in ("autoencoder", "denoiser"):
+    for part in ("autoencoder", "denoiser", "decoder"):
         yield f"base {part}", paths.base(study) / f"losses_{part}.csv"
     for name in generators:
         yield f"finetune {name}", paths.generator(study, name) / "losses.csv"

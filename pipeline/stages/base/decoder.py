@@ -5,7 +5,7 @@ it decodes from them are blurred. Here the decoder learns to turn such latents i
 noisy latents in Zheng et al. (2025, arXiv 2510.11690). Encoder, denoiser and latents stay as they are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,10 @@ class DecoderBatch:
 
     def to(self, device: torch.device) -> "DecoderBatch":
         """Return the batch on another device."""
-        tensors = (to_device(one, device) for one in (self.paired, self.image, self.sampled, self.other))
-        return DecoderBatch(*tensors, self.streams)
+        paired, image, sampled, other = (
+            to_device(one, device) for one in (self.paired, self.image, self.sampled, self.other)
+        )
+        return DecoderBatch(paired, image, sampled, other, self.streams)
 
     def part(self, start: int, stop: int) -> "DecoderBatch":
         """Return a micro-batch."""
@@ -127,9 +129,9 @@ class Decoding(nn.Module):
         discriminator: ProjectedDiscriminator,
     ) -> None:
         super().__init__()
-        self.decoder, self.post_quant, self.adversary = vae.decoder, vae.post_quant_conv, discriminator
-        for part in (self.decoder, self.post_quant):
-            part.requires_grad_(True)
+        assert vae.post_quant_conv is not None
+        self.decoder, self.post_quant = vae.decoder.requires_grad_(True), vae.post_quant_conv.requires_grad_(True)
+        self.adversary = discriminator
         self.section, self.scale, self.frozen = section, vae.config["scaling_factor"], [perceptual]
 
     def forward(self, batch: DecoderBatch, progress: float) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def _make(model: StableDiffusion, pairs: Pairs, section: Decoder, seed: str) -> 
     count, order = section.latents, seeding.numpy_rng(seed, "order")
     rounds = -(-count // len(pairs))
     chosen = np.concatenate([order.permutation(len(pairs)) for _ in range(rounds)])[:count].tolist()
-    images = pairs.image[chosen].clone()
+    images = pairs.image[chosen].contiguous()
     mirrored = torch.from_numpy(order.random(count) < 0.5)
     images[mirrored] = images[mirrored].flip(-1)
     prompts = [pairs.prompts[index] for index in chosen]

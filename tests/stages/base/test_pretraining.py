@@ -112,7 +112,7 @@ def test_fingerprints_and_starts_are_those_of_before_where_the_new_keys_have_the
     }  # fmt: skip
     assert section.fingerprinted() == old
     assert base(SHARP).fingerprinted()["autoencoder"] == old["autoencoder"] | SHARP
-    assert Base(source="a/b").fingerprinted() == Base(source="a/b").model_dump(mode="json")
+    assert Base(source="a/b").fingerprinted() == Base(source="a/b").model_dump(mode="json", exclude={"decoder"})
     pairs = Pairs.read(ImageSet.open(paths.real("toy")).split("train"))
     starts = []
     for one in (section, base(SHARP)):

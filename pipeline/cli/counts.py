@@ -29,7 +29,10 @@ UNCOUNTED = {  # keys of `finetune` that change neither memory nor operations
     *("prompt_dropout", "checkpoint_every", "keep_checkpoints", "validate_every", "sample_every", "tracker"),
     *("snapshots", "privacy"),
 }
-UNCOUNTED_OF_BASE = {part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")}
+UNCOUNTED_OF_BASE: dict[str, Any] = {
+    **{part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")},
+    "decoder": True,
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,17 @@ def denoiser_operations(base: Base, size: int) -> float:
         return stage_costs.denoiser_operations(base, size)
 
     return kept("denoiser", (_base(base), size), count)
+
+
+def decoder_operations(base: Base, size: int) -> float:
+    """Return the operations of the whole further training of a small base's decoder, with those of its latents."""
+
+    def count() -> float:
+        from pipeline.cli import stage_costs
+
+        return stage_costs.decoder_operations(base, size)
+
+    return kept("decoder", (_base(base), size, base.decoder and base.decoder.model_dump(mode="json")), count)
 
 
 def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:

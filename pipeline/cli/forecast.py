@@ -194,11 +194,11 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
 def _base(base: Base | None, size: int) -> Iterator[StageWork]:
     if base is None or base.source != "scratch" or not base.autoencoder or not base.denoiser:
         return
-    for name, part, operations in (
-        ("autoencoder", base.autoencoder, counts.autoencoder_operations(base)),
-        ("denoiser", base.denoiser, counts.denoiser_operations(base, size)),
-    ):
-        yield StageWork("base", name, part.max_steps, operations * part.max_steps * part.batch_size)
+    autoencoder, denoiser = counts.autoencoder_operations(base), counts.denoiser_operations(base, size)
+    for name, part, each in (("autoencoder", base.autoencoder, autoencoder), ("denoiser", base.denoiser, denoiser)):
+        yield StageWork("base", name, part.max_steps, each * part.max_steps * part.batch_size)
+    if base.decoder is not None:
+        yield StageWork("base", "decoder", base.decoder.max_steps, counts.decoder_operations(base, size))
 
 
 def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:

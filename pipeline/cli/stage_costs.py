@@ -14,6 +14,7 @@ from pipeline.core.errors import UserError
 from pipeline.data.sample import DatasetSpec
 from pipeline.networks.patch_discriminator import PatchDiscriminator
 from pipeline.networks.perceptual import PerceptualDistance
+from pipeline.networks.projected_discriminator import ProjectedDiscriminator
 from pipeline.segmentation.params import SegmenterEntry
 from pipeline.stages.base import tiny
 from pipeline.stages.base.adversarial import Adversarial
@@ -62,7 +63,7 @@ def _adversarial(section: Autoencoder, image: Tensor) -> float:
     return (2 * (1 - term.counts) + 2 * TRAINING * (1 - term.begins)) * _forward(discriminator, image)
 
 
-def _forward(network: Callable[[Tensor], Any], image: Tensor) -> int:
+def _forward(network: Callable[[Any], Any], image: Any) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     return counter.get_total_flops()
@@ -77,6 +78,29 @@ def denoiser_operations(base: Base, size: int) -> float:
         latents, time = torch.empty(1, channels, side, side), torch.zeros(1, dtype=torch.long)
         text = torch.empty(1, tiny.TOKENS, base.denoiser.text_width)
     return float(operations(lambda: unet(latents, time, text).sample.sum()))  # noqa: PLW0108 (counted within)
+
+
+def decoder_operations(base: Base, size: int) -> float:
+    """Return the operations of the whole further training of the decoder on images of `size` pixels.
+
+    They include those of the latents. In every step, a paired and a sampled latent are decoded per sample. The frozen
+    network sees both images and two real ones and passes one gradient back; for the perceptual distance it sees an
+    image and its target again. The heads see two images for the decoder and four for themselves.
+    """
+    assert base.autoencoder and base.decoder
+    section, side = base.decoder, size // 2 ** (len(base.autoencoder.channels) - 1)
+    with META:
+        vae: Any = tiny.autoencoder(base.autoencoder, size)
+        latent = torch.empty(1, base.autoencoder.latent_channels, side, side)
+        image = torch.empty(1, 3, size, size)
+        network, heads = PerceptualDistance(weights=False), ProjectedDiscriminator()
+        with torch.no_grad():
+            maps = network.network(image)
+    decoding = TRAINING * _forward(lambda one: vae.decode(one).sample, latent)
+    features, judging = _forward(network.network, image), _forward(heads, maps)
+    each = 2 * decoding + (2 + 2 * 2 + 3) * features + (2 * 2 + 4 * TRAINING) * judging
+    latents = section.denoiser_passes * denoiser_operations(base, size) / TRAINING
+    return float(each * section.max_steps * section.batch_size + latents)
 
 
 def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:

@@ -25,7 +25,12 @@ from pipeline.cli.forecast import (
 from pipeline.cli.forecast_text import fit_line
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
-from pipeline.cli.stage_costs import autoencoder_operations, segmenter_operations
+from pipeline.cli.stage_costs import (
+    autoencoder_operations,
+    decoder_operations,
+    denoiser_operations,
+    segmenter_operations,
+)
 from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.methods.masks import learnt
@@ -154,6 +159,21 @@ def test_terms_of_the_autoencoder_cost_their_passes() -> None:
     forward = 2 * 16 * (3 * 48 * 24**2 + 48 * 96 * 12**2 + 96 * 192 * 11**2 + 192 * 10**2)
     assert adversarial - plain == pytest.approx(forward * (2 * 0.75 + 6 * 0.8))
     assert 1e7 < (perceptual - plain) / 3 < 1e8  # EfficientNet-Lite0: 0.4 G multiplications at 224 px in its first half
+
+
+def test_a_further_trained_decoder_costs_its_latents_and_its_steps() -> None:
+    """Twice the steps cost twice the training, twice the latents twice the passes through the denoiser."""
+    found = [
+        decoder_operations(toy(base=SMALL | {"decoder": {"max_steps": steps, "latents": latents}}).base, 32)
+        for steps, latents in ((100, 10), (200, 10), (100, 20))
+    ]
+    step, latents = (found[1] - found[0]) / 100, found[2] - found[0]
+    assert found[0] == pytest.approx(100 * step + latents)
+    passes = 10 * (25 + (0 + 5 + 10) / 3)  # steps of a sampled latent, and of a paired one on average
+    assert latents == pytest.approx(passes * denoiser_operations(toy(base=SMALL).base, 32) / 3)
+    params = toy(**plain_unet(), base=SMALL | {"decoder": {"max_steps": 100, "latents": 10}})
+    (work,) = (part for part in stage_work(params, {}, pairs=10) if part.entry == "decoder")
+    assert (work.stage, work.steps, work.operations) == ("base", 100, pytest.approx(found[0]))
 
 
 def test_longer_arms_and_mean_teachers_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,8 @@ from pipeline.core.progress import track
 from pipeline.data.loading import Pairs
 from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.networks.stable_diffusion.model import StableDiffusion
-from pipeline.stages.base.params import Decoder
+from pipeline.stages.base.params import STRENGTHS, Decoder
 
-STRENGTHS = (0.0, 0.2, 0.4)  # shares of the sampling steps that turn noised training images into latents again
 AT_ONCE = 32  # latents per forward pass
 
 
@@ -87,7 +86,7 @@ def denoised(
     scheduler: Any = DDIMScheduler.from_config(model.scheduler.config)
     scheduler.set_timesteps(section.sampling_steps)
     timesteps = scheduler.timesteps.tolist()
-    timesteps = timesteps[len(timesteps) - round(strength * len(timesteps)) :]
+    timesteps = timesteps[len(timesteps) - section.kept_steps(strength) :]
     text = model.embed(prompts)
     for step, timestep in enumerate(timesteps):
         noise = noise_of(streams, tuple(latents.shape[1:])).to(device)

@@ -9,6 +9,7 @@ from pipeline.core.section import Section
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Weights = Literal["as_published", "ema", "non_ema"]
 Precision = Literal["fp32", "bf16"]
+STRENGTHS = (0.0, 0.2, 0.4)  # shares of the sampling steps after which noised training images are latents again
 LATER = "later"  # mark of keys that came later: left out of fingerprints at their defaults, so that earlier ones hold
 
 
@@ -134,6 +135,16 @@ class Decoder(Part):
     """Learning rate of the discriminator's own AdamW."""
     ema_decay: float = Field(default=0.99, gt=0, lt=1)
     """Decay of the moving average of the weights that is saved."""
+
+    def kept_steps(self, strength: float) -> int:
+        """Return how many of the sampling steps a strength in [0, 1] runs."""
+        return round(strength * self.sampling_steps)
+
+    @property
+    def denoiser_passes(self) -> float:
+        """Passes of one latent through the denoiser that make all latents."""
+        paired = sum(map(self.kept_steps, STRENGTHS)) / len(STRENGTHS)
+        return self.latents * (self.sampling_steps + paired)
 
 
 class Base(Section):

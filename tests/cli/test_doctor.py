@@ -208,16 +208,23 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
 
 
 def unseen(params: Params) -> Iterator[Finding]:
-    return unlabelled.findings(params.data, params.base)
+    return unlabelled.findings(params.data, params.base, params.training_sets.values())
 
 
-def test_images_without_masks_that_nothing_sees_are_a_warning(root: Path) -> None:
+def test_images_without_masks_that_nothing_learns_from_are_a_warning(root: Path) -> None:
     save(root / "more/u.png", picture("u"))
     told = {"unlabelled": {"folder": "data/set/more"}}
     assert list(unseen(study(root))) == list(unseen(study(root, **told))) == []
     (found,) = unseen(study(root, **told, base={"source": "somewhere"}))
     assert (found.severity, found.check) == ("warning", "unlabelled")
-    assert "no stage sees: base.source is somewhere" in found.found
+    assert "nothing learns from: base.source is somewhere, and no training set has" in found.found
+
+
+def test_a_mean_teacher_learns_from_images_without_masks_beside_a_foreign_base(root: Path) -> None:
+    save(root / "more/u.png", picture("u"))
+    told = {"unlabelled": {"folder": "data/set/more"}, "base": {"source": "somewhere"}}
+    sets = TOY_STUDY["training_sets"] | {"taught": {"unlabelled": "mean_teacher"}}
+    assert list(unseen(study(root, **told, training_sets=sets))) == []
 
 
 def test_unlabelled_images_outside_the_data_folder_are_noted(root: Path) -> None:

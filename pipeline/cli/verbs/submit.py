@@ -24,7 +24,10 @@ def add(subparsers: Any) -> None:
         "--resources", default="gpu1", metavar="NAME", help="a file of configs/slurm, without .yaml; default: gpu1"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the jobs, what each waits for, and their scripts; needs no SLURM"
+        "--dry-run",
+        action="store_true",
+        help="print the jobs, the jobs that each of them waits for, and the scripts, but submit nothing; works without"
+        " SLURM",
     )
     add_json(parser)
 

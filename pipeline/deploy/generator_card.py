@@ -120,7 +120,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
             ),
             **dotted_values(f"generators.{name}", {"method": method, **method_params.model_dump(mode="json")}),
             **dotted_values("finetune", params.generators[name].settings(params.finetune).model_dump(mode="json")),
-            **dotted_values("generate", generate.model_dump(mode="json")),
+            **dotted_values("generate", generate.model_dump(mode="json", exclude={"sensor_noise"})),
             "seed": params.seed,
         },
         scores=_scores(params.study, name),

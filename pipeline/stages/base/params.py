@@ -125,9 +125,9 @@ class Decoder(Part):
     """Steps of the DDIM sampler that makes the latents."""
     eta: float = Field(default=1.0, ge=0, le=1)
     """Share of the noise that the sampler adds again in every step; 0 adds none."""
-    pixel_weight: float = Field(default=0.5, ge=0)
+    pixel_weight: float = Field(default=0.2, ge=0)
     """Weight of the absolute and squared differences from the training images."""
-    perceptual_weight: float = Field(default=0.25, ge=0)
+    perceptual_weight: float = Field(default=0.5, ge=0)
     """Weight of the distance from the training images in the features of the packaged EfficientNet-Lite0."""
     adversarial_weight: float = Field(default=0.2, gt=0)
     """Weight of the discriminator in the decoder's loss."""

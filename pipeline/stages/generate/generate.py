@@ -186,6 +186,11 @@ class _Filling:
         sources = _Sources(images, self._source)
         with self.runtime.autocast(self.sampling.precision):
             sampled = self.generator.sample(masks, prompts, rngs, self.sampling, sources, real)
+        if (noise := self.job.sensor_noise) is not None:
+            shares = [None] * len(images) if real is None else real.shares
+            streams = [seeding.numpy_rng(seed, "sensor_noise", image.mask.id, image.copy) for image in images]
+            drawn = zip(sampled.float().cpu().numpy(), streams, shares, strict=True)
+            sampled = torch.from_numpy(np.stack([noise.add(*one) for one in drawn]))
         return (sampled * 255).round().clamp(0, 255).byte().cpu().numpy()
 
     def _described(

@@ -1,5 +1,6 @@
 """What a synthetic set is made of and by: its generator, its plan, its fingerprint and the columns of its rows."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline.core.contracts import SeesImages
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
 from pipeline.data.limited import training_pairs
+from pipeline.data.sensor_noise import SensorNoise
 from pipeline.stages.base.manifest import base_source, unlabelled_images
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options, stream
@@ -96,10 +98,19 @@ class Job:
         return trained.last_image_weight
 
     @cached_property
+    def sensor_noise(self) -> SensorNoise | None:
+        """The noise that the images get; None for a generator that learns nothing, or where it is not asked for."""
+        if not self.params.generate.sensor_noise or not self.entry.learns(self.name):
+            return None
+        return SensorNoise.of(self.train)
+
+    @cached_property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         about = self.name, self.entry, self.params.generate, self.weights
         shared = provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
+        if self.sensor_noise is not None:
+            shared["sensor_noise"] = json.dumps([round(255 * level, 3) for level in self.sensor_noise.level])
         return shared | privacy_record.columns(privacy_record.read(self.trained))
 
     @property

@@ -36,6 +36,10 @@ class Generate(Section):
     """Reuse the encoder's features of the previous step: at every n-th step, or at the listed steps, counted from 0. It
     changes the images.
     """
+    sensor_noise: bool = False
+    """Add white noise until synthetic images are as noisy as the training images; autoencoders remove sensor noise. It
+    applies to trained generators, and only where pixels are synthetic.
+    """
     shards: int | None = Field(default=None, gt=0)
     """Images per tar shard, rounded up to whole batches, for sets of more than about 10^5 images; `null` writes a file
     per image and per mask. The pixels are the same.
@@ -43,8 +47,9 @@ class Generate(Section):
 
     @model_serializer(mode="wrap")
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `shards` where there are none, so that earlier fingerprints stay valid."""
-        return {key: value for key, value in handler(self).items() if key != "shards" or value is not None}
+        """Leave out `shards` and `sensor_noise` where they are not used, so that earlier fingerprints stay valid."""
+        unused = {"shards": None, "sensor_noise": False}
+        return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     @property
     def reused(self) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def set_columns(
     if entry.method_of(name) in OUTSIDE:
         made_by = str(entry.options.get("made_by", ""))
         return {**about, "made_by": made_by, "masks": entry.masks, "version": pipeline.__version__}
-    settings = generate.model_dump(mode="json", exclude={"batch_size", "shards"})
+    settings = generate.model_dump(mode="json", exclude={"batch_size", "shards", "sensor_noise"})
     plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in settings.items()}
     base = {"base_unlabelled_images": unlabelled} if unlabelled else {}
     shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}

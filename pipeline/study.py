@@ -167,7 +167,8 @@ class Params(Section):
     @model_validator(mode="after")
     def private_training_is_possible(self) -> Self:
         for name, entry in self.generators.items():
-            check_private(name, entry, entry.settings(self.finetune), self.base and self.base.source)
+            base, noise = self.base and self.base.source, bool(self.generate and self.generate.sensor_noise)
+            check_private(name, entry, entry.settings(self.finetune), base, noise)
         return self
 
     @model_validator(mode="after")

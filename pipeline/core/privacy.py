@@ -46,10 +46,13 @@ class PrivateEntry(Protocol):
     def learns(self, name: str) -> bool: ...
 
 
-def check_private(name: str, entry: PrivateEntry, settings: Any, base: str | None) -> None:
+def check_private(
+    name: str, entry: PrivateEntry, settings: Any, base: str | None, sensor_noise: bool = False
+) -> None:
     """Raise ValueError where an entry is to be trained privately and something in the study stands against it.
 
-    `settings` are those of the entry's fine-tuning (a section Finetune), `base` is base.source.
+    `settings` are those of the entry's fine-tuning (a section Finetune), `base` is base.source, and `sensor_noise` is
+    generate.sensor_noise.
     """
     where, method = f"generators.{name}", entry.method_of(name)
     if entry.privacy is not None and not entry.learns(name):
@@ -73,6 +76,11 @@ def check_private(name: str, entry: PrivateEntry, settings: Any, base: str | Non
         raise ValueError(
             f"{where}: with privacy no pixel of a training image may reach the drawn images; remove keep_background,"
             " from_image and control"
+        )
+    if sensor_noise:
+        raise ValueError(
+            f"{where}: generate.sensor_noise measures the noise of the training images, which epsilon does not cover;"
+            " with privacy set it to false"
         )
     check_settings(settings)
 

@@ -59,6 +59,14 @@ def test_what_does_not_go_with_privacy_is_refused(change: dict[str, Any], messag
         study(**change)
 
 
+def test_measured_noise_of_private_images_is_refused() -> None:
+    generate = {"generate": TOY_STUDY["generate"] | {"sensor_noise": True}}
+    assert parse(Params, TOY_STUDY | generate).generate.sensor_noise
+    private = {"finetune": PRIVATE, "generators": {"controlnet": {"copies": 1}}, "training_sets": {"real": {}}}
+    with pytest.raises(UserError, match="sensor_noise measures the noise of the training images, which epsilon does"):
+        parse(Params, TOY_STUDY | generate | private)
+
+
 def test_a_base_of_the_same_images_is_refused() -> None:
     part = {"max_steps": 1, "batch_size": 1, "learning_rate": 1e-3}
     base = {"source": "scratch", "autoencoder": part | {"crop": 8}, "denoiser": part}

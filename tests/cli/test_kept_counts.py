@@ -59,7 +59,8 @@ def test_the_counts_that_come_along_are_those_of_the_code() -> None:
     found = shipped_counts.counted([shipped_counts.written_study(shipped_counts.SIZES[0])])
     assert found
     for key, count in found.items():
-        assert kept_counts.shipped()[key] == pytest.approx(count, rel=1e-5), key
+        wanted = None if count is None else pytest.approx(count, rel=1e-5)  # None: it trains nothing
+        assert kept_counts.shipped()[key] == wanted, key
 
 
 @pytest.mark.skipif(gpus.has_driver(), reason="beside a GPU's driver torch is asked for the GPU")

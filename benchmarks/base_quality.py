@@ -4,7 +4,8 @@ The base sees the training images alone; everything is measured on the held-out 
 autoencoder: PSNR; Dice of two judges on its reconstructions beside their Dice on the real images, one judge with the
 packaged ImageNet weights and one trained from nothing; Frechet distance of reconstructions and images in the packaged
 features and in gradient histograms. The perceptual loss, the first judge and the packaged features share their weights,
-so a claim needs the other two as well. Of the denoiser, if one is asked for: Frechet distances of its samples.
+so a claim needs the other two as well. Of the denoiser, if one is asked for: Frechet distances of its samples. With
+--decoder, all this is measured after the further training of the decoder.
 
     python benchmarks/base_quality.py --root data/kvasir_seg --work work/quality --seconds 300
         --autoencoder "{batch_size: 16, crop: 48, learning_rate: 1.0e-3, perceptual_weight: 0.5}"
@@ -40,7 +41,7 @@ from pipeline.metrics.images.frechet import frechet_distance
 from pipeline.segmentation.build import build_segmenter
 from pipeline.segmentation.train import train_segmenter
 from pipeline.stages.base.autoencoder import train_autoencoder
-from pipeline.stages.base.params import Autoencoder, Base, Denoiser
+from pipeline.stages.base.params import Autoencoder, Base, Decoder, Denoiser
 from pipeline.stages.base.pretraining import pretrain
 from pipeline.stages.judge.train import reference_scores
 from pipeline.stages.prepare.prepare import prepare
@@ -80,6 +81,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", choices=("val", "test"), default="val", help="split that is measured on")
     parser.add_argument("--autoencoder", default="{}", help="YAML over the section base.autoencoder")
     parser.add_argument("--denoiser", help="YAML over the section base.denoiser; without it there is no denoiser")
+    parser.add_argument("--decoder", help="YAML over the section base.decoder; it needs --denoiser")
     parser.add_argument(
         "--seconds", type=float, help="processor time of the autoencoder's training, in place of its max_steps"
     )
@@ -90,7 +92,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--prompt", default="A photo of a polyp.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.decoder is not None and arguments.denoiser is None:
+        parser.error("--decoder needs --denoiser, which makes the latents that the decoder is trained on")
+    return arguments
 
 
 def study(arguments: argparse.Namespace) -> Params:
@@ -138,18 +143,20 @@ class Bench:
         if arguments.denoiser_seconds:
             quick = autoencoder.model_copy(update={"max_steps": 1})
             denoiser = timed(denoiser, arguments.denoiser_seconds, lambda part: self._base(quick, part))
+        decoder = None if arguments.decoder is None else parse(Decoder, options(arguments.decoder, {}), "decoder")
         begin = CLOCK()
-        folder = self._base(autoencoder, denoiser)
+        folder = self._base(autoencoder, denoiser, decoder)
         row |= {"denoiser": denoiser.fingerprinted(), "base": str(folder), "seconds": round(CLOCK() - begin, 1)}
+        row |= {} if decoder is None else {"decoder": decoder.fingerprinted()}
         row |= self.reconstructions(AutoencoderKL.from_pretrained(folder / "vae").eval().to(self.runtime.device))
         return row | self.frechet("samples", samples(folder, arguments.samples, self.params))
 
     def _autoencoder(self, section: Autoencoder, pairs: Pairs) -> AutoencoderKL:
         return train_autoencoder(section, "fp32", pairs, self.params.seed, self.runtime, None)[0]
 
-    def _base(self, autoencoder: Autoencoder, denoiser: Denoiser) -> Path:
+    def _base(self, autoencoder: Autoencoder, denoiser: Denoiser, decoder: Decoder | None = None) -> Path:
         """Train a base, from the start, in a folder of its own below work/bases, which base.source can name."""
-        base = Base(autoencoder=autoencoder, denoiser=denoiser)
+        base = Base(autoencoder=autoencoder, denoiser=denoiser, decoder=decoder)
         work = Path("bases") / files.fingerprint(base.fingerprinted(), self.train.digest, self.params.seed)
         shutil.rmtree(work, ignore_errors=True)
         pretrain(base, self.params.data.size, self.params.seed, Pairs.read_images(self.train), self.runtime, work)
@@ -164,8 +171,8 @@ class Bench:
         again = ImageSet.create(folder, self.held.spec, self._pictures(made))
         for name in JUDGES:
             judge, segment = self.judge(name), self.params.segment
-            row[f"dice_{name}"] = rounded(reference_scores(judge, again, segment)["dice"])
-            row[f"dice_{name}_real"] = rounded(reference_scores(judge, self.held, segment)["dice"])
+            row[f"dice_{name}"] = rounded(reference_scores([judge], again, segment)["dice"])
+            row[f"dice_{name}_real"] = rounded(reference_scores([judge], self.held, segment)["dice"])
         return row | self.frechet("reconstructions", made)
 
     def _pictures(self, made: Images) -> Any:

@@ -46,9 +46,7 @@ class PrivateEntry(Protocol):
     def learns(self, name: str) -> bool: ...
 
 
-def check_private(
-    name: str, entry: PrivateEntry, settings: Any, base: str | None, sensor_noise: bool = False
-) -> None:
+def check_private(name: str, entry: PrivateEntry, settings: Any, base: str | None, sensor_noise: bool = False) -> None:
     """Raise ValueError where an entry is to be trained privately and something in the study stands against it.
 
     `settings` are those of the entry's fine-tuning (a section Finetune), `base` is base.source, and `sensor_noise` is

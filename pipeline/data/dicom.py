@@ -25,7 +25,7 @@ class Plane:
 
     values: NDArray[np.float32]  # [H, W]; empty for colours
     colours: Pixels | None  # [3, H, W]
-    window: Window | None
+    window: "StatedWindow | None"  # of the file
     inverted: bool  # MONOCHROME1: low intensities are bright
 
     def grey(self, window: Window) -> Pixels:
@@ -51,7 +51,7 @@ def read_picture(path: Path, window: Window | None = None) -> tuple[Pixels, list
     plane = read_plane(path)
     if plane.colours is not None:
         return plane.colours, ["image: DICOM"]
-    chosen = window or plane.window
+    chosen = window or (plane.window and plane.window.limits())
     if chosen is None:
         raise InvalidData(
             "is a DICOM file without a window; state which values are black and white (data.picture_window: [0, 4095])"
@@ -68,20 +68,31 @@ def read_size(path: Path) -> tuple[int, int]:
     return int(header.Columns), int(header.Rows)
 
 
-def window_of(header: Any) -> Window | None:
-    """Return the values that the file's first window makes black and white; None without one. Raises InvalidData."""
+@dataclass(frozen=True)
+class StatedWindow:
+    """A window as a file states it, which may be one that cannot be used."""
+
+    function: str
+    centre: float
+    width: float
+
+    def limits(self) -> Window:
+        """Return the values that become black and white. Raises InvalidData where the window cannot be used."""
+        if self.function not in (LINEAR, EXACT):
+            raise InvalidData("has a window that is not linear (VOILUTFunction); state a window instead")
+        if self.width <= (1 if self.function == LINEAR else 0):
+            raise InvalidData(f"has a window of width {self.width:g}; state a window instead")
+        if self.function == EXACT:
+            return self.centre - self.width / 2, self.centre + self.width / 2
+        return self.centre - 0.5 - (self.width - 1) / 2, self.centre - 0.5 + (self.width - 1) / 2
+
+
+def window_of(header: Any) -> StatedWindow | None:
+    """Return the first window that the file states; None without one."""
     centres, widths = (numbers(header, key, 0) for key in ("WindowCenter", "WindowWidth"))
     if not centres or not widths:
         return None
-    function = text(header, "VOILUTFunction") or LINEAR
-    centre, width = centres[0], widths[0]
-    if function not in (LINEAR, EXACT):
-        raise InvalidData("has a window that is not linear (VOILUTFunction); state a window instead")
-    if width <= (1 if function == LINEAR else 0):
-        raise InvalidData(f"has a window of width {width:g}; state a window instead")
-    if function == EXACT:
-        return centre - width / 2, centre + width / 2
-    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return StatedWindow(text(header, "VOILUTFunction") or LINEAR, centres[0], widths[0])
 
 
 def decoded(dataset: Any) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data import dicom
-from pipeline.data.dicom import Plane, Window
+from pipeline.data.dicom import Plane, StatedWindow, Window
 from pipeline.data.dicom_checks import GREY, check_header
 from pipeline.data.dicom_elements import numbers, text
 from pipeline.data.invalid import InvalidData
@@ -36,7 +36,7 @@ class Image:
     orientation: tuple[float, ...]  # directions of growing columns and of growing rows
     spacing: tuple[float, ...]  # mm between rows, between columns
     shape: tuple[int, int]  # rows, columns
-    window: Window | None
+    window: StatedWindow | None
     is_grey: bool
     group: str = ""
 
@@ -59,8 +59,8 @@ class Series:
 
     @property
     def window(self) -> Window | None:
-        """The widest window of the images; None where one of them states none."""
-        windows = [image.window for image in self.images if image.window is not None]
+        """The widest window of the images; None where one of them states none. Raises InvalidData."""
+        windows = [image.window.limits() for image in self.images if image.window is not None]
         if len(windows) < len(self.images):
             return None
         return min(low for low, _ in windows), max(high for _, high in windows)

@@ -93,6 +93,7 @@ def test_windows_that_are_not_read(elements: dict[str, Any], named: str, tmp_pat
     path = dicom_files.write(tmp_path / "a.dcm", LEVELS, **elements)
     with pytest.raises(InvalidData, match=f"{named}.*state a window instead"):
         read_image(path)
+    assert (grey(path, (0, 100)) == expected(LEVELS, 0, 100)).all()  # what the message advises
 
 
 def test_slope_and_intercept_come_before_the_window(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ UNCOUNTED_OF_BASE: dict[str, Any] = {
     **{part: {"batch_size", "learning_rate"} for part in ("autoencoder", "denoiser")},
     "decoder": True,
 }
+COUNTED_OF_DECODER = {"max_steps", "batch_size", "latents", "sampling_steps"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ def decoder_operations(base: Base, size: int) -> float:
 
         return stage_costs.decoder_operations(base, size)
 
-    return kept("decoder", (_base(base), size, base.decoder and base.decoder.model_dump(mode="json")), count)
+    counted = base.decoder and base.decoder.model_dump(include=COUNTED_OF_DECODER)
+    return kept("decoder", (_base(base), size, counted), count)
 
 
 def segmenter_operations(name: str, entry: SegmenterEntry, spec: DatasetSpec) -> float | None:

@@ -25,6 +25,10 @@ from pipeline.study import Params
 
 DATA_FILES = ("generator_card.md",)
 TEMPLATE = Path(__file__).with_name(DATA_FILES[0])
+WITH_NOISE = (
+    "The scores are those of images to which sensor noise was added (`generate.sensor_noise`). This pipeline does not"
+    " add it."
+)
 SCRATCH = (
     "The base model was trained from scratch on the same training images, so these weights are bound by the terms of"
     " those images alone. Look up whether they allow a model made from them to be passed on, and put their terms here."
@@ -120,7 +124,7 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
             ),
             **dotted_values(f"generators.{name}", {"method": method, **method_params.model_dump(mode="json")}),
             **dotted_values("finetune", params.generators[name].settings(params.finetune).model_dump(mode="json")),
-            **dotted_values("generate", generate.model_dump(mode="json", exclude={"sensor_noise"})),
+            **dotted_values("generate", generate.model_dump(mode="json")),
             "seed": params.seed,
         },
         scores=_scores(params.study, name),
@@ -225,6 +229,8 @@ def _score_table(summary: GeneratorSummary) -> str:
         interval = "" if score["low"] is None else f"{score['low']:.4g} to {score['high']:.4g}"
         about = (score["name"], score["variant"], f"{score['value']:.4g}", interval, score["n"], score["direction"])
         lines.append(f"| {' | '.join(map(str, about))} |")
+    if summary.settings.get("generate.sensor_noise"):
+        lines += ["", WITH_NOISE]
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """A discriminator that sees images through a frozen network (Projected GAN, Sauer et al. 2021).
 
-The frozen network is EfficientNet-Lite0 with the ImageNet weights of its package, as in that paper. Only small heads
-are trained, one per feature map, so a few hundred steps on a few hundred images suffice. Unlike the paper, features
-are not mixed across channels and scales by random projections.
+The frozen network is EfficientNet-Lite0 with the ImageNet weights of its package. Only small heads are trained, one per
+feature map, so a few hundred steps on a few hundred images suffice. Unlike in the paper, features are not mixed across
+channels and scales by random projections, and the heads do not reduce the resolution.
 """
 
 from collections.abc import Sequence

@@ -349,11 +349,16 @@ def test_scores_stand_in_the_card_only_if_these_weights_made_the_images(inside: 
             ImageSet.create(paths.synthetic("toy", "siamese"), SPEC, images)
             generator_card.write(tmp_path, generator_card.gather(inside, "siamese", train, True))
             texts.append((tmp_path / "README.md").read_text())
+        noisy = inside.model_copy(update={"generate": inside.generate.model_copy(update={"sensor_noise": True})})
+        generator_card.write(tmp_path, generator_card.gather(noisy, "siamese", train, True))
     finally:
         shutil.rmtree(paths.scores("toy", "siamese"))
         shutil.rmtree(paths.synthetic("toy", "siamese"))
     assert "frechet.toy" not in texts[0]
     assert "| frechet.toy | train | 12.35 | 10 to 15 | 3 | lower |" in texts[1]
+    assert (
+        generator_card.WITH_NOISE in (tmp_path / "README.md").read_text() and generator_card.WITH_NOISE not in texts[1]
+    )
     assert "absent" not in texts[1]
 
 

@@ -16,7 +16,7 @@ from pipeline.stages.base.pretraining import pretrain
 from pipeline.stages.prepare.params import Data
 from pipeline.study import Params
 
-VERSION = 1  # raised when results change
+VERSION = 1  # raised when results change, also those of denoised_latents and decoder, whose constants no key holds
 
 
 def make_base(params: Params) -> None:

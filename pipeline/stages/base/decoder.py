@@ -44,8 +44,9 @@ def train_decoder(
     with runtime.autocast(precision):
         path = work / "decoder_latents.safetensors"
         latents = DenoisedLatents.made(model, pairs, section, f"{seed}/decoder_latents", path)
-    seeding.seed_everything(seed, "decoder")
-    objective = Decoding(model.vae, section, PerceptualDistance().to(runtime.device), ProjectedDiscriminator())
+    perceptual = PerceptualDistance().to(runtime.device)
+    seeding.seed_everything(seed, "projected discriminator")
+    objective = Decoding(model.vae, section, perceptual, ProjectedDiscriminator())
     batches: Any = DecoderBatches(latents, section.batch_size, f"{seed}/decoder")
     recipe = Recipe(
         section.max_steps,
@@ -140,18 +141,18 @@ class Decoding(nn.Module):
         decoded = at_least_float32(self.decoder(self.post_quant(latents)))
         paired = decoded[: len(batch)]
         offset = shift_of(batch.streams[0], decoded.shape[-1])
-        seen = perceptual.feature_maps(decoded.roll(offset, (2, 3)))
+        made = perceptual.feature_maps(decoded.roll(offset, (2, 3)))
         with torch.no_grad():
             real = perceptual.feature_maps(torch.cat([batch.image, batch.other]).roll(offset, (2, 3)))
         fixed = {name: weight.detach() for name, weight in self.adversary.named_parameters()}
-        wanted = functional_call(self.adversary, fixed, (seen,))
-        judged = zip(self.adversary(real), self.adversary([one.detach() for one in seen]), strict=True)
+        logits = functional_call(self.adversary, fixed, (made,))
+        pairs = zip(self.adversary(real), self.adversary([one.detach() for one in made]), strict=True)
         distance = F.l1_loss(paired, batch.image) + F.mse_loss(paired, batch.image)
         return {
             "pixels": section.pixel_weight * distance,
             "perceptual": section.perceptual_weight * perceptual(paired, batch.image),
-            "adversarial": section.adversarial_weight * torch.stack([decoder_loss(logits) for logits in wanted]).sum(),
-            "discriminator": torch.stack([discriminator_loss(good, bad) for good, bad in judged]).sum(),
+            "adversarial": section.adversarial_weight * torch.stack([decoder_loss(one) for one in logits]).sum(),
+            "discriminator": torch.stack([discriminator_loss(*pair) for pair in pairs]).sum(),
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from pipeline.diffusion.schedule import at_least_float32, noise_of
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base.params import STRENGTHS, Decoder
 
-AT_ONCE = 32  # latents per forward pass
+AT_ONCE, ENCODED_AT_ONCE = 32, 8  # latents and images per forward pass
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,18 @@ class DenoisedLatents:
 
     @classmethod
     def made(cls, model: StableDiffusion, pairs: Pairs, section: Decoder, seed: str, path: Path) -> "DenoisedLatents":
-        """Return the latents in the file `path`; where there is none, make them and write it.
+        """Return the latents in the file `path`; where there is none, or a damaged one, make them and write it.
 
         Of the `section.latents` paired latents, equally many have each of the STRENGTHS; half of the images are
         mirrored.
         """
-        if not path.is_file():
+        try:
+            return cls(**load_file(path))
+        except (OSError, SafetensorError):
             tensors = _make(model, pairs, section, seed)
-            with files.replacing(path) as temporary:
-                save_file(tensors, temporary)
-        return cls(**load_file(path))
+        with files.replacing(path) as temporary:
+            save_file(tensors, temporary)
+        return cls(**tensors)
 
 
 def _make(model: StableDiffusion, pairs: Pairs, section: Decoder, seed: str) -> dict[str, Tensor]:
@@ -82,18 +85,22 @@ def denoised(
     With a strength of 1, nothing is left of the images; with 0, the latents of the images are returned.
     """
     device = model.unet.device
-    latents = model.moments(images.float() / 255).chunk(2, dim=1)[0] * model.vae.config["scaling_factor"]
+    shape = (model.unet.config["in_channels"], *(side // model.factor for side in images.shape[-2:]))
+    latents = torch.empty(0)
+    if strength < 1:
+        means = [model.moments(part.float() / 255).chunk(2, dim=1)[0] for part in images.split(ENCODED_AT_ONCE)]
+        latents = at_least_float32(torch.cat(means)) * model.vae.config["scaling_factor"]
     scheduler: Any = DDIMScheduler.from_config(model.scheduler.config)
     scheduler.set_timesteps(section.sampling_steps)
     timesteps = scheduler.timesteps.tolist()
     timesteps = timesteps[len(timesteps) - section.kept_steps(strength) :]
     text = model.embed(prompts)
     for step, timestep in enumerate(timesteps):
-        noise = noise_of(streams, tuple(latents.shape[1:])).to(device)
+        noise = noise_of(streams, shape).to(device)
         if step == 0:
-            times = torch.full((len(latents),), timestep, device=device)
+            times = torch.full((len(images),), timestep, device=device)
             latents = noise if strength == 1 else model.schedule.q_sample(latents, noise, times)
-            noise = noise_of(streams, tuple(latents.shape[1:])).to(device)
+            noise = noise_of(streams, shape).to(device)
         predicted = at_least_float32(model.unet(latents, timestep, text).sample)
         latents = scheduler.step(
             predicted, timestep, latents, eta=section.eta, variance_noise=noise, return_dict=False

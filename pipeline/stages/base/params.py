@@ -9,7 +9,7 @@ from pipeline.core.section import Section
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Weights = Literal["as_published", "ema", "non_ema"]
 Precision = Literal["fp32", "bf16"]
-STRENGTHS = (0.0, 0.2, 0.4)  # shares of the sampling steps after which noised training images are latents again
+STRENGTHS = (0.0, 0.2, 0.4)  # shares of the sampling steps that noised images pass through
 LATER = "later"  # mark of keys that came later: left out of fingerprints at their defaults, so that earlier ones hold
 
 
@@ -120,9 +120,13 @@ class Decoder(Part):
     learning_rate: float = Field(default=5e-4, gt=0)
     """Learning rate of AdamW."""
     latents: int = Field(default=320, gt=0)
-    """How many latents of either kind are made before the training."""
-    sampling_steps: int = Field(default=25, gt=0)
-    """Steps of the DDIM sampler that makes the latents."""
+    """How many latents of either kind are made before the training. The discriminator sees at most as many training
+    images.
+    """
+    sampling_steps: int = Field(default=25, gt=0, le=500)
+    """Steps of the DDIM sampler that makes the latents. With more than 500 of 1000 the leading timesteps would not
+    reach the noisy end.
+    """
     eta: float = Field(default=1.0, ge=0, le=1)
     """Share of the noise that the sampler adds again in every step; 0 adds none."""
     pixel_weight: float = Field(default=0.2, ge=0)

@@ -9,19 +9,20 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
-from pipeline.core import files, paths, tables
+from pipeline.core import files, paths, seeding, tables
 from pipeline.core.errors import UserError
 from pipeline.core.recipes import Recipe
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Pairs
+from pipeline.diffusion.schedule import noise_of
 from pipeline.networks.perceptual import PerceptualDistance
 from pipeline.networks.projected_discriminator import CHANNELS, ProjectedDiscriminator
 from pipeline.networks.stable_diffusion.model import StableDiffusion
 from pipeline.stages.base import decoder
 from pipeline.stages.base.base import make_base
 from pipeline.stages.base.decoder import DecoderBatches, Decoding, shift_of
-from pipeline.stages.base.denoised_latents import DenoisedLatents
+from pipeline.stages.base.denoised_latents import DenoisedLatents, denoised
 from pipeline.stages.base.params import Base, Decoder
 from pipeline.study import Params
 from pipeline.training import loop
@@ -116,14 +117,53 @@ def test_sampled_latents_are_those_of_the_published_sampler(
     latents = latents_of(model, pairs, tmp_path, eta=0.0)
     scheduler: Any = DDIMScheduler.from_config(model.scheduler.config)
     scheduler.set_timesteps(5)
-    from pipeline.core import seeding
-
     x = torch.randn(latents.sampled.shape[1:], generator=seeding.torch_rng("s", "sampled", 2))[None]
     text = model.embed([pairs.prompts[0]])
     with torch.no_grad():
         for timestep in scheduler.timesteps.tolist():
             x = scheduler.step(model.unet(x, timestep, text).sample, timestep, x).prev_sample
     assert torch.allclose(latents.sampled[2], x[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("strength", "kept"), [(0.2, 1), (0.4, 2), (1.0, 5)])
+def test_latents_are_those_of_ddim_written_out(
+    model: StableDiffusion, pairs: Pairs, strength: float, kept: int
+) -> None:
+    """Song et al. 2021, eqs. 12 and 16 with eta 1; images are noised by eq. 4 of Ho et al. 2020."""
+    section, text = Decoder(**SMALL), model.embed(pairs.prompts[:2])
+    found = denoised(model, pairs.image[:2], pairs.prompts[:2], _streams(), strength, section)
+    abar, streams = model.scheduler.alphas_cumprod, _streams()
+    timesteps = [801, 601, 401, 201, 1][5 - kept :]
+    shape = found.shape[1:]
+    x = noise_of(streams, shape)
+    if strength < 1:
+        clean = model.moments(pairs.image[:2].float() / 255).chunk(2, dim=1)[0] * model.vae.config["scaling_factor"]
+        x = abar[timesteps[0]].sqrt() * clean + (1 - abar[timesteps[0]]).sqrt() * x
+    for timestep in timesteps:
+        noise = noise_of(streams, shape)
+        now, then = abar[timestep], abar[max(timestep - 200, 0)]
+        with torch.no_grad():
+            v = model.unet(x, timestep, text).sample
+        x0, epsilon = now.sqrt() * x - (1 - now).sqrt() * v, now.sqrt() * v + (1 - now).sqrt() * x
+        sigma = ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
+        x = then.sqrt() * x0 + (1 - then - sigma**2).sqrt() * epsilon + sigma * noise
+    assert torch.allclose(found, x, atol=1e-4)
+
+
+def _streams() -> list[torch.Generator]:
+    return [seeding.torch_rng("literal", number) for number in range(2)]
+
+
+def test_a_damaged_file_of_latents_is_made_again(model: StableDiffusion, pairs: Pairs, tmp_path: Path) -> None:
+    first, path = latents_of(model, pairs, tmp_path), tmp_path / "latents.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert torch.equal(latents_of(model, pairs, tmp_path).sampled, first.sampled)
+    assert load_file(path)["paired"].shape == first.paired.shape
+
+
+def test_the_average_is_what_is_saved(toy_study: Params) -> None:
+    kept = [load_file(made(toy_study, decoder=SMALL | {"ema_decay": decay}) / VAE) for decay in (0.99, 1e-6)]
+    assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
 
 
 def test_latents_are_made_once(
@@ -206,6 +246,7 @@ def test_heads_fit_the_maps_of_the_network_and_have_unit_norms() -> None:
     [
         ({"max_steps": 0}, "decoder.max_steps: .* greater than 0, found 0"),
         ({"adversarial_weight": 0}, "decoder.adversarial_weight: .* greater than 0, found 0"),
+        ({"sampling_steps": 501}, "decoder.sampling_steps: .* less than or equal to 500, found 501"),
         ({"eta": 1.5}, "decoder.eta: .* less than or equal to 1, found 1.5"),
         ({"ema_decay": 1}, "decoder.ema_decay: .* less than 1, found 1"),
         ({"sample_steps": 5}, "did you mean sampling_steps"),

@@ -12,7 +12,7 @@ Colours = NDArray[np.float32]
 
 
 def smooth(side: int = 96) -> Colours:
-    """Three smooth channels with a bright square whose edges are no noise."""
+    """Three smooth channels with a bright square; its edges must not count as noise."""
     y, x = np.mgrid[0:side, 0:side] / side
     image = np.stack([0.4 + 0.2 * np.sin(3 * x + shift) * np.cos(2 * y) for shift in range(3)])
     image[:, 20:30, 40:50] = 0.9

@@ -25,7 +25,7 @@ from pipeline.stages.base.decoder import DecoderBatches, Decoding, shift_of
 from pipeline.stages.base.denoised_latents import DenoisedLatents, denoised
 from pipeline.stages.base.params import Base, Decoder
 from pipeline.study import Params
-from pipeline.training import loop
+from tests.killed_training import Killed, kill_at
 from tests.reference import sharp_base_literal as literal
 from tests.tiny_base import write_tiny_base
 
@@ -42,10 +42,6 @@ def made(params: Params, **parts: Any) -> Path:
     return paths.base(params.study)
 
 
-class Killed(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("stop", [6, 8])  # the first and the last step of the decoder
 def test_a_killed_training_ends_with_the_same_bytes(
     toy_study: Params, monkeypatch: pytest.MonkeyPatch, stop: int
@@ -54,16 +50,8 @@ def test_a_killed_training_ends_with_the_same_bytes(
     whole = files.tree_sha256(made(toy_study, decoder=SMALL))
     for folder in (*Path("work").glob("base-*"), paths.base("toy")):
         folder.rename(folder.with_name(f"{folder.name}_whole"))
-    steps, advance = [0], loop.TrainingRun.advance
-
-    def killing(run: Any, batch: Any, step: int) -> None:
-        steps[0] += 1
-        if steps[0] == stop:
-            raise Killed
-        advance(run, batch, step)
-
     with monkeypatch.context() as context:
-        context.setattr(loop.TrainingRun, "advance", killing)
+        kill_at(context, stop)
         with pytest.raises(Killed):
             made(toy_study, decoder=SMALL)
     assert not paths.base("toy").exists()

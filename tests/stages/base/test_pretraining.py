@@ -24,8 +24,8 @@ from pipeline.stages.base.base import make_base
 from pipeline.stages.base.denoiser import Denoising, EncodedBatches
 from pipeline.stages.base.params import Autoencoder, Base
 from pipeline.study import Params
-from pipeline.training import loop
 from tests.conftest import TOY_STUDY
+from tests.killed_training import Killed, kill_at
 from tests.reference import sharp_base_literal as literal
 from tests.tiny_base import write_tiny_base
 
@@ -55,10 +55,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "Recipe", lambda *given, **named: Recipe(*given, **named | {"checkpoint_every": 1}))
 
 
-class Killed(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("stop", [3, 5, 7, 9])  # of six steps of the autoencoder and four of the denoiser
 def test_a_killed_training_ends_with_the_same_bytes(
     toy_study: Params, monkeypatch: pytest.MonkeyPatch, stop: int
@@ -69,16 +65,8 @@ def test_a_killed_training_ends_with_the_same_bytes(
     files_of_work = sorted(Path("work").glob("base-*"))
     for folder in (*files_of_work, paths.base("toy")):
         folder.rename(folder.with_name(f"{folder.name}_whole"))
-    steps, advance = [0], loop.TrainingRun.advance
-
-    def killing(run: Any, batch: Any, step: int) -> None:
-        steps[0] += 1
-        if steps[0] == stop:
-            raise Killed
-        advance(run, batch, step)
-
     with monkeypatch.context() as context:
-        context.setattr(loop.TrainingRun, "advance", killing)
+        kill_at(context, stop)
         with pytest.raises(Killed):
             made(toy_study, section)
     assert not paths.base("toy").exists()

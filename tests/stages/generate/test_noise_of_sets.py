@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.core import files, paths
-from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sensor_noise import SensorNoise, noise_level, unclipped
-from pipeline.stages.finetune import generator
 from pipeline.stages.generate.job import Job
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
-from tests.drawn_set import job, make
+from tests.drawn_set import job, make, publish
 from tests.tiny_base import write_tiny_base
 
 
@@ -33,14 +31,7 @@ def study(toy_study: Params) -> Params:
     """A study with an untrained base and a generator whose control is not zero."""
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
-    return published(changed())
-
-
-def published(params: Params) -> Params:
-    spec = ImageSet.open(paths.real("toy")).spec
-    built = generator.build("toy", 0, "drawn", params.generators["drawn"], spec, Runtime.alone(1))
-    built.save(paths.generator("toy", "drawn"))
-    return params
+    return publish(changed())
 
 
 def level_of(image: np.ndarray) -> np.ndarray:

@@ -12,14 +12,12 @@ from PIL import Image
 from pipeline.core import files, paths, seeding
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.errors import UserError
-from pipeline.core.runtime import Runtime
 from pipeline.core.section import parse
 from pipeline.data.holes import hole_of
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.sample import DatasetSpec, Sample
 from pipeline.data.verification import verify
 from pipeline.stages.audit.audit import audit
-from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.finetune.params import GeneratorEntry
 from pipeline.stages.generate import croissant, provenance, real_pixels
@@ -29,7 +27,7 @@ from pipeline.stages.mix.mix import mix
 from pipeline.stages.mix.params import TrainingSet
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY
-from tests.drawn_set import job, make, train
+from tests.drawn_set import job, make, publish, train
 from tests.mask_sets import box
 from tests.tiny_base import write_tiny_base
 
@@ -72,19 +70,12 @@ def study(toy_study: Params, spec: DatasetSpec) -> Params:
     ImageSet.create(paths.real("toy"), spec, small_lesions(spec))
     write_tiny_base(paths.base("toy"), "sample")
     files.write_json(paths.base("toy") / "manifest.json", {"fingerprint": "0", "source": "scratch"})
-    return published(changed())
-
-
-def published(params: Params) -> Params:
-    spec = ImageSet.open(paths.real("toy")).spec
-    built = generator.build("toy", 0, "drawn", params.generators["drawn"], spec, Runtime.alone(1))
-    built.save(paths.generator("toy", "drawn"))
-    return params
+    return publish(changed())
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_own_place_keeps_mask_and_every_byte_around_the_lesion(study: Params, method: str) -> None:
-    made = make(published(changed(own(), method)))
+    made = make(publish(changed(own(), method)))
     real, rows = train()
     assert len(made) == 16
     for row in made:

@@ -12,6 +12,13 @@ def base_source(study: str) -> str:
     return str(files.read_json(path).get("source", "unknown")) if path.is_file() else "unknown"
 
 
+def network_of_losses(study: str) -> str | None:
+    """Return the pretrained network that losses of the base use, by its name in timm; None where none does."""
+    path = paths.base(study) / FILE
+    known = files.read_json(path) if path.is_file() else {}
+    return known.get("perceptual", {}).get("network")
+
+
 def unlabelled_images(study: str, beyond: int = 0) -> int:
     """Return on how many images without masks the base was pretrained; 0 for a base from elsewhere, or for none.
 

@@ -43,7 +43,7 @@ from pipeline.stages.report.frontier import FrontierRow
 from pipeline.stages.report.gallery import Example, JudgedImage
 from pipeline.stages.report.legend import Key
 from pipeline.stages.report.rater_samples import RaterSamples
-from pipeline.stages.report.score_table import GeneratorScores, read_scores
+from pipeline.stages.report.score_table import GeneratorScores, extractor_in_losses, read_scores
 from pipeline.stages.report.screening import ScreenedSet
 from pipeline.stages.report.training_history import Strip
 from pipeline.study import Params
@@ -99,6 +99,7 @@ class PageContent:
     judge_dice: float | None
     cross_fitted: bool  # several judges, each image judged by one that has not seen the pair of its mask
     scores: GeneratorScores
+    extractor_in_losses: str | None  # whose network losses of the base use
     screenings: list[ScreenedSet]
     strips: Mapping[str, list[Strip]]
     loss_summary: list[tuple[str, str, int, float, float, float]]
@@ -173,6 +174,7 @@ def page_content(params: Params, drawn: Charts) -> PageContent:
         judge_dice=read_output(judge).get("dice"),
         cross_fitted=params.judge is not None and params.judge.cross_fit,
         scores=read_scores(study, generators),
+        extractor_in_losses=extractor_in_losses(study, params.score.extractors),
         screenings=screening.screenings(study, params.training_sets),
         strips=training_history.strips(study, generators),
         loss_summary=losses.summarize(

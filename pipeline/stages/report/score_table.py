@@ -1,14 +1,17 @@
 """The scores of all generators as one table of the page."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core import paths
 from pipeline.metrics.images.score import current_record
+from pipeline.networks import packaged_efficientnet
+from pipeline.stages.base.manifest import network_of_losses
 from pipeline.stages.compare.comparison import read_output
 
 Record = dict[str, Any]
+EXTRACTORS = {packaged_efficientnet.ARCHITECTURE: "efficientnet_lite0"}  # by the network whose features they are
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ def read_scores(study: str, generators: Iterable[str]) -> GeneratorScores:
     has_p = any(score["p_value"] is not None for row in table.values() for score in row.values())
     rows = {title: row for title, row in table.items() if _has_value(row)}
     return GeneratorScores(rows, {title: _counts(row) for title, row in rows.items()}, unavailable, has_p)
+
+
+def extractor_in_losses(study: str, extractors: Collection[str]) -> str | None:
+    """Return which of the extractors has the network that losses of the study's base use; None where none has."""
+    extractor = EXTRACTORS.get(network_of_losses(study) or "")
+    return extractor if extractor in extractors else None
 
 
 def _title(record: Record) -> str:

@@ -5,7 +5,7 @@ import pytest
 from pipeline.core import files, paths
 from pipeline.metrics.images.score import ScoreResult
 from pipeline.stages.report.page import page
-from pipeline.stages.report.score_table import read_scores
+from pipeline.stages.report.score_table import extractor_in_losses, read_scores
 from pipeline.study import Params
 from tests.finished_study import leave_results
 
@@ -54,3 +54,15 @@ def test_numbers_of_images_that_differ_stand_for_each_generator(study: Params) -
     counts = read_scores("toy", ["siamese", "controlnet"]).counts
     assert counts["kid (against train)"] == "40"
     assert counts["faithfulness"] == "38 / 20"
+
+
+def test_an_extractor_whose_network_losses_of_the_base_use_is_named(study: Params) -> None:
+    score = study.score.model_copy(update={"extractors": ("efficientnet_lite0", "gradient_histograms")})
+    warned = study.model_copy(update={"score": score})
+    warning = "losses that trained the base use the network of efficientnet_lite0"
+    assert warning not in page(warned)
+    manifest = paths.base("toy") / "manifest.json"
+    known = files.read_json(manifest) if manifest.is_file() else {}
+    files.write_json(manifest, known | {"perceptual": {"network": "tf_efficientnet_lite0"}})
+    assert warning in page(warned)
+    assert extractor_in_losses("toy", ["gradient_histograms"]) is None

@@ -40,6 +40,7 @@ MAP_BYTES = 1  # at most, of a plane of the judge's map of a synthetic image, pe
 CHECKPOINT_BYTES = 12  # of a trained weight with Adam's two states
 COPIES = 2  # DVC's cache keeps an output a second time, where the file system cannot share files
 MEAN_TEACHER = 7 / 3  # operations of a step with as many unlabelled images: theirs, and a forward pass of the teacher
+PRIVATE = 1.6  # time of a private step of fine-tuning in that of a plain one, measured on phantoms (docs/privacy.md)
 CPU_TFLOPS = 0.05  # of one core, assumed; the demo's stages reach 0.02 to 0.08 on cores with AVX-512
 GPU_TFLOPS = 60.0  # of one GPU in training, assumed where the user gives no number
 GIB = 2**30
@@ -176,9 +177,9 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
     settings, sources = params.finetune, weight_sources(params.generators)
     for name, cost in costs.items():
         if cost is not None and sources[name] == name:
-            total = cost.mean * settings.max_steps * settings.global_batch
+            slower = 1 if params.generators[name].settings(settings).privacy is None else PRIVATE
+            total = slower * cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-
     masks = counts.mask_operations(params.generators, params.data.num_classes)
     for name, entry in params.generators.items():
         images = image_count(entry, pairs)

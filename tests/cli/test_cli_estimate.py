@@ -12,6 +12,7 @@ from pipeline.cli import forecast as forecast_module
 from pipeline.cli.counts import dataset_spec
 from pipeline.cli.forecast import (
     GIB,
+    PRIVATE,
     DiskUsage,
     Forecast,
     Machine,
@@ -94,6 +95,19 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
     each = unet_operations(params) or 0
     assert found["segment", "unet"].steps == 4 * 2 * 2  # sets, seeds, steps
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
+
+
+def test_private_steps_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    budget = {"epsilon": 8, "delta": 0.01, "max_grad_norm": 0.1}
+    method = {"method": "controlnet", "copies": 1}
+    entries = {"plain": method, "private": method | {"privacy": budget}}
+    changes = {"base": {"source": "no/model"}, "finetune": TOY_STUDY["finetune"] | {"lora_rank": 4}}
+    params = toy(**plain_unet(), **changes, generators=entries, training_sets={"real": {}})
+    cost = Cost(trained=1000, frozen=10, early=100.0, late=100.0, switch=1.0)
+    work = stage_work(params, dict.fromkeys(entries, cost), pairs=10)
+    plain, private = (part.operations for part in work if part.stage == "finetune")
+    assert plain and private == pytest.approx(PRIVATE * plain)
 
 
 def test_the_entry_with_most_weights_may_need_most_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from math import hypot
 from typing import Any
 
 from pipeline.core import files, paths
@@ -14,6 +15,7 @@ from pipeline.study import Params
 
 GAINS = (0.01, 0.02, 0.03)  # of Dice
 SEVERAL = 3  # trained generators, the smallest number whose spread says something
+JUDGES = "judges"  # in the place of a segmenter: the noise comes from them
 TYPICAL = NoiseComponents("typical", 0.01, 0.08, 0.18, 0.005, 0.06)
 
 
@@ -47,7 +49,8 @@ class PowerPlan:
     def lines(self) -> Iterator[str]:
         """Yield the plan in words."""
         noise, share = self.noise, f"{100 * self.wanted:.0f} %"
-        source = "assumed" if noise == TYPICAL else f"measured in {noise.segmenter}"
+        known = {TYPICAL.segmenter: "assumed", JUDGES: "at most, from the two judges of this study"}
+        source = known.get(noise.segmenter, f"measured in {noise.segmenter}")
         yield (
             f"power: the chance of finding a true gain with {self.images} test images, {self.seeds} seeds and"
             f" {self.generators} trained generator{'s' if self.generators > 1 else ''} (level {self.level:.3g})"
@@ -72,13 +75,13 @@ def _line(row: GainPower) -> str:
 def power_plan(params: Params, images: int, like: str | None = None) -> PowerPlan:
     """Plan the comparison of the chosen arm with the reference for so many test images (or groups of them).
 
-    `like` names a finished study, whose noise is taken; None: typical noise. Raises UserError where a study has no
-    synthetic arm, or `like` has no comparison.
+    `like` names a finished study, whose noise is taken; None: that of the study's judges where they are trained, and
+    typical noise before. Raises UserError where a study has no synthetic arm, or `like` has no comparison.
     """
     arms = treatments(params.training_sets, params.generators, params.compare.reference)
     if not arms:
         raise UserError("params.yaml: no training set has a generator, so there is no gain to plan for")
-    noise = TYPICAL if like is None else read_noise(like)
+    noise = read_noise(like) if like is not None else judges_noise(params.study) or TYPICAL
     seeds = len(params.confirm.seeds if params.confirm else params.segment.seeds)
     if seeds < 2 or images < 2:
         raise UserError(f"planning needs at least two seeds and two test images, found {seeds} and {images}")
@@ -102,6 +105,21 @@ def read_noise(study: str) -> NoiseComponents:
         )
     noise = max((NoiseComponents(**row) for row in rows), key=lambda one: (one.seed_sd, one.image_sd))
     return replace(noise, segmenter=f"{study}, {noise.segmenter}")
+
+
+def judges_noise(study: str) -> NoiseComponents | None:
+    """Return typical noise, scaled to the difference between the two judges of a study; None where it has none.
+
+    Judges learn from half of the pairs each, so they differ more than trainings on all of them: in five studies the
+    noise was 0.5 to 0.8 of what this gives (docs/statistics.md).
+    """
+    path = paths.judge(study) / "metrics.json"
+    spread = files.read_json(path).get("difference_sd") if path.is_file() else None
+    if not spread:
+        return None
+    scale = spread / hypot(TYPICAL.image_sd, TYPICAL.cell_sd)
+    deviations = {key: scale * value for key, value in asdict(TYPICAL).items() if key != "segmenter"}
+    return NoiseComponents(JUDGES, **deviations)
 
 
 def _variances(noise: NoiseComponents) -> VarianceComponents:

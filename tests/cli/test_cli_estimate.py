@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -462,6 +463,25 @@ def test_power_takes_the_noise_of_a_finished_study(capsys: pytest.CaptureFixture
     assert plan["noise"]["segmenter"] == "done, unet"
     # a paired t-test of 200 differences with SD 5 points finds a gain of one point in 80 %
     assert plan["gains"][0]["found"] == pytest.approx(0.80, abs=0.01)
+
+
+@pytest.mark.usefixtures("demo")
+def test_power_takes_the_noise_of_judges_before_there_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "--power", "300", "--json"]) == 0
+    typical = json.loads(capsys.readouterr().out)
+    spread = hypot(typical["noise"]["image_sd"], typical["noise"]["cell_sd"])
+    metrics = paths.judge("demo") / "metrics.json"
+    files.write_json(metrics, {"dice": 0.8})  # of a single judge
+    assert main(["estimate", "--power", "300", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == typical
+    files.write_json(metrics, {"dice": 0.8, "difference_sd": spread / 2})
+    assert main(["estimate", "--power", "300", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    for level in ("seed_sd", "image_sd", "cell_sd", "generator_sd"):
+        assert plan["noise"][level] == pytest.approx(typical["noise"][level] / 2)
+    assert plan["gains"][0]["found"] == pytest.approx(typical["gains"][1]["found"])  # half the gain, half the noise
+    assert main(["estimate", "--power", "300"]) == 0
+    assert "noise of the difference, at most, from the two judges of this study" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -139,25 +139,34 @@ def reference_scores(judges: Sequence[Segmenter], images: ImageSet, segment: Seg
     """Return what the judges can reach, by the rule of faithfulness: means over the classes in mask or prediction.
 
     The scores of an image are the means over the judges. `n` images count; `left_out` have no foreground in either.
-    Of several judges each one's own means follow under `fold_<number>`, so that one that has learnt nothing is seen.
-    scores.csv keeps the rule of docs/protocol.md.
+    Of two judges each one's own means follow under `fold_<number>`, so that one that has learnt nothing is seen, and
+    `difference_sd`, the standard deviation over the images of the difference between their Dice: power is planned with
+    it. scores.csv keeps the rule of docs/protocol.md.
     """
     found = [[samples.mean(0).argmax(0) for samples in predict_set(judge, images, segment)] for judge in judges]
-    means, counted = _means(found, images)
-    own = {f"fold_{fold}": _means([one], images)[0] for fold, one in enumerate(found)} if len(judges) > 1 else {}
-    return means | {"n": counted, "left_out": len(images) - counted} | own
+    values = _values(found, images)
+    counted = int((~np.isnan(values["dice"])).sum())
+    means = _means(values) | {"n": counted, "left_out": len(images) - counted}
+    if len(judges) == 1:
+        return means
+    own = [_values([one], images) for one in found]
+    first, second = (one["dice"] for one in own)
+    difference = {"difference_sd": float(np.nanstd(first - second, ddof=1)) if counted > 1 else None}
+    return means | {f"fold_{fold}": _means(one) for fold, one in enumerate(own)} | difference
 
 
-def _means(found: Sequence[Sequence[NDArray[Any]]], images: ImageSet) -> tuple[dict[str, float | None], int]:
-    """Return the mean Dice and IoU of the label maps that each judge found, and how many images have any."""
+def _means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
+    return {name: None if np.isnan(column).all() else float(np.nanmean(column)) for name, column in values.items()}
+
+
+def _values(found: Sequence[Sequence[NDArray[Any]]], images: ImageSet) -> dict[str, NDArray[np.float64]]:
+    """Return the Dice and IoU of every image, means over the label maps that each judge found; NaN without any."""
     classes = images.spec.num_classes
     pairs = [(maps, images.mask(row)) for *maps, row in zip(*found, images, strict=True)]
-    values = {
+    return {
         name: np.array([overlap.mean_over_judges(score, maps, mask, classes) for maps, mask in pairs])
         for name, score in (("dice", overlap.dice), ("iou", overlap.iou))
     }
-    counted = int((~np.isnan(values["dice"])).sum())
-    return {name: float(np.nanmean(column)) if counted else None for name, column in values.items()}, counted
 
 
 def judge_settings(judge: Judge, segment: Segment) -> Segment:

@@ -44,3 +44,28 @@ def test_a_judge_that_finds_nothing_reaches_nothing(toy_study: Params, monkeypat
     assert metrics == {"dice": 0.0, "iou": 0.0, "n": 2, "left_out": 1}
     rows = tables.read_table(paths.judge("toy") / "scores.csv")  # by docs/protocol.md
     assert [float(row["dice"]) for row in rows] == [0.75, 0.75, 1.0]
+
+
+class FindsOne(FindsNothing):
+    """A judge that sees class 1 everywhere."""
+
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
+        return super().predict(image).roll(1, 2)
+
+
+def test_two_judges_differ_image_by_image(toy_study: Params) -> None:
+    """On an image of class 1 the second one is right; an image without foreground has no difference."""
+    spec = DatasetSpec(name="blobs", size=16, num_classes=5)
+    samples = (
+        (
+            Sample(f"test_{k}", np.zeros((3, 16, 16), np.uint8), np.full((1, 16, 16), label, np.uint8), split="test"),
+            {"synthetic": False, "split": "test", "source": ""},
+        )
+        for k, label in enumerate((1, 2, 0))
+    )
+    ImageSet.create(paths.real("toy"), spec, samples)
+    images = ImageSet.open(paths.real("toy"))
+    found = train.reference_scores([FindsNothing(), FindsOne()], images, toy_study.segment)
+    assert (found["fold_0"]["dice"], found["fold_1"]["dice"]) == (0.0, 1 / 3)
+    assert found["difference_sd"] == pytest.approx(np.std([0 - 1, 0 - 0], ddof=1))
+    assert "difference_sd" not in train.reference_scores([FindsOne()], images, toy_study.segment)

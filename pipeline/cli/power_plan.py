@@ -110,7 +110,7 @@ def read_noise(study: str) -> NoiseComponents:
 def judges_noise(study: str) -> NoiseComponents | None:
     """Return typical noise, scaled to the difference between the two judges of a study; None where it has none.
 
-    Judges learn from half of the pairs each, so they differ more than trainings on all of them: in five studies the
+    Judges learn from half of the pairs each, so they differ more than trainings on all of them: in five runs the
     noise was 0.5 to 0.8 of what this gives (docs/statistics.md).
     """
     path = paths.judge(study) / "metrics.json"

@@ -1,11 +1,26 @@
 """The forecast of a study in words."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads plug-ins
     from pipeline.cli.forecast import DiskUsage, Forecast, MachineFit, StageWork
+    from pipeline.stages.base.params import Base
     from pipeline.stages.finetune.costs import Cost
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def missing_base(base: "Base | None") -> str | None:
+    """Return what to say where the base of a study is a local folder or file that is not there; None otherwise."""
+    if base is None or base.source == "scratch" or HUB_ID.fullmatch(base.source) or Path(base.source).exists():
+        return None
+    return (
+        f"base.source: {base.source} does not exist yet, so the networks of Stable Diffusion 1.5 were counted; make or"
+        " copy the base first for a better estimate"
+    )
 
 
 def lines(result: "Forecast") -> Iterator[str]:

@@ -24,7 +24,7 @@ from pipeline.cli.forecast import (
     needed_memory,
     stage_work,
 )
-from pipeline.cli.forecast_text import fit_line
+from pipeline.cli.forecast_text import fit_line, missing_base
 from pipeline.cli.main import main
 from pipeline.cli.plan import listed_pairs, make_plan, weight_sources
 from pipeline.cli.stage_costs import (
@@ -96,6 +96,17 @@ def test_work_is_steps_times_batch_times_cost(monkeypatch: pytest.MonkeyPatch) -
     each = unet_operations(params) or 0
     assert found["segment", "unet"].steps == 4 * 2 * 2  # sets, seeds, steps
     assert found["segment", "unet"].operations == pytest.approx(16 * 4 * each)
+
+
+def test_a_local_base_that_is_missing_is_named(tmp_path: Path) -> None:
+    def note(source: str) -> str | None:
+        return missing_base(toy(base={"source": source}).base)
+
+    found = note("outputs/other/base")
+    assert found and found.startswith("base.source: outputs/other/base does not exist yet")
+    assert note("stable-diffusion-v1-5/stable-diffusion-v1-5") is None
+    assert note(str(tmp_path)) is None
+    assert missing_base(toy(base=SMALL).base) is None
 
 
 def test_private_steps_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:

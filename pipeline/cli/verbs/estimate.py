@@ -5,7 +5,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.forecast_text import lines
+from pipeline.cli.forecast_text import lines, missing_base
 from pipeline.cli.output import add_json, declare, tell, tell_json
 from pipeline.cli.verbs.study import study_file
 
@@ -86,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         result = forecast(params, devices, pairs)
+    if note := missing_base(params.base):
+        sys.stderr.write(f"warning: {note}\n")
     if arguments.json:
         tell_json(result.record())
     else:

@@ -150,9 +150,10 @@ def reference_scores(judges: Sequence[Segmenter], images: ImageSet, segment: Seg
     if len(judges) == 1:
         return means
     own = [_values([one], images) for one in found]
-    first, second = (one["dice"] for one in own)
-    difference = {"difference_sd": float(np.nanstd(first - second, ddof=1)) if counted > 1 else None}
-    return means | {f"fold_{fold}": _means(one) for fold, one in enumerate(own)} | difference
+    differences = own[0]["dice"] - own[1]["dice"]
+    known = differences[~np.isnan(differences)]  # an image may have foreground for one judge alone
+    spread = {"difference_sd": float(known.std(ddof=1)) if len(known) > 1 else None}
+    return means | {f"fold_{fold}": _means(one) for fold, one in enumerate(own)} | spread
 
 
 def _means(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:

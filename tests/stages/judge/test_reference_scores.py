@@ -28,7 +28,8 @@ class FindsNothing:
         """Save nothing."""
 
 
-def test_a_judge_that_finds_nothing_reaches_nothing(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def leave_one_class_each() -> None:
+    """Leave three test images that class 1, class 2 and background fill."""
     spec = DatasetSpec(name="blobs", size=16, num_classes=5)
     samples = (
         (
@@ -38,6 +39,10 @@ def test_a_judge_that_finds_nothing_reaches_nothing(toy_study: Params, monkeypat
         for k, label in enumerate((1, 2, 0))
     )
     ImageSet.create(paths.real("toy"), spec, samples)
+
+
+def test_a_judge_that_finds_nothing_reaches_nothing(toy_study: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_one_class_each()
     monkeypatch.setattr(train, "train_segmenter", lambda *_: (FindsNothing(), []))
     train.train_judge(toy_study, Runtime.alone(1))
     metrics = files.read_json(paths.judge("toy") / "metrics.json")
@@ -55,15 +60,7 @@ class FindsOne(FindsNothing):
 
 def test_two_judges_differ_image_by_image(toy_study: Params) -> None:
     """On an image of class 1 the second one is right; an image without foreground has no difference."""
-    spec = DatasetSpec(name="blobs", size=16, num_classes=5)
-    samples = (
-        (
-            Sample(f"test_{k}", np.zeros((3, 16, 16), np.uint8), np.full((1, 16, 16), label, np.uint8), split="test"),
-            {"synthetic": False, "split": "test", "source": ""},
-        )
-        for k, label in enumerate((1, 2, 0))
-    )
-    ImageSet.create(paths.real("toy"), spec, samples)
+    leave_one_class_each()
     images = ImageSet.open(paths.real("toy"))
     found = train.reference_scores([FindsNothing(), FindsOne()], images, toy_study.segment)
     assert (found["fold_0"]["dice"], found["fold_1"]["dice"]) == (0.0, 1 / 3)

@@ -28,18 +28,14 @@ from pipeline.stages.compare.params import (
     rivals,
 )
 from pipeline.stages.confirm.params import Confirm, check_fresh
-from pipeline.stages.finetune.params import (
-    OUTSIDE,
-    TRAINING_FREE,
-    Finetune,
-    GeneratorEntry,
-    check_guidance,
-    rival_generators,
-)
+from pipeline.stages.finetune.checks import check_generators
+from pipeline.stages.finetune.params import OUTSIDE, TRAINING_FREE, Finetune, GeneratorEntry, rival_generators
 from pipeline.stages.generate.params import Generate
 from pipeline.stages.judge.params import Judge
-from pipeline.stages.mix.params import TrainingSet, check_seeds, check_training, check_training_sets
+from pipeline.stages.mix.checks import check_seeds, check_training, check_training_sets
+from pipeline.stages.mix.params import TrainingSet
 from pipeline.stages.prepare.params import Data
+from pipeline.stages.pseudo_labels.params import PseudoLabels
 from pipeline.stages.report.params import Report
 from pipeline.stages.score.params import Score
 
@@ -156,15 +152,6 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def only_what_learns_has_a_rate(self) -> Self:
-        for name, entry in self.generators.items():
-            if entry.learning_rate is not None and not entry.learns(name):
-                raise ValueError(
-                    f"generators.{name}.learning_rate: {entry.method_of(name)} is not fine-tuned; remove it"
-                )
-        return self
-
-    @model_validator(mode="after")
     def private_training_is_possible(self) -> Self:
         for name, entry in self.generators.items():
             base, noise = self.base and self.base.source, bool(self.generate and self.generate.sensor_noise)
@@ -172,10 +159,10 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def guidance_has_its_snapshot(self) -> Self:
-        for name, entry in self.generators.items():
-            if entry.guidance is not None:
-                check_guidance(name, entry, self.finetune.snapshots)
+    def generators_can_be_trained(self) -> Self:
+        if self.pseudo_labels is not None:
+            _known("data.unlabelled.pseudo_labels.segmenter", self.pseudo_labels.segmenter, self.segmenters)
+        check_generators(self.generators, self.finetune, predicted=self.pseudo_labels is not None)
         return self
 
     @model_validator(mode="after")
@@ -257,7 +244,8 @@ class Params(Section):
     def arms_can_be_trained(self) -> Self:
         settings = [entry_settings(self.segment, name, entry) for name, entry in self.segmenters.items()]
         budgets = {segment.max_steps for segment in settings if segment.max_steps}
-        check_training(self.training_sets, budgets, unlabelled=self.data.unlabelled is not None)
+        there = {"unlabelled": self.data.unlabelled is not None, "predicted": self.pseudo_labels is not None}
+        check_training(self.training_sets, budgets, **there)
         strong = {segment.augment for segment in settings} | {one.augment for one in self.training_sets.values()}
         if self.data.shape and "strong" in strong:
             raise ValueError("augment: strong works on images of two dimensions, but data.shape makes volumes; use own")
@@ -279,6 +267,11 @@ class Params(Section):
         if not self.data.native_masks and any(segment.resolution == "native" for segment in settings):
             raise ValueError("resolution: native of section segment needs data.native_masks: true")
         return self
+
+    @property
+    def pseudo_labels(self) -> PseudoLabels | None:
+        """How masks are predicted for the images without masks; None where they are not."""
+        return self.data.unlabelled and self.data.unlabelled.pseudo_labels
 
     @property
     def pair_limits(self) -> dict[str, PairLimit]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads plug-ins
-    from pipeline.cli.forecast import DiskUsage, Forecast, MachineFit, StageWork
+    from pipeline.cli.forecast import DiskUsage, Forecast, MachineFit
+    from pipeline.cli.stage_work import StageWork
     from pipeline.stages.base.params import Base
     from pipeline.stages.finetune.costs import Cost
 

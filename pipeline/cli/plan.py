@@ -36,6 +36,7 @@ class GeneratorPlan:
     copies: int  # images per mask
     images: int | None  # None: known with the data
     limit: int | None = None  # real pairs that it sees; None: all
+    pseudo_labelled: int = 0  # images without masks that may get pseudo-labels for it, at most
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Plan:
             images = f"{entry.images} images" if entry.images else f"{entry.copies} images per mask"
             shown = " with their images" if entry.control == "mask_image" else ""
             seen = f", {entry.limit} real pairs" if entry.limit else ""
+            seen += f", at most {entry.pseudo_labelled} images with pseudo-labels" if entry.pseudo_labelled else ""
             yield f"  {entry.name}: {entry.method}{seen}, masks {entry.masks}{shown}, {images}"
         sets = len(self.training_sets)
         yield f"mix: {sets} training sets: {', '.join(self.training_sets)}"
@@ -91,12 +93,12 @@ class Plan:
 
 def make_plan(params: Params, pairs: int | None) -> Plan:
     """Count the work of a study with so many real training pairs (None: unknown)."""
-    entries = params.generators.items()
+    entries, unlabelled = params.generators.items(), unlabelled_images(params.data)
     return Plan(
         params.study,
         pairs,
-        tuple(_generator_plan(name, entry, pairs) for name, entry in entries),
-        len({(one.method_of(name), repr(sorted(one.options.items())), one.pair_limit) for name, one in entries}),
+        tuple(_generator_plan(name, entry, pairs, unlabelled) for name, entry in entries),
+        len({_recipe(name, one) for name, one in entries}),
         tuple(params.training_sets),
         tuple(params.segmenters),
         len(params.segment.seeds),
@@ -105,9 +107,15 @@ def make_plan(params: Params, pairs: int | None) -> Plan:
     )
 
 
-def _generator_plan(name: str, entry: GeneratorEntry, pairs: int | None) -> GeneratorPlan:
+def _recipe(name: str, entry: GeneratorEntry) -> tuple[object, ...]:
+    """Return what tells different generators apart."""
+    return entry.method_of(name), repr(sorted(entry.options.items())), entry.pair_limit, entry.pseudo_labels
+
+
+def _generator_plan(name: str, entry: GeneratorEntry, pairs: int | None, unlabelled: int) -> GeneratorPlan:
     about = name, entry.method_of(name), entry.masks, entry.control, entry.copies
-    return GeneratorPlan(*about, image_count(entry, pairs), within(entry, pairs) if entry.limit else None)
+    seen = within(entry, pairs) if entry.limit else None
+    return GeneratorPlan(*about, image_count(entry, pairs, unlabelled), seen, unlabelled if entry.pseudo_labels else 0)
 
 
 def confirmations(params: Params) -> list[tuple[str, ...]]:
@@ -202,10 +210,19 @@ def unlabelled_images(data: Data) -> int:
         return rest
 
 
-def image_count(entry: GeneratorEntry, pairs: int | None) -> int | None:
-    """Return the number of images that an entry generates; None where that depends on the data."""
-    masks = entry.count or within(entry, pairs)
+def image_count(entry: GeneratorEntry, pairs: int | None, unlabelled: int) -> int | None:
+    """Return the number of images that an entry generates; None where that depends on the data.
+
+    All of so many `unlabelled` images count where the entry draws images for pseudo-labels too, so that it is the
+    highest number: those in which no foreground is found are left out.
+    """
+    masks = _masks(entry, pairs, unlabelled)
     return None if masks is None else masks * entry.copies
+
+
+def _masks(entry: GeneratorEntry, pairs: int | None, unlabelled: int) -> int | None:
+    own = within(entry, pairs)
+    return entry.count or (own and own + (unlabelled if entry.pseudo_labels else 0))
 
 
 def within(entry: Limited, pairs: int | None) -> int | None:
@@ -213,14 +230,18 @@ def within(entry: Limited, pairs: int | None) -> int | None:
     return pairs if entry.limit is None else min(entry.limit, pairs or entry.limit)
 
 
-def set_size(entry: TrainingSet, generators: Mapping[str, GeneratorEntry], pairs: int | None) -> int | None:
-    """Return the number of images of a training set before screening; None where that depends on the data."""
-    real = within(entry, pairs)
+def set_size(
+    entry: TrainingSet, generators: Mapping[str, GeneratorEntry], pairs: int | None, unlabelled: int
+) -> int | None:
+    """Return the number of images of a training set before screening; None where that depends on the data.
+
+    As for `image_count`, all `unlabelled` images count where they get pseudo-labels.
+    """
+    real, predicted = within(entry, pairs), unlabelled if entry.unlabelled == "pseudo_labels" else 0
     if real is None or entry.generator is None:
-        return real and real * entry.repeat
-    generator = generators[entry.generator]
-    masks = generator.count or within(generator, pairs)
-    return None if masks is None else real * entry.repeat + masks * entry.multiplier
+        return real and real * entry.repeat + predicted
+    masks = _masks(generators[entry.generator], pairs, unlabelled)
+    return None if masks is None else real * entry.repeat + predicted + masks * entry.multiplier
 
 
 def equal_costs(generators: Mapping[str, GeneratorEntry]) -> list[list[str]]:
@@ -240,7 +261,7 @@ def weight_sources(generators: Mapping[str, GeneratorEntry]) -> dict[str, str]:
     first: dict[str, str] = {}
     sources = {}
     for name, entry in generators.items():
-        own = entry.seed, entry.learning_rate, entry.privacy, entry.pair_limit
+        own = entry.seed, entry.learning_rate, entry.privacy, entry.pair_limit, entry.pseudo_labels
         key = f"{entry.method_of(name)} {sorted(entry.options.items())} {own}"
         sources[name] = first.setdefault(key, name)
     return sources

@@ -53,6 +53,11 @@ def unlabelled(study: str) -> Path:
     return outputs(study) / "unlabelled"
 
 
+def pseudo_labels(study: str) -> Path:
+    """The training pairs and the images with masks that segmenters predicted; an empty set where there are none."""
+    return outputs(study) / "pseudo_labels"
+
+
 def attributes(study: str) -> Path:
     """What is known about the real images, for comparisons by subgroup: a table with a row for each, or none."""
     return outputs(study) / "attributes.csv"

@@ -98,9 +98,16 @@ class Batches:
     def _at(self, position: int) -> int:
         if self.mixture is None:
             return self._nth("order", position, len(self.pairs))
-        second, count = self.mixture.share_at(position)
-        group = self.mixture.second if second else self.mixture.first
-        return group[self._nth("second" if second else "first", count, len(group))]
+        return self._within(self.mixture, position, "")
+
+    def _within(self, mixture: Mixture, position: int, stream: str) -> int:
+        """Return the index at a position of a mixture; `stream` names the group of pairs that it mixes."""
+        second, count = mixture.share_at(position)
+        group = mixture.second if second else mixture.first
+        stream += "second" if second else "first"
+        if isinstance(group, Mixture):
+            return self._within(group, count, f"{stream}/")
+        return group[self._nth(stream, count, len(group))]
 
     def _nth(self, stream: str, position: int, size: int) -> int:
         """Return the index at a position of an endless sequence of shuffled epochs over `size` indices."""

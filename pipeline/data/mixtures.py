@@ -7,14 +7,18 @@ be resumed anywhere and dealt to any number of processes.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Union
 
 
 @dataclass(frozen=True)
 class Mixture(ABC):
-    """Two groups of pairs, given by their indices, that share the positions of a training; each is shuffled apart."""
+    """Two groups of pairs, given by their indices, that share the positions of a training; each is shuffled apart.
+
+    The second group may be a mixture itself.
+    """
 
     first: tuple[int, ...]
-    second: tuple[int, ...]
+    second: Union[tuple[int, ...], "Mixture"]
 
     @abstractmethod
     def seconds(self, positions: int) -> int:

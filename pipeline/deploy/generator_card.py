@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 import pipeline
 from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST, ImageSet
+from pipeline.data.pseudo_labels import labelled, pseudo_labelled
 from pipeline.deploy.base_terms import TERMS, Terms
 from pipeline.methods.conditioning.mask import palette
 from pipeline.metrics.images.score import current_record
@@ -132,9 +133,15 @@ def gather(params: Params, name: str, train: ImageSet, dense: bool) -> Generator
     )
 
 
+def _pseudo_labelled(train: ImageSet) -> str:
+    """Return a row of the table of training data on images with pseudo-labels; nothing where there are none."""
+    count = len(pseudo_labelled(train))
+    return f"| training images with masks that segmenters predicted (pseudo-labels) | {count} |\n" if count else ""
+
+
 def _beyond(study: str, train: ImageSet) -> int:
     """Return the number of training images beyond the limit of a generator, whose training pairs are `train`."""
-    return len(ImageSet.open(paths.real(study)).split("train")) - len(train)
+    return len(ImageSet.open(paths.real(study)).split("train")) - len(labelled(train))
 
 
 def write(folder: Path, summary: GeneratorSummary) -> None:
@@ -193,7 +200,8 @@ def _body(summary: GeneratorSummary) -> str:
         guidance_scale=summary.guidance_scale,
         eta=f"\n    eta={summary.eta}," if summary.eta else "",
         data=spec.name,
-        images=len(summary.train),
+        images=len(labelled(summary.train)),
+        pseudo_labelled=_pseudo_labelled(summary.train),
         digest=summary.train.digest,
         base=_base(summary),
         settings="\n".join(f"| {key} | {_cell(value)} |" for key, value in summary.settings.items()),

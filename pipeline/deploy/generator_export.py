@@ -13,13 +13,13 @@ from pipeline.core.contracts import Sampling
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.data.limited import training_pairs
 from pipeline.deploy import generator_card
 from pipeline.methods.generators._control import ControlledDiffusion
 from pipeline.methods.generators._sampling import scheduler_of
 from pipeline.networks.stable_diffusion import pipeline_folder
 from pipeline.stages.finetune import generator
 from pipeline.stages.finetune.fingerprint import fingerprint
+from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.study import Params
 
 METHODS = ("siamese", "adc", "controlnet", "mask_image")  # those that diffusers' ControlNet pipeline can run
@@ -68,9 +68,8 @@ def _training_images(params: Params, name: str) -> ImageSet:
     manifest = paths.generator(params.study, name) / "manifest.json"
     if not manifest.is_file():
         raise UserError(f"{manifest.parent}: {name} is not fine-tuned yet; run: dvc repro finetune@{name}")
-    train = training_pairs(
-        ImageSet.open(paths.real(params.study)), params.generators[name].pair_limit, params.seed, f"generators.{name}"
-    )
+    real = ImageSet.open(paths.real(params.study))
+    train = fine_tuning_pairs(params.study, params.seed, name, params.generators[name], real)
     if files.read_json(manifest)["fingerprint"] != fingerprint(params, name, train):
         raise UserError(
             f"{manifest.parent} was trained with other parameters, data or base than the current ones, so its card"

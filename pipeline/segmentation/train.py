@@ -12,6 +12,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
 from pipeline.data.loading import Augment, Batches, Pairs
 from pipeline.data.mixtures import FallingShare, FixedShare, Mixture, OneAfterTheOther
+from pipeline.data.pseudo_labels import is_pseudo_labelled
 from pipeline.data.sample import DatasetSpec
 from pipeline.segmentation import ignored_pixels, strong_augmentation
 from pipeline.segmentation.build import build_segmenter
@@ -42,6 +43,7 @@ class TrainingOptions:
     convergence: Convergence | None = None  # evaluates on validation images during training; changes no weight
     max_steps: int | None = None  # optimiser steps; None: as the section segment says
     synthetic_until: float | None = None  # share of the training at which synthetic_share has fallen to 0
+    pseudo_share: float | None = None  # of images with pseudo-labels in every batch; None: like other real images
     pretrain_steps: int = 0  # optimiser steps on synthetic images alone, before the others on real ones alone
     augment: Literal["own", "strong"] | None = None  # None: as the section segment says
     unlabelled: ImageSet | None = None  # images that a mean teacher labels
@@ -146,6 +148,8 @@ def augmentation(segmenter: Segmenter, segment: Segment, train: ImageSet, option
 
 def mixture(train: ImageSet, options: TrainingOptions, batch_size: int, steps: int) -> Mixture | None:
     """Group real and synthetic images by the options of a training of so many steps; None for no fixed share."""
+    if options.pseudo_share is not None:
+        return mixture_with_pseudo_labels(train, options.pseudo_share, options.synthetic_share)
     if options.synthetic_share is None and not options.pretrain_steps:
         return None
     groups: tuple[list[int], list[int]] = ([], [])
@@ -157,3 +161,15 @@ def mixture(train: ImageSet, options: TrainingOptions, batch_size: int, steps: i
     if options.synthetic_until is None:
         return FixedShare(real, synthetic, options.synthetic_share)
     return FallingShare(real, synthetic, options.synthetic_share, round(options.synthetic_until * steps * batch_size))
+
+
+def mixture_with_pseudo_labels(train: ImageSet, pseudo_share: float, synthetic_share: float | None) -> Mixture:
+    """Group training pairs, images with pseudo-labels and, where they have a share, synthetic images."""
+    pairs, pseudo, synthetic = [], [], []
+    for index, row in enumerate(train):
+        group = synthetic if row["synthetic"] else pseudo if is_pseudo_labelled(row) else pairs
+        group.append(index)
+    if synthetic_share is None:
+        return FixedShare(tuple(pairs), tuple(pseudo), pseudo_share)
+    share = pseudo_share + synthetic_share
+    return FixedShare(tuple(pairs), FixedShare(tuple(synthetic), tuple(pseudo), pseudo_share / share), share)

@@ -49,6 +49,7 @@ FENCES = {
 SIBLINGS = {("api", "deploy"), ("cli", "deploy"), ("cli", "web"), ("web", "api")}
 KINDS = {("generators", "conditioning")}  # a generator paints its hints with a conditioning
 LIGHT = ("records", "prepare", "mix", "compare", "report")
+LEAVES = (".params", ".checks")
 LIMIT_OF_STUDIES = 60  # signatures that take the whole study
 
 
@@ -62,8 +63,8 @@ def room(module: str) -> str:
 
 
 def floor(module: str) -> int:
-    """The floor of a module's room; the leaves params.py stand on the lowest one."""
-    if module.endswith(".params"):
+    """The floor of a module's room; the leaves params.py and their checks stand on the lowest one."""
+    if module.endswith(LEAVES):
         return 0
     return next(number for number, rooms in enumerate(FLOORS) if room(module) in rooms)
 
@@ -103,7 +104,7 @@ def test_the_package_has_few_entries() -> None:
 
 
 def test_imports_point_down() -> None:
-    up = [(here, there) for here, there in EDGES if not here.endswith(".params") and floor(there) > floor(here)]
+    up = [(here, there) for here, there in EDGES if not here.endswith(LEAVES) and floor(there) > floor(here)]
     assert up == []
 
 
@@ -118,8 +119,8 @@ def test_siblings_do_not_import_each_other() -> None:
 
 def test_params_are_leaves() -> None:
     """Anyone may import the sections of params.yaml, so they import nothing but the core and each other."""
-    leaves = [(here, there) for here, there in EDGES if here.endswith(".params")]
-    assert [(here, there) for here, there in leaves if room(there) != "core" and not there.endswith(".params")] == []
+    leaves = [(here, there) for here, there in EDGES if here.endswith(LEAVES)]
+    assert [(here, there) for here, there in leaves if room(there) != "core" and not there.endswith(LEAVES)] == []
 
 
 def test_a_stage_imports_rooms_of_stages_upstream_only() -> None:

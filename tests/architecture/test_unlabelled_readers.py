@@ -1,4 +1,4 @@
-"""Who sees the images without masks: the base and mean teachers learn from them, audit and report look for copies."""
+"""Who sees the images without masks: what learns from them, and audit and report, which look for copies of them."""
 
 import ast
 from pathlib import Path
@@ -10,13 +10,14 @@ from tests.conftest import REPOSITORY
 WRITER = "stages/prepare/prepare.py"
 READERS = {
     "stages/base/base.py",  # trains on them
+    "stages/pseudo_labels/pseudo_labels.py",  # predicts masks for them, from which generators and segmenters learn
     "stages/segment/arm_options.py",  # mean teachers learn from them
     "stages/audit/training_images.py",  # searches for copies of them
     "stages/report/audit.py",  # shows those that synthetic images resemble
     "stages/report/identity.py",  # their hash
     "deploy/release/hashes.py",  # the hash of their manifest
 }
-DEPENDING = {"base", "segment", "confirm", "audit", "report"}
+DEPENDING = {"pseudo_labels", "base", "segment", "confirm", "audit", "report"}
 
 
 def opening(path: Path) -> bool:

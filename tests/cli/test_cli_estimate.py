@@ -13,7 +13,6 @@ from pipeline.cli import forecast as forecast_module
 from pipeline.cli.counts import dataset_spec
 from pipeline.cli.forecast import (
     GIB,
-    PRIVATE,
     DiskUsage,
     Forecast,
     Machine,
@@ -22,7 +21,6 @@ from pipeline.cli.forecast import (
     forecast,
     generator_costs,
     needed_memory,
-    stage_work,
 )
 from pipeline.cli.forecast_text import fit_line, missing_base
 from pipeline.cli.main import main
@@ -33,6 +31,7 @@ from pipeline.cli.stage_costs import (
     denoiser_operations,
     segmenter_operations,
 )
+from pipeline.cli.stage_work import PRIVATE, stage_work
 from pipeline.core import files, paths
 from pipeline.core.section import parse
 from pipeline.methods.masks import learnt
@@ -210,6 +209,33 @@ def test_longer_arms_and_mean_teachers_cost_more(monkeypatch: pytest.MonkeyPatch
     (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")
     assert segment.steps == 2 * (2 + 4 + 2)  # seeds
     assert segment.operations == pytest.approx(2 * (2 + 4 + 2 * 7 / 3) * 4 * (unet_operations(params) or 0))
+
+
+def test_pseudo_labels_cost_the_trainings_of_their_segmenters_and_images_for_their_masks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
+    for number in range(7):
+        (tmp_path / f"{number}.png").touch()
+    labels = {"segmenter": "unet", "networks": 3}
+    arms = {"real": {}, "more": {"unlabelled": "pseudo_labels"}, "x1": {"generator": "siamese", "multiplier": 1}}
+    changes = {
+        "data": TOY_STUDY["data"] | {"unlabelled": {"folder": str(tmp_path), "pseudo_labels": labels}},
+        "generators": {"siamese": {"copies": 2, "pseudo_labels": True}},
+        "training_sets": arms,
+    }
+    params = toy(**plain_unet(), **changes)
+    found = {part.stage: part for part in stage_work(params, {}, pairs=10)}
+    each = unet_operations(params) or 0
+    assert found["pseudo_labels"].steps == 3 * 2
+    assert found["pseudo_labels"].operations == pytest.approx(3 * 2 * 4 * each)
+    assert found["generate"].steps == 2 * (10 + 7)
+    by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
+    params = toy(**plain_unet(), **changes, segment=by_epochs)
+    (segment,) = (part for part in stage_work(params, {}, pairs=10) if part.stage == "segment")
+    assert segment.steps == 2 * (5 + 9 + 14)  # seeds; 10, 17 and 27 images in batches of 4, twice
+    told = "\n".join(make_plan(params, 10).lines())
+    assert "siamese: siamese, at most 7 images with pseudo-labels, masks real, 34 images" in told
 
 
 def test_epochs_take_more_steps_on_larger_sets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def test_data_faults_are_errors_and_leaks_warnings(root: Path) -> None:
 
 
 def unseen(params: Params) -> Iterator[Finding]:
-    return unlabelled.findings(params.data, params.base, params.training_sets.values())
+    return unlabelled.findings(params.data, params.base, params.training_sets.values(), params.generators.values())
 
 
 def test_images_without_masks_that_nothing_learns_from_are_a_warning(root: Path) -> None:
@@ -225,6 +225,17 @@ def test_a_mean_teacher_learns_from_images_without_masks_beside_a_foreign_base(r
     told = {"unlabelled": {"folder": "data/set/more"}, "base": {"source": "somewhere"}}
     sets = TOY_STUDY["training_sets"] | {"taught": {"unlabelled": "mean_teacher"}}
     assert list(unseen(study(root, **told, training_sets=sets))) == []
+
+
+def test_pseudo_labels_that_nothing_learns_from_are_a_warning(root: Path) -> None:
+    save(root / "more/u.png", picture("u"))
+    told = {"unlabelled": {"folder": "data/set/more", "pseudo_labels": {"segmenter": "unet"}}}
+    (found,) = unseen(study(root, **told))
+    assert "predicts masks that nothing learns from" in found.found
+    sets = TOY_STUDY["training_sets"] | {"predicted": {"unlabelled": "pseudo_labels"}}
+    generators = {"siamese": {"copies": 2, "pseudo_labels": True}}
+    assert list(unseen(study(root, **told, training_sets=sets))) == []
+    assert list(unseen(study(root, **told, generators=generators, base={"source": "somewhere"}))) == []
 
 
 def test_unlabelled_images_outside_the_data_folder_are_noted(root: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.cli.forecast import DiskUsage, Forecast, MachineFit, StageWork
+from pipeline.cli.forecast import DiskUsage, Forecast, MachineFit
 from pipeline.cli.stage_costs import segmenter_operations
+from pipeline.cli.stage_work import StageWork
 from pipeline.cli.verbs.estimate import lines
 from pipeline.core import plugins
 from pipeline.core.contracts import Batch

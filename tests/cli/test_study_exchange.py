@@ -170,7 +170,7 @@ def test_a_plan_counts_the_pairs_of_the_limit() -> None:
     plan = make_plan(study, 256)
     assert [(one.limit, one.images) for one in plan.generators] == [(n, 2 * n) for n in (16, 32, 64, 128, 256)]
     assert plan.trainings == 5 and plan.cells == 30
-    assert set_size(study.training_sets["siamese_x2_16"], study.generators, 256) == 16 + 32
-    assert image_count(study.generators["siamese_32"], None) == 64
+    assert set_size(study.training_sets["siamese_x2_16"], study.generators, 256, 0) == 16 + 32
+    assert image_count(study.generators["siamese_32"], None, 0) == 64
     assert weight_sources(study.generators) == {name: name for name in study.generators}
     assert "siamese_16: siamese, 16 real pairs, masks real, 32 images" in "\n".join(plan.lines())

@@ -49,7 +49,8 @@ def study_checks(params: Params, thorough: bool) -> Iterator[tuple[str, Check]]:
     """Yield the checks that need a study with valid sections."""
     yield "data", lambda: dataset.findings(params.data, params.seed, thorough)
     yield "limits", lambda: _limits(params.pair_limits, params.study, params.data)
-    yield "unlabelled", lambda: unlabelled.findings(params.data, params.base, params.training_sets.values())
+    learners = params.training_sets.values(), params.generators.values()
+    yield "unlabelled", lambda: unlabelled.findings(params.data, params.base, *learners)
     yield "dvc_running", dvc_state.running
     yield "outputs", lambda: dvc_state.outputs(params.study)
     yield "dvc", lambda: dvc_state.unwatched_data(params.data)

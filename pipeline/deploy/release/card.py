@@ -38,6 +38,7 @@ class TrainedOn(Part):
     masks: int | None
     groups: int | None  # patients or sequences; None: they are not known
     limit: str | None  # of the entry on the training pairs
+    pseudo_labelled: int  # further training images, whose masks segmenters predicted
     manifest_sha256: str  # of metadata.jsonl of the real images, all splits
     terms: str | None  # of the training images, as whoever made the card gave them
     base: UsedBase | None  # None: the method uses none

@@ -7,9 +7,10 @@ from typing import Any
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.data.limited import training_pairs
+from pipeline.data.pseudo_labels import labelled
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.stages.report.stage_outputs import LAST, unfinished_stages
 from pipeline.study import Params
 
@@ -50,13 +51,13 @@ class FinishedEntry:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training pairs within the limit of the entry."""
-        return training_pairs(self.real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+        """What the entry was fine-tuned on."""
+        return fine_tuning_pairs(self.study, self.params.seed, self.name, self.entry, self.real)
 
     @property
     def beyond_limit(self) -> int:
         """The number of training images beyond the limit of the entry, which a base from scratch has seen too."""
-        return len(self.real.split("train")) - len(self.train)
+        return len(self.real.split("train")) - len(labelled(self.train))
 
     @cached_property
     def images(self) -> ImageSet:

@@ -12,6 +12,7 @@ from pipeline.data import manifest, shards
 from pipeline.data.image_set import HASHES, MANIFEST, SPEC, Row
 from pipeline.deploy.release.card import FORMAT, VERSION, Kind, ListedFile, ReleaseCard
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.pseudo_labels.output import read_record
 
 CARD, PAGE = "release_card.json", "release_card.html"
 OWN = (CARD, PAGE, files.SEAL)  # the files of a card
@@ -55,7 +56,7 @@ def _described(study: str, name: str, kind: Kind, has_base: bool) -> Iterator[tu
     yield "inputs and outputs of all stages", LOCK
     yield "manifest of the real images", paths.real(study) / MANIFEST
     yield "description of the real images", paths.real(study) / SPEC
-    if unlabelled_images(study):
+    if unlabelled_images(study) or read_record(study):
         yield "manifest of the images without masks", paths.unlabelled(study) / MANIFEST
     bases = [("base", paths.base(study))] if has_base else []
     for what, folder in (*bases, ("generator", paths.generator(study, name))):

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from pipeline.core import files, paths
 from pipeline.data.image_set import MANIFEST
+from pipeline.data.pseudo_labels import labelled, pseudo_labelled
 from pipeline.deploy.base_terms import TERMS
 from pipeline.deploy.generator_card import dotted_values
 from pipeline.deploy.release.card import Made, Privacy, TrainedOn, UsedBase
@@ -21,7 +22,7 @@ def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
 
     Only counts and hashes: no name of a file or a patient.
     """
-    entry, train, elsewhere = finished.entry, finished.train, finished.method in OUTSIDE
+    entry, train, elsewhere = finished.entry, labelled(finished.train), finished.method in OUTSIDE
     groups = {row["group"] for row in train if row.get("group")}
     limit = entry.pair_limit
     return TrainedOn(
@@ -33,6 +34,7 @@ def trained_on(finished: FinishedEntry, terms: str | None) -> TrainedOn:
         masks=None if elsewhere else len(train) * train.spec.raters,
         groups=None if elsewhere or not groups else len({row.get("group") or row["id"] for row in train}),
         limit=None if limit is None else str(limit),
+        pseudo_labelled=len(pseudo_labelled(finished.train)),
         manifest_sha256=files.sha256(paths.real(finished.study) / MANIFEST),
         terms=terms,
         base=_base(finished) if entry.learns_on_base(finished.name) else None,

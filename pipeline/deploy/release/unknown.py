@@ -136,6 +136,12 @@ def _training(found: Findings) -> Lines:
             "Another program made the images. What it was trained on, and how, is not known, and neither is what its"
             " weights reveal, or whether it was trained with differential privacy.",
         )
+    if found.trained_on.pseudo_labelled:
+        yield (
+            "pseudo-labels",
+            f"The generator was also trained on {found.trained_on.pseudo_labelled} images whose masks segmenters"
+            " predicted. The attacks do not test whether these can be recognised.",
+        )
     if found.trained_on.terms is None:
         yield (
             "terms of the data",

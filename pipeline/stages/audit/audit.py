@@ -19,7 +19,7 @@ def audit(params: Params, generator: str) -> None:
     seen = {*seen_pairs(params.study, everything, synthetic, params.seed).ids}
     real = everything.select(row for row in everything if row["split"] != "train" or row["id"] in seen)
     cache = open_spaces(params.audit, params.score, params.seed, runtime)
-    unlabelled = unlabelled_of(params.study)
+    unlabelled = unlabelled_of(params.study, params.generators[generator])
     findings = find_copies(real, synthetic, cache, params.audit, generator, unlabelled)
     inference = None
     if params.audit.membership is not None:

@@ -154,7 +154,7 @@ def find_copies(
         near_p=copies.permutation_p(*sides, audit.permutations, rng),
         unavailable=cache.unavailable,
         lesions=drawn_lesions.compare(synthetic, real.split("train"), cache, PIXELS),
-        own=own_images.compare(synthetic, real.split("train"), cache, PIXELS),
+        own=own_images.compare(synthetic, train, cache, PIXELS),
     )
 
 

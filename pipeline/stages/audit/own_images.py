@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.moved_images import own_image
 from pipeline.evaluation.feature_cache import FeatureCache
+from pipeline.stages.audit.training_images import TrainingImages
 
 EVEN = 1e-6  # product of the lengths of two centred thumbnails, below which one of them shows nothing
 
@@ -35,13 +36,14 @@ class OwnImages:
         }
 
 
-def compare(synthetic: ImageSet, train: ImageSet, cache: FeatureCache, probe: str) -> OwnImages | None:
+def compare(synthetic: ImageSet, train: TrainingImages, cache: FeatureCache, probe: str) -> OwnImages | None:
     """Compare thumbnails, a probe of the cache; None where no mask of the set is made of a training image's."""
-    rows, thumbnail = {row["id"]: row for row in train}, cache.probes[probe]
-    made = cache.features(synthetic, probe)
+    places = [(images, {row["id"]: row for row in images}) for images in train.sets]
+    made, thumbnail = cache.features(synthetic, probe), cache.probes[probe]
 
     def distance(row: Row, thumbnail_of_row: NDArray[np.float16]) -> float | None:
-        image = None if "keep_background" in row else own_image(row, rows, train)  # its pixels are there on purpose
+        found = (own_image(row, rows, images) for images, rows in places if row["source_id"] in rows)
+        image = None if "keep_background" in row else next(found, None)  # its pixels are there on purpose
         if image is None:
             return None
         return _distance(thumbnail_of_row, thumbnail(torch.from_numpy(image)[None])[0])

@@ -1,4 +1,4 @@
-"""The real images that a generator can have copied: its training images, and those without masks that its base saw."""
+"""The real images that a generator can have copied: its training images, and those without masks that it saw."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,13 @@ from pipeline.data.image_set import ImageSet, Row
 from pipeline.data.limited import training_pairs
 from pipeline.evaluation.feature_cache import FeatureCache
 from pipeline.stages.base.manifest import saw_training_images, unlabelled_images
-from pipeline.stages.finetune.params import FROM_NOTHING, TRAINING_FREE
+from pipeline.stages.finetune.params import FROM_NOTHING, TRAINING_FREE, GeneratorEntry
 
 
-def unlabelled_of(study: str) -> ImageSet | None:
-    """Return the images without masks that the base of a study was pretrained on; None where there are none."""
-    return ImageSet.open(paths.unlabelled(study)) if unlabelled_images(study) else None
+def unlabelled_of(study: str, entry: GeneratorEntry) -> ImageSet | None:
+    """Return the images without masks that an entry or the base of its study was trained on; None without any."""
+    seen = entry.pseudo_labels or unlabelled_images(study)
+    return ImageSet.open(paths.unlabelled(study)) if seen else None
 
 
 def held_out(real: ImageSet, unlabelled: ImageSet | None) -> ImageSet:
@@ -50,7 +51,7 @@ class TrainingImages:
     """Training images, then unlabelled ones; positions count through both."""
 
     train: ImageSet
-    unlabelled: ImageSet | None = None  # None: the base saw none
+    unlabelled: ImageSet | None = None  # None: neither generator nor base saw any
 
     def __len__(self) -> int:
         return sum(len(images) for images in self.sets)

@@ -12,12 +12,12 @@ from pipeline.core.contracts import Generator, ImportedImages, TrainingFreeGener
 from pipeline.core.recipes import PrivacyRecipe, Recipe
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet
-from pipeline.data.limited import training_pairs
 from pipeline.data.loading import Pairs
 from pipeline.stages.finetune import generator, memory, presets, previews
 from pipeline.stages.finetune.fingerprint import of_finished_run, trajectory
 from pipeline.stages.finetune.params import Finetune, GeneratorEntry
 from pipeline.stages.finetune.private import privacy_recipe, record
+from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.study import Params
 from pipeline.training import checkpoints
 from pipeline.training.callbacks import LossRow, Monitoring
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 def finetune(params: Params, name: str) -> None:
     """Publish a fine-tuned generator; a killed run resumes, entries that differ in generation only share the work.
 
-    Training sees the pairs within the limit of the entry. Of such entries in two processes at once, as in the jobs of a
-    cluster, one trains and the other waits for it. A finished run goes on to a larger finetune.max_steps where
-    finetune.schedule_steps gives the length of its schedule.
+    Training sees the pairs within the limit of the entry, or also images with pseudo-labels. Of such entries in two
+    processes at once, as in the jobs of a cluster, one trains and the other waits for it. A finished run goes on to a
+    larger finetune.max_steps where finetune.schedule_steps gives the length of its schedule.
     """
     runtime = Runtime.start(params.threads)
     real = ImageSet.open(paths.real(params.study))
-    train = training_pairs(real, params.generators[name].pair_limit, params.seed, f"generators.{name}")
+    train = fine_tuning_pairs(params.study, params.seed, name, params.generators[name], real)
     work = paths.work("finetune", trajectory(params, name, train))
     run = FinetuneRun(params, name, real, train, runtime, work)
     with locks.wait_for(work.name) if runtime.is_main else nullcontext():
@@ -55,7 +55,7 @@ class FinetuneRun:
     params: Params
     name: str
     real: ImageSet
-    train: ImageSet  # the training pairs within the limit of the entry
+    train: ImageSet  # what the entry is fine-tuned on
     runtime: Runtime
     work: Path
 

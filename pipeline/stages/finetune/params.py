@@ -1,6 +1,6 @@
 """The sections `finetune` and `generators` of a study: how generators are trained on the base, and which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -185,6 +185,10 @@ class GeneratorEntry(Limited, MethodEntry):
     """
     privacy: Privacy | None = None
     """Private fine-tuning of this entry; `null` for `finetune.privacy`."""
+    pseudo_labels: bool = False
+    """Also fine-tune on the images without masks and the masks that `data.unlabelled.pseudo_labels` predicts for them,
+    and draw images for these masks too.
+    """
     copies: int = Field(gt=0)
     """Images drawn per mask."""
     masks: str = "real"
@@ -224,6 +228,15 @@ class GeneratorEntry(Limited, MethodEntry):
         return self
 
     @model_validator(mode="after")
+    def pseudo_labels_rest_on_all_pairs(self) -> Self:
+        if self.pseudo_labels and self.limit is not None:
+            raise ValueError(
+                f"limit is {self.limit}, but pseudo_labels come from segmenters that have learnt from all training"
+                " pairs; remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def one_option_shows_the_image(self) -> Self:
         if self.control == "mask" and self.image_weight is not None:
             raise ValueError(f"image_weight is {self.image_weight}, but only control: mask_image uses it; set both")
@@ -236,7 +249,7 @@ class GeneratorEntry(Limited, MethodEntry):
     def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
         later = ("keep_background", "from_image", "image_weight", "guidance", "learning_rate", "privacy")
-        unused = UNUSED | {"control": "mask"} | dict.fromkeys(later)
+        unused = UNUSED | {"control": "mask", "pseudo_labels": False} | dict.fromkeys(later)
         return {key: value for key, value in handler(self).items() if key not in unused or value != unused[key]}
 
     def settings(self, common: Finetune) -> Finetune:
@@ -264,24 +277,6 @@ class GeneratorEntry(Limited, MethodEntry):
     def learns(self, name: str) -> bool:
         """Whether the entry with this name trains a generator; otherwise its images exist, or real ones make them."""
         return self.method_of(name) not in TRAINING_FREE
-
-
-def check_guidance(name: str, entry: GeneratorEntry, snapshots: Sequence[int]) -> None:
-    """Raise ValueError where an entry's guidance has no generator or no snapshot to act with."""
-    where, guidance = f"generators.{name}.guidance", entry.guidance
-    if guidance is None:
-        return
-    if not entry.learns(name):
-        raise ValueError(f"{where}: {entry.method_of(name)} has no denoising steps to guide; remove it")
-    if guidance.snapshot is None and not entry.uses_base(name):
-        raise ValueError(
-            f"{where}: {entry.method_of(name)} sees no prompt, so it has no prediction without one; name a snapshot"
-            " that guides it, or remove it"
-        )
-    if guidance.snapshot is not None and guidance.snapshot not in snapshots:
-        raise ValueError(
-            f"{where}.snapshot {guidance.snapshot} is not kept; finetune.snapshots are {list(snapshots)}. Add it there"
-        )
 
 
 def rival_generators(generators: Mapping[str, GeneratorEntry]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from pipeline.data.manifest import MANIFEST
 from pipeline.data.sample import DatasetSpec
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.params import COMPOSED, FROM_NOTHING
-from pipeline.stages.generate.provenance import KEYWORD, notice
+from pipeline.stages.generate.provenance import KEYWORD, PSEUDO_LABELLED, notice
 
 SIZES = (1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 LOADED = (MANIFEST, "images/**")  # what Hugging Face's viewer loads; masks are named in the rows
@@ -225,6 +225,9 @@ def _origin(columns: Mapping[str, Any]) -> str:
 
 def _pairs(columns: Mapping[str, Any]) -> str:
     """Return in words which real images the generator was fine-tuned on."""
+    if PSEUDO_LABELLED in columns:
+        more = f"{columns[PSEUDO_LABELLED]} further real images whose masks segmenters predicted (pseudo-labels)"
+        return f"the real training images of the study and on {more}"
     if "limit" not in columns:
         return "the real training images of the study"
     return f"{columns['training_pairs']} of the real training images of the study (`limit: {columns['limit']}`)"

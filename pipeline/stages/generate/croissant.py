@@ -9,7 +9,7 @@ from pipeline.data import shards
 from pipeline.data.image_set import FOLDERS
 from pipeline.data.manifest import MANIFEST
 from pipeline.stages.generate.card import SetSummary
-from pipeline.stages.generate.provenance import notice
+from pipeline.stages.generate.provenance import PSEUDO_LABELLED, notice
 
 FILE = "croissant.json"
 RELEASED = "2026-11-22"  # of this version of twinsynth; outputs hold no time of day
@@ -70,6 +70,9 @@ def describe(summary: SetSummary, manifest_sha256: str) -> dict[str, Any]:
 def _description(summary: SetSummary) -> Iterator[str]:
     yield notice(summary.columns)
     yield f"{summary.images} images with masks for segmentation; see README.md."
+    if PSEUDO_LABELLED in summary.columns:
+        count = summary.columns[PSEUDO_LABELLED]
+        yield f"The generator was also fine-tuned on {count} real images with predicted masks (pseudo-labels)."
     if summary.unlabelled:
         yield f"The base model was pretrained on {summary.unlabelled} real images without masks too."
 

@@ -18,6 +18,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.data import mask_hashes
 from pipeline.data.image_set import HASHES, ImageSet, Row, finishing, png
 from pipeline.data.moved_images import moved_image
+from pipeline.data.pseudo_labels import pseudo_labelled
 from pipeline.data.sample import Sample
 from pipeline.stages.finetune.generator import build
 from pipeline.stages.generate import card, croissant, guidance, provenance, timing
@@ -117,7 +118,7 @@ class _Filling:
 
     @cached_property
     def forbidden(self) -> frozenset[str]:
-        return mask_hashes.held_out_digests(self.job.real)
+        return mask_hashes.held_out_digests(self.job.real, pseudo_labelled(self.job.train))
 
     def unit(self, number: int) -> None:
         """Sample a unit of work unless it is complete; its row file comes last, so half a unit is made again."""

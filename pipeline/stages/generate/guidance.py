@@ -29,7 +29,7 @@ def weaker_generator(
     if folder is None:
         return None
     model = build(study, seed, name, entry, spec, runtime)
-    assert isinstance(model, Generator)  # check_guidance: it is trained
+    assert isinstance(model, Generator)  # finetune.checks: it is trained
     model.load(folder)
     model.objective.to(runtime.device)
     return model

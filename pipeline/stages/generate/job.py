@@ -11,12 +11,13 @@ from pipeline.core import files, plugins, seeding
 from pipeline.core.contracts import SeesImages
 from pipeline.core.errors import UserError
 from pipeline.data.image_set import ImageSet
-from pipeline.data.limited import training_pairs
+from pipeline.data.pseudo_labels import labelled
 from pipeline.data.sensor_noise import SensorNoise
 from pipeline.stages.base.manifest import base_source, unlabelled_images
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.generator import options, stream
 from pipeline.stages.finetune.params import GeneratorEntry
+from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.stages.generate import card, guidance, provenance
 from pipeline.stages.generate.plan import Plan, PlannedImage
 from pipeline.stages.generate.real_pixels import Backgrounds
@@ -48,8 +49,8 @@ class Job:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training pairs within the limit of the entry: from which masks and pixels come."""
-        return training_pairs(self.real, self.entry.pair_limit, self.params.seed, f"generators.{self.name}")
+        """What the entry was fine-tuned on: from which masks and pixels come."""
+        return fine_tuning_pairs(self.params.study, self.params.seed, self.name, self.entry, self.real)
 
     @property
     def stream(self) -> int | str:
@@ -108,7 +109,8 @@ class Job:
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the set share."""
         about = self.name, self.entry, self.params.generate, self.weights
-        shared = provenance.set_columns(*about, self.unlabelled, self.image_weight, len(self.train))
+        shared = provenance.set_columns(*about, self.unlabelled, self.image_weight, len(labelled(self.train)))
+        shared |= provenance.pseudo_label_columns(self.entry, self.train)
         if self.sensor_noise is not None:
             shared["sensor_noise"] = json.dumps([round(255 * level, 3) for level in self.sensor_noise.level])
         return shared | privacy_record.columns(privacy_record.read(self.trained))
@@ -116,7 +118,7 @@ class Job:
     @property
     def unlabelled(self) -> int:
         """How many images the base has seen without their masks; 0 where the generator uses no base."""
-        beyond = len(self.real.split("train")) - len(self.train)
+        beyond = len(self.real.split("train")) - len(labelled(self.train))
         return unlabelled_images(self.params.study, beyond) if self.entry.learns_on_base(self.name) else 0
 
     def about(self, image: PlannedImage) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from typing import Any
 import pipeline
 from pipeline.core.contracts import ConditioningMask
 from pipeline.core.pair_limit import UNUSED
+from pipeline.data.image_set import ImageSet
+from pipeline.data.pseudo_labels import pseudo_labelled
 from pipeline.stages.finetune.params import COMPOSED, OUTSIDE, GeneratorEntry
 from pipeline.stages.generate.params import Generate
 
+PSEUDO_LABELLED = "pseudo_labelled_images"
 KEYWORD = "twinsynth"  # of the text chunk that holds the row as JSON
 NOTICE = (
     "Synthetic image made by a generative model. It may resemble an image that the model was trained on; it is not for"
@@ -71,6 +74,11 @@ def set_columns(
     shown = {} if image_weight is None else {"control": entry.control, "image_weight": image_weight}
     made = {**about, **plain, **base, **_real_pixels(entry), **shown, **_guidance(name, entry)}
     return {**made, "masks": entry.masks, "version": pipeline.__version__}
+
+
+def pseudo_label_columns(entry: GeneratorEntry, train: ImageSet) -> dict[str, Any]:
+    """Return how many of the images that an entry was fine-tuned on have pseudo-labels; none where it asks for none."""
+    return {PSEUDO_LABELLED: len(pseudo_labelled(train))} if entry.pseudo_labels else {}
 
 
 def _real_pixels(entry: GeneratorEntry) -> dict[str, Any]:

@@ -13,20 +13,21 @@ from pipeline.data.splitting import HELD_OUT
 THEIRS = "of the validation or test split"
 
 
-def check_leaks(parts: Iterable[ImageSet], real: ImageSet) -> None:
+def check_leaks(parts: Iterable[ImageSet], real: ImageSet, predicted: ImageSet | None = None) -> None:
     """Raise UserError naming ids if a part holds what belongs to validation or test, or may do so.
 
     That is: one of their images; an image made from the mask of one of them, transformed or not, or with pixels that
     one of them lent, or drawn with one of them as a hint; one of their masks (unless it is empty, or a real training
     image has the same mask too); an image that does not say which mask it follows. A mask of a bank or of a procedure
-    has no training image, but the columns mask_id and transform.
+    has no training image, but the columns mask_id and transform. Images of `predicted`, which have pseudo-labels, count
+    as training images; the stage prepare has compared them with the held-out ones.
     """
     held_out = [row for row in real if row["split"] in HELD_OUT]
     images = {hashing.content_hash(real.image(row)) for row in held_out}
     sources = {row["id"] for row in held_out}
-    known = {row["id"] for row in real if row["split"] not in HELD_OUT}
+    known = {row["id"] for row in real if row["split"] not in HELD_OUT} | {*(predicted.ids if predicted else ())}
     lendable = {None, *known}
-    masks = mask_hashes.held_out_digests(real)
+    masks = mask_hashes.held_out_digests(real, predicted)
     for part in parts:
         rows = track(part, "mix: looking for held-out images", len(part))
         copied = [row["id"] for row in rows if hashing.content_hash(part.image(row)) in images]

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
+from pipeline.data import pseudo_labels
 from pipeline.data.image_set import ImageSet, Row, files_of
 from pipeline.data.limited import training_pairs
 from pipeline.data.splitting import RESERVE
@@ -28,9 +29,15 @@ def mix(params: Params, name: str) -> ImageSet:
     """
     real = ImageSet.open(paths.real(params.study))
     recipe = params.training_sets[name]
-    parts, record = real_parts(real, recipe, params.seed, f"training_sets.{name}"), None
+    where = f"training_sets.{name}"
+    parts, record, predicted = real_parts(real, recipe, params.seed, where), None, None
+    if recipe.unlabelled == "pseudo_labels" or (recipe.generator and params.generators[recipe.generator].pseudo_labels):
+        pairs = pseudo_labels.with_training_pairs(params.study, f"{where}.unlabelled")
+        predicted = pseudo_labels.pseudo_labelled(pairs)
+    if recipe.unlabelled == "pseudo_labels" and predicted is not None:
+        parts.append(predicted)
     if recipe.generator is None:
-        check_leaks(parts, real)
+        check_leaks(parts, real, predicted)
         return _publish(parts, None, name, params.study)
     images = _images(params.study, name, recipe, real)
     check_limit(images, real, parts[0], recipe.pair_limit, f"training_sets.{name}")
@@ -38,7 +45,7 @@ def mix(params: Params, name: str) -> ImageSet:
     if recipe.chosen:
         screened = screen(params.study, name, recipe, images, changed)
         images, record = screened.images, screened.record
-    check_leaks([*parts, images], real)
+    check_leaks([*parts, images], real, predicted)
     if changed is None:
         return _publish([*parts, images], record, name, params.study)
     kept = set(images.ids)

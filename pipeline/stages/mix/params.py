@@ -1,12 +1,10 @@
 """The entries of `training_sets` in params.yaml: a generator, a multiplier, screening (see mix.py and screening.py)."""
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import count
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from pipeline.core.pair_limit import Limited, PairLimit, check_generator_limit
+from pipeline.core.pair_limit import Limited, PairLimit
 from pipeline.core.section import Section
 
 
@@ -89,8 +87,14 @@ class TrainingSet(Limited, Section):
     """Factor on the optimiser steps: the control for longer training."""
     augment: Literal["own", "strong"] | None = None
     """Augmentation of this arm; `null` for `segment.augment`."""
-    unlabelled: Literal["mean_teacher"] | None = None
-    """`mean_teacher` also learns from the images of `data.unlabelled`; `null` does without them."""
+    unlabelled: Literal["mean_teacher", "pseudo_labels"] | None = None
+    """How the set learns from the images of `data.unlabelled`: `mean_teacher`, or `pseudo_labels`, which adds them with
+    the masks that `data.unlabelled.pseudo_labels` predicts; `null` does without them.
+    """
+    pseudo_share: Share | None = None
+    """Share of images with pseudo-labels in every batch, with `unlabelled: pseudo_labels`; `null` draws them like other
+    real images.
+    """
 
     @property
     def by_dice(self) -> bool:
@@ -205,91 +209,36 @@ class TrainingSet(Limited, Section):
         return self
 
     @model_validator(mode="after")
+    def pseudo_labels_have_their_place(self) -> Self:
+        if self.unlabelled == "pseudo_labels":
+            if self.limit is not None:
+                raise ValueError(
+                    f"limit is {self.limit}, but pseudo_labels come from segmenters that have learnt from all training"
+                    " pairs; remove one of them"
+                )
+            if self.real == "all":
+                raise ValueError(
+                    "real: all has the true masks of images that may get pseudo_labels; remove one of them"
+                )
+        if self.pseudo_share is None:
+            return self
+        if self.unlabelled != "pseudo_labels":
+            raise ValueError(
+                "pseudo_share is the share of images with pseudo-labels; set unlabelled: pseudo_labels too"
+            )
+        if self.generator is not None and (self.synthetic_share is None or self.synthetic_until is not None):
+            raise ValueError(
+                "pseudo_share beside synthetic images needs a constant synthetic_share; give it, without"
+                " synthetic_until"
+            )
+        if self.pseudo_share + (self.synthetic_share or 0) >= 1:
+            raise ValueError("pseudo_share and synthetic_share must be below 1 together, as real pairs take the rest")
+        return self
+
+    @model_validator(mode="after")
     def one_schedule_of_synthetic_images(self) -> Self:
         if self.phase is not None and self.synthetic_share is not None:
             raise ValueError("phase and synthetic_share exclude each other; leave one of them out")
         if self.synthetic_until is not None and self.synthetic_share is None:
             raise ValueError("synthetic_until says when synthetic_share has fallen to 0; give synthetic_share too")
         return self
-
-
-def check_training_sets(
-    sets: Mapping[str, TrainingSet],
-    copies: Mapping[str, int],
-    metrics: Collection[str],
-    limits: Mapping[str, PairLimit | None],
-    *,
-    judge_maps: bool = False,
-) -> None:
-    """Raise ValueError with the dotted path of what is impossible.
-
-    `copies` and `limits` by generator, `metrics` of score, and whether it publishes what the judge thinks of every
-    pixel.
-    """
-    for name, arm in sets.items():
-        where = f"training_sets.{name}"
-        if arm.generator is None:
-            _check_real(where, arm)
-            continue
-        if arm.generator not in copies:
-            known = ", ".join(copies) or "none, the study has no generators"
-            raise ValueError(f"{where}.generator is {arm.generator!r}; the available ones are: {known}")
-        if arm.multiplier > copies[arm.generator]:
-            raise ValueError(
-                f"{where}.multiplier is {arm.multiplier}, but generators.{arm.generator}.copies is"
-                f" {copies[arm.generator]}; raise copies or lower the multiplier"
-            )
-        check_generator_limit(name, arm.pair_limit, arm.generator, limits[arm.generator])
-        if arm.resample and not 1 < arm.multiplier < copies[arm.generator]:
-            raise ValueError(
-                f"{where}.resample takes more copies of hard masks and fewer of easy ones, so multiplier must be above"
-                f" 1 and below the {copies[arm.generator]} copies of generators.{arm.generator}; found {arm.multiplier}"
-            )
-        if arm.judge_rules and not judge_maps:
-            raise ValueError(
-                f"{where}.{arm.judge_rules[0]} needs the judge's opinion of every pixel; set score.judge_maps: true"
-            )
-        if arm.by_dice and "faithfulness" not in metrics:
-            key = "screen" if arm.share is not None else "screen_min_dice"
-            raise ValueError(f"{where}.{key} needs the Dice of each image; add faithfulness to score.metrics")
-
-
-def check_training(sets: Mapping[str, TrainingSet], budgets: Collection[int], *, unlabelled: bool) -> None:
-    """Raise ValueError where a set cannot be trained as it asks for.
-
-    `budgets` are the optimiser steps that are known, `unlabelled` says whether the study has images without masks.
-    """
-    for name, arm in sets.items():
-        if arm.unlabelled and not unlabelled:
-            raise ValueError(f"training_sets.{name}.unlabelled learns from images without masks; set data.unlabelled")
-        for steps in sorted(budgets):
-            try:
-                arm.pretraining_steps(arm.total_steps(steps))
-            except ValueError as error:
-                raise ValueError(f"training_sets.{name}: {error}") from None
-
-
-def check_seeds(sets: Mapping[str, TrainingSet], seeds: Sequence[int]) -> None:
-    """Raise ValueError where two sets that differ in their offset at most train a model of one seed twice."""
-    alike: dict[str, list[str]] = {}
-    for name, one in sets.items():
-        alike.setdefault(one.model_dump_json(exclude={"seed_offset"}), []).append(name)
-    for names in alike.values():
-        used: dict[int, str] = {}  # which set trains a seed
-        for name in names:
-            offset = sets[name].seed_offset
-            if twice := [seed + offset for seed in seeds if seed + offset in used]:
-                free = next(number for number in count() if not {seed + number for seed in seeds} & used.keys())
-                raise ValueError(
-                    f"training_sets.{name}.seed_offset is {offset}: it would be trained like {used[twice[0]]}, with"
-                    " the same"
-                    f" seed{'s' if len(twice) > 1 else ''} {', '.join(map(str, twice))}; use for example {free}"
-                )
-            used |= {seed + offset: name for seed in seeds}
-
-
-def _check_real(where: str, arm: TrainingSet) -> None:
-    for key in ("screen", "screen_min_dice", "drop_copies", "labels", "resample"):
-        if getattr(arm, key) not in (None, False):
-            does = "changes" if key in ("labels", "resample") else "screens"
-            raise ValueError(f"{where}.{key} {does} synthetic images, but the set has no generator")

@@ -6,6 +6,7 @@ from pydantic import Field, model_serializer, model_validator
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from pipeline.core.section import Entry, Section
+from pipeline.stages.pseudo_labels.params import PseudoLabels
 
 LATER = ("unlabelled", "picture_window", "palette", "ignore_label", "attributes")
 OPTIONAL = ("channels", "shape", "spacing", *LATER)  # keys that are written only if they are set
@@ -15,7 +16,7 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Unlabelled(Section):
-    """Images without masks, for pretraining the base and for mean teachers."""
+    """Images without masks, for pretraining the base, for mean teachers and for pseudo-labels."""
 
     folder: str | None = Field(default=None, min_length=1)
     """Folder of pictures, of the types that the readers take. Its subfolders are not searched."""
@@ -23,12 +24,21 @@ class Unlabelled(Section):
     """Also the training images beyond `data.train_limit`, without their masks."""
     prompt: str | None = None
     """Prompt of the folder's images; `null` for `data.prompt`."""
+    pseudo_labels: PseudoLabels | None = None
+    """The segmenters that predict masks for these images; `null` for none. Generators with `pseudo_labels: true` and
+    training sets with `unlabelled: pseudo_labels` learn from the predicted masks.
+    """
 
     @model_validator(mode="after")
     def names_images(self) -> Self:
         if self.folder is None and not self.rest:
             raise ValueError("give folder (of pictures), rest: true (training images beyond train_limit), or both")
         return self
+
+    @model_serializer(mode="wrap")
+    def _omit_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later where it is not used, so that earlier fingerprints stay valid."""
+        return {key: value for key, value in handler(self).items() if key != "pseudo_labels" or value is not None}
 
 
 class Attributes(Section):
@@ -91,7 +101,7 @@ class Data(Entry):
     train_limit: int | None = Field(default=None, gt=0)
     """Use at most this many training pairs, as in a study with few labels; `null` for all."""
     unlabelled: Unlabelled | None = None
-    """Images without masks. A base from scratch and arms with a mean teacher learn from them."""
+    """Images without masks. A base from scratch and arms with a mean teacher or pseudo-labels learn from them."""
     attributes: Attributes | None = None
     """Columns of a table about the images that are kept for `compare.subgroups`."""
     folds: int | None = Field(default=None, ge=2)
@@ -162,6 +172,8 @@ class Data(Entry):
             raise ValueError("unlabelled.rest takes the training images beyond train_limit; set train_limit")
         if self.unlabelled.folder and self.shape:
             raise ValueError("unlabelled.folder holds pictures, but data has volumes; use unlabelled.rest")
+        if self.unlabelled.pseudo_labels and self.shape:
+            raise ValueError("unlabelled.pseudo_labels works on pictures, but data has volumes; remove pseudo_labels")
         if self.unlabelled.folder and self.unlabelled.prompt is None and not isinstance(self.prompt, str):
             raise ValueError("unlabelled.prompt is missing; data.prompt has one prompt per source")
         return self

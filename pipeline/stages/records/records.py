@@ -6,13 +6,16 @@ can name the file.
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 import pipeline
 from pipeline.core import files, paths, plugins
+from pipeline.segmentation.params import SegmenterEntry
+from pipeline.stages.judge.params import Judge
+from pipeline.stages.pseudo_labels.params import PseudoLabels
 from pipeline.study import Params
 
 ROOT = Path(pipeline.__path__[0])
@@ -63,7 +66,8 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
         yield f"masks/{name}", _record("masks", [entry.masks]) | watched
     for name, segmenter in params.segmenters.items():
         yield f"segmenters/{name}", _record("segmenters", [segmenter.method_of(name)])
-    yield "judge", _judge(params)
+    yield "judge", _of_segmenter(params.segmenters, params.judge)
+    yield "pseudo_labels", _of_segmenter(params.segmenters, params.pseudo_labels)
     yield "confirm", _confirm(params)
     if params.generators:
         yield "score", _record("image_metrics", params.score.metrics) | _record("features", params.score.extractors)
@@ -72,13 +76,12 @@ def _entry_records(params: Params) -> Iterator[tuple[str, Any]]:
         yield "audit", _record("features", features) | _record("masks", sorted(masks))
 
 
-def _judge(params: Params) -> dict[str, Any]:
-    """Return the judge's entry of `segmenters` and its code; nothing where there is no judge."""
-    if params.judge is None:
+def _of_segmenter(segmenters: Mapping[str, SegmenterEntry], section: Judge | PseudoLabels | None) -> dict[str, Any]:
+    """Return the entry of `segmenters` that a section names, and its code; nothing where there is no such section."""
+    if section is None:
         return {}
-    entry = params.segmenters[params.judge.segmenter]
-    name = entry.method_of(params.judge.segmenter)
-    return {"entry": entry.model_dump(mode="json"), **_record("segmenters", [name])}
+    entry = segmenters[section.segmenter]
+    return {"entry": entry.model_dump(mode="json"), **_record("segmenters", [entry.method_of(section.segmenter)])}
 
 
 def _confirm(params: Params) -> dict[str, Any]:

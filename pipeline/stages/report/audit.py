@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.core import files, paths, tables
 from pipeline.data.image_set import ImageSet
 from pipeline.stages.base.manifest import unlabelled_images
+from pipeline.stages.pseudo_labels.output import read_record
 from pipeline.stages.report import pictures
 from pipeline.stages.report.gallery import colours_last
 from pipeline.stages.report.membership import Attacks, attacks
@@ -76,5 +77,5 @@ def _closest_pairs(study: str, generator: str, count: int, side: int) -> Iterato
 
 
 def _unlabelled(study: str) -> list[ImageSet]:
-    """Return the set of images without masks that the base was pretrained on, of which there may be copies too."""
-    return [ImageSet.open(paths.unlabelled(study))] if unlabelled_images(study) else []
+    """Return the set of images without masks that a base or a generator has seen, of which there may be copies too."""
+    return [ImageSet.open(paths.unlabelled(study))] if unlabelled_images(study) or read_record(study) else []

@@ -13,6 +13,7 @@ from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.compare.comparison import read_comparison, read_output
 from pipeline.stages.compare.design import Design
 from pipeline.stages.compare.params import Compare, common_training_set
+from pipeline.stages.pseudo_labels.output import read_record
 from pipeline.stages.report import (
     attention_maps,
     audit,
@@ -221,9 +222,22 @@ def data_summary(study: str, reader: str) -> str:
         size = f"{extent} pixels"
     unlabelled = unlabelled_images(study)
     without_masks = f" The base was pretrained on {unlabelled} images without masks too." if unlabelled else ""
+    without_masks += pseudo_label_summary(study)
     return (
         f"Real pairs: {', '.join(counts)}; {size},"
         f" {real.spec.num_classes} classes with background, data read by “{reader}”.{without_masks}"
+    )
+
+
+def pseudo_label_summary(study: str) -> str:
+    """Return in words how masks were predicted for the images without masks; nothing where they were not."""
+    found = read_record(study)
+    if found is None:
+        return ""
+    dice = "" if found["val_dice"] is None else f" Their Dice on the validation images is {found['val_dice']:.3f}."
+    return (
+        f" {found['networks']} trainings of {found['segmenter']} on the real training pairs predicted masks"
+        f" (pseudo-labels) for {found['images']} of {found['images'] + found['left_out']} images without masks.{dice}"
     )
 
 

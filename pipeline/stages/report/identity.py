@@ -14,6 +14,7 @@ from pipeline.core.section import Section
 from pipeline.data.image_set import MANIFEST, ImageSet
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.judge import folds
+from pipeline.stages.pseudo_labels.output import read_record
 
 PACKAGES = (
     *("twinsynth", "torch", "torchvision", "diffusers", "transformers", "accelerate", "segmentation-models-pytorch"),
@@ -30,6 +31,7 @@ def hashes(study: str, generators: Iterable[str], training_sets: Iterable[str], 
         ("parameters", f"study {study}", files.fingerprint(parameters)),
         *_set("real images", paths.real(study)),
         *(_set("unlabelled images", paths.unlabelled(study), "images") if unlabelled_images(study) else ()),
+        *(_set("images with pseudo-labels", paths.pseudo_labels(study)) if read_record(study) else ()),
         *_manifest("base", paths.base(study)),
         *(line for name in generators for line in _generator(study, name)),
         *(line for name in training_sets for line in _set(f"training set {name}", paths.training_set(study, name))),

@@ -19,6 +19,7 @@ def stage_outputs(params: Params) -> Iterator[tuple[str, Path]]:
     study = params.study
     yield "records", paths.records(study)
     yield "prepare", paths.real(study)
+    yield "pseudo_labels", paths.pseudo_labels(study)
     yield "base", paths.base(study)
     for stage, output in (("finetune", paths.generator), ("generate", paths.synthetic)):
         yield from ((f"{stage}@{name}", output(study, name)) for name in params.generators)

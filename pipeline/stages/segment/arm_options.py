@@ -28,14 +28,15 @@ def training_options(study: str, name: str, arm: TrainingSet, segment: Segment, 
         synthetic_until=arm.synthetic_until,
         pretrain_steps=pretrain_steps,
         augment=arm.augment,
-        unlabelled=_unlabelled_images(study, name) if arm.unlabelled else None,
+        unlabelled=_unlabelled_images(study, name) if arm.unlabelled == "mean_teacher" else None,
+        pseudo_share=arm.pseudo_share,
     )
 
 
 def options_identity(arm: TrainingSet, segment: Segment, options: TrainingOptions) -> list[Any]:
     """Return what the options add to the fingerprint of a cell: nothing where an arm asks for none."""
     identity: list[Any] = [] if arm.synthetic_share is None else [arm.synthetic_share]
-    chosen = arm.model_dump(include={"synthetic_until", "phase", "steps"}, exclude_defaults=True)
+    chosen = arm.model_dump(include={"synthetic_until", "phase", "steps", "pseudo_share"}, exclude_defaults=True)
     if arm.augment not in (None, segment.augment):
         chosen["augment"] = arm.augment
     if options.unlabelled is not None:

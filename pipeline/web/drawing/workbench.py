@@ -18,14 +18,15 @@ from pipeline.core.contracts import ConditioningMask, Generator, Sampling, Train
 from pipeline.core.errors import UserError
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import ImageSet, Row
-from pipeline.data.limited import training_pairs
 from pipeline.data.mask_hashes import held_out_digests, mask_digest
+from pipeline.data.pseudo_labels import labelled
 from pipeline.evaluation.judges import Judges, judged_by
 from pipeline.metrics.segmentation.overlap import mean_dice
 from pipeline.stages.audit.training_images import TrainingImages, unlabelled_of
 from pipeline.stages.base.manifest import unlabelled_images
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.params import OUTSIDE
+from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.stages.generate import provenance
 from pipeline.stages.judge.judge import load_judges
 from pipeline.study import Params
@@ -241,11 +242,12 @@ class Workbench:
         generate = self.params.generate.model_copy(update=settings)
         weights = files.tree_sha256(paths.generator(self.params.study, request.generator))
         entry = self.params.generators[request.generator]
-        known = len(training_pairs(self.real, entry.pair_limit, self.params.seed, f"generators.{request.generator}"))
+        seen = fine_tuning_pairs(self.params.study, self.params.seed, request.generator, entry, self.real)
+        known = len(labelled(seen))
         beyond = len(self.train) - known
         unlabelled = unlabelled_images(self.params.study, beyond) if entry.learns_on_base(request.generator) else 0
         about = request.generator, entry, generate, weights, unlabelled
-        shared = provenance.set_columns(*about, training_pairs=known)
+        shared = provenance.set_columns(*about, training_pairs=known) | provenance.pseudo_label_columns(entry, seen)
         shared |= privacy_record.columns(privacy_record.read(paths.generator(self.params.study, request.generator)))
         shared |= {"control_scale": request.control_scale, "masks": "drawn"}
         return mask, provenance.image_columns(shared, mask, 0, request.seed)

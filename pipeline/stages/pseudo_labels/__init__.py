@@ -1,0 +1,1 @@
+"""Stage pseudo_labels: predict masks for the images without masks."""

@@ -10,6 +10,7 @@ from pipeline.networks.stable_diffusion.families import SD1
 from pipeline.stages.finetune import privacy_record
 from pipeline.stages.finetune.fingerprint import fingerprint
 from pipeline.stages.generate import provenance
+from pipeline.stages.pseudo_labels.output import publish_none
 from pipeline.study import Params
 from tests.conftest import TOY_STUDY, blobs, copies
 from tests.finished_study import arm, leave_results, write_audit
@@ -64,6 +65,7 @@ def attacked_study() -> Params:
     real = ImageSet.create(paths.real("toy"), spec, blobs(spec, {"train": 8, "val": 3, "test": 4}))
     base = {"source": "public_base", "fingerprint": "1", "family": SD1, "commit": "c0ffee"}
     files.write_json(paths.base("toy") / "manifest.json", base)
+    publish_none("toy")
     leave_results()
     scores = {name: files.read_json(paths.scores("toy", "siamese") / name) for name in ("scores.json", "metrics.json")}
     for name, entry in params.generators.items():

@@ -16,9 +16,9 @@ from pipeline.stages.base.manifest import saw_training_images, unlabelled_images
 from pipeline.stages.finetune.params import FROM_NOTHING, TRAINING_FREE, GeneratorEntry
 
 
-def unlabelled_of(study: str, entry: GeneratorEntry) -> ImageSet | None:
-    """Return the images without masks that an entry or the base of its study was trained on; None without any."""
-    seen = entry.pseudo_labels or unlabelled_images(study)
+def unlabelled_of(study: str, *entries: GeneratorEntry) -> ImageSet | None:
+    """Return the images without masks that entries or the base of their study were trained on; None without any."""
+    seen = unlabelled_images(study) or any(entry.pseudo_labels for entry in entries)
     return ImageSet.open(paths.unlabelled(study)) if seen else None
 
 

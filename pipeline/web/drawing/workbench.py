@@ -123,7 +123,7 @@ class Workbench:
     @cached_property
     def closest(self) -> Closest:
         """The search for the nearest training images."""
-        return Closest(TrainingImages(self.train, unlabelled_of(self.params.study)))
+        return Closest(TrainingImages(self.train, unlabelled_of(self.params.study, *self.params.generators.values())))
 
     @cached_property
     def judges(self) -> Judges | str:

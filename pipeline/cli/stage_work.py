@@ -82,7 +82,7 @@ def _segmenters(params: Params, pairs: int | None) -> Iterator[StageWork]:
             yield StageWork("judge", name, steps, _product(each, steps, settings.batch_size))
         if params.pseudo_labels is not None and name == params.pseudo_labels.segmenter:
             one = params.pseudo_labels.max_steps or _steps(settings, pairs)
-            steps = one and params.pseudo_labels.networks * one
+            steps = one and params.pseudo_labels.rounds * params.pseudo_labels.networks * one
             yield StageWork("pseudo_labels", name, steps, _product(each, steps, settings.batch_size))
         cells = [(params.training_sets[one], size) for one, size in sizes.items()]
         yield _cells_work("segment", name, each, settings, cells, len(settings.seeds))

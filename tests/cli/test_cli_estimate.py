@@ -217,7 +217,7 @@ def test_pseudo_labels_cost_the_trainings_of_their_segmenters_and_images_for_the
     monkeypatch.setattr(memory, "sampling_operations", lambda *_: 1.0)
     for number in range(7):
         (tmp_path / f"{number}.png").touch()
-    labels = {"segmenter": "unet", "networks": 3}
+    labels = {"segmenter": "unet", "networks": 3, "rounds": 2}
     arms = {"real": {}, "more": {"unlabelled": "pseudo_labels"}, "x1": {"generator": "siamese", "multiplier": 1}}
     changes = {
         "data": TOY_STUDY["data"] | {"unlabelled": {"folder": str(tmp_path), "pseudo_labels": labels}},
@@ -227,8 +227,8 @@ def test_pseudo_labels_cost_the_trainings_of_their_segmenters_and_images_for_the
     params = toy(**plain_unet(), **changes)
     found = {part.stage: part for part in stage_work(params, {}, pairs=10)}
     each = unet_operations(params) or 0
-    assert found["pseudo_labels"].steps == 3 * 2
-    assert found["pseudo_labels"].operations == pytest.approx(3 * 2 * 4 * each)
+    assert found["pseudo_labels"].steps == 2 * 3 * 2
+    assert found["pseudo_labels"].operations == pytest.approx(2 * 3 * 2 * 4 * each)
     assert found["generate"].steps == 2 * (10 + 7)
     by_epochs = {**TOY_STUDY["segment"], "max_steps": None, "epochs": 2}
     params = toy(**plain_unet(), **changes, segment=by_epochs)

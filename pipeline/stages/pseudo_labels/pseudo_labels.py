@@ -1,4 +1,7 @@
-"""Predict masks for the images without masks, by segmenters that were trained on the real training pairs only."""
+"""Predict masks for the images without masks, by segmenters that were trained on the real training pairs.
+
+In later rounds, the segmenters also learn from the masks of the round before (noisy students, Xie et al. 2020).
+"""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +17,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
 from pipeline.data.image_set import FOLDERS, HASHES, ImageSet, Row, files_of, png
-from pipeline.data.pseudo_labels import COLUMN
+from pipeline.data.pseudo_labels import COLUMN, pseudo_labelled
 from pipeline.metrics.segmentation import overlap
 from pipeline.segmentation import strong_augmentation
 from pipeline.segmentation.build import build_segmenter
@@ -33,8 +36,8 @@ def predict_masks(params: Params, runtime: Runtime) -> None:
     """Publish the real training pairs and the images without masks with the masks that were predicted for them.
 
     The probabilities of the trained segmenters are averaged, and each pixel gets the most probable class. Images in
-    which no foreground was found are left out. A segmenter that is finished is not trained again. Raises UserError
-    where no image is left.
+    which no foreground was found are left out. In further rounds, segmenters learn from the labels of the round before
+    too. A segmenter that is finished is not trained again. Raises UserError where no image is left.
     """
     if not runtime.is_main:
         return
@@ -44,31 +47,18 @@ def predict_masks(params: Params, runtime: Runtime) -> None:
     segment = training_settings(settings, entry_settings(params.segment, settings.segmenter, entry))
     threads = segment.threads_or(params.threads)
     alone = Runtime.alone(threads, runtime.device)
-    setup = Teachers(settings.segmenter, entry, segment, params.seed, threads, alone, real)
-    unlabelled = ImageSet.open(paths.unlabelled(params.study))
-    work = setup.folder(unlabelled)
-    teachers = [setup.trained(number, work / f"segmenter_{number}") for number in range(settings.networks)]
-    folder = work / "images"
-    shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
-    train = real.split("train")
-    rows = [*_linked(train, folder), *_with_masks(unlabelled, setup.labels(teachers, unlabelled), folder)]
-    found = len(rows) - len(train)
-    if not found:
-        raise UserError(
-            f"data.unlabelled.pseudo_labels: {settings.segmenter} found no foreground in any of {len(unlabelled)}"
-            " images; train it longer (max_steps), or leave pseudo_labels out"
-        )
-    record = {"images": found, "left_out": len(unlabelled) - found, "training_pairs": len(train)}
-    files.write_json(folder / RECORD, record | settings.model_dump(mode="json") | setup.quality(teachers))
-    ImageSet.finish(folder, train.spec, rows)
-    files.publish(folder, paths.pseudo_labels(params.study))
+    teaching = Teaching(settings, entry, segment, params.seed, threads, alone, real)
+    pairs, unlabelled = real.split("train"), ImageSet.open(paths.unlabelled(params.study))
+    for number in range(settings.rounds):
+        pairs = teaching.round(number, pairs, unlabelled)
+    files.publish(pairs.folder, paths.pseudo_labels(params.study))
 
 
 @dataclass(frozen=True)
-class Teachers:
+class Teaching:
     """What the trainings of the segmenters that predict masks share."""
 
-    name: str  # of the entry of `segmenters`
+    settings: PseudoLabels
     entry: SegmenterEntry
     segment: Segment  # with the overrides of the entry and of data.unlabelled.pseudo_labels
     seed: int
@@ -76,40 +66,61 @@ class Teachers:
     runtime: Runtime
     real: ImageSet
 
-    def folder(self, unlabelled: ImageSet) -> Path:
-        """Return the folder of work for these images."""
-        about = dict(build_segmenter(self.name, self.entry, self.real.spec).about)
-        inputs = self.real.digest, unlabelled.digest, about, self.seed
+    def round(self, number: int, pairs: ImageSet, unlabelled: ImageSet) -> ImageSet:
+        """Train segmenters on `pairs`, and return the real training pairs and the images with the predicted masks."""
+        work, count = self._work(pairs, unlabelled), self.settings.networks
+        teachers = [self._trained(number, k, pairs, work / f"segmenter_{k}") for k in range(count)]
+        folder, train = work / "images", self.real.split("train")
+        shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
+        rows = [*_linked(train, folder), *_with_masks(unlabelled, self._labels(teachers, unlabelled), folder)]
+        found = len(rows) - len(train)
+        if not found:
+            raise UserError(
+                f"data.unlabelled.pseudo_labels: {self.settings.segmenter} found no foreground in any of"
+                f" {len(unlabelled)} images; train it longer (max_steps), or leave pseudo_labels out"
+            )
+        record = {"images": found, "left_out": len(unlabelled) - found, "training_pairs": len(train)}
+        files.write_json(folder / RECORD, record | self.settings.model_dump(mode="json") | self._quality(teachers))
+        return ImageSet.finish(folder, train.spec, rows)
+
+    def _work(self, pairs: ImageSet, unlabelled: ImageSet) -> Path:
+        about = dict(build_segmenter(self.settings.segmenter, self.entry, self.real.spec).about)
+        inputs = self.real.digest, pairs.digest, unlabelled.digest, about, self.seed, self._share(pairs)
         identity = training_identity(self.segment, self.threads)
         return paths.work("pseudo_labels", files.fingerprint(VERSION, identity, *inputs))
 
-    def trained(self, number: int, place: Path) -> Segmenter:
-        """Train a segmenter, or load it where an earlier run has finished it; its folder is sealed last."""
+    def _share(self, pairs: ImageSet) -> float | None:
+        """Return the share of images with pseudo-labels in every batch; None in the first round, without any."""
+        return self.settings.pseudo_share if len(pseudo_labelled(pairs)) else None
+
+    def _trained(self, number: int, network: int, pairs: ImageSet, place: Path) -> Segmenter:
+        """Train a segmenter of a round, or load it where an earlier run has finished it; its folder is sealed last."""
+        name = self.settings.segmenter
         if files.is_intact(place):
-            segmenter = build_segmenter(self.name, self.entry, self.real.spec)
+            segmenter = build_segmenter(name, self.entry, self.real.spec)
             segmenter.load(place)
             return segmenter
         if self.segment.augment == "strong":
             strong_augmentation.check(self.real.spec)
-        options = TrainingOptions(f"segmenter {number + 1} for pseudo-labels", looks=Looks(self.real.split("val")))
-        stream = f"pseudo_labels/{self.seed}/{number}"
-        segmenter, _ = train_segmenter(
-            self.name, self.entry, self.segment, self.real.split("train"), stream, self.runtime, options
-        )
+        title = f"round {number + 1} of pseudo-labels, segmenter {network + 1}"
+        looks = Looks(self.real.split("val"))
+        options = TrainingOptions(title, pseudo_share=self._share(pairs), looks=looks)
+        stream = f"pseudo_labels/{self.seed}/{number}/{network}"
+        segmenter, _ = train_segmenter(name, self.entry, self.segment, pairs, stream, self.runtime, options)
         segmenter.save(place)
         files.seal(place)
         return segmenter
 
-    def labels(self, teachers: Sequence[Segmenter], images: ImageSet) -> Iterator[NDArray[np.uint8]]:
+    def _labels(self, teachers: Sequence[Segmenter], images: ImageSet) -> Iterator[NDArray[np.uint8]]:
         """Yield the label map [*spatial] of each image in the order of the rows."""
         each = [predict_set(teacher, images, self.segment) for teacher in teachers]
         for found in zip(*each, strict=True):
             yield mean_probabilities(found).argmax(0).astype(np.uint8)
 
-    def quality(self, teachers: Sequence[Segmenter]) -> dict[str, float | None]:
+    def _quality(self, teachers: Sequence[Segmenter]) -> dict[str, float | None]:
         """Return the mean Dice of the averaged predictions on the validation images, by the rule of faithfulness."""
         images = self.real.split("val")
-        classes, masks, found = images.spec.num_classes, map(images.mask, images), self.labels(teachers, images)
+        classes, masks, found = images.spec.num_classes, map(images.mask, images), self._labels(teachers, images)
         dice = [
             overlap.mean_over_judges(overlap.dice, [m], mask, classes) for m, mask in zip(found, masks, strict=True)
         ]

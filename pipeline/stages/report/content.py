@@ -234,9 +234,10 @@ def pseudo_label_summary(study: str) -> str:
     found = read_record(study)
     if found is None:
         return ""
+    again = f", in {found['rounds']} rounds," if found["rounds"] > 1 else ""
     dice = "" if found["val_dice"] is None else f" Their Dice on the validation images is {found['val_dice']:.3f}."
     return (
-        f" {found['networks']} trainings of {found['segmenter']} on the real training pairs predicted masks"
+        f" {found['networks']} trainings of {found['segmenter']} on the real training pairs predicted masks{again}"
         f" (pseudo-labels) for {found['images']} of {found['images'] + found['left_out']} images without masks.{dice}"
     )
 

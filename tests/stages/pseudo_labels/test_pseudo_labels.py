@@ -20,6 +20,7 @@ from pipeline.stages.finetune.finetune import finetune
 from pipeline.stages.finetune.training_images import fine_tuning_pairs
 from pipeline.stages.mix.mix import mix
 from pipeline.stages.prepare.params import Unlabelled
+from pipeline.stages.pseudo_labels import pseudo_labels as pseudo_labels_stage
 from pipeline.stages.pseudo_labels.output import publish_none, read_record
 from pipeline.stages.pseudo_labels.params import PseudoLabels
 from pipeline.stages.pseudo_labels.pseudo_labels import mean_probabilities, predict_masks
@@ -127,15 +128,38 @@ def test_a_further_segmenter_leaves_the_first_ones_as_they_are(predicted: ImageS
     assert (work / "segmenter_2").is_dir()
 
 
-def test_own_steps_and_augmentation_are_another_training(unlabelled: list[Sample]) -> None:
+def test_a_second_round_learns_from_the_first(predicted: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets: list[tuple[int, float | None]] = []
+    train = pseudo_labels_stage.train_segmenter
+
+    def watched(*arguments: Any) -> Any:
+        sets.append((len(arguments[3]), arguments[-1].pseudo_share))
+        return train(*arguments)
+
+    monkeypatch.setattr(pseudo_labels_stage, "train_segmenter", watched)
+    twice = {**UNLABELLED, "pseudo_labels": {"segmenter": "unet", "networks": 2, "rounds": 2, "pseudo_share": 0.25}}
+    params = study(segment=QUICK, data=DATA | {"unlabelled": twice}, **LEARNS)
+    predict_masks(params, Runtime.alone(1))
+    assert sets == [(13, 0.25)] * 2  # the first round was finished
+    record = read_record("toy")
+    assert record and (record["rounds"], record["images"]) == (2, 5)
+    assert len(ImageSet.open(paths.pseudo_labels("toy"))) == 13
+    assert "of unet on the real training pairs predicted masks, in 2 rounds, (pseudo" in data_summary("toy", "phantom")
+
+
+def test_own_steps_and_augmentation_are_another_training(
+    unlabelled: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pseudo_labels_stage, "mean_probabilities", lambda found: found[0][0][::-1])  # never all empty
+
     def folders(**own: Any) -> set[str]:
         labels = {**UNLABELLED, "pseudo_labels": {"segmenter": "unet", "networks": 1, **own}}
         predict_masks(study(segment=QUICK, data=DATA | {"unlabelled": labels}, **LEARNS), Runtime.alone(1))
         return {path.name for path in Path("work").glob("pseudo_labels-*")}
 
     assert len(folders()) == 1
-    assert len(folders(max_steps=30)) == 2
-    assert len(folders(max_steps=30, augment="strong")) == 3
+    assert len(folders(max_steps=3)) == 2
+    assert len(folders(max_steps=3, augment="strong")) == 3
 
 
 def test_nothing_found_is_one_clear_line(unlabelled: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:

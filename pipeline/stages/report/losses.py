@@ -22,8 +22,9 @@ class LossCurves:
 
     @property
     def total(self) -> NDArray[np.float64]:
-        """The sum of all curves at every step (losses are already weighted)."""
-        return np.sum(list(self.curves.values()), axis=0)
+        """The sum of all curves at every step (losses are already weighted); one that has ended counts as 0."""
+        steps = max(map(len, self.curves.values()), default=0)
+        return np.sum([np.pad(curve, (0, steps - len(curve))) for curve in self.curves.values()], axis=0)
 
 
 def read_runs(study: str, generators: Iterable[str]) -> list[LossCurves]:

@@ -320,6 +320,11 @@ def test_segmenters_show_the_mean_over_seeds(study: Params) -> None:
     assert run.curves["siamese_x1"].tolist() == [6.0, 6.0]
 
 
+def test_an_arm_that_trains_longer_has_a_longer_curve(study: Params) -> None:
+    longer = losses.LossCurves("segment unet", {"real": np.array([2.0, 1.0]), "real_longer": np.array([3.0, 2.0, 1.0])})
+    assert longer.total.tolist() == [5.0, 3.0, 1.0]
+
+
 def test_missing_comparison_names_the_file(study: Params) -> None:
     shutil.rmtree(paths.comparison("toy"))
     with pytest.raises(UserError, match=r"comparison\.json does not exist; run the stage"):

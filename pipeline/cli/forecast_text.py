@@ -29,7 +29,7 @@ def lines(result: "Forecast") -> Iterator[str]:
     for name, cost in result.costs.items():
         yield f"  {name}: {'nothing to train' if cost is None else _cost(cost)}"
     about = "operations, counted (steps of generate and audit: images; no scoring)"
-    yield f"{'stage':<10}{'entry':<24}{'steps':>10}  {about}"
+    yield f"{'stage':<15}{'entry':<24}{'steps':>10}  {about}"
     yield from map(_work, result.work)
     yield f"disk (estimate): {_disk(result.disk)}"
     yield "machines (memory of the heaviest fine-tuning per device; time from assumed arithmetic per second):"
@@ -45,7 +45,7 @@ def _cost(cost: "Cost") -> str:
 
 def _work(work: "StageWork") -> str:
     steps = "?" if work.steps is None else f"{work.steps:,}"
-    return f"{work.stage:<10}{work.entry:<24}{steps:>10}  {_operations(work.operations)}"
+    return f"{work.stage:<15}{work.entry:<24}{steps:>10}  {_operations(work.operations)}"
 
 
 def _operations(number: float | None) -> str:

@@ -409,7 +409,7 @@ def test_names_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture
     assert main(["download"]) == 0
     assert "kvasir_seg" in capsys.readouterr().out
     assert "did you mean isic2018?" in refused(capsys, "isic_2108")
-    users = "ph2_cpu, ph2_dermosegdiff, ph2_few"
+    users = "ph2_cpu, ph2_dermosegdiff, ph2_few, ph2_pseudo"
     assert f"which does not use ph2; these do: {users}" in refused(capsys, "ph2", "--study", "polyps")
     assert "name the data set that --from holds" in refused(capsys, "--from", "x.zip")
     assert "x.zip does not exist" in refused(capsys, "ph2", "--from", "x.zip")

@@ -59,7 +59,7 @@ KVASIR = PublishedSet(
             ("kvasir_96", "kvasir_96_levers", "kvasir_cpu"),
             (KVASIR_PAIRS,),
         ),
-        Layout("data/kvasir_few", ("kvasir_few", "exchange_kvasir"), (KVASIR_PAIRS,)),
+        Layout("data/kvasir_few", ("kvasir_few", "kvasir_pseudo", "exchange_kvasir"), (KVASIR_PAIRS,)),
         _benchmark(
             Split("training pairs", *_kvasir(f"{TRAIN}/"), 900, unlisted="Kvasir"),
             Split("test pairs", *_kvasir("TestDataset/Kvasir/"), 100, listed="Kvasir"),

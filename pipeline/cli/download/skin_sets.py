@@ -76,7 +76,7 @@ PH2 = PublishedSet(
     (
         Layout(
             "data/ph2",
-            ("ph2_cpu", "ph2_dermosegdiff", "ph2_few"),
+            ("ph2_cpu", "ph2_dermosegdiff", "ph2_few", "ph2_pseudo"),
             (
                 Split(
                     "pairs",

@@ -30,4 +30,4 @@ def digests_beyond(images: ImageSet, known: ImageSet) -> frozenset[str]:
 
 def digests_of(images: ImageSet | None) -> frozenset[str]:
     """Return the digests of all masks of a set; none of None."""
-    return frozenset(mask_digest(images.mask(row)) for row in images or ())
+    return frozenset() if images is None else frozenset(mask_digest(images.mask(row)) for row in images)

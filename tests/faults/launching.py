@@ -48,7 +48,7 @@ class Stage:
 
     @property
     def script(self) -> str:
-        return str(REPOSITORY / "stages" / f"{self.name.partition('_')[0]}.py")
+        return str(REPOSITORY / "stages" / f"{'mix' if self.name.startswith('mix_') else self.name}.py")
 
 
 SET, REPORT = "siamese_x2_screened", "../../reports"
@@ -68,6 +68,7 @@ STAGES = {
             ("real", "unlabelled", "real_report.json", "attributes.csv"),
             ("prepare-*", "unlabelled-*", "names"),
         ),
+        Stage("pseudo_labels", ("pseudo_labels",), ("pseudo_labels-*",)),
         Stage("base", ("base",), ("base-*",)),
         Stage("finetune", ("generators/siamese",), ("finetune-*", "moments"), shared=True),
         Stage("generate", ("synthetic/siamese",), ("generate-*",), shared=True),
@@ -85,12 +86,17 @@ STAGES = {
     )
 }
 CHEAP = ("records", "prepare", "mix_real")
-KILLED = ("prepare", "base", "finetune", "generate", "score", "audit", "mix", "segment", "confirm", "compare", "report")
+KILLED = (
+    *("prepare", "pseudo_labels", "base", "finetune", "generate"),
+    *("score", "audit", "mix", "segment", "confirm", "compare", "report"),
+)
 
 
 def small_params() -> dict[str, Any]:
     """The smoke study with one generator, three arms and a checkpoint after every step."""
     params: dict[str, Any] = YAML(typ="safe").load(REPOSITORY / "configs" / "studies" / "smoke.yaml")
+    labels = {"segmenter": "unet", "networks": 2}
+    params["data"] |= {"train": 18, "train_limit": 12, "unlabelled": {"rest": True, "pseudo_labels": labels}}
     params["base"]["denoiser"]["max_steps"] = 52  # one checkpoint before the last
     params["finetune"] |= {"checkpoint_every": 1, "validate_every": 2}
     params["generators"] = {"siamese": {"copies": 2}}

@@ -270,8 +270,8 @@ def test_outputs_of_an_older_version_are_told(
 def test_stages_have_the_names_of_the_graph() -> None:
     params = load_params(REPOSITORY / "params.yaml")
     names = [stage for stage, _ in stage_outputs(params)]
-    assert len(names) == len(set(names)) == 7 + 5 * 3 + 8 + 1  # single stages, per generator, training sets, segmenters
-    assert names[0], names[-1] == ("records", "report")
+    assert len(names) == len(set(names)) == 8 + 5 * 3 + 8 + 1  # single stages, per generator, training sets, segmenters
+    assert (names[0], names[-1]) == ("records", "report")
 
 
 def test_export_passes_its_arguments_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

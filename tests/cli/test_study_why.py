@@ -99,7 +99,7 @@ def test_an_edit_of_the_style_sheet_runs_the_report_alone(capsys: pytest.Capture
 def test_a_new_key_of_segment_runs_what_reads_the_section() -> None:
     file = "pipeline/segmentation/params.py"
     edit(file, "\n\nclass Further(Section):\n    pass\n")
-    readers = {"prepare", "judge", "score", "snapshots", "segment", "confirm", "compare", "report"}
+    readers = {"prepare", "pseudo_labels", "judge", "score", "snapshots", "segment", "confirm", "compare", "report"}
     stages = {name.partition("@")[0] for name, rows in found().items() if ("code", file) in rows}
     assert {"judge", "segment"} <= stages <= readers
     assert not {"base", "finetune", "generate", "audit", "mix"} & stages

@@ -100,7 +100,7 @@ def test_a_stage_of_generators_ends_with_one_line(
 
 def test_every_stage_is_still_asked_for(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    stages = ["records", "prepare", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
+    stages = ["records", "prepare", "pseudo_labels", "base", "judge", "mix@real", "segment@unet", "segment@plain"]
     assert unfinished_stages(params) == [*stages, "confirm", "compare", "report"]
 
 

@@ -91,7 +91,12 @@ def test_the_list_of_a_refusal_would_do(grid: list[int], sets: dict[str, Any]) -
     assert len(seeds) == 3 and found.confirm is not None and found.confirm.seeds == tuple(seeds)
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+# Holm's correction covers both of their arms; a confirmation in every fold could choose another arm in each.
+COMPARED_OVER_FOLDS = ("kvasir_pseudo", "ph2_pseudo")
+OTHERS = [path for path in STUDIES if path.stem not in COMPARED_OVER_FOLDS]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_every_shipped_study_with_a_choice_of_arms_confirms_it(path: Path) -> None:
     params = load_params(path)
     rivals = rival_generators(params.generators)

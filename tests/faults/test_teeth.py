@@ -59,15 +59,15 @@ def test_without_the_rename_a_kill_is_found(begun: Clean, tmp_path: Path) -> Non
 
 @pytest.mark.faults
 def test_without_the_fingerprint_another_study_is_resumed(begun: Clean, tmp_path: Path) -> None:
-    """Killed with 12 training images, run again with 10: nothing of the 12 may be left."""
-    fresh = with_train(copy(begun.folder, tmp_path / "fresh", "prepare"), 10)
+    """Killed with 18 training images, run again with 16: nothing of the 18 may be left."""
+    fresh = with_train(copy(begun.folder, tmp_path / "fresh", "prepare"), 16)
     done(fresh, "prepare")
     for without, alike in (((), True), (("fingerprint",), False)):
         study = copy(begun.folder, tmp_path / f"killed{alike}", "prepare")
         fault = Fault(kill_at=begun.operations["prepare"] - 60, without=without)
         start(study, "prepare", faults=fault).wait()
         tally.count("kills", int(alike))
-        done(with_train(study, 10), "prepare", fault=Fault(without=without))
+        done(with_train(study, 16), "prepare", fault=Fault(without=without))
         assert (published(study) == published(fresh)) == alike
 
 

@@ -44,10 +44,8 @@ def stage_work(params: Params, costs: Mapping[str, Cost | None], pairs: int | No
             slower = 1 if params.generators[name].settings(settings).privacy is None else PRIVATE
             total = slower * cost.mean * settings.max_steps * settings.global_batch
             yield StageWork("finetune", name, settings.max_steps, total)
-    masks, unlabelled = (
-        counts.mask_operations(params.generators, params.data.num_classes),
-        unlabelled_images(params.data),
-    )
+    masks = counts.mask_operations(params.generators, params.data.num_classes)
+    unlabelled = unlabelled_images(params.data)
     for name, entry in params.generators.items():
         images = image_count(entry, pairs, unlabelled)
         each = GeneratorCounts(params, name).image_operations() if entry.learns(name) else 0.0

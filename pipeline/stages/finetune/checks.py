@@ -13,8 +13,7 @@ def check_generators(entries: Mapping[str, GeneratorEntry], finetune: Finetune, 
     for name, entry in entries.items():
         if entry.learning_rate is not None and not entry.learns(name):
             raise ValueError(f"generators.{name}.learning_rate: {entry.method_of(name)} is not fine-tuned; remove it")
-        if entry.guidance is not None:
-            _check_guidance(name, entry, finetune.snapshots)
+        _check_guidance(name, entry, finetune.snapshots)
         _check_pseudo_labels(name, entry, finetune, predicted=predicted)
 
 

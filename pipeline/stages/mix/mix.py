@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.core import files, paths
 from pipeline.core.errors import UserError
 from pipeline.data import pseudo_labels
-from pipeline.data.image_set import ImageSet, Row, files_of
+from pipeline.data.image_set import ImageSet
 from pipeline.data.limited import training_pairs
+from pipeline.data.linking import link_files
 from pipeline.data.splitting import RESERVE
 from pipeline.stages.mix.leaks import check_leaks, check_limit
 from pipeline.stages.mix.params import TrainingSet
@@ -106,7 +106,7 @@ def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, name: str,
     work = paths.work("mix", files.fingerprint(METHOD_VERSION, name, [part.digest for part in parts]))
     target = paths.training_set(study, name)
     shutil.rmtree(work, ignore_errors=True)
-    rows = [row for part in parts for row in _link_files(part, work)]
+    rows = [row for part in parts for row in link_files(part, work)]  # duplicate ids are reported below
     if len({row["id"] for row in rows}) < len(rows):
         raise UserError(f"{target.name}: a synthetic image has the id of a real one; generate again")
     if record is not None:
@@ -115,12 +115,3 @@ def _publish(parts: list[ImageSet], record: Mapping[str, Any] | None, name: str,
     files.publish(work, target)
     shutil.rmtree(work)
     return ImageSet.open(target)
-
-
-def _link_files(part: ImageSet, folder: Path) -> list[Row]:
-    for row in part:
-        for name in files_of(row):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            if not (folder / name).exists():  # duplicate ids are reported afterwards
-                files.link_or_copy(part.folder / name, folder / name)
-    return list(part)

@@ -16,7 +16,8 @@ from pipeline.core.contracts import Segmenter
 from pipeline.core.errors import UserError
 from pipeline.core.progress import track
 from pipeline.core.runtime import Runtime
-from pipeline.data.image_set import FOLDERS, HASHES, ImageSet, Row, files_of, png
+from pipeline.data.image_set import FOLDERS, HASHES, ImageSet, Row, png
+from pipeline.data.linking import link_files
 from pipeline.data.pseudo_labels import COLUMN, pseudo_labelled
 from pipeline.metrics.segmentation import overlap
 from pipeline.segmentation import strong_augmentation
@@ -72,7 +73,7 @@ class Teaching:
         teachers = [self._trained(number, k, pairs, work / f"segmenter_{k}") for k in range(count)]
         folder, train = work / "images", self.real.split("train")
         shutil.rmtree(folder, ignore_errors=True)  # its files may be links to published ones: never write into them
-        rows = [*_linked(train, folder), *_with_masks(unlabelled, self._labels(teachers, unlabelled), folder)]
+        rows = [*link_files(train, folder), *_with_masks(unlabelled, self._labels(teachers, unlabelled), folder)]
         found = len(rows) - len(train)
         if not found:
             raise UserError(
@@ -140,15 +141,6 @@ def training_settings(settings: PseudoLabels, segment: Segment) -> Segment:
 def mean_probabilities(found: Sequence[Probabilities]) -> Probabilities:
     """Return the mean [K, *spatial] over the segmenters of probabilities [S, K, *spatial], and over their samples."""
     return np.mean([probabilities.mean(0) for probabilities in found], axis=0)
-
-
-def _linked(images: ImageSet, folder: Path) -> Iterator[Row]:
-    """Yield the rows of a set, whose files are linked into the folder."""
-    for row in images:
-        for name in files_of(row):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            files.link_or_copy(images.folder / name, folder / name)
-        yield row
 
 
 def _with_masks(images: ImageSet, masks: Iterator[NDArray[np.uint8]], folder: Path) -> Iterator[Row]:

@@ -63,11 +63,11 @@ weights: setup
 check-study: setup
 	@twinsynth estimate --study $(or $(STUDY),demo)
 
-# A cross-validation in one command: the named folds of a study one after the other, then the comparison over all of them.
-# make folds STUDY=kvasir_few FOLDS="1 2 3"
+# A cross-validation in one command: the named folds of a study, JOBS at a time, then the comparison over all of them.
+# make folds STUDY=kvasir_pseudo FOLDS="0 2 3" JOBS=3
+JOBS ?= 1
 folds: setup
-	@set -e; for fold in $(FOLDS); do twinsynth study use $(STUDY) --fold $$fold --yes; dvc repro; done; \
-	twinsynth study folds --partial $(foreach fold,$(FOLDS),$(STUDY)_f$(fold))
+	@twinsynth study run-folds $(STUDY) $(FOLDS) --jobs $(JOBS)
 
 prune:
 	rm -rf work

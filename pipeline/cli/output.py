@@ -24,6 +24,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON value, for machines")
 
 
+def positive(text: str) -> int:
+    """Return the whole number above zero that an option gives. Raises ValueError, which argparse reports."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def tell(text: str) -> None:
     """Print one or more lines."""
     sys.stdout.write(f"{text}\n")

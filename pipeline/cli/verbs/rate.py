@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.output import add_json, declare, tell, tell_json
+from pipeline.cli.output import add_json, declare, positive, tell, tell_json
 from pipeline.core.errors import UserError
 
 EXAMPLES = {
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=_positive, metavar="N", help="images of each generator, and real ones (default: 20)"
+        "--images", type=positive, metavar="N", help="images of each generator, and real ones (default: 20)"
     )
     parser.add_argument(
         "--generator",
@@ -76,13 +76,6 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="only this generator; repeatable (default: all)",
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _begun(arguments: argparse.Namespace) -> Any:

@@ -3,11 +3,11 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli.output import add_json, confirm, declare, tell, tell_json
+from pipeline.cli.output import add_json, confirm, declare, positive, tell, tell_json
 from pipeline.core.errors import UserError
 
 STUDIES = Path("configs/studies")
@@ -17,6 +17,7 @@ EXAMPLES = {
     "show": "twinsynth study show polyps",
     "use": "twinsynth study use kvasir_cpu",
     "why": "twinsynth study why finetune@siamese",
+    "run-folds": "twinsynth study run-folds kvasir_pseudo 0 2 3 --jobs 3",
     "folds": "twinsynth study folds small_f0 small_f1 small_f2",
     "exchange": "twinsynth study exchange --from kvasir_cpu --pairs 50,100,200,400 --multipliers 0,2",
 }
@@ -36,6 +37,11 @@ def add(subparsers: Any) -> None:
     )
     for action in (showing, using):
         action.add_argument("name", metavar="NAME", help="a file of configs/studies, without .yaml")
+    about = "run folds of a study side by side and compare the arms over them"
+    running = declare(actions, "run-folds", about, EXAMPLES["run-folds"])
+    running.add_argument("name", metavar="NAME", help="a file of configs/studies, without .yaml")
+    running.add_argument("folds", nargs="+", type=int, metavar="N", help="a fold of data.folds, counted from 0")
+    running.add_argument("--jobs", type=positive, default=1, metavar="J", help="folds at a time (default: 1)")
     pooling = declare(actions, "folds", "compare the arms over all folds of a cross-validation", EXAMPLES["folds"])
     pooling.add_argument("studies", nargs="+", metavar="NAME", help="the study of every fold, a folder of outputs")
     pooling.add_argument(
@@ -56,7 +62,7 @@ def add(subparsers: Any) -> None:
     exchanging.add_argument("--seeds", type=_numbers, help="seeds of the segmenters (default: those of the study)")
     exchanging.add_argument("--name", help="name of the new study (default: STUDY_exchange)")
     exchanging.add_argument("--force", action="store_true", help="replace a study of this name")
-    for action in (listing, showing, pooling, asking, exchanging):
+    for action in (listing, showing, running, pooling, asking, exchanging):
         add_json(action)
 
 
@@ -69,7 +75,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one action. Raises UserError."""
-    actions = {"list": _list, "show": _show, "use": _use, "folds": _folds, "why": _why, "exchange": _exchange}
+    actions = {"list": _list, "show": _show, "use": _use, "why": _why, "exchange": _exchange}
+    actions |= {"run-folds": _run_folds, "folds": _folds}
     return actions[arguments.action](arguments)
 
 
@@ -177,12 +184,26 @@ def _fold_of(path: Path, fold: int) -> str:
     return text.getvalue()
 
 
+def _run_folds(arguments: argparse.Namespace) -> int:
+    from pipeline.cli.fold_runs import run_folds
+    from pipeline.study import load_params
+
+    path = find(arguments.name)
+    params = load_params(path)
+    studies = run_folds(arguments.name, params.study, params.data.folds, arguments.folds, arguments.jobs)
+    return _pool(path, studies, partial=True, as_json=arguments.json)
+
+
 def _folds(arguments: argparse.Namespace) -> int:
+    return _pool(PLACE, arguments.studies, partial=arguments.partial, as_json=arguments.json)
+
+
+def _pool(path: Path, studies: Sequence[str], *, partial: bool, as_json: bool) -> int:
     from pipeline.cli.cross_validation import pool_folds
     from pipeline.study import load_params
 
-    folder, verdict = pool_folds(load_params(), arguments.studies, partial=arguments.partial)
-    if arguments.json:
+    folder, verdict = pool_folds(load_params(path), studies, partial=partial)
+    if as_json:
         tell_json({"comparison": folder, "verdict": verdict})
     else:
         tell(verdict)

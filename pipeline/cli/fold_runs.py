@@ -122,6 +122,8 @@ def _log(study: str) -> Path:
 
 
 def _git(*arguments: str) -> str:
+    if not shutil.which("git"):
+        raise UserError("git is not installed; it copies the project for every fold")
     done = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"git {arguments[0]} failed, so that no copy of the project can be made: {done.stderr.strip()}")

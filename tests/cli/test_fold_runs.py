@@ -1,6 +1,7 @@
 """Folds of a cross-validation that run side by side, each in a copy of the project."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def test_folds_that_do_not_exist_or_repeat(project: str, folds: list[int], said:
     with pytest.raises(UserError, match=said):
         run_folds("dealt", project, 3, folds, jobs=1)
     assert not Path("work").exists()
+
+
+def test_projects_that_cannot_be_copied_are_refused(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(".git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
+    with pytest.raises(UserError, match="git clone failed, so that no copy of the project can be made"):
+        run_folds("dealt", project, 3, [0], jobs=1)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="git is not installed"):
+        run_folds("dealt", project, 3, [0], jobs=1)
 
 
 def test_a_study_without_folds_is_refused(project: str) -> None:

@@ -1,7 +1,6 @@
 """Running folds of a cross-validation side by side, each in a copy of the project.
 
-DVC runs one study per project at a time. On a CPU, folds that run side by side with one thread each make better use of
-the cores than folds that run one after the other with several threads each.
+DVC runs one study per project at a time.
 """
 
 import filecmp

@@ -62,7 +62,7 @@ def concatenate(folds: Sequence[Results], studies: Sequence[str]) -> Results:
     if any(fold.clusters for fold in folds):
         clusters["test"] = tuple(unit for fold in folds for unit in _units(fold, "test"))
     areas = {split: tuple(area for fold in folds for area in fold.areas.get(split, ())) for split in images}
-    return Results(tables, folds[0].seeds, images, clusters, areas=areas)
+    return Results(tables, folds[0].seeds, images, clusters, areas=areas, folds=len(folds))
 
 
 def _units(fold: Results, split: str) -> tuple[str, ...]:

@@ -181,7 +181,9 @@ def test_the_pooled_comparison_speaks_of_all_images(
     values["data"] = {"reader": "kvasir", "root": "x", "size": 16, "prompt": "", "folds": 2}
     files.write_json(Path("params.yaml"), Params.model_validate(values).model_dump(mode="json"))
     assert main(["study", "folds", "small_f0", "small_f1"]) == 0
-    assert capsys.readouterr().out.startswith("Synthetic data helped: unet, x1 +6.9 Dice points")
+    said = capsys.readouterr().out
+    assert said.startswith("Synthetic data helped: unet, x1 +6.9 Dice points")
+    assert "for these 2 trained generators, one per fold" in said
     row = files.read_json(paths.comparison("small_folds") / "comparison.json")["arms"][1]
     assert (row["n_images"], row["verdict"]) == (30, "better")
     assert row["difference"] == pytest.approx((10 * 0.05 + 20 * 0.08) / 30, abs=0.005)
@@ -189,6 +191,7 @@ def test_the_pooled_comparison_speaks_of_all_images(
         assert main(["study", "folds", *wrong]) == 2
         assert told in capsys.readouterr().err
     assert main(["study", "folds", "--partial", "small_f0"]) == 0  # settings were chosen on fold 1
+    assert "for this one trained generator" in capsys.readouterr().out
     assert files.read_json(paths.comparison("small_folds") / "comparison.json")["arms"][1]["n_images"] == 10
 
 

@@ -44,6 +44,7 @@ class Claim:
     rival: RivalDifference | None = None  # None: the study has no rival
     reference: str | None = None  # with which it is compared; None: compare.reference
     other_choice: float | None = None  # chance that validation, trained again, chooses another arm (chosen_again)
+    folds: int = 1  # of a cross-validation that were pooled
     harmed: tuple[SubgroupDifference, ...] = ()  # subgroups of compare.subgroups in which the treatment is worse
 
     def record(self) -> Record:

@@ -134,7 +134,9 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
-        claim = claim and replace(claim, reference=design.reference_of(claim.training_sets[0]))
+        if claim:
+            reference, folds = design.reference_of(claim.training_sets[0]), grids[claim.segmenter].folds
+            claim = replace(claim, reference=reference, folds=folds)
         return with_harm(with_rival(claim, design, arms, grids, confirmation), of_subgroups)
 
     claim = claimed(arms)

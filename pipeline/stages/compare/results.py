@@ -43,6 +43,7 @@ class Results:
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # split -> patient or sequence of each image
     machines: Machines = field(default_factory=dict)  # where the cells were trained; {}: pooled from several studies
     areas: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # split -> share of foreground of each mask
+    folds: int = 1  # studies that were pooled, each with generators of its own
 
     def units(self, split: str) -> tuple[str, ...]:
         """Return what is drawn at random in a split: clusters where they are known, else images."""

@@ -88,7 +88,7 @@ def _numbers(claim: Claim, compare: Compare) -> str:
     seeds = f"{evidence.n_seeds} {'fresh ' if claim.confirmed else ''}seed{'s' if evidence.n_seeds != 1 else ''}"
     return (
         f"{claim.segmenter}, {' and '.join(claim.training_sets)} {mean:+.1f} Dice points [{low:.1f}, {high:.1f}]"
-        f" over {reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence)}"
+        f" over {reference} (n = {evidence.n_images} images, {seeds}), {_generators(evidence, claim.folds)}"
     )
 
 
@@ -105,10 +105,10 @@ def _harm(claim: Claim) -> str:
     return f"{joint} worse for {' and '.join(parts)}" if parts else ""
 
 
-def _generators(evidence: Evidence) -> str:
+def _generators(evidence: Evidence, folds: int) -> str:
     """Say for which trainings of the generator the interval holds."""
     if evidence.n_generators == 1:
-        return "for this one trained generator"
+        return "for this one trained generator" if folds == 1 else f"for these {folds} trained generators, one per fold"
     return f"for new training runs of the generator, judged from {evidence.n_generators}"
 
 

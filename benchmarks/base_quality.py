@@ -52,7 +52,7 @@ STUDY = "quality"
 JUDGES = {"packaged": {"method": "unet"}, "from_nothing": {"method": "unet_plain32"}}
 EXTRACTORS = ("efficientnet_lite0", "gradient_histograms")
 BATCH, SHORT, LONG = 32, 2, 10  # images at once; steps of the two trainings that tell the time of a step
-SAMPLING_STEPS = 30
+SAMPLING_STEPS, ETA = 30, 1.0
 CLOCK = time.process_time  # of all threads together: other work on the machine does not count
 Images = NDArray[np.uint8]  # [N, 3, H, W]
 
@@ -239,7 +239,7 @@ def psnr(images: Images, made: Images) -> float:
 
 
 def samples(folder: Path, count: int, params: Params) -> Images:
-    """Draw from the base by diffusers' own pipeline: DDIM, no guidance."""
+    """Draw from the base by diffusers' own pipeline: DDIM with added noise (eta 1), no guidance."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
@@ -249,7 +249,8 @@ def samples(folder: Path, count: int, params: Params) -> Images:
     for first in range(0, count, BATCH):
         part, side = rngs[first : first + BATCH], params.data.size
         prompts: Any = [params.data.prompt] * len(part)
-        made: Any = pipe(prompts, side, side, SAMPLING_STEPS, guidance_scale=1.0, generator=part, output_type="np")
+        sampling = {"guidance_scale": 1.0, "eta": ETA, "generator": part, "output_type": "np"}
+        made: Any = pipe(prompts, side, side, SAMPLING_STEPS, **sampling)
         drawn.append((made.images * 255).round().astype(np.uint8).transpose(0, 3, 1, 2))
     return np.ascontiguousarray(np.concatenate(drawn))
 

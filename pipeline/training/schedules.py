@@ -14,7 +14,8 @@ def build(optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:
     length = recipe.schedule_steps or recipe.max_steps
     if recipe.schedule == "one_cycle":
         total, rates = max(length, 4), [group["lr"] for group in optimizer.param_groups]
-        return lr_scheduler.OneCycleLR(optimizer, rates, total_steps=total, pct_start=0.1, cycle_momentum=False)
+        rise = 0.11 if total == 10 else 0.1  # torch divides by rise * total - 1, the last step of the rise
+        return lr_scheduler.OneCycleLR(optimizer, rates, total_steps=total, pct_start=rise, cycle_momentum=False)
     if recipe.schedule == "halved":
         steps = [round(share * length) for share in recipe.milestones]
         return lr_scheduler.MultiStepLR(optimizer, steps, gamma=0.5)

@@ -134,9 +134,7 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
 
     def claimed(rows: Sequence[Arm]) -> Claim | None:
         claim = with_other_choice(headline(rows, grouped, effects, confirmed), rows, grids, grouped)
-        if claim:
-            reference, folds = design.reference_of(claim.training_sets[0]), grids[claim.segmenter].folds
-            claim = replace(claim, reference=reference, folds=folds)
+        claim = claim and _completed(claim, design, grids)
         return with_harm(with_rival(claim, design, arms, grids, confirmation), of_subgroups)
 
     claim = claimed(arms)
@@ -161,6 +159,11 @@ def compare(params: Params, read: ResultsReader | None = None) -> Comparison:
         of_subgroups,
         exchange.rates_by_segmenter(design, params.generators, pairs, grids, arms),
     )
+
+
+def _completed(claim: Claim, design: Design, grids: Mapping[str, Results]) -> Claim:
+    """Return a claim with its reference and the number of pooled folds."""
+    return replace(claim, reference=design.reference_of(claim.training_sets[0]), folds=grids[claim.segmenter].folds)
 
 
 def _confirmed(design: Design, confirmation: tuple[Record, Results] | None) -> Claim | None:

@@ -53,7 +53,7 @@ JUDGES = {"packaged": {"method": "unet"}, "from_nothing": {"method": "unet_plain
 EXTRACTORS = ("efficientnet_lite0", "gradient_histograms")
 BATCH, SHORT, LONG = 32, 2, 10  # images at once; steps of the two trainings that tell the time of a step
 SAMPLING_STEPS, ETA = 30, 1.0
-CLOCK = time.process_time  # of all threads together: other work on the machine does not count
+CLOCK = time.process_time  # of all threads together; work beside it does not count, but slows the steps
 Images = NDArray[np.uint8]  # [N, 3, H, W]
 
 
